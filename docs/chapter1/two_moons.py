@@ -1,0 +1,100 @@
+"""A whole diffusion model in NumPy: points flow out of noise and become two moons.
+
+`python docs/chapter1/two_moons.py [FIGURE.png]` trains it, samples it and draws what happened.
+"""
+
+import sys
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+T = 1000  # noise levels: t = 0 is almost clean, t = T - 1 is noise alone
+alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # how much of the clean point is left at t
+rng = np.random.default_rng(0)
+
+
+def two_moons(n):
+    """The data: n clean points, and which moon each is of, 0 or 1. A point is a picture of two pixels."""
+    label, angle = rng.integers(0, 2, n), rng.uniform(0, np.pi, n)
+    moon = np.stack([np.cos(angle) - 0.5, 0.25 - np.sin(angle)], axis=1)
+    return np.where(label[:, None] == 0, moon, -moon) + 0.05 * rng.normal(size=(n, 2)), label
+
+
+def network_input(x_t, t, label):
+    """What the network sees: the noisy point, how noisy it is, and a label (2 says: none). (n, 13)"""
+    phase = np.pi * t[:, None] / T * np.array([0.5, 1, 2, 4])
+    return np.concatenate([x_t, np.cos(phase), np.sin(phase), np.eye(3)[label]], axis=1)
+
+
+def forward(network, h):
+    """eps_hat, the noise that the network sees on its input, and all that backward will need."""
+    saved, last = [], len(network) - 1
+    for i, (w, b) in enumerate(network):
+        a = h @ w + b
+        gate = 1 / (1 + np.exp(-a)) if i < last else 1.0
+        saved.append((h, a, gate))
+        h = a * gate  # SiLU, a sigmoid(a); the last layer is left as it is
+    return h, saved
+
+
+def backward(network, saved, gy):
+    """The chain rule, from the last layer to the first: each layer's gradients of w and of b."""
+    gradients = []
+    for (w, _), (h, a, gate) in zip(reversed(network), reversed(saved)):
+        ga = gy * gate * (1 + a * (1 - gate))  # the derivative of a sigmoid(a), or 1 where gate is 1
+        gradients.insert(0, (h.T @ ga, ga.sum(axis=0)))
+        gy = ga @ w.T
+    return gradients
+
+
+def train(sizes=(13, 128, 128, 128, 2), steps=4000, n=256):
+    """Put noise on clean points, ask which noise it was, improve the answer a little (Adam), repeat."""
+    network = [(rng.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in zip(sizes, sizes[1:])]
+    moments, losses = [[(0 * p, 0 * p) for p in layer] for layer in network], []
+    for step in range(1, steps + 1):
+        x0, label = two_moons(n)
+        label = np.where(rng.random(n) < 0.2, 2, label)  # now and then without, so that it can do both
+        t, eps = rng.integers(0, T, n), rng.normal(size=(n, 2))
+        a = alpha_bar[t, None]
+        x_t = np.sqrt(a) * x0 + np.sqrt(1 - a) * eps  # a clean point with something on it
+        eps_hat, saved = forward(network, network_input(x_t, t, label))
+        losses.append(np.mean((eps_hat - eps) ** 2))
+        gradients = backward(network, saved, 2 * (eps_hat - eps) / eps.size)
+        rate = 3e-3 * (1 - step / steps) * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        for layer, gradient, moment in zip(network, gradients, moments):
+            for p, g, (m, v) in zip(layer, gradient, moment):
+                m += 0.1 * (g - m)
+                v += 0.001 * (g * g - v)
+                p -= rate * m / (np.sqrt(v) + 1e-8)
+    return network, losses
+
+
+def sample(network, label, steps=50):
+    """From noise alone, take a little of it away, again and again (DDIM). Every x_t: (steps + 1, n, 2)"""
+    path, times = [rng.normal(size=(len(label), 2))], np.linspace(T - 1, 0, steps).astype(int)
+    for t, a, a_prev in zip(times, alpha_bar[times], [*alpha_bar[times[1:]], 1.0]):
+        eps_hat, _ = forward(network, network_input(path[-1], np.full(len(label), t), label))
+        x0_hat = (path[-1] - np.sqrt(1 - a) * eps_hat) / np.sqrt(a)  # the clean point, as seen from here
+        path.append(np.sqrt(a_prev) * x0_hat + np.sqrt(1 - a_prev) * eps_hat)  # a little less noise
+    return np.array(path)
+
+
+def draw(file, rows, size=480):
+    """A row for each (path, colours): x_t at five times from noise to picture, then the way there."""
+    image = Image.new("RGB", (6 * size, len(rows) * size), "#0d1020")
+    pen = ImageDraw.Draw(image, "RGBA")
+    for row, (path, colours) in enumerate(rows):
+        for points, colour in zip((path.swapaxes(0, 1) / 5 + 0.5) * size + [0, row * size], colours):
+            for column, (x, y) in enumerate(points[[0, 25, 35, 42, 50]] + [[c * size, 0] for c in range(5)]):
+                pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(*colour, 160))
+            pen.line([(x + 5 * size, y) for x, y in points], fill=(*colour, 40), width=2)
+    image.reduce(2).save(file)
+
+
+if __name__ == "__main__":
+    network, losses = train()
+    print(f"loss {np.mean(losses[:100]):.3f} -> {np.mean(losses[-100:]):.3f}")
+    none, both = np.full(2000, 2), np.arange(2000) % 2
+    colours = np.array([(255, 176, 84), (94, 205, 255), (226, 228, 240)])
+    rows = [(sample(network, label), colours[label]) for label in (none, both)]
+    draw(sys.argv[1] if len(sys.argv) > 1 else "two_moons.png", rows)

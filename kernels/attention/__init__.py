@@ -1,0 +1,1 @@
+"""Multi-head attention: the output and its gradients."""

@@ -1,0 +1,1 @@
+"""Group normalisation, with SiLU behind it if asked: the output and its gradients."""

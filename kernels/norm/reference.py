@@ -1,0 +1,111 @@
+"""Group normalisation, defined: every group of channels of every picture gets mean 0 and variance 1.
+
+The denoiser normalises before each convolution and nearly always applies SiLU right after, so the pair is one
+operation here: fast versions then pass over memory once instead of three times. The time embedding may set `scale`
+and `shift` for each picture, so both come as (C,) or as (N, C).
+
+Reading order: with `minidiff/ops.py`. Left out: running statistics; a group's statistics come from its own picture,
+so training and sampling do the same.
+"""
+
+import numpy as np
+
+
+def group_norm(
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int, eps: float, silu: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise each picture's groups of channels, scale and shift each channel, and apply SiLU if asked.
+
+        x_hat = (x - mean) rstd,   rstd = 1 / sqrt(variance + eps)        over a group: H x W x (C / groups) numbers
+        z = scale x_hat + shift
+        y = z sigmoid(z)   if silu,   else z
+
+    x: (N, H, W, C). scale, shift: (C,) or (N, C). Any float dtype.
+    Returns y (N, H, W, C), mean (N, groups) and rstd (N, groups).
+    Raises ValueError if the groups do not divide the channels or a shape does not fit.
+    Source: Wu & He 2018, arXiv:1803.08494, eqs. 1-3; SiLU: Elfwing et al. 2017, arXiv:1702.03118, eq. 5.
+    """
+    check_group_norm("group_norm", x.shape, scale.shape, shift.shape, groups)
+    grouped = _split_groups(x, groups)
+    mean = grouped.mean((1, 3))  # (N, groups)
+    variance = np.square(grouped - mean[:, None, :, None]).mean((1, 3))
+    rstd = 1 / np.sqrt(variance + eps)
+    z = _over_pixels(scale) * _normalise(x, mean, rstd) + _over_pixels(shift)
+    return (z * sigmoid(z) if silu else z), mean, rstd
+
+
+def group_norm_grad(
+    gy: np.ndarray,
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    groups: int,
+    silu: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of `group_norm`'s x, scale and shift, from what the forward pass kept: x, mean and rstd.
+
+        gz = gy sigmoid(z) (1 + z (1 - sigmoid(z)))   if silu,   else gy
+        gshift = sum over pixels of gz,   gscale = sum over pixels of gz x_hat
+        g = gz scale
+        gx = rstd (g - average(g) - x_hat average(g x_hat))               averages over the group
+
+    The two averages are there because the group's mean and variance also depend on x.
+    gy, x: (N, H, W, C). scale, shift: (C,) or (N, C). mean, rstd: (N, groups).
+    Returns gx (N, H, W, C), gscale (N, C) and gshift (N, C), always one row a picture: whoever passed (C,) sums them.
+    Source: the chain rule, as in Ioffe & Szegedy 2015, arXiv:1502.03167, section 3, with groups in place of batches.
+    """
+    check_group_norm("group_norm_grad", x.shape, scale.shape, shift.shape, groups, gy.shape, mean.shape, rstd.shape)
+    x_hat = _normalise(x, mean, rstd)
+    gz = gy
+    if silu:
+        z = _over_pixels(scale) * x_hat + _over_pixels(shift)
+        s = sigmoid(z)
+        gz = gy * s * (1 + z * (1 - s))
+    gshift = gz.sum((1, 2))
+    gscale = (gz * x_hat).sum((1, 2))
+
+    g = _split_groups(gz * _over_pixels(scale), groups)
+    x_hat = _split_groups(x_hat, groups)
+    average_g = g.mean((1, 3), keepdims=True)
+    average_g_x_hat = (g * x_hat).mean((1, 3), keepdims=True)
+    gx = rstd[:, None, :, None] * (g - average_g - x_hat * average_g_x_hat)
+    return gx.reshape(x.shape), gscale, gshift
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)), through tanh because exp(-z) overflows for z far below 0."""
+    return 0.5 * (1 + np.tanh(0.5 * z))
+
+
+def _split_groups(x, groups):
+    N, H, W, C = x.shape
+    return x.reshape(N, H * W, groups, C // groups)  # pixels on axis 1, a group's channels on axis 3
+
+
+def _normalise(x, mean, rstd):
+    grouped = _split_groups(x, mean.shape[1])
+    return ((grouped - mean[:, None, :, None]) * rstd[:, None, :, None]).reshape(x.shape)
+
+
+def _over_pixels(channels):
+    """(C,) or (N, C), shaped to multiply a picture: (1, 1, 1, C) or (N, 1, 1, C)."""
+    return channels.reshape(-1, 1, 1, channels.shape[-1])
+
+
+def check_group_norm(name, x_shape, scale_shape, shift_shape, groups, gy_shape=None, mean_shape=None, rstd_shape=None):
+    """Raise ValueError in one line unless the shapes fit each other."""
+    if len(x_shape) != 4:
+        raise ValueError(f"{name}: x must be (N, H, W, C), got shape {tuple(x_shape)}")
+    N, C = x_shape[0], x_shape[3]
+    if groups < 1 or C % groups:
+        raise ValueError(f"{name}: {groups} groups do not divide {C} channels")
+    for what, shape in (("scale", scale_shape), ("shift", shift_shape)):
+        if tuple(shape) not in ((C,), (N, C)):
+            raise ValueError(f"{name}: {what} must be ({C},) or ({N}, {C}), got shape {tuple(shape)}")
+    if gy_shape is not None and tuple(gy_shape) != tuple(x_shape):
+        raise ValueError(f"{name}: gy must be {tuple(x_shape)}, got shape {tuple(gy_shape)}")
+    for what, shape in (("mean", mean_shape), ("rstd", rstd_shape)):
+        if shape is not None and tuple(shape) != (N, groups):
+            raise ValueError(f"{name}: {what} must be ({N}, {groups}), got shape {tuple(shape)}")

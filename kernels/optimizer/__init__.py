@@ -1,0 +1,1 @@
+"""AdamW with an exponential moving average of the weights, over flat arrays."""

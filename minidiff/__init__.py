@@ -1,0 +1,12 @@
+"""minidiff: a diffusion model from scratch, to read, to train and to benchmark.
+
+Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, data, pictures, training, evaluation.
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+_here = Path(__file__).parent
+if not (_here / "kernels").is_dir():  # a checkout without symbolic links: the folder beside this one serves
+    __path__.append(str(_here.parent))

@@ -1,0 +1,6 @@
+"""Pictures to learn from.
+
+Reading order: config (the choices), dataset (what a source of pictures is, and in which order they come),
+scenes (a world of pictures that is drawn), standard (MNIST and its kin, arrays), download (fetching those),
+folder (one's own pictures), open (from the choices to the pictures).
+"""

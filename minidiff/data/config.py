@@ -1,0 +1,29 @@
+"""The choices about data; a field's text below is its help on the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DataName = Literal["scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures to learn from, and what is done to them first."""
+
+    data: DataName = "scenes"
+    """The pictures: scenes are drawn while training; the others are read from --data-dir."""
+    data_dir: Path | None = None
+    """Where the pictures lie: a folder, or the .npz file of --data npz."""
+    size: int | None = None
+    """Height and width in pixels, for scenes and folder (default 32); the others keep the size that they have."""
+    grey: bool = False
+    """Turn colour into grey (cifar10, npz, folder)."""
+    background: str = "white"
+    """The colour behind transparent pictures of a folder: a name, or #rrggbb."""
+    folder_labels: bool = False
+    """Label the pictures of a folder with the names of its sub-folders."""
+    download: bool = False
+    """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
+    flip: bool = False
+    """Mirror every second picture at random while training; not for digits or letters."""

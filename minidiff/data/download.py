@@ -1,0 +1,181 @@
+"""Fetch a published file: from one of its mirrors, checked against its SHA-256, renamed into place when whole.
+
+The sums are those that TensorFlow Datasets publishes for the same files. With them a mirror need not be trusted,
+nor the connection: http serves as well as https.
+"""
+
+import hashlib
+import http.client
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from tqdm import tqdm
+
+from minidiff.errors import MinidiffError
+from minidiff.files import write_atomically
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file: its name, its size in bytes, its SHA-256, and the folders (URLs) that offer it."""
+
+    name: str
+    size: int
+    sha256: str
+    mirrors: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(f"{mirror}/{self.name}" for mirror in self.mirrors)
+
+
+_MIRRORS = {
+    "mnist": (
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+    ),
+    "fashion-mnist": (
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    ),
+    "cifar10": (
+        "https://www.cs.toronto.edu/~kriz",
+        "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10",
+    ),
+}
+
+# Source: tensorflow/datasets, tensorflow_datasets/url_checksums/{mnist,fashion_mnist,cifar10}.txt
+_SUMS = {
+    "mnist": {
+        "train-images-idx3-ubyte.gz": (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        "train-labels-idx1-ubyte.gz": (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        "t10k-images-idx3-ubyte.gz": (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        "t10k-labels-idx1-ubyte.gz": (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte.gz": (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        "train-labels-idx1-ubyte.gz": (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        "t10k-images-idx3-ubyte.gz": (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        "t10k-labels-idx1-ubyte.gz": (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    },
+    "cifar10": {
+        "cifar-10-binary.tar.gz": (170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+    },
+}
+
+REMOTES = {
+    data: {name: Remote(name, size, sha256, _MIRRORS[data]) for name, (size, sha256) in sums.items()}
+    for data, sums in _SUMS.items()
+}
+
+
+class _MirrorError(Exception):
+    """What is wrong with one mirror; the next may do better."""
+
+
+def fetch(remote: Remote, folder: Path, timeout: float = 30.0) -> Path:
+    """Make sure that `folder` holds this file, whole, and return its path.
+
+    A file there whose sum is right is left alone. Else the mirrors are tried in turn; the file appears under its
+    name only when its last byte is written and its sum is right, and nothing else is left behind.
+    timeout: seconds to wait for a mirror's next bytes.
+    Raises MinidiffError that says what was wrong with each mirror.
+    """
+    path = folder / remote.name
+    if path.is_file() and path.stat().st_size == remote.size and _sha256(path) == remote.sha256:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for url in remote.urls:
+        try:
+            # closing: a mirror is let go at once when the disk is full or the user interrupts
+            with closing(_verified(remote, url, timeout)) as chunks:
+                write_atomically(path, lambda file, chunks=chunks: file.writelines(chunks))
+            return path
+        except _MirrorError as error:
+            reasons.append(f"{url}: {error}")
+    raise MinidiffError(f"cannot download {remote.name}: {'; '.join(reasons)}")
+
+
+def _verified(remote: Remote, url: str, timeout: float) -> Iterator[bytes]:
+    """Yield the file's bytes; raise _MirrorError in place of the end if they are not the published ones."""
+    digest, received = hashlib.sha256(), 0
+    bar = tqdm(total=remote.size, unit="B", unit_scale=True, desc=remote.name, leave=False, delay=1.0)
+    with bar, _answer(url, timeout) as answer:
+        while chunk := _receive(answer):
+            received += len(chunk)
+            if received > remote.size:  # never more on the disk than the file is long
+                raise _MirrorError(f"longer than the published {remote.size} bytes")
+            digest.update(chunk)
+            bar.update(len(chunk))
+            yield chunk
+    if received < remote.size:
+        raise _MirrorError(f"cut off after {received} of {remote.size} bytes")
+    if digest.hexdigest() != remote.sha256:
+        raise _MirrorError(f"wrong SHA-256 {digest.hexdigest()[:16]}..., published is {remote.sha256[:16]}...")
+
+
+def _answer(url: str, timeout: float) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "minidiff"})  # some servers refuse Python's own
+    try:
+        return urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _MirrorError(str(getattr(error, "reason", error)) or type(error).__name__) from error
+
+
+def _receive(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        # IncompleteRead and a silent end alike are a transfer cut off; `_verified` knows after how many bytes.
+        if isinstance(error, http.client.IncompleteRead):
+            return b""
+        raise _MirrorError(f"broken off: {error or type(error).__name__}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:
+    """Take the files that are wanted, {name in the archive: most bytes}, out of a .tar.gz into `folder`.
+
+    Nothing in the archive decides where something is written: a member counts only if its name is a wanted one and
+    it is a plain file of no more than the stated size, and it is written under the last part of the wanted name.
+    Raises MinidiffError if the archive is damaged or lacks one.
+    """
+    missing = set(wanted)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive, "r|gz") as tar:  # a stream: one pass, no jumps back
+            for member in tar:
+                if member.name in missing and member.isfile() and member.size <= wanted[member.name]:
+                    source = tar.extractfile(member)
+                    assert source is not None  # it is a plain file
+                    write_atomically(folder / Path(member.name).name, _copy_from(source))
+                    missing.remove(member.name)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise MinidiffError(f"{archive}: damaged archive ({error})") from error
+    if missing:
+        raise MinidiffError(f"{archive}: the archive lacks {', '.join(sorted(missing))}")
+
+
+def _copy_from(source: IO[bytes]) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        while chunk := source.read(1 << 20):
+            file.write(chunk)
+
+    return write

@@ -1,0 +1,131 @@
+"""One's own pictures: everything under a folder that Pillow can decode, cropped to squares of one size.
+
+Photographs turn up in every shape: turned by an EXIF note, with an alpha channel, a palette, 16 bits, four inks.
+Each becomes plain 8-bit RGB (or grey) here, once, and stays in memory; what cannot be read is named and left out.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+from tqdm import tqdm
+
+from minidiff.data.dataset import Pictures
+from minidiff.data.standard import MOST_BYTES
+from minidiff.errors import MinidiffError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # decoders that run no code and need no other program
+_NAMED = 5  # how many unreadable files a warning names
+
+log = logging.getLogger(__name__)
+
+
+def folder(path: Path, size: int = 32, grey: bool = False, background: str = "white", labels: bool = False) -> Pictures:
+    """Read every picture under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
+
+    background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
+    Hidden files and folders are passed over; files that cannot be read are named in one warning.
+    Raises MinidiffError if there is no such folder, no picture, or more than 8 GiB of them.
+    """
+    try:
+        colour = ImageColor.getrgb(background)[:3]
+    except ValueError as error:
+        raise MinidiffError(f"background {background!r}: no colour; give a name or #rrggbb") from error
+    if not path.is_dir():
+        raise MinidiffError(f"{path}: no such folder of pictures")
+    skipped: list[str] = []
+    files = find(path, lambda error: skipped.append(f"{_inside(path, error.filename)} ({error.strerror})"))
+    shape = (len(files), size, size, 1 if grey else 3)
+    if (most := int(np.prod(shape, dtype=object))) > MOST_BYTES:
+        raise MinidiffError(
+            f"{path}: {len(files)} files at {size}x{size} pixels would take {most / 2**30:.1f} GiB of memory, "
+            f"the limit is {MOST_BYTES / 2**30:.0f}: choose a smaller size or fewer pictures"
+        )
+    images, read = np.empty(shape, np.uint8), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks about odd metadata: the pixels are what counts
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for file in tqdm(files, desc="reading pictures", unit="picture", delay=2.0, leave=False):
+            try:
+                images[len(read)] = decode(file, size, grey, colour)
+                read.append(file)
+            except Exception as error:  # a decoder may raise anything at all on a damaged file
+                skipped.append(f"{_inside(path, file)} ({_reason(error)})")
+    if skipped:
+        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        total = len(read) + len(skipped)
+        log.warning("%s", f"{path}: {len(skipped)} of {total} not readable: {'; '.join(skipped[:_NAMED])}{more}")
+    if not read:
+        raise MinidiffError(f"{path}: no readable picture ({', '.join(FORMATS)}) in this folder or below it")
+    images = images[: len(read)]
+    return Pictures(path.name, images, *_label(path, read)) if labels else Pictures(path.name, images)
+
+
+def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number the first-level sub-folders that hold the files: the labels (N,) int64, and their names, sorted."""
+    parts = [file.relative_to(path).parts for file in files]
+    loose = next((part[0] for part in parts if len(part) == 1), None)
+    if loose is not None:
+        raise MinidiffError(f"{path}: {loose} lies in no sub-folder, so it has no label: move it, or ask for no labels")
+    names = sorted({part[0] for part in parts})
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[part[0]] for part in parts], np.int64), tuple(names)
+
+
+def find(root: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:
+    """Return every file under `root` that is not hidden, sorted by its path; links are followed, once each."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(root, onerror=on_error, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link back up, or a second way to the same folder
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(root).parts)
+
+
+def decode(file: Path, size: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
+    """Read one picture: upright, opaque, its middle square, (size, size, 3 or 1) uint8.
+
+    Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
+    """
+    with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
+        picture.draft(None, (3 * size, 3 * size))  # a large JPEG is decoded at a half, a quarter or an eighth
+        image = _eight_bit(picture)
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+    image = image.convert("L" if grey else "RGB")
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, -1)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion would cut everything above 255 off."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("more than 16 bits a pixel")
+    scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return scaled
+
+
+def _inside(root: Path, file: str | Path) -> str:
+    return Path(file).relative_to(root).as_posix()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no picture that can be read"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,76 @@
+"""From the choices about data to the pictures."""
+
+import numpy as np
+
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
+from minidiff.data.folder import folder
+from minidiff.data.scenes import Scenes
+from minidiff.data.standard import cifar10, fashion_mnist, mnist, npz
+from minidiff.errors import MinidiffError
+
+SIZE = 32
+NAMES = ("scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder")
+PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
+
+
+def open_data(config: DataConfig, split: Split = "train", seed: int = 0) -> Dataset:
+    """Return the pictures that the choices name, for training or for testing.
+
+    Published collections bring their own split; of a folder or an .npz every tenth picture is for testing.
+    seed: which scenes; the other data do not depend on it.
+    Raises MinidiffError if choices contradict each other or their files cannot be read.
+    """
+    data, size = config.data, config.size
+    _check(config)
+    if data == "scenes":
+        return Scenes(size or SIZE, split, seed)
+    assert config.data_dir is not None  # _check
+    if data == "folder":
+        everything = folder(config.data_dir, size or SIZE, config.grey, config.background, config.folder_labels)
+        return hold_out(everything, split)
+    if data == "npz":
+        pictures = hold_out(npz(config.data_dir), split)
+    else:
+        pictures = PUBLISHED[data](config.data_dir, split, config.download)
+    if size not in (None, pictures.height) or size not in (None, pictures.width):
+        raise MinidiffError(
+            f"size {size}: the pictures of {data} are {pictures.height}x{pictures.width} and stay so: "
+            "leave the size out (scenes and folder come in any)"
+        )
+    return to_grey(pictures) if config.grey else pictures
+
+
+def _check(config: DataConfig) -> None:
+    """Raise MinidiffError for choices that contradict each other, before anything is read."""
+    data = config.data
+    if data not in NAMES:
+        raise MinidiffError(f"data {data!r}: expected one of {', '.join(NAMES)}")
+    if config.size is not None and not 1 <= config.size <= 4096:
+        raise MinidiffError(f"size {config.size}: expected 1 to 4096 pixels")
+    if data == "scenes" and config.data_dir is not None:
+        raise MinidiffError(f"--data-dir {config.data_dir}: scenes read no files; did you mean --data folder?")
+    if data == "scenes" and config.grey:
+        raise MinidiffError("--grey: scenes are in colour; it works with cifar10, npz and folder")
+    if data != "scenes" and config.data_dir is None:
+        hint = " (with --download an empty or new one will do)" if data in PUBLISHED else ""
+        what = "FILE.npz" if data == "npz" else f"DIR, the folder of its files{hint}"
+        raise MinidiffError(f"--data {data} needs --data-dir {what}")
+    if config.download and data not in PUBLISHED:
+        raise MinidiffError(f"--download: nothing to fetch for {data}; it works with {', '.join(PUBLISHED)}")
+    if config.folder_labels and data != "folder":
+        raise MinidiffError(f"--folder-labels: works with --data folder, not with {data}")
+
+
+def to_grey(pictures: Pictures) -> Pictures:
+    """Return the pictures with one channel: luma 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
+
+    In integers, 65536 times the weights, as Pillow does it, so that a folder and an .npz of it agree.
+    """
+    if pictures.channels == 1:
+        return pictures
+    weights = np.array([19595, 38470, 7471], np.uint32)
+    grey = np.empty((*pictures.images.shape[:3], 1), np.uint8)
+    for i in range(0, len(grey), 1000):  # in parts: the sums are four times as wide
+        grey[i : i + 1000, :, :, 0] = (pictures.images[i : i + 1000] @ weights + 32768) >> 16
+    return Pictures(pictures.name, grey, pictures.labels, pictures.classes)

@@ -1,0 +1,82 @@
+"""Mistakes of a user, said in one line.
+
+Whatever a user can get wrong (a value, a file, a folder) raises `MinidiffError` with one sentence that names
+what was expected and what came. A command prints that sentence and exits; a traceback from a command is a bug.
+Programming errors (two arrays that do not fit) stay ordinary ValueErrors and keep their traceback.
+"""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
+EXIT_BROKEN_PIPE = 128 + 13  # and for SIGPIPE
+
+
+class MinidiffError(ValueError):
+    """A mistake that the user can put right; its text is one line."""
+
+
+def one_line(error: BaseException) -> str:
+    """Say an error in one line: `error` is a MinidiffError, OSError or MemoryError.
+
+    An OSError becomes "reason: path", without errno; a full disk and a forbidden path say what to do about it.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+        if error.errno == errno.ENOSPC:
+            text = "no space left on the disk"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            text = f"not allowed ({error.strerror.lower()})"
+        elif error.errno == errno.ENOENT:
+            text = "no such file or folder"
+        paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
+        paths += [str(path) for path in (error.filename, error.filename2) if isinstance(path, os.PathLike)]
+        text = ": ".join([text, *paths[:1]])
+    elif isinstance(error, MemoryError):
+        text = f"out of memory: {error}" if str(error) else "out of memory"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command's main: its user's mistakes end as one line on stderr and exit code 2, not as a traceback.
+
+    MinidiffError, OSError (a full disk, a forbidden path) and MemoryError: "error: ..." and 2. Ctrl-C: 130, silently.
+    A reader that hung up (`| head`): 141, silently. Everything else is a bug and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            result = main(*args, **kwargs)
+            sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's last moment
+            return result
+        except BrokenPipeError:
+            _close_stdout()
+            code = EXIT_BROKEN_PIPE
+        except (MinidiffError, OSError, MemoryError) as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            code = EXIT_MISTAKE
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        raise SystemExit(code)
+
+    return guarded
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, or Python's exit flushes into the closed pipe and complains about it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    finally:
+        os.close(nowhere)

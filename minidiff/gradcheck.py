@@ -1,0 +1,220 @@
+"""Is a gradient right?  Every operation, every layer and a whole small U-Net, checked.
+
+    python -m minidiff.gradcheck [--backend numba]
+
+Idea: a derivative is what a small step does.  On the NumPy backend each gradient is held against central differences,
+(f(x + h) - f(x - h)) / 2h, in float64; on another backend, whose kernels work in float32, against NumPy's float64
+gradients of the same function at the same point.
+Stands sixth in the reading order, after the network that it checks.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tyro
+
+from minidiff import backend, ops
+from minidiff.autograd import Tensor, no_grad
+from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.nn import (
+    Conv2d,
+    Embedding,
+    GroupNorm,
+    Linear,
+    Module,
+    ResidualBlock,
+    SelfAttention,
+    TimeEmbedding,
+    UNet,
+    UNetConfig,
+)
+
+# With h = 1e-5 the difference quotient is off by about h² from curvature and 1e-16 / h from rounding: some 1e-10 of the
+# largest gradient, more where the function is large beside its gradient.  A wrong formula is off by 1e-2 or more.
+BOUND_FLOAT64 = 1e-6
+# float32 carries 6e-8; sums over some hundred terms, through some ten layers, leave about 1e-5.
+BOUND_FLOAT32 = 1e-4
+STEP = 1e-5
+MOST_ENTRIES = 24  # of each input that are moved; which ones is drawn
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something with a gradient.  function() computes a Tensor of any shape from the `inputs`, float64 leaves."""
+
+    name: str
+    function: Callable[[], Tensor]
+    inputs: dict[str, Tensor]
+
+    def gradients(self, dtype: Any) -> dict[str, np.ndarray]:
+        """Walk the tape once in the given dtype and return every input's gradient, on the host."""
+        xp = backend.current().xp
+        exact = {name: tensor.data for name, tensor in self.inputs.items()}
+        for name, tensor in self.inputs.items():
+            tensor.data, tensor.grad = xp.asarray(exact[name], dtype=dtype), None
+        y = self.function()
+        ops.sum(y * Tensor(xp.asarray(self._cotangent(y), dtype=dtype))).backward()
+        found = {name: backend.to_numpy(tensor.grad).astype(np.float64) for name, tensor in self.inputs.items()}
+        for name, tensor in self.inputs.items():
+            tensor.data, tensor.grad = exact[name], None
+        return found
+
+    def value(self) -> float:
+        """The number whose gradients these are: a fixed random weighting of everything that comes out."""
+        with no_grad():
+            y = self.function()
+        return float((y.data * self._cotangent(y)).sum())
+
+    @staticmethod
+    def _cotangent(y: Tensor) -> np.ndarray:
+        return np.random.default_rng(1).standard_normal(y.shape)
+
+
+def cases() -> Iterator[Case]:
+    """Everything that has a gradient, at small odd sizes."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape)  # noqa: E731
+
+    yield _operation("add", ops.add, a=draw(3, 5), b=draw(5))
+    yield _operation("sub", ops.sub, a=draw(5), b=draw(3, 5))
+    yield _operation("mul", ops.mul, a=draw(3, 5), b=draw(3, 1))
+    yield _operation("div", ops.div, a=draw(3, 5), b=2 + np.abs(draw(5)))
+    yield _operation("neg", ops.neg, x=draw(3, 5))
+    yield _operation("square", ops.square, x=draw(3, 5))
+    yield _operation("matmul", ops.matmul, a=draw(2, 3, 5), b=draw(5, 4))
+    yield _operation("sum", lambda x: ops.sum(x, 1), x=draw(3, 4, 2))
+    yield _operation("mean", lambda x: ops.mean(x, (1, 2)), x=draw(3, 4, 2))
+    yield _operation("reshape", lambda x: ops.reshape(x, (5, 3)), x=draw(3, 5))
+    yield _operation("transpose", lambda x: ops.transpose(x, (2, 0, 1)), x=draw(3, 4, 2))
+    yield _operation("concat", lambda x, y: ops.concat([x, y]), x=draw(2, 3), y=draw(2, 4))
+    yield _operation("upsample2", ops.upsample2, x=draw(2, 3, 5, 2))
+    yield _operation("silu", ops.silu, x=3 * draw(3, 5))
+    yield _operation("linear", ops.linear, x=draw(2, 3, 5), w=draw(5, 4), b=draw(4))
+    for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
+        convolve = lambda x, w, b, stride=stride: ops.conv2d(x, w, b, stride)  # noqa: E731
+        w = draw(kernel, kernel, 3, 4)
+        yield _operation(f"conv2d {kernel}×{kernel} stride {stride}", convolve, x=draw(2, 7, 5, 3), w=w, b=draw(4))
+    for silu in (False, True):
+        for shape in ((6,), (2, 6)):
+            normalise = lambda x, scale, shift, silu=silu: ops.group_norm(x, scale, shift, 3, 1e-5, silu)  # noqa: E731
+            name = f"group_norm{' + SiLU' if silu else ''}, {'one scale' if len(shape) == 1 else 'scale a picture'}"
+            yield _operation(name, normalise, x=draw(2, 3, 5, 6), scale=draw(*shape), shift=draw(*shape))
+    attend = lambda q, k, v: ops.attention(q, k, v, 2)  # noqa: E731
+    yield _operation("attention", attend, q=draw(2, 5, 6), k=draw(2, 7, 6), v=draw(2, 7, 6))
+    index = np.array([2, 0, 2])
+    yield _operation("embedding", lambda table: ops.embedding(table, index), table=draw(4, 3))
+    yield _operation("cross_entropy", lambda logits: ops.cross_entropy(logits, index), logits=draw(3, 4))
+
+    picture, vector = draw(2, 6, 4, 8), draw(2, 16)
+    t, labels = np.array([3.0, 500.0], np.float32), np.array([1, 3])
+    small = UNetConfig(8, 4, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
+    added = UNetConfig(8, 4, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, time="add")
+    yield _layer("Linear", Linear(8, 5), rng, picture)
+    yield _layer("Conv2d", Conv2d(8, 5), rng, picture)
+    yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, picture)
+    yield _layer("GroupNorm", GroupNorm(4, 8, silu=True), rng, picture, draw(2, 8), draw(2, 8))
+    yield _layer("Embedding", Embedding(4, 3), rng, fixed=(index,))
+    yield _layer("SelfAttention", SelfAttention(8, 2, 4), rng, picture)
+    yield _layer("TimeEmbedding", TimeEmbedding(8, 3), rng, fixed=(t, labels))
+    yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, small), rng, picture, vector)
+    yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, added), rng, picture, vector)
+    yield _layer("U-Net", UNet(small), rng, draw(2, 8, 4, 3), fixed=(t, labels))
+
+
+def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray) -> Case:
+    inputs = {key: Tensor(array, requires_grad=True) for key, array in arrays.items()}
+    return Case(name, lambda: function(*inputs.values()), inputs)
+
+
+def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, fixed: Sequence[Any] = ()) -> Case:
+    """A layer as a function of its inputs and parameters; what starts at zero is moved, or it would hide errors."""
+    inputs = {f"input {i}": Tensor(array, requires_grad=True) for i, array in enumerate(arrays)}
+    parameters = layer.named_parameters()
+    for parameter in parameters.values():
+        parameter.data = parameter.mean + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
+    return Case(name, lambda: layer(*inputs.values(), *fixed), {**inputs, **parameters})
+
+
+def largest_error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """The largest difference over all inputs, relative to the largest expected gradient of its input.
+
+    Some gradients are zero by nature (a bias on attention's keys moves all scores alike); they are held against a
+    thousandth of the case's largest gradient.
+    """
+    floor = 1e-3 * max(np.abs(gradient).max() for gradient in expected.values())
+    errors = [np.abs(found[key] - expected[key]).max() / max(np.abs(expected[key]).max(), floor) for key in expected]
+    return float(np.max(errors))  # np.max, because max() would let a NaN pass
+
+
+def check_by_differences(case: Case) -> float:
+    """Return the largest relative error of a case's gradients against central differences; both float64, NumPy."""
+    found = case.gradients(np.float64)
+    rng = np.random.default_rng(2)
+    expected = {name: gradient.copy() for name, gradient in found.items()}
+    for name, tensor in case.inputs.items():
+        flat = tensor.data.reshape(-1)  # a view: moving an entry of it moves the input
+        for entry in rng.permutation(flat.size)[:MOST_ENTRIES]:
+            middle = flat[entry]
+            flat[entry] = middle + STEP
+            above = case.value()
+            flat[entry] = middle - STEP
+            below = case.value()
+            flat[entry] = middle
+            expected[name].reshape(-1)[entry] = (above - below) / (2 * STEP)
+    return largest_error(found, expected)
+
+
+def check_by_reference(case: Case, name: str) -> float:
+    """Return the largest relative error of a backend's float32 gradients against NumPy's float64 ones."""
+    with backend.using("numpy"):
+        expected = case.gradients(np.float64)
+    with backend.using(name):
+        found = case.gradients(np.float32)
+    return largest_error(found, expected)
+
+
+def run(name: str) -> bool:
+    """Check everything on one backend, print a line a case, and return whether all gradients are right."""
+    name = backend.get(name).name
+    bound = BOUND_FLOAT64 if name == "numpy" else BOUND_FLOAT32
+    against = "central differences" if name == "numpy" else "NumPy in float64"
+    print(f"backend {name}: gradients against {against}; largest relative error, at most {bound:.0e} is right\n")
+    wrong = []
+    for case in cases():
+        if name == "numpy":
+            with backend.using("numpy"):
+                error = check_by_differences(case)
+        else:
+            error = check_by_reference(case, name)
+        right = error <= bound
+        if not right:
+            wrong.append(case.name)
+        print(f"  {case.name:42s} {error:9.1e}  {'right' if right else 'WRONG'}")
+    print(f"\n{'all gradients are right' if not wrong else 'WRONG: ' + ', '.join(wrong)}")
+    return not wrong
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Check every gradient of minidiff: each operation, each layer, a whole small U-Net."""
+
+    backend: str = "all"
+    """Which backend: numpy, numba, or all."""
+
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exits with 1 if a gradient is wrong."""
+    chosen = tyro.cli(Arguments, args=arguments, prog="python -m minidiff.gradcheck").backend
+    if chosen not in ("all", "auto", *backend.names()):
+        raise MinidiffError(f"--backend: expected all, auto or one of {', '.join(backend.names())}; got {chosen!r}")
+    right = [run(name) for name in (backend.names() if chosen == "all" else [chosen])]
+    if not all(right):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

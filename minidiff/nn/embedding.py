@@ -1,0 +1,51 @@
+"""Telling the network what time it is, and which class is asked for.
+
+Idea: a single number t is hard for a network to use; sines and cosines of it at many frequencies, from fast to slow,
+are easy.  A class is a learnt vector.  Both are added up and mixed by a small network.
+Leaves out how the result enters the denoiser: unet.py.
+"""
+
+import math
+from typing import Any
+
+from minidiff import backend, ops
+from minidiff.autograd import Tensor
+from minidiff.nn.layers import Embedding, Linear
+from minidiff.nn.module import Module
+
+
+def sinusoidal(t: Any, width: int) -> Any:
+    """Write each time as `width` waves: [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (width/2 - 1)).
+
+    t: (N,) float32, 0 … T.  width: even, at least 4.  Returns (N, width) float32.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, sines first as in Ho et al. 2020, arXiv:2006.11239.
+    """
+    xp = backend.current().xp
+    half = width // 2
+    frequency = xp.exp(xp.arange(half, dtype=t.dtype) * (-math.log(10000.0) / (half - 1)))
+    angle = t[:, None] * frequency[None, :]
+    return xp.concatenate([xp.sin(angle), xp.cos(angle)], axis=1)
+
+
+class TimeEmbedding(Module):
+    """Mix the waves of t, and the class if there are classes, into one vector a picture: (N, 4 base).
+
+    classes: how many there are; row `classes` of the table, one past the last, stands for "no class" and is what
+    classifier-free guidance calls unconditional (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
+    """
+
+    def __init__(self, base: int, classes: int) -> None:
+        self.base, self.classes = base, classes
+        self.width = 4 * base
+        self.first = Linear(base, self.width)
+        self.second = Linear(self.width, self.width)
+        if classes:
+            self.label = Embedding(classes + 1, self.width)
+
+    def forward(self, t: Any, labels: Any | None) -> Tensor:
+        waves = Tensor(sinusoidal(t.astype(self.first.w.dtype), self.base))
+        out = self.second(ops.silu(self.first(waves)))
+        if self.classes:
+            xp = backend.current().xp
+            out = out + self.label(xp.full(len(t), self.classes) if labels is None else labels)
+        return ops.silu(out)

@@ -1,0 +1,176 @@
+"""The denoiser: a U-Net that looks at a noisy picture and says what is on it.
+
+Idea: going down, the picture gets smaller and its description richer; going up, the description is painted back at full
+size, and at every size what was seen on the way down is laid beside it (the skips), so that no detail is lost.
+Last of the network's files.
+Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for noise).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from minidiff import ops
+from minidiff.autograd import Tensor
+from minidiff.errors import MinidiffError
+from minidiff.nn.attention import SelfAttention
+from minidiff.nn.embedding import TimeEmbedding
+from minidiff.nn.layers import Conv2d, GroupNorm, Linear
+from minidiff.nn.module import Module
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net.
+
+    height, width, channels: of the pictures.  base: features at full size; level i has base · multipliers[i] of them
+    and is half as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels
+    that have self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
+    """
+
+    height: int = 32
+    width: int = 32
+    channels: int = 3
+    base: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    blocks: int = 1
+    attention: tuple[int, ...] = (8,)
+    heads: int = 4
+    groups: int = 8
+    time: Literal["scale_shift", "add"] = "scale_shift"
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "channels", "base", "blocks", "heads", "groups"):
+            if getattr(self, name) < 1:
+                raise MinidiffError(f"U-Net: {name} must be at least 1, got {getattr(self, name)}")
+        if self.base < 4 or self.base % 2:
+            raise MinidiffError(f"U-Net: base must be even and at least 4, got {self.base}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise MinidiffError(f"U-Net: multipliers must be numbers of 1 or more, got {self.multipliers}")
+        if self.classes < 0:
+            raise MinidiffError(f"U-Net: classes must be 0 or more, got {self.classes}")
+        if self.time not in ("scale_shift", "add"):
+            raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
+        if self.height % self.factor or self.width % self.factor:
+            raise MinidiffError(
+                f"U-Net: {len(self.multipliers)} levels need a height and a width that {self.factor} divides "
+                f"({self.factor}, {2 * self.factor}, {3 * self.factor}, …), got {self.height}×{self.width}"
+            )
+        heights = [self.height >> level for level in range(len(self.multipliers))]
+        for height in self.attention:
+            if height not in heights:
+                raise MinidiffError(f"U-Net: attention at height {height} does not occur; the levels are {heights}")
+        for height, multiplier in zip(heights, self.multipliers):
+            if height in self.attention and self.base * multiplier % self.heads:
+                raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.base * multiplier} channels")
+
+    @property
+    def factor(self) -> int:
+        """What must divide height and width: each level but the last halves them."""
+        return 1 << (len(self.multipliers) - 1)
+
+
+class ResidualBlock(Module):
+    """Normalise, SiLU, convolve, twice, and add the input: (N, H, W, in) to (N, H, W, out).
+
+    The embedding of time and class enters between the two: as scale and shift of the second normalisation
+    (arXiv:2105.05233, eq. 3), or added to the features (arXiv:2006.11239).
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, config: UNetConfig) -> None:
+        self.norm1 = GroupNorm(config.groups, inputs, silu=True)
+        self.conv1 = Conv2d(inputs, outputs)
+        self.shift = Linear(embedding, outputs)
+        if config.time == "scale_shift":
+            self.scale = Linear(embedding, outputs)
+        self.norm2 = GroupNorm(config.groups, outputs, silu=True)
+        self.conv2 = Conv2d(outputs, outputs, zero=True)
+        if inputs != outputs:
+            self.shortcut = Conv2d(inputs, outputs, kernel=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(self.norm1(x))
+        shift = self.shift(embedding)  # (N, out)
+        if hasattr(self, "scale"):
+            h = self.norm2(h, self.scale(embedding), shift)
+        else:
+            h = self.norm2(h + ops.reshape(shift, (shift.shape[0], 1, 1, shift.shape[1])))
+        shortcut = self.shortcut(x) if hasattr(self, "shortcut") else x
+        return shortcut + self.conv2(h)
+
+
+class Stage(Module):
+    """A residual block, followed by attention where the level has it."""
+
+    def __init__(self, inputs: int, outputs: int, attends: bool, embedding: int, config: UNetConfig) -> None:
+        self.block = ResidualBlock(inputs, outputs, embedding, config)
+        if attends:
+            self.attention = SelfAttention(outputs, config.heads, config.groups)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.block(x, embedding)
+        return self.attention(x) if hasattr(self, "attention") else x
+
+
+class UNet(Module):
+    """Noisy pictures and their times (and classes) in; what the network was trained to predict out.
+
+    forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, where `classes`
+    means none, or None for all of them none.  Returns (N, H, W, C).
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        self.config = config
+        self.embedding = TimeEmbedding(config.base, config.classes)
+        widths = [config.base * multiplier for multiplier in config.multipliers]
+        attends = [(config.height >> level) in config.attention for level in range(len(widths))]
+        embedding = self.embedding.width
+
+        self.enter = Conv2d(config.channels, config.base)
+        skips, features = [config.base], config.base
+        self.down: list[Module] = []
+        for level, width in enumerate(widths):
+            for _ in range(config.blocks):
+                self.down.append(Stage(features, width, attends[level], embedding, config))
+                features = width
+                skips.append(features)
+            if level < len(widths) - 1:
+                self.down.append(Conv2d(features, features, stride=2))
+                skips.append(features)
+
+        self.middle = [
+            Stage(features, features, attends[-1], embedding, config),
+            Stage(features, features, False, embedding, config),
+        ]
+
+        self.up: list[Module] = []
+        for level in reversed(range(len(widths))):
+            for _ in range(config.blocks + 1):
+                self.up.append(Stage(features + skips.pop(), widths[level], attends[level], embedding, config))
+                features = widths[level]
+            if level:
+                self.up.append(Conv2d(features, features))
+
+        self.norm = GroupNorm(config.groups, features, silu=True)
+        self.leave = Conv2d(features, config.channels, zero=True)
+
+    def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
+        expected = (self.config.height, self.config.width, self.config.channels)
+        x = ops.as_tensor(x)
+        if x.shape[1:] != expected:
+            raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
+        embedding = self.embedding(t, labels)
+
+        h = self.enter(x)
+        skips = [h]
+        for part in self.down:
+            h = part(h, embedding) if isinstance(part, Stage) else part(h)
+            skips.append(h)
+        for part in self.middle:
+            h = part(h, embedding)
+        for part in self.up:
+            if isinstance(part, Stage):
+                h = part(ops.concat([h, skips.pop()]), embedding)
+            else:
+                h = part(ops.upsample2(h))
+        return self.leave(self.norm(h))

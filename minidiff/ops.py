@@ -1,0 +1,250 @@
+"""The differentiable operations: value and derivative of each on one screen.
+
+Idea: an operation computes its result and returns it with a closure that maps the gradient `gy` of a loss with respect
+to that result to the gradients with respect to the inputs.  That is all that training a network needs.
+Stands fourth in the reading order.  Leaves out whatever no part of minidiff uses, and the inside of the operations that
+have kernels: those are defined in kernels/<operation>/reference.py, derivative included.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.autograd import Tensor, record
+
+Operand = Tensor | Any
+
+
+def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
+    """Return value as a Tensor; a plain number takes the dtype of `like`, so that float32 stays float32."""
+    if isinstance(value, Tensor):
+        return value
+    if like is not None and np.ndim(value) == 0:
+        return Tensor(np.asarray(value, dtype=like.dtype))
+    return Tensor(value)
+
+
+def _pair(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
+    a = as_tensor(a, b if isinstance(b, Tensor) else None)
+    return a, as_tensor(b, a)
+
+
+# ---- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def add(a: Operand, b: Operand) -> Tensor:
+    """a + b, broadcasting.  d(a + b) = da + db."""
+    a, b = _pair(a, b)
+    return record(a.data + b.data, (a, b), lambda gy: (gy, gy))
+
+
+def sub(a: Operand, b: Operand) -> Tensor:
+    """a - b, broadcasting.  d(a - b) = da - db."""
+    a, b = _pair(a, b)
+    return record(a.data - b.data, (a, b), lambda gy: (gy, -gy))
+
+
+def mul(a: Operand, b: Operand) -> Tensor:
+    """a b, elementwise and broadcasting.  d(a b) = b da + a db."""
+    a, b = _pair(a, b)
+    return record(
+        a.data * b.data,
+        (a, b),
+        lambda gy: (gy * b.data if a.requires_grad else None, gy * a.data if b.requires_grad else None),
+    )
+
+
+def div(a: Operand, b: Operand) -> Tensor:
+    """a / b, elementwise and broadcasting.  d(a / b) = da / b - a db / b²."""
+    a, b = _pair(a, b)
+    y = a.data / b.data
+    return record(y, (a, b), lambda gy: (gy / b.data, -gy * y / b.data if b.requires_grad else None))
+
+
+def neg(a: Tensor) -> Tensor:
+    """-a."""
+    return record(-a.data, (a,), lambda gy: (-gy,))
+
+
+def square(x: Tensor) -> Tensor:
+    """x².  d(x²) = 2 x dx."""
+    return record(x.data * x.data, (x,), lambda gy: (2 * gy * x.data,))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product a b of (…, L, M) and (M, P) or (…, M, P): (…, L, P).
+
+    dL/da = gy bᵀ, dL/db = aᵀ gy.
+    """
+    a, b = _pair(a, b)
+    return record(
+        a.data @ b.data,
+        (a, b),
+        lambda gy: (gy @ b.data.swapaxes(-1, -2), a.data.swapaxes(-1, -2) @ gy),
+    )
+
+
+# ---- shape ----------------------------------------------------------------------------------------------------------
+
+
+def sum(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """The sum over the axes (all by default), which vanish.  Each summand gets the gradient of the sum."""
+    kept = x.data.sum(axis=axis, keepdims=True)
+    y = kept.sum() if axis is None else kept.squeeze(axis)
+    return record(y, (x,), lambda gy: (_xp().broadcast_to(gy.reshape(kept.shape), x.shape),))
+
+
+def mean(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """The mean over the axes (all by default), which vanish."""
+    total = sum(x, axis)
+    return mul(total, total.data.size / x.data.size)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same numbers in another shape."""
+    return record(x.data.reshape(shape), (x,), lambda gy: (gy.reshape(x.shape),))
+
+
+def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The axes in another order."""
+    back = tuple(int(i) for i in np.argsort(axes))
+    return record(x.data.transpose(axes), (x,), lambda gy: (gy.transpose(back),))
+
+
+def concat(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
+    """The tensors side by side along an axis; each gets its part of the gradient."""
+    ends = np.cumsum([x.shape[axis] for x in tensors])[:-1].tolist()
+    data = _xp().concatenate([x.data for x in tensors], axis=axis)
+    return record(data, tuple(tensors), lambda gy: tuple(_xp().split(gy, ends, axis=axis)))
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Each pixel becomes 2 × 2 equal ones: (N, H, W, C) to (N, 2H, 2W, C); their four gradients add up."""
+    n, h, w, c = x.shape
+    tall = _xp().broadcast_to(x.data[:, :, None, :, None, :], (n, h, 2, w, 2, c))
+
+    def closure(gy: Any) -> tuple[Any]:
+        return (gy.reshape(n, h, 2, w, 2, c).sum(axis=(2, 4)),)
+
+    return record(tall.reshape(n, 2 * h, 2 * w, c), (x,), closure)
+
+
+# ---- layers ---------------------------------------------------------------------------------------------------------
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU(x) = x s with s = sigmoid(x).  Its derivative is s (1 + x (1 - s)).
+
+    Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2; Ramachandran et al. 2017, arXiv:1710.05941 ("swish").
+    """
+    s = 0.5 * (1 + _xp().tanh(0.5 * x.data))  # the sigmoid, written so that exp cannot overflow
+    return record(x.data * s, (x,), lambda gy: (gy * s * (1 + x.data * (1 - s)),))
+
+
+def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out)."""
+    if x.shape[-1] != w.shape[0]:
+        raise ValueError(f"linear: x has {x.shape[-1]} channels, w expects {w.shape[0]}")
+    rows = x.data.reshape(-1, x.shape[-1])  # (rows, C_in): one product, whatever the leading axes
+    y = rows @ w.data
+    if b is not None:
+        y += b.data
+
+    def closure(gy: Any) -> tuple[Any, ...]:
+        gy = gy.reshape(-1, w.shape[1])
+        gx = (gy @ w.data.T).reshape(x.shape) if x.requires_grad else None
+        gw = rows.T @ gy
+        return (gx, gw) if b is None else (gx, gw, gy.sum(axis=0))
+
+    return record(y.reshape(*x.shape[:-1], w.shape[1]), (x, w) if b is None else (x, w, b), closure)
+
+
+def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, stride: int = 1) -> Tensor:
+    """Convolution with zero padding KH // 2; definition and derivative: kernels/conv2d/reference.py.
+
+    x: (N, H, W, C_in), w: (KH, KW, C_in, C_out), b: (C_out,).  Returns (N, ⌈H/stride⌉, ⌈W/stride⌉, C_out).
+    """
+    k = backend.current()
+    y = k.conv2d(x.data, w.data, None if b is None else b.data, stride)
+
+    def closure(gy: Any) -> tuple[Any, ...]:
+        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride) if x.requires_grad else None
+        gw = k.conv2d_grad_w(gy, x.data, w.shape, stride) if w.requires_grad else None
+        return (gx, gw) if b is None else (gx, gw, gy.sum(axis=(0, 1, 2)))
+
+    return record(y, (x, w) if b is None else (x, w, b), closure)
+
+
+def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
+    """Group normalisation, then SiLU if asked; definition and derivative: kernels/norm/reference.py.
+
+    x: (N, H, W, C); scale and shift: (C,), or (N, C) where they differ from picture to picture.
+    Source: Wu and He 2018, arXiv:1803.08494, eq. 1 and 7.
+    """
+    k = backend.current()
+    y, mu, rstd = k.group_norm(x.data, scale.data, shift.data, groups, eps, silu)
+
+    def closure(gy: Any) -> tuple[Any, ...]:
+        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu)
+
+    return record(y, (x, scale, shift), closure)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Multi-head attention, softmax(q kᵀ / √d) v in each head; see kernels/attention/reference.py.
+
+    q: (N, L, D); k, v: (N, M, D); D = heads · d.  Returns (N, L, D).
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+    """
+    kernels = backend.current()
+    y, p = kernels.attention(q.data, k.data, v.data, heads)
+    return record(y, (q, k, v), lambda gy: kernels.attention_grad(gy, q.data, k.data, v.data, p, heads))
+
+
+def embedding(table: Tensor, index: Any) -> Tensor:
+    """Row index[i] of a table.  table: (n, D), index: (N,) integers in [0, n).  Returns (N, D).
+
+    A row that was taken twice gets both gradients.
+    """
+    if len(index) and not (0 <= int(index.min()) and int(index.max()) < table.shape[0]):
+        raise ValueError(f"embedding: index must be in [0, {table.shape[0]}), got {index.min()} to {index.max()}")
+
+    def closure(gy: Any) -> tuple[Any]:
+        chosen = (index[:, None] == _xp().arange(table.shape[0])).astype(gy.dtype)  # (N, n), one-hot
+        return (chosen.T @ gy,)
+
+    return record(table.data[index], (table,), closure)
+
+
+def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
+    """The mean of -log softmax(logits)[label].  logits: (N, n), labels: (N,) integers.  Its gradient is p - one-hot."""
+    xp = _xp()
+    shifted = logits.data - logits.data.max(axis=-1, keepdims=True)  # softmax ignores a shift; exp stays finite
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+    n = len(labels)
+    rows = xp.arange(n)
+
+    def closure(gy: Any) -> tuple[Any]:
+        p = xp.exp(log_p)
+        p[rows, labels] -= 1
+        return (gy * p / n,)
+
+    return record(-log_p[rows, labels].mean(), (logits,), closure)
+
+
+def _xp() -> Any:
+    return backend.current().xp
+
+
+# Arithmetic on tensors reads like arithmetic.  It is attached here because autograd.py stands before the operations.
+Tensor.__add__ = Tensor.__radd__ = add  # type: ignore[attr-defined]
+Tensor.__sub__ = sub  # type: ignore[attr-defined]
+Tensor.__rsub__ = lambda b, a: sub(a, b)  # type: ignore[attr-defined]
+Tensor.__mul__ = Tensor.__rmul__ = mul  # type: ignore[attr-defined]
+Tensor.__truediv__ = div  # type: ignore[attr-defined]
+Tensor.__rtruediv__ = lambda b, a: div(a, b)  # type: ignore[attr-defined]
+Tensor.__neg__ = neg  # type: ignore[attr-defined]
+Tensor.__matmul__ = matmul  # type: ignore[attr-defined]
+Tensor.sum, Tensor.mean, Tensor.reshape = sum, mean, reshape  # type: ignore[attr-defined]

@@ -1,0 +1,36 @@
+"""From settings to the things they describe: the network's shape for given pictures, and the noising process.
+
+In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
+"""
+
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.schedule import make_schedule
+from minidiff.nn import UNetConfig
+from minidiff.training.config import DiffusionConfig, ModelConfig
+
+
+def network_config(model: ModelConfig, height: int, width: int, channels: int, classes: int) -> UNetConfig:
+    """Return the shape of the U-Net for pictures (height, width, channels) with so many classes, 0 for none.
+
+    Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
+    """
+    smallest = height >> max(len(model.multipliers) - 1, 0)
+    return UNetConfig(
+        height=height,
+        width=width,
+        channels=channels,
+        base=model.base,
+        multipliers=model.multipliers,
+        blocks=model.blocks,
+        attention=(smallest,) if model.attention is None else model.attention,
+        heads=model.heads,
+        groups=model.groups,
+        time=model.time,
+        classes=classes,
+    )
+
+
+def make_process(diffusion: DiffusionConfig) -> Process:
+    """Return the noising process that the settings name."""
+    schedule = make_schedule(diffusion.schedule, diffusion.times)
+    return Process(schedule, diffusion.target, diffusion.weighting, diffusion.gamma, diffusion.label_drop)

@@ -1,0 +1,231 @@
+"""A training on the disk: written so that it is whole or not there, read so that nothing in it is believed.
+
+Idea: one safetensors file holds everything that the next step depends on,
+
+    model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>       float32
+    metadata: format, version, step, config (JSON), network (JSON), classes (JSON), digest
+
+so a training that goes on from it computes the same bits as one that never stopped.  The digest is the SHA-256 of all
+the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
+In training/ after build.py.  Leaves out when to write one: loop.py.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from minidiff.errors import MinidiffError
+from minidiff.files import write_atomically
+from minidiff.nn import UNet, UNetConfig
+from minidiff.training.config import Config
+from minidiff.training.optimizer import FlatParameters
+from minidiff.training.settings import from_dict, to_dict
+
+FORMAT = "minidiff"
+VERSION = 1  # goes up when an older minidiff could not read the file, or would read it wrongly
+GROUPS = ("model", "ema", "adam_m", "adam_v")
+
+_NAME = re.compile(r"step_(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file says, checked.
+
+    step: updates made so far.  classes: the names of the labels, () for none.
+    tensors: group (model, ema, adam_m, adam_v) to parameter's name to float32 array.
+    """
+
+    path: Path
+    step: int
+    config: Config
+    network: UNetConfig
+    classes: tuple[str, ...]
+    tensors: dict[str, dict[str, np.ndarray]]
+
+
+def save(
+    path: Path, step: int, config: Config, network: UNetConfig, classes: tuple[str, ...], parameters: FlatParameters
+) -> None:
+    """Write a checkpoint; at `path` there is afterwards the whole new file or, with an OSError, what was there before."""
+    flats = zip(GROUPS, (parameters.w, parameters.ema, parameters.m, parameters.v))
+    tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "step": str(step),
+        "config": json.dumps(to_dict(config)),
+        "network": json.dumps(to_dict(network)),
+        "classes": json.dumps(classes),
+    }
+    metadata["digest"] = _digest(metadata, tensors.items())
+    write_atomically(path, to_safetensors(tensors, metadata))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Raises MinidiffError in one line if it cannot be read, is cut off or damaged, is not minidiff's, is of another
+    format version, or holds other tensors than its network has.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _read(path, file)
+    except OSError as error:
+        raise MinidiffError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise MinidiffError(f"{path} is damaged or not a checkpoint: {error}") from error
+
+
+def find(path: Path, say: Callable[[str], object] = print) -> Checkpoint:
+    """Read a checkpoint file, or the newest good one of a run's folder.  `say` is told of each that is skipped."""
+    path = Path(path)
+    return newest(path, say) if path.is_dir() else load(path)
+
+
+def newest(folder: Path, say: Callable[[str], object] = print) -> Checkpoint:
+    """Read the newest checkpoint of a run's folder; if it is damaged, the one before it, and so on.
+
+    Raises MinidiffError if there is none, or none that is good.
+    """
+    paths = listed(folder)
+    if not paths:
+        raise MinidiffError(f"no checkpoint in {folder}: expected {where(folder, 1).parent}/step_….safetensors")
+    first_error = None
+    for path in reversed(paths):
+        try:
+            return load(path)
+        except MinidiffError as error:
+            first_error = first_error or error
+            say(f"skipped: {error}")
+    raise MinidiffError(f"none of the {len(paths)} checkpoints in {folder} can be used; the newest: {first_error}")
+
+
+def where(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies in a run's folder."""
+    return Path(folder) / "checkpoints" / f"step_{step:08d}.safetensors"
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint's name tells, -1 if it is not such a name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run's folder, oldest first, unread."""
+    return sorted((path for path in where(folder, 0).parent.glob("*") if step_of(path) >= 0), key=step_of)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints of a run's folder."""
+    for path in listed(folder)[:-keep]:
+        path.unlink()
+
+
+def make_network(checkpoint: Checkpoint, weights: str = "ema") -> UNet:
+    """Return the network of a checkpoint with its averaged weights, which draw best, or with those of another group."""
+    model = UNet(checkpoint.network)
+    _fill(model, checkpoint.tensors[weights])
+    return model
+
+
+def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[UNet, FlatParameters]:
+    """Return the network `network` as the checkpoint left it, with the optimiser's state.
+
+    Raises MinidiffError if the checkpoint is of another network, naming the first tensor that tells.
+    """
+    model = UNet(network)
+    theirs = checkpoint.tensors["model"]
+    for name, parameter in model.named_parameters().items():
+        shape = theirs[name].shape if name in theirs else None
+        if shape != parameter.planned_shape:
+            there = f"has none called {name}" if shape is None else f"has {name} {shape}"
+            raise MinidiffError(
+                f"{checkpoint.path} is of another network: expected {name} {parameter.planned_shape}, it {there}"
+            )
+    if more := theirs.keys() - model.named_parameters().keys():
+        raise MinidiffError(f"{checkpoint.path} is of another network: it has {min(more)}, this one has not")
+    _fill(model, theirs)
+    parameters = FlatParameters(model)
+    for group, flat in {"ema": parameters.ema, "adam_m": parameters.m, "adam_v": parameters.v}.items():
+        for name, view in parameters.split(flat).items():
+            view[:] = checkpoint.tensors[group][name]
+    return model, parameters
+
+
+def hash(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint file, in hexadecimal: names exactly these weights."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fill(model: UNet, tensors: dict[str, np.ndarray]) -> None:
+    for name, parameter in model.named_parameters().items():
+        parameter.data = tensors[name].copy()
+
+
+def _read(path: Path, file: Any) -> Checkpoint:
+    """Check from the outside in: whose file, which version, a network of believable size, its tensors, every bit."""
+    metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise MinidiffError(f"{path} is a safetensors file, but not a checkpoint of minidiff's")
+    if metadata.get("version") != str(VERSION):
+        found = metadata.get("version")
+        raise MinidiffError(f"{path} has format version {found}; this minidiff reads version {VERSION}")
+    try:
+        step = int(metadata["step"])
+        config = from_dict(Config, json.loads(metadata["config"]), f"{path}: config")
+        network = from_dict(UNetConfig, json.loads(metadata["network"]), f"{path}: network")
+        classes = tuple(str(name) for name in json.loads(metadata["classes"]))
+        digest = metadata["digest"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise MinidiffError(f"{path} is damaged: its metadata is not whole ({error})") from error
+    except ValueError as error:  # int(), or MinidiffError from the settings
+        raise MinidiffError(f"{path} is damaged: {error}") from error
+
+    # Sizes in the metadata may be anything: a network of a billion blocks must not be built to be compared.
+    names = list(file.keys())
+    if network.blocks * len(network.multipliers) > len(names):
+        raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
+    expected = {
+        f"{group}/{name}": parameter.planned_shape
+        for name, parameter in UNet(network).named_parameters().items()
+        for group in GROUPS
+    }
+    if missing := sorted(expected.keys() - set(names)):
+        raise MinidiffError(f"{path} is damaged: {len(missing)} tensors are missing, the first is {missing[0]}")
+    tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+    for full_name, shape in expected.items():
+        found = file.get_slice(full_name)
+        if (found.get_dtype(), tuple(found.get_shape())) != ("F32", shape):
+            got = f"{found.get_dtype()} {tuple(found.get_shape())}"
+            raise MinidiffError(f"{path} is damaged: expected {full_name} as F32 {shape}, got {got}")
+        group, _, name = full_name.partition("/")
+        tensors[group][name] = file.get_tensor(full_name)
+    flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
+    if digest != _digest(metadata, flat):
+        raise MinidiffError(f"{path} is damaged: its content does not match its digest")
+    if len(classes) != network.classes or step < 0:
+        raise MinidiffError(f"{path} is damaged: step {step}, {len(classes)} class names for {network.classes} classes")
+    return Checkpoint(path, step, config, network, classes, tensors)
+
+
+def _digest(metadata: dict[str, str], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 over metadata (but the digest) and tensors, both in the order of their names."""
+    sha256 = hashlib.sha256()
+    for key in sorted(metadata.keys() - {"digest"}):
+        sha256.update(f"{key}={metadata[key]}\0".encode())
+    for name, array in sorted(tensors, key=lambda item: item[0]):
+        sha256.update(f"{name}{array.shape}\0".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

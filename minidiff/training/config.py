@@ -1,0 +1,160 @@
+"""Everything that can be set about a training, one frozen dataclass a concern.
+
+Idea: a setting has one name, one default and one sentence of explanation, and they stand here.  The command line, the
+TOML file in the run's folder and the checkpoint are all made from these classes, so none can drift from another; the
+names are therefore unique over all classes.  Nothing here is code that trains: whoever wants to know what a default
+training is reads this page.
+First in training/.  Leaves out where the pictures come from (`DataConfig`, beside the code that opens them), and how
+settings are read and written: settings.py, arguments.py.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from minidiff.data.config import DataConfig
+from minidiff.diffusion.process import Target, Weighting
+from minidiff.diffusion.schedule import Kind
+from minidiff.errors import MinidiffError
+
+DEFAULT_MINUTES = 8.5  # the rest of ten minutes is for machines that slow down after their speed was measured
+LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see budget.py
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a U-Net."""
+
+    base: int = 32
+    """Channels at full resolution."""
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    """Channels of each level, as multiples of the base; every level after the first halves height and width."""
+    blocks: int = 1
+    """Residual blocks a level on the way down; one more on the way up."""
+    attention: tuple[int, ...] | None = None
+    """Picture heights at which pixels attend to each other, such as 16 8; none given: at the smallest level."""
+    heads: int = 4
+    """Attention heads."""
+    groups: int = 8
+    """Most groups that a normalisation divides its channels into."""
+    time: Literal["scale_shift", "add"] = "scale_shift"
+    """How the time t enters a residual block: scaling and shifting its normalisation, or added."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise, and what is learnt about it."""
+
+    schedule: Kind = "cosine"
+    """How fast noise grows with t."""
+    times: int = 1000
+    """Number of times t, from almost clean to pure noise."""
+    target: Target = "v"
+    """What the network predicts: the noise, the picture, or v between both."""
+    weighting: Weighting = "plain"
+    """How the error at each t counts in the loss."""
+    gamma: float = 5.0
+    """Where min_snr weighting caps the signal-to-noise ratio."""
+    label_drop: float = 0.1
+    """Share of labels hidden while training; classifier-free guidance needs them hidden at times."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights move: AdamW, and an average of the weights."""
+
+    lr: float = 2e-3
+    """Learning rate at its peak."""
+    warmup: int = 100
+    """Steps in which the learning rate rises to its peak; from there it falls along a cosine to the last step."""
+    beta1: float = 0.9
+    """How slowly Adam's mean of the gradients follows."""
+    beta2: float = 0.99
+    """How slowly Adam's mean of the squared gradients follows."""
+    weight_decay: float = 0.01
+    """Pull of weights towards zero, times the learning rate; biases and norms are left alone."""
+    clip: float = 1.0
+    """Greatest norm of all gradients together; greater ones are scaled down to it."""
+    ema: float = 0.999
+    """Decay of the weights' moving average, which is what draws the pictures."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how much at once, and what is kept."""
+
+    steps: int | None = None
+    """Number of training steps; or give --minutes."""
+    minutes: float | None = None
+    """Minutes for the whole command: it measures its speed, then fixes the number of steps. 8.5 if neither is given."""
+    batch: int = 64
+    """Pictures a step."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
+    seed: int = 0
+    """Names all randomness: same seed, same machine and backend, same weights."""
+    backend: str = "auto"
+    """Which kernels compute: numpy, numba, or auto for the fastest that runs here."""
+    save_every: int | None = None
+    """Steps between checkpoints; none given: one every two minutes."""
+    keep: int = 3
+    """Checkpoints kept, the newest ones."""
+    preview_every: int | None = None
+    """Steps between grids of samples; none given: one after ten seconds, then one a minute."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a training."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def check(config: Config) -> None:
+    """Raise MinidiffError, naming the setting, what it must be and what came, unless every value makes sense.
+
+    What only the network, the schedule or the data can judge (do the levels divide the picture?) is judged where they
+    are made; that happens before anything is written.
+    """
+    model, diffusion, optimizer, run = config.model, config.diffusion, config.optimizer, config.run
+    for name, value in {"base": model.base, "blocks": model.blocks, "heads": model.heads}.items():
+        _expect(value >= 1, name, "1 or more", value)
+    _expect(len(model.multipliers) > 0 and min(model.multipliers) >= 1, "multipliers", "1 or more", model.multipliers)
+    _expect(not model.attention or min(model.attention) >= 1, "attention", "1 or more", model.attention)
+
+    _expect(diffusion.times >= 2, "times", "2 or more", diffusion.times)
+    _expect(0 < diffusion.gamma < math.inf, "gamma", "above 0", diffusion.gamma)
+    _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
+
+    _expect(0 < optimizer.lr < math.inf, "lr", "above 0", optimizer.lr)
+    _expect(optimizer.warmup >= 0, "warmup", "0 or more", optimizer.warmup)
+    for name, decay in {"beta1": optimizer.beta1, "beta2": optimizer.beta2, "ema": optimizer.ema}.items():
+        _expect(0 <= decay < 1, name, "from 0 to below 1", decay)
+    _expect(0 <= optimizer.weight_decay < math.inf, "weight-decay", "0 or more", optimizer.weight_decay)
+    _expect(optimizer.clip > 0, "clip", "above 0", optimizer.clip)
+
+    if run.steps is not None and run.minutes is not None:
+        raise MinidiffError(f"give --steps or --minutes, not both; got {run.steps} steps and {run.minutes:g} minutes")
+    _expect(run.steps is None or 1 <= run.steps < 1 << 32, "steps", "from 1 to 2^32 - 1", run.steps)
+    _expect(run.minutes is None or 0 < run.minutes < math.inf, "minutes", "above 0", run.minutes)
+    if run.steps is None:
+        why = "while --minutes measures the speed, because only then the learning rate does not depend on the end"
+        _expect(optimizer.warmup >= LEAST_WARMUP, "warmup", f"{LEAST_WARMUP} or more {why}", optimizer.warmup)
+    _expect(run.batch >= 1, "batch", "1 or more", run.batch)
+    parts = f"a number from 1 that divides the batch of {run.batch}"
+    _expect(run.accumulate >= 1 and run.batch % run.accumulate == 0, "accumulate", parts, run.accumulate)
+    _expect(0 <= run.seed < 1 << 64, "seed", "from 0 to 2^64 - 1", run.seed)
+    _expect(run.keep >= 1, "keep", "1 or more", run.keep)
+    for name, every in {"save-every": run.save_every, "preview-every": run.preview_every}.items():
+        _expect(every is None or every >= 1, name, "1 or more", every)
+
+
+def _expect(holds: bool, name: str, what: str, got: object) -> None:
+    """NaN fails every comparison, so it fails here too."""
+    if not holds:
+        shown = " ".join(map(str, got)) or "nothing" if isinstance(got, tuple) else got
+        raise MinidiffError(f"--{name} must be {what}, got {shown}")

@@ -1,0 +1,111 @@
+"""Settings as dictionaries and as TOML, strictly: what is not understood is an error, never ignored.
+
+Idea: the classes of config.py know their fields' names and types, so one short walk over them reads any dictionary
+and can say exactly what is wrong with it.  A checkpoint carries the dictionary as JSON, a run's folder as
+config.toml; `None` is written as nothing, since TOML has no word for it.
+Second in training/.
+"""
+
+import difflib
+import tomllib
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from minidiff.errors import MinidiffError
+from minidiff.files import write_atomically
+
+D = TypeVar("D")
+
+HEADER = "# The settings of a training; `python -m minidiff.train --config {name}` trains with them again.\n\n"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a dataclass, and those inside it, as dictionaries of what JSON and TOML know: no None, Path or tuple."""
+    return _plain(asdict(config))
+
+
+def from_dict(kind: type[D], values: Any, where: str) -> D:
+    """Build the dataclass `kind` from a dictionary such as `to_dict` returns; what is missing takes its default.
+
+    where: names the source in messages, "settings.toml".
+    Raises MinidiffError for a name that `kind` does not have or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise MinidiffError(f"{where}: expected a table of settings, got {_show(values)}")
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    built = {}
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise MinidiffError(f"{where}: unknown setting {name!r}; {hint}")
+        if is_dataclass(hints[name]):
+            built[name] = from_dict(hints[name], value, f"{where}: [{name}]")
+        else:
+            built[name] = _read(value, hints[name], f"{where}: {name}")
+    return kind(**built)
+
+
+def write_toml(path: Path, config: Any) -> None:
+    """Write settings as TOML, one table a concern."""
+    text = HEADER.format(name=path.name) + tomli_w.dumps(to_dict(config))
+    write_atomically(path, text.encode())
+
+
+def read_toml(kind: type[D], path: Path) -> D:
+    """Read settings written by `write_toml` or by hand.
+
+    Raises MinidiffError, naming the file, if it is not there, is not TOML or says what `kind` does not know.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MinidiffError(f"cannot read the settings {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MinidiffError(f"{path} is not TOML: {error}") from error
+    return from_dict(kind, values, str(path))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+
+
+def _read(value: Any, hint: Any, where: str) -> Any:
+    """Convert one value from JSON or TOML to the type of its field."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):  # every union here is "something or None"
+        some = next(kind for kind in inner if kind is not NoneType)
+        return None if value is None else _read(value, some, where)
+    if origin is Literal:
+        if value in inner and isinstance(value, str):
+            return value
+        raise MinidiffError(f"{where} must be one of {', '.join(inner)}, got {_show(value)}")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise MinidiffError(f"{where} must be a list, got {_show(value)}")
+        return tuple(_read(one, inner[0], where) for one in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not hint:  # not isinstance: True is an int to Python, not to a reader
+        raise MinidiffError(f"{where} must be {_WORDS[hint]}, got {_show(value)}")
+    return value
+
+
+def _show(value: Any) -> str:
+    """The value as the message shows it, cut: what a foreign file holds can be long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,138 @@
+"""The denoiser: sizes, starts, structure, and the lines that bad shapes get."""
+
+import numpy as np
+import pytest
+
+from minidiff import ops
+from minidiff.autograd import no_grad
+from minidiff.errors import MinidiffError
+from minidiff.nn import Linear, Module, UNet, UNetConfig, sinusoidal, watch
+
+TINY = dict(base=8, multipliers=(1, 2), attention=(), groups=4)
+
+
+def pictures(config, n=2):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, config.height, config.width, config.channels)).astype(np.float32)
+    return x, np.linspace(1, 900, n, dtype=np.float32)
+
+
+@pytest.mark.parametrize("time", ["scale_shift", "add"])
+@pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (6, 10, 3), (2, 2, 1), (28, 28, 1)])
+def test_any_size_that_the_levels_divide(each_backend, height, width, channels, time):
+    config = UNetConfig(height, width, channels, time=time, **TINY)
+    net = UNet(config).initialize(0)
+    x, t = pictures(config)
+    y = net(x, t)
+    assert y.shape == x.shape and y.dtype == np.float32
+    assert not y.data.any()  # the last convolution starts at zero
+    ops.mean(ops.square(y - x)).backward()
+    assert np.abs(net.leave.w.grad).max() > 0
+
+
+def test_a_size_that_does_not_fit_says_which_do():
+    with pytest.raises(MinidiffError, match=r"3 levels need .* that 4 divides \(4, 8, 12, …\), got 30×32"):
+        UNetConfig(30, 32, 3, multipliers=(1, 2, 2), attention=())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (dict(attention=(9,)), r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"),
+        (dict(base=0), "base must be at least 1, got 0"),
+        (dict(base=7), "base must be even and at least 4, got 7"),
+        (dict(multipliers=()), "multipliers must be numbers of 1 or more"),
+        (dict(heads=5), "5 heads do not divide the 128 channels"),
+        (dict(classes=-1), "classes must be 0 or more, got -1"),
+        (dict(time="later"), "time must be scale_shift or add, got 'later'"),
+    ],
+)
+def test_bad_shapes_are_one_line(wrong, line):
+    with pytest.raises(MinidiffError, match=line) as error:
+        UNetConfig(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_pictures_are_refused():
+    net = UNet(UNetConfig(8, 8, 1, **TINY)).initialize(0)
+    with pytest.raises(ValueError, match=r"expected pictures of \(8, 8, 1\) .* got \(8, 8, 3\)"):
+        net(np.zeros((1, 8, 8, 3), np.float32), np.zeros(1, np.float32))
+
+
+def test_same_seed_same_network_other_seed_another():
+    config = UNetConfig(8, 8, 1, **TINY)
+    a, b, c = (UNet(config).initialize(seed).named_parameters() for seed in (0, 0, 1))
+    for name in a:
+        np.testing.assert_array_equal(a[name].data, b[name].data)
+    assert any((a[name].data != c[name].data).any() for name in a)
+    assert UNet(config).count_parameters() == sum(p.data.size for p in a.values())
+
+
+def moved(config, seed=0):
+    """A network away from its zeros."""
+    net = UNet(config).initialize(seed)
+    rng = np.random.default_rng(1)
+    for p in net.named_parameters().values():
+        p.data += (0.1 * rng.standard_normal(p.shape)).astype(np.float32)
+    return net
+
+
+def test_labels_and_times_matter_and_no_label_is_the_last_row():
+    config = UNetConfig(8, 8, 1, classes=3, **TINY)
+    net = moved(config)
+    x, t = pictures(config)
+    with no_grad():
+        y = net(x, t, np.array([0, 1])).data
+        assert np.abs(net(x, t, np.array([0, 2])).data[1] - y[1]).max() > 1e-3
+        np.testing.assert_allclose(net(x, t, np.array([0, 2])).data[0], y[0], atol=1e-6)
+        assert np.abs(net(x, t + 100, np.array([0, 1])).data - y).max() > 1e-3
+        np.testing.assert_array_equal(net(x, t).data, net(x, t, np.array([3, 3])).data)
+
+
+def test_pictures_do_not_see_each_other():
+    config = UNetConfig(8, 8, 1, **{**TINY, "attention": (4,), "heads": 2})
+    net = moved(config)
+    x, t = pictures(config, 3)
+    with no_grad():
+        together = net(x, t).data
+        alone = net(x[1:2], t[1:2]).data
+    # the same arithmetic in another order of summation: float32 rounding through some thirty layers
+    np.testing.assert_allclose(together[1:2], alone, atol=2e-5 * np.abs(together).max())
+
+
+def test_backends_agree_on_a_whole_network():
+    from minidiff import backend
+
+    config = UNetConfig(12, 8, 3, classes=2, **{**TINY, "attention": (12, 6), "heads": 2})
+    x, t = pictures(config)
+    results = []
+    for name in backend.names():
+        with backend.using(name), no_grad():
+            results.append(moved(config)(x, t, np.array([0, 2])).data)
+    # float32 on both sides; see BOUND_FLOAT32 in gradcheck.py
+    np.testing.assert_allclose(results[1], results[0], atol=1e-4 * np.abs(results[0]).max())
+
+
+def test_sinusoidal_is_what_the_paper_says():
+    waves = sinusoidal(np.array([0.0, 3.0]), 8)
+    np.testing.assert_allclose(waves[0], [0, 0, 0, 0, 1, 1, 1, 1], atol=1e-15)
+    frequency = np.array([1, 10000 ** (-1 / 3), 10000 ** (-2 / 3), 1e-4])
+    np.testing.assert_allclose(waves[1], np.concatenate([np.sin(3 * frequency), np.cos(3 * frequency)]), rtol=1e-12)
+
+
+def test_watch_sees_modules_from_the_inside_out():
+    class Two(Module):
+        def __init__(self):
+            self.first, self.second = Linear(2, 3), Linear(3, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    net = Two().initialize(0)
+    names = {id(module): name for name, module in net.named_modules()}
+    seen = []
+    with watch(lambda module, out: seen.append((names[id(module)], out.shape))):
+        net(ops.as_tensor(np.zeros((4, 2), np.float32)))
+    assert seen == [("first", (4, 3)), ("second", (4, 1)), ("", (4, 1))]
+    net(ops.as_tensor(np.zeros((4, 2), np.float32)))
+    assert len(seen) == 3

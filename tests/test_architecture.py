@@ -1,0 +1,143 @@
+"""The house stands as drawn: imports run one way, kernels know nothing of minidiff, the wheel holds what is tracked."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "minidiff"
+
+# A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
+ORDER = [
+    "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "data/", "pictures",
+    "terminal", "training/", "pipeline", "evaluation/", "train", "sample", "evaluate", "__main__",
+]  # fmt: skip
+INSIDE = {
+    "nn": ["module", "layers", "attention", "embedding", "unet", "__init__"],
+    "diffusion": ["schedule", "process", "guidance", "samplers", "__init__"],
+}
+
+
+def modules():
+    return sorted(p for p in PACKAGE.rglob("*.py") if "kernels" not in p.relative_to(PACKAGE).parts)
+
+
+def rank(name):
+    """The place of "minidiff.nn.unet" in the order: (row, row within its folder)."""
+    parts = name.split(".")[1:]
+    if not parts:
+        return (-1, 0)
+    top = parts[0]
+    if f"{top}/" in ORDER:
+        inside = INSIDE.get(top, [])
+        within = inside.index(parts[1]) if len(parts) > 1 and parts[1] in inside else len(inside)
+        return (ORDER.index(f"{top}/"), within)
+    return (ORDER.index(top), 0)
+
+
+def module_name(path):
+    parts = ["minidiff", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path):
+    """Every minidiff module that a file imports, wherever in the file the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "minidiff")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minidiff":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                home = PACKAGE.joinpath(*name.split(".")[1:])
+                yield name if home.is_dir() or home.with_suffix(".py").is_file() else node.module
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: module_name(p))
+def test_imports_run_one_way(path):
+    name = module_name(path)
+    for other in imported(path):
+        if other.startswith("minidiff.kernels"):
+            assert name == "minidiff.backend", f"{name} imports {other}: only backend.py knows the kernels"
+        elif name == "minidiff":
+            continue  # the front door may show any room
+        elif path.name == "__init__.py" and other.startswith(name + "."):
+            continue  # a package shows what is inside it
+        elif rank(name)[0] == rank(other)[0] and name.split(".")[1] not in INSIDE:
+            continue  # inside a folder without a list: circles are caught below
+        else:
+            assert rank(other) < rank(name), f"{name} imports {other}, which stands after it"
+
+
+def test_no_circles():
+    edges = {module_name(p): {o for o in imported(p) if o != "minidiff"} for p in modules()}
+    edges["minidiff"] = set()
+    seen, path = set(), []
+
+    def walk(name):
+        assert name not in path, " imports ".join([*path[path.index(name) :], name])
+        if name in seen:
+            return
+        path.append(name)
+        for other in edges.get(name, ()):
+            walk(other)
+        path.pop()
+        seen.add(name)
+
+    for name in edges:
+        if not any(name == module_name(p) and p.name == "__init__.py" for p in modules()):
+            walk(name)
+
+
+def test_kernels_know_nothing_of_minidiff():
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        for other in imported(path):
+            assert other.startswith("minidiff.kernels"), f"{path.relative_to(ROOT)} imports {other}"
+
+
+def test_no_framework_and_no_pickle():
+    banned = {"torch", "jax", "tensorflow", "pickle", "autograd", "sklearn"}
+    for path in [*modules(), *(ROOT / "kernels").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        assert not names & banned, f"{path.relative_to(ROOT)} imports {names & banned}"
+
+
+def test_every_file_fits_one_sitting():
+    long = {str(p.relative_to(ROOT)): n for p in modules() if (n := len(p.read_text("utf-8").splitlines())) > 400}
+    assert not long
+
+
+def test_packages_are_listed():
+    """pyproject's hand-written list holds every folder with Python in it, and no other."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+    found = {module_name(p) for p in PACKAGE.rglob("__init__.py") if "kernels" not in p.relative_to(PACKAGE).parts}
+    found |= {"minidiff.kernels"}
+    found |= {f"minidiff.kernels.{p.parent.name}" for p in (ROOT / "kernels").glob("*/__init__.py")}
+    assert listed == found
+
+
+def test_wheel_holds_what_is_in_the_tree(tmp_path):
+    pytest.importorskip("setuptools", reason="the wheel is built with setuptools")
+    copy = tmp_path / "copy"
+    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", "*.egg-info", "kernels")
+    shutil.copytree(PACKAGE, copy / "minidiff", ignore=ignore)
+    shutil.copytree(ROOT / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    build = "import setuptools.build_meta as b; b.build_wheel('dist')"
+    run = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (wheel,) = (copy / "dist").glob("*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
+    tracked |= {
+        f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in (ROOT / "kernels").rglob("*.py")
+    }
+    assert inside == tracked

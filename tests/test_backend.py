@@ -1,0 +1,95 @@
+"""Choosing a backend, and the line that a missing or broken one gets."""
+
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.errors import MinidiffError
+
+
+def test_using_is_undone():
+    before = backend.current().name
+    with backend.using("numpy") as table:
+        assert backend.current() is table and table.name == "numpy"
+        with backend.using("numba"):
+            assert backend.current().name == "numba"
+        assert backend.current() is table
+    assert backend.current().name == before
+
+
+def test_a_table_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        backend.get("numpy").name = "other"
+
+
+def test_auto_takes_numba():
+    assert backend.get("auto").name == "numba"
+
+
+def test_an_unknown_backend_is_one_line():
+    with pytest.raises(MinidiffError, match=r"^backend 'cuda' is not known; expected one of auto, numpy, numba$"):
+        backend.get("cuda")
+
+
+@pytest.mark.parametrize("what", ["raise ImportError('no such library')", "raise OSError('libsvml is broken\\nmore')"])
+def test_a_broken_numba_is_one_line_and_auto_goes_on(tmp_path, what):
+    (tmp_path / "numba.py").write_text(what)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from minidiff import backend\n"
+        "try:\n    backend.use('numba')\nexcept backend.MinidiffError as error:\n    print(error)\n"
+        "print(backend.get('auto').name)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    line, name = run.stdout.splitlines()
+    assert line.startswith("backend 'numba' cannot run here: ") and line.endswith("; try numpy")
+    assert name == "numpy" and len(run.stderr.splitlines()) == 1
+
+
+def test_compiled_kernels_are_announced(tmp_path):
+    """A cold cache announces a kernel once; a warm one does not."""
+    program = (
+        "import numpy as np\n"
+        "from minidiff import backend\n"
+        "backend.use('numba')\n"
+        "backend.on_compile(lambda name: print('compiling', name))\n"
+        "backend.current().square_sum(np.ones(8, np.float32))\n"
+        "backend.current().square_sum(np.ones(8, np.float32))\n"
+    )
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        for _ in range(2)
+    ]
+    assert all(run.returncode == 0 for run in runs), runs[0].stderr
+    assert len(runs[0].stdout.splitlines()) == 1 and runs[0].stdout.startswith("compiling optimizer."), runs[0].stdout
+    assert runs[1].stdout == ""
+
+
+def test_the_cache_follows_the_sources(tmp_path):
+    """The cache folder is named by all kernel sources, so an edit of any of them leads to another one."""
+    folder = backend.cache_folder()
+    assert folder.name.startswith("kernels-") and len(folder.name) == len("kernels-") + 16
+    source = tmp_path / "conv2d" / "numba_cpu.py"
+    source.parent.mkdir()
+    source.write_text("a = 1")
+    first = backend.cache_folder(tmp_path)
+    source.write_text("a = 2")
+    assert backend.cache_folder(tmp_path) != first
+
+
+def test_importing_minidiff_does_not_import_numba():
+    run = subprocess.run(
+        [sys.executable, "-c", "import sys, minidiff; print('numba' in sys.modules)"], capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_to_numpy_passes_host_arrays_through():
+    x = np.ones(3)
+    assert backend.to_numpy(x) is x

@@ -1,0 +1,62 @@
+"""The checker says what is right, and catches what is wrong."""
+
+import dataclasses
+
+import pytest
+
+from minidiff import backend, gradcheck, ops
+from minidiff.autograd import record
+
+
+@pytest.mark.parametrize("name", backend.names())
+def test_every_gradient_is_right(name, capsys):
+    assert gradcheck.run(name)
+    out = capsys.readouterr().out
+    assert "U-Net" in out and "WRONG" not in out
+
+
+def few(*names):
+    return [case for case in gradcheck.cases() if case.name in names]
+
+
+def test_a_wrong_formula_is_caught(monkeypatch, capsys):
+    chosen = few("add", "square")
+    wrong = lambda x: record(x.data * x.data, (x,), lambda gy: (2.01 * gy * x.data,))  # noqa: E731
+    chosen = [dataclasses.replace(case) for case in chosen]
+    chosen[1] = gradcheck.Case("square", lambda: wrong(chosen[1].inputs["x"]), few("square")[0].inputs)
+    tensor = chosen[1].inputs["x"]
+    chosen[1] = gradcheck.Case("square", lambda: wrong(tensor), {"x": tensor})
+    monkeypatch.setattr(gradcheck, "cases", lambda: iter(chosen))
+    with pytest.raises(SystemExit) as stop:
+        gradcheck.main(["--backend", "numpy"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 1 and "WRONG: square" in out and "add" in out
+
+
+@pytest.mark.parametrize("wrong", ["conv2d_grad_w", "conv2d_grad_x"])
+def test_a_wrong_kernel_is_caught(monkeypatch, capsys, wrong):
+    """One gradient of one kernel off by 0.1%, in one backend: the convolutions fail, and only what holds them."""
+    table = backend.get("numba")
+    right = getattr(table, wrong)
+    planted = dataclasses.replace(table, **{wrong: lambda *arguments: right(*arguments) * 1.001})
+    monkeypatch.setitem(backend._BUILDERS, "numba", lambda: planted)
+    chosen = few("silu", "conv2d 3×3 stride 1", "Conv2d")
+    monkeypatch.setattr(gradcheck, "cases", lambda: iter(chosen))
+    with pytest.raises(SystemExit) as stop:
+        gradcheck.main(["--backend", "numba"])
+    assert stop.value.code == 1
+    assert "WRONG: conv2d 3×3 stride 1, Conv2d" in capsys.readouterr().out
+
+
+def test_a_nan_is_wrong(monkeypatch, capsys):
+    tensor = few("square")[0].inputs["x"]
+    broken = gradcheck.Case("nan", lambda: ops.square(tensor) * float("nan"), {"x": tensor})
+    monkeypatch.setattr(gradcheck, "cases", lambda: iter([broken]))
+    assert not gradcheck.run("numpy")
+
+
+def test_an_unknown_backend_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        gradcheck.main(["--backend", "gpu"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: --backend: expected all, auto or one of numpy, numba; got 'gpu'\n"
