@@ -1,48 +1,41 @@
-"""What all Numba kernels share: one BLAS thread a worker, a fair share of the work, arrays that are checked.
+"""What all Numba kernels share: one BLAS thread a worker, as many workers as the work is worth, checked arrays.
 
 The convolutions and attention compute their products with `np.dot` inside `prange`. Numba hands such a product to the
-BLAS of SciPy, which would start threads of its own in every worker: on two cores that makes small products up to four
-times slower. NumPy brings another BLAS, which keeps its threads for products outside the kernels. So importing this
-module sets SciPy's BLAS, and only that, to one thread.
+BLAS of SciPy, which would start threads of its own in every worker: on two cores that halves the speed of most
+products and makes small ones up to seven times slower. NumPy brings a BLAS of its own, which keeps its threads for
+products outside the kernels. So importing this module sets SciPy's BLAS, and only that, to one thread.
 """
 
-import os
 import warnings
+from pathlib import Path
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  what Numba calls: importing it loads the library, so that it can be set
 import threadpoolctl
-from llvmlite import binding
 
-MIN_WORK = 200_000  # multiplications that are worth a thread: about ten times what starting one costs (1-2 us)
-
-
-def _prepare_blas() -> None:
-    """Load the BLAS that Numba uses, with the widest kernels that the processor runs, and give it one thread."""
-    cpu = binding.get_host_cpu_features()
-    # OpenBLAS does not know each new processor and then takes the kernels of an old one ("Haswell", 256 bits) where
-    # 512 bits would run: 234 instead of 430 GFLOP/s on two cores of a Zen 5. It reads its choice once, when loaded.
-    older = {pool.get("architecture") for pool in threadpoolctl.threadpool_info()} <= {"Haswell", "Zen", None}
-    wide = all(cpu.get(feature) for feature in ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"))
-    choose = older and wide and "OPENBLAS_CORETYPE" not in os.environ
-    if choose:
-        os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
-    try:
-        import scipy.linalg.cython_blas  # noqa: F401  what Numba calls; importing it loads the library
-    finally:
-        if choose:
-            del os.environ["OPENBLAS_CORETYPE"]
-
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    own = [pool["filepath"] for pool in pools if "scipy" in pool["filepath"].replace("\\", "/").split("site-packages")[-1]]
-    if not own:  # SciPy shares a library with NumPy (conda), or has one that cannot be set (macOS' Accelerate)
-        own = [pool["filepath"] for pool in pools]
-        outcome = "NumPy's is the same and gets one thread too" if own else "products inside kernels may be slow"
-        warnings.warn(f"SciPy's BLAS threads cannot be set apart: {outcome}", RuntimeWarning, stacklevel=2)
-    threadpoolctl.ThreadpoolController().select(filepath=own).limit(limits=1)
+MIN_WORK = 1_000_000  # multiplications that are worth another thread: 5-10 us, where starting one costs 1-2
 
 
-_prepare_blas()
+def blas_of_kernels() -> tuple[list[str], str | None]:
+    """The files of the BLAS libraries that kernels call, and what is wrong with them in one line, or None."""
+    files = [pool["filepath"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    own = [file for file in files if any(part in ("scipy", "scipy.libs") for part in Path(file).parts)]
+    if own:
+        return own, None
+    if files:  # conda and Linux distributions: one library for both
+        return files, "SciPy's BLAS is not its own: every BLAS of this process now runs on one thread"
+    return [], "SciPy's BLAS has no thread setting that threadpoolctl knows: products inside kernels may be slow"
+
+
+def _one_blas_thread_a_worker() -> None:
+    files, problem = blas_of_kernels()
+    if problem:
+        warnings.warn(problem, RuntimeWarning, stacklevel=3)
+    threadpoolctl.ThreadpoolController().select(filepath=files).limit(limits=1)
+
+
+_one_blas_thread_a_worker()
 
 
 def workers_for(work: int) -> int:

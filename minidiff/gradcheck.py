@@ -38,7 +38,7 @@ BOUND_FLOAT64 = 1e-6
 # float32 carries 6e-8; sums over some hundred terms, through some ten layers, leave about 1e-5.
 BOUND_FLOAT32 = 1e-4
 STEP = 1e-5
-MOST_ENTRIES = 24  # of each input that are moved; which ones is drawn
+MOST_ENTRIES = 12  # of each input that are moved; which ones is drawn
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def cases() -> Iterator[Case]:
 
     picture, vector = draw(2, 6, 4, 8), draw(2, 16)
     t, labels = np.array([3.0, 500.0], np.float32), np.array([1, 3])
-    small = UNetConfig(8, 4, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
+    small = UNetConfig(16, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
     added = UNetConfig(8, 4, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, time="add")
     yield _layer("Linear", Linear(8, 5), rng, picture)
     yield _layer("Conv2d", Conv2d(8, 5), rng, picture)
@@ -121,7 +121,7 @@ def cases() -> Iterator[Case]:
     yield _layer("TimeEmbedding", TimeEmbedding(8, 3), rng, fixed=(t, labels))
     yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, small), rng, picture, vector)
     yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, added), rng, picture, vector)
-    yield _layer("U-Net", UNet(small), rng, draw(2, 8, 4, 3), fixed=(t, labels))
+    yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
 
 
 def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray) -> Case:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "data/", "pictures",
-    "terminal", "training/", "pipeline", "evaluation/", "train", "sample", "evaluate", "__main__",
+    "chart", "training/", "pipeline", "evaluation/", "train", "sample", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": ["module", "layers", "attention", "embedding", "unet", "__init__"],

@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 T = 1000  # noise levels: t = 0 is almost clean, t = T - 1 is noise alone
-alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # how much of the clean point is left at t
+alpha_bar = 1 / (1 + np.exp(np.linspace(-8, 7, T)))  # how much of the clean point is left at t
 rng = np.random.default_rng(0)
 
 
 def two_moons(n):
     """The data: n clean points, and which moon each is of, 0 or 1. A point is a picture of two pixels."""
     label, angle = rng.integers(0, 2, n), rng.uniform(0, np.pi, n)
-    moon = np.stack([np.cos(angle) - 0.5, 0.25 - np.sin(angle)], axis=1)
-    return np.where(label[:, None] == 0, moon, -moon) + 0.05 * rng.normal(size=(n, 2)), label
+    moon = np.stack([2 * np.cos(angle) - 1, 0.5 - 2 * np.sin(angle)], axis=1)
+    return np.where(label[:, None] == 0, moon, -moon) + 0.08 * rng.normal(size=(n, 2)), label
 
 
 def network_input(x_t, t, label):
@@ -28,10 +28,10 @@ def network_input(x_t, t, label):
 
 def forward(network, h):
     """eps_hat, the noise that the network sees on its input, and all that backward will need."""
-    saved, last = [], len(network) - 1
+    saved = []
     for i, (w, b) in enumerate(network):
         a = h @ w + b
-        gate = 1 / (1 + np.exp(-a)) if i < last else 1.0
+        gate = 1 / (1 + np.exp(-a)) if i < len(network) - 1 else 1.0
         saved.append((h, a, gate))
         h = a * gate  # SiLU, a sigmoid(a); the last layer is left as it is
     return h, saved
@@ -53,7 +53,7 @@ def train(sizes=(13, 128, 128, 128, 2), steps=4000, n=256):
     moments, losses = [[(0 * p, 0 * p) for p in layer] for layer in network], []
     for step in range(1, steps + 1):
         x0, label = two_moons(n)
-        label = np.where(rng.random(n) < 0.2, 2, label)  # now and then without, so that it can do both
+        label = np.where(rng.random(n) < 0.5, 2, label)  # half of them without, so that it learns both
         t, eps = rng.integers(0, T, n), rng.normal(size=(n, 2))
         a = alpha_bar[t, None]
         x_t = np.sqrt(a) * x0 + np.sqrt(1 - a) * eps  # a clean point with something on it
@@ -84,17 +84,16 @@ def draw(file, rows, size=480):
     image = Image.new("RGB", (6 * size, len(rows) * size), "#0d1020")
     pen = ImageDraw.Draw(image, "RGBA")
     for row, (path, colours) in enumerate(rows):
-        for points, colour in zip((path.swapaxes(0, 1) / 5 + 0.5) * size + [0, row * size], colours):
-            for column, (x, y) in enumerate(points[[0, 25, 35, 42, 50]] + [[c * size, 0] for c in range(5)]):
-                pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(*colour, 160))
-            pen.line([(x + 5 * size, y) for x, y in points], fill=(*colour, 40), width=2)
+        for points, colour in zip((path.swapaxes(0, 1) / 8 + [0.5, row + 0.5]) * size, colours):
+            for column, (x, y) in enumerate(points[[0, 18, 26, 32, 50]] + [[c * size, 0] for c in range(5)]):
+                pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(*colour, 130))
+            pen.line([(x + 5 * size, y) for x, y in points], fill=(*colour, 28), width=2)
     image.reduce(2).save(file)
 
 
 if __name__ == "__main__":
     network, losses = train()
     print(f"loss {np.mean(losses[:100]):.3f} -> {np.mean(losses[-100:]):.3f}")
-    none, both = np.full(2000, 2), np.arange(2000) % 2
     colours = np.array([(255, 176, 84), (94, 205, 255), (226, 228, 240)])
-    rows = [(sample(network, label), colours[label]) for label in (none, both)]
+    rows = [(sample(network, label), colours[label]) for label in (np.full(3000, 2), np.arange(3000) % 2)]
     draw(sys.argv[1] if len(sys.argv) > 1 else "two_moons.png", rows)

@@ -94,13 +94,13 @@ def _figure(rows, x, pixel, d, e):
         a, b, t, u = _window(rows[k], pixel, width, size)
         a, b, t, u = max(left, a), min(right, b), max(top, t), min(bottom, u)
         _distance(rows[k], x, a, b, t, u, e)
-        joining = rows[k, JOINING]
+        uniting, within = rows[k, JOINING] in (BEGIN, UNITE), rows[k, JOINING] == WITHIN
         for j in range(t, u):
             for i in range(a, b):
                 old, new = d[j, i], e[j, i]
-                if joining == BEGIN or joining == UNITE:
+                if uniting:
                     d[j, i] = new if new < old else old
-                elif joining == WITHIN:
+                elif within:
                     d[j, i] = new if new > old else old
                 else:
                     d[j, i] = -new if -new > old else old

@@ -26,4 +26,4 @@ class DataConfig:
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False
-    """Mirror every second picture at random while training; not for digits or letters."""
+    """Mirror half of the pictures, at random, while training; not for digits or letters."""

@@ -10,11 +10,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -99,14 +100,14 @@ def fetch(remote: Remote, folder: Path, timeout: float = 30.0) -> Path:
         try:
             # closing: a mirror is let go at once when the disk is full or the user interrupts
             with closing(_verified(remote, url, timeout)) as chunks:
-                write_atomically(path, lambda file, chunks=chunks: file.writelines(chunks))
+                write_atomically(path, partial(_write, chunks))
             return path
         except _MirrorError as error:
             reasons.append(f"{url}: {error}")
     raise MinidiffError(f"cannot download {remote.name}: {'; '.join(reasons)}")
 
 
-def _verified(remote: Remote, url: str, timeout: float) -> Iterator[bytes]:
+def _verified(remote: Remote, url: str, timeout: float) -> Generator[bytes, None, None]:
     """Yield the file's bytes; raise _MirrorError in place of the end if they are not the published ones."""
     digest, received = hashlib.sha256(), 0
     bar = tqdm(total=remote.size, unit="B", unit_scale=True, desc=remote.name, leave=False, delay=1.0)
@@ -165,7 +166,8 @@ def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:
                 if member.name in missing and member.isfile() and member.size <= wanted[member.name]:
                     source = tar.extractfile(member)
                     assert source is not None  # it is a plain file
-                    write_atomically(folder / Path(member.name).name, _copy_from(source))
+                    chunks = iter(partial(source.read, _CHUNK), b"")
+                    write_atomically(folder / Path(member.name).name, partial(_write, chunks))
                     missing.remove(member.name)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise MinidiffError(f"{archive}: damaged archive ({error})") from error
@@ -173,9 +175,5 @@ def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:
         raise MinidiffError(f"{archive}: the archive lacks {', '.join(sorted(missing))}")
 
 
-def _copy_from(source: IO[bytes]) -> Callable[[BinaryIO], None]:
-    def write(file: BinaryIO) -> None:
-        while chunk := source.read(1 << 20):
-            file.write(chunk)
-
-    return write
+def _write(chunks: Iterable[bytes], file: BinaryIO) -> None:
+    file.writelines(chunks)  # one after another, as they come

@@ -45,7 +45,8 @@ def folder(path: Path, size: int = 32, grey: bool = False, background: str = "wh
             f"{path}: {len(files)} files at {size}x{size} pixels would take {most / 2**30:.1f} GiB of memory, "
             f"the limit is {MOST_BYTES / 2**30:.0f}: choose a smaller size or fewer pictures"
         )
-    images, read = np.empty(shape, np.uint8), []
+    images = np.empty(shape, np.uint8)
+    read: list[Path] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks about odd metadata: the pixels are what counts
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -61,8 +62,8 @@ def folder(path: Path, size: int = 32, grey: bool = False, background: str = "wh
         log.warning("%s", f"{path}: {len(skipped)} of {total} not readable: {'; '.join(skipped[:_NAMED])}{more}")
     if not read:
         raise MinidiffError(f"{path}: no readable picture ({', '.join(FORMATS)}) in this folder or below it")
-    images = images[: len(read)]
-    return Pictures(path.name, images, *_label(path, read)) if labels else Pictures(path.name, images)
+    images, name = images[: len(read)], path.resolve().name
+    return Pictures(name, images, *_label(path, read)) if labels else Pictures(name, images)
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -97,18 +98,22 @@ def decode(file: Path, size: int, grey: bool, background: tuple[int, ...]) -> np
     """
     with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
         picture.draft(None, (3 * size, 3 * size))  # a large JPEG is decoded at a half, a quarter or an eighth
-        image = _eight_bit(picture)
-        ImageOps.exif_transpose(image, in_place=True)
+        picture.load()
+        image = ImageOps.exif_transpose(_eight_bit(picture))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
     image = image.convert("L" if grey else "RGB")
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, -1)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits; Pillow's own conversion would cut everything above 255 off."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose white nobody states")
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)

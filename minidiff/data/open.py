@@ -1,8 +1,10 @@
 """From the choices about data to the pictures."""
 
+from typing import get_args
+
 import numpy as np
 
-from minidiff.data.config import DataConfig
+from minidiff.data.config import DataConfig, DataName
 from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
 from minidiff.data.folder import folder
 from minidiff.data.scenes import Scenes
@@ -10,7 +12,7 @@ from minidiff.data.standard import cifar10, fashion_mnist, mnist, npz
 from minidiff.errors import MinidiffError
 
 SIZE = 32
-NAMES = ("scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder")
+NAMES = get_args(DataName)
 PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 
 

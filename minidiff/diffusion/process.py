@@ -120,8 +120,8 @@ class Process:
         output = model(x_t, t.astype(np.float32), labels)
         error = ops.square(output - Tensor(self.target_of(x0, eps, t)))
         weight = Tensor(self.loss_weight(t).astype(x0.dtype))
-        each = weight * error.mean(axis=tuple(range(1, x0.ndim)))  # (N,)
-        return each.mean(), each.data
+        each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
+        return ops.mean(each), each.data
 
     def training_loss(
         self, model: Callable, x0: np.ndarray, labels: np.ndarray | None, seed: int, step: int, sample: np.ndarray

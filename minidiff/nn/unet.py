@@ -22,14 +22,16 @@ from minidiff.nn.module import Module
 class UNetConfig:
     """The shape of a U-Net.
 
-    height, width, channels: of the pictures.  base: features at full size; level i has base · multipliers[i] of them
-    and is half as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels
-    that have self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
+    height, width, channels: of the pictures.  patch: level 0 sees patches of patch × patch pixels, stacked into
+    channels, as if they were pixels.  base: features at level 0; level i has base · multipliers[i] of them and is half
+    as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels that have
+    self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
     """
 
     height: int = 32
     width: int = 32
     channels: int = 3
+    patch: int = 1
     base: int = 32
     multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: int = 1
@@ -40,7 +42,7 @@ class UNetConfig:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "channels", "base", "blocks", "heads", "groups"):
+        for name in ("height", "width", "channels", "patch", "base", "blocks", "heads", "groups"):
             if getattr(self, name) < 1:
                 raise MinidiffError(f"U-Net: {name} must be at least 1, got {getattr(self, name)}")
         if self.base < 4 or self.base % 2:
@@ -53,10 +55,11 @@ class UNetConfig:
             raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
         if self.height % self.factor or self.width % self.factor:
             raise MinidiffError(
-                f"U-Net: {len(self.multipliers)} levels need a height and a width that {self.factor} divides "
+                f"U-Net: {len(self.multipliers)} levels{f' of {self.patch}×{self.patch} patches' * (self.patch > 1)} "
+                f"need a height and a width that {self.factor} divides "
                 f"({self.factor}, {2 * self.factor}, {3 * self.factor}, …), got {self.height}×{self.width}"
             )
-        heights = [self.height >> level for level in range(len(self.multipliers))]
+        heights = self.heights
         for height in self.attention:
             if height not in heights:
                 raise MinidiffError(f"U-Net: attention at height {height} does not occur; the levels are {heights}")
@@ -67,7 +70,12 @@ class UNetConfig:
     @property
     def factor(self) -> int:
         """What must divide height and width: each level but the last halves them."""
-        return 1 << (len(self.multipliers) - 1)
+        return self.patch << (len(self.multipliers) - 1)
+
+    @property
+    def heights(self) -> list[int]:
+        """The height of each level."""
+        return [self.height // self.patch >> level for level in range(len(self.multipliers))]
 
 
 class ResidualBlock(Module):
@@ -123,10 +131,11 @@ class UNet(Module):
         self.config = config
         self.embedding = TimeEmbedding(config.base, config.classes)
         widths = [config.base * multiplier for multiplier in config.multipliers]
-        attends = [(config.height >> level) in config.attention for level in range(len(widths))]
+        attends = [height in config.attention for height in config.heights]
         embedding = self.embedding.width
 
-        self.enter = Conv2d(config.channels, config.base)
+        seen = config.channels * config.patch**2
+        self.enter = Conv2d(seen, config.base)
         skips, features = [config.base], config.base
         self.down: list[Module] = []
         for level, width in enumerate(widths):
@@ -152,7 +161,7 @@ class UNet(Module):
                 self.up.append(Conv2d(features, features))
 
         self.norm = GroupNorm(config.groups, features, silu=True)
-        self.leave = Conv2d(features, config.channels, zero=True)
+        self.leave = Conv2d(features, seen, zero=True)
 
     def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
@@ -161,7 +170,7 @@ class UNet(Module):
             raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
         embedding = self.embedding(t, labels)
 
-        h = self.enter(x)
+        h = self.enter(stack(x, self.config.patch))
         skips = [h]
         for part in self.down:
             h = part(h, embedding) if isinstance(part, Stage) else part(h)
@@ -173,4 +182,27 @@ class UNet(Module):
                 h = part(ops.concat([h, skips.pop()]), embedding)
             else:
                 h = part(ops.upsample2(h))
-        return self.leave(self.norm(h))
+        return unstack(self.leave(self.norm(h)), self.config.patch)
+
+
+def stack(x: Tensor, p: int) -> Tensor:
+    """Stack the p × p pixels of each patch into channels: (N, H, W, C) to (N, H/p, W/p, p p C).
+
+    Every level then works on 1/p² of the places: the cheapest way to make a U-Net cheaper.
+    Source: Shi et al. 2016, arXiv:1609.05158, the inverse of eq. 4; for diffusion Hoogeboom et al. 2023,
+    arXiv:2301.11093, section 3.3.
+    """
+    if p == 1:
+        return x
+    n, h, w, c = x.shape
+    patches = ops.transpose(ops.reshape(x, (n, h // p, p, w // p, p, c)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(patches, (n, h // p, w // p, p * p * c))
+
+
+def unstack(x: Tensor, p: int) -> Tensor:
+    """Lay each place's p p C channels out as p × p pixels again; the inverse of `stack`."""
+    if p == 1:
+        return x
+    n, h, w, c = x.shape
+    patches = ops.transpose(ops.reshape(x, (n, h, w, p, p, c // p**2)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(patches, (n, h * p, w * p, c // p**2))

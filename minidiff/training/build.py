@@ -14,11 +14,12 @@ def network_config(model: ModelConfig, height: int, width: int, channels: int, c
 
     Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
     """
-    smallest = height >> max(len(model.multipliers) - 1, 0)
+    smallest = height // max(model.patch, 1) >> max(len(model.multipliers) - 1, 0)
     return UNetConfig(
         height=height,
         width=width,
         channels=channels,
+        patch=model.patch,
         base=model.base,
         multipliers=model.multipliers,
         blocks=model.blocks,

@@ -31,6 +31,7 @@ from minidiff.training.settings import from_dict, to_dict
 
 FORMAT = "minidiff"
 VERSION = 1  # goes up when an older minidiff could not read the file, or would read it wrongly
+CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 
 _NAME = re.compile(r"step_(\d+)\.safetensors")
@@ -55,7 +56,7 @@ class Checkpoint:
 def save(
     path: Path, step: int, config: Config, network: UNetConfig, classes: tuple[str, ...], parameters: FlatParameters
 ) -> None:
-    """Write a checkpoint; at `path` there is afterwards the whole new file or, with an OSError, what was there before."""
+    """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, (parameters.w, parameters.ema, parameters.m, parameters.v))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
     metadata = {
@@ -112,7 +113,7 @@ def newest(folder: Path, say: Callable[[str], object] = print) -> Checkpoint:
 
 def where(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies in a run's folder."""
-    return Path(folder) / "checkpoints" / f"step_{step:08d}.safetensors"
+    return Path(folder) / CHECKPOINTS / f"step_{step:08d}.safetensors"
 
 
 def step_of(path: Path) -> int:

@@ -47,6 +47,10 @@ class FlatParameters:
             start = stop
         return views
 
+    def finite(self) -> bool:
+        """Whether all weights, their average and the moments are numbers."""
+        return all(bool(backend.current().xp.isfinite(flat).all()) for flat in (self.w, self.ema, self.m, self.v))
+
 
 def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> float:
     """Return the learning rate of step 1 … steps: a straight rise to `lr`, then half a cosine down towards 0.

@@ -7,6 +7,7 @@ from minidiff import ops
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
 from minidiff.nn import Linear, Module, UNet, UNetConfig, sinusoidal, watch
+from minidiff.nn.unet import stack, unstack
 
 TINY = dict(base=8, multipliers=(1, 2), attention=(), groups=4)
 
@@ -33,6 +34,16 @@ def test_any_size_that_the_levels_divide(each_backend, height, width, channels, 
 def test_a_size_that_does_not_fit_says_which_do():
     with pytest.raises(MinidiffError, match=r"3 levels need .* that 4 divides \(4, 8, 12, …\), got 30×32"):
         UNetConfig(30, 32, 3, multipliers=(1, 2, 2), attention=())
+
+
+def test_patches_are_stacked_and_unstacked():
+    x = ops.as_tensor(np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3))
+    stacked = stack(x, 2)
+    assert stacked.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(stacked.data[1, 0, 2], x.data[1, 0:2, 4:6].ravel())
+    np.testing.assert_array_equal(unstack(stacked, 2).data, x.data)
+    with pytest.raises(MinidiffError, match=r"2 levels of 2×2 patches need .* that 4 divides .* got 10×8"):
+        UNetConfig(10, 8, 3, patch=2, **TINY)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+"""`python -m minidiff` lists the commands."""
+
+COMMANDS = {
+    "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, an array, a folder",
+    "sample": "draw pictures with what was learnt, each step visible",
+    "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen pictures",
+    "gradcheck": "compare every gradient with finite differences",
+}
+
+
+def main() -> None:
+    """Print a line a command."""
+    print("minidiff: a diffusion model from scratch. Commands, each with --help:\n")
+    for name, what in COMMANDS.items():
+        print(f"  python -m minidiff.{name:<10} {what}")
+
+
+if __name__ == "__main__":
+    main()

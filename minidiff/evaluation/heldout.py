@@ -1,0 +1,66 @@
+"""How well does the network denoise pictures that it has never seen?
+
+Idea: the training's loss is taken on the pictures being learnt, with new times and noise at every step.  Here the
+triples (picture, t, noise) are fixed by a key and the pictures are held out: two checkpoints answer the same questions,
+so that even a small difference between them is one between the networks, and a network that has learnt its pictures by
+heart is found out.
+After frechet.py.  Leaves out likelihoods in bits.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidiff import random
+from minidiff.autograd import no_grad
+from minidiff.data.dataset import Dataset
+from minidiff.diffusion.process import Process
+from minidiff.evaluation.intervals import mean_and_error
+from minidiff.nn import UNet
+from minidiff.pictures import to_float
+from minidiff.random import Key, Stream
+
+TRIPLES = 2000
+BUCKETS = 5
+ORDER, TIME, NOISE = 0, 1, 2  # steps of Stream.EVALUATE
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """The loss of each fixed triple: its time t (n,) int64 and its loss (n,) float32."""
+
+    t: np.ndarray
+    each: np.ndarray
+
+    def overall(self) -> tuple[float, float]:
+        """Return the mean over all triples, and its standard error."""
+        return mean_and_error(self.each)
+
+    def buckets(self, T: int, count: int = BUCKETS) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (first t, last t, the losses) of `count` equal parts of the times 0 … T-1, empty parts left out."""
+        edges = [T * i // count for i in range(count + 1)]
+        for first, stop in zip(edges, edges[1:]):
+            inside = (first <= self.t) & (self.t < stop)
+            if inside.any():
+                yield first, stop - 1, self.each[inside]
+
+
+def held_out_loss(
+    model: UNet, process: Process, dataset: Dataset, seed: int = 0, triples: int = TRIPLES, batch: int = 100
+) -> HeldOutLoss:
+    """Return the training's loss (see `Process.loss`), with all labels shown, on fixed triples of a finite dataset.
+
+    Triple k is picture k of a keyed permutation (round again if there are fewer pictures), at a time and with a noise
+    keyed by k: it does not depend on `triples` or `batch`.
+    """
+    pictures = random.permutation(Key(seed, Stream.EVALUATE, ORDER, 0), len(dataset))
+    t = random.integers(Key(seed, Stream.EVALUATE, TIME, np.arange(triples)), (), process.schedule.T)
+    each = []
+    for first in range(0, triples, batch):
+        k = np.arange(first, min(first + batch, triples))
+        images, labels = dataset.batch(pictures[k % len(dataset)])
+        with no_grad():
+            key = Key(seed, Stream.EVALUATE, NOISE, k)
+            each.append(process.loss(model, to_float(images), labels if model.config.classes else None, t[k], key)[1])
+    return HeldOutLoss(t, np.concatenate(each))

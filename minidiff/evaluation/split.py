@@ -1,0 +1,72 @@
+"""Which pictures the judges learn from, and which they are examined on.
+
+Idea: whoever judges must not have learnt the exam by heart.  A finite collection has a training and a test part; a
+classifier learns from the first and is examined on the second, which the diffusion model has not seen either.  Scenes
+are endless: there the classifier learns from pictures that were held out from the diffusion model, and the exam is a
+stretch of them that it does not come to.
+After frechet.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Dataset
+from minidiff.data.open import open_data
+from minidiff.errors import MinidiffError
+
+EXAM_FIRST = 1 << 31  # far beyond what a classifier learns from
+EXAM_COUNT = 10_000  # as many as in MNIST's and CIFAR-10's
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A finite dataset: `count` pictures of an endless one, from number `first` on.  Fields as in `Dataset`."""
+
+    source: Dataset
+    first: int
+    count: int
+    endless: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def height(self) -> int:
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.source.batch(self.first + index)
+
+
+def study_and_exam(config: DataConfig) -> tuple[Dataset, Dataset]:
+    """Return the pictures that a classifier learns from, and the finite ones that it and the samples are judged by.
+
+    Raises MinidiffError if the data cannot be read or has no labels.
+    """
+    if config.data == "scenes":
+        held_out = open_data(config, "test")
+        return held_out, Stretch(held_out, EXAM_FIRST, EXAM_COUNT)
+    study = open_data(config, "train")
+    if not study.classes:
+        raise MinidiffError(
+            f"{config.data_dir}: these pictures have no labels, and evaluation asks whether a sample shows its label"
+        )
+    return study, open_data(config, "test")

@@ -1,0 +1,28 @@
+"""The command that trains: `python -m minidiff.train --help`.
+
+Everything that it does stands in training/; loop.py is the place to start.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from minidiff import backend
+from minidiff.errors import exit_with_one_line
+from minidiff.training.arguments import parse
+from minidiff.training.loop import train
+
+
+@exit_with_one_line
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse and train; exits with 0 at the end, 2 for a user's mistake, 130 or 143 after Ctrl-C or SIGTERM."""
+    request = parse(sys.argv[1:] if words is None else words)
+    backend.use(request.config.run.backend)
+    backend.on_compile(lambda kernel: tqdm.write(f"compiling {kernel}, once on this machine"))
+    if code := train(request.config, request.out, request.resume):
+        raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

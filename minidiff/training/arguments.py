@@ -1,0 +1,135 @@
+"""The command line of a training, made from the settings' classes.
+
+Idea: tyro turns a dataclass into options, its docstrings into help.  What the options start from are the defaults of
+config.py, those of a TOML file (--config) or those of a checkpoint (--resume); what is typed wins.
+In training/ after checkpoint.py.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from minidiff.errors import MinidiffError
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training.checkpoint import Checkpoint
+from minidiff.training.config import Config, check
+from minidiff.training.settings import read_toml
+
+DESCRIPTION = """\
+Train a diffusion model: first noise, then pictures.
+
+Without options it learns the embedded scenes for eight and a half minutes. Everything is written into one folder, by \
+default a dated one under runs/: settings, a line of metrics a step, checkpoints, previews, and at the end a grid of \
+samples, an animation of noise becoming image, and the loss. Ctrl-C saves and leaves; --resume goes on to the same \
+weights, to the bit.
+
+  python -m minidiff.train
+  python -m minidiff.train --data mnist --data-dir mnist --download --minutes 5
+  python -m minidiff.train --data folder --data-dir photos --size 64 --out runs/photos
+  python -m minidiff.train --resume runs/photos"""
+
+# What a resumed run may be told anew: none of it changes a step that is to be computed again the same.
+CHANGEABLE = {
+    "data_dir", "download", "steps", "minutes", "backend", "save_every", "keep", "preview_every"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is read, and where everything is written."""
+
+    config: Path | None = None
+    """Settings to start from: a TOML file such as the config.toml of a run; what is typed here wins."""
+    out: Path | None = None
+    """Folder for everything this run writes; new or empty. Default: runs/<date and time>."""
+    resume: Path | None = None
+    """A run's folder, or one of its checkpoints, to go on with, in the same folder."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Everything on the command line."""
+
+    files: Files = field(default_factory=Files)
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for: settings, the folder of a new run, or the checkpoint of one to go on with."""
+
+    config: Config
+    out: Path | None
+    resume: Checkpoint | None
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Read the words after the command's name.
+
+    Raises MinidiffError for settings that make no sense; SystemExit from tyro, after its own message, for a mistyped
+    option or for --help.
+    """
+    start, resume = Config(), None
+    early = _early(words)
+    if early.resume is not None:
+        if early.config is not None or early.out is not None:
+            other = "--config" if early.config is not None else "--out"
+            raise MinidiffError(f"give --resume or {other}, not both: a run goes on as it was, in its own folder")
+        resume = checkpoints.find(early.resume)
+        start = resume.config
+    elif early.config is not None:
+        start = read_toml(Config, early.config)
+    if early.steps is not None and early.minutes is not None:
+        raise MinidiffError(f"give --steps or --minutes, not both; got {early.steps} steps and {early.minutes} minutes")
+    # The one that is typed replaces the other where that comes from a file.
+    if early.steps is not None:
+        start = _replace_run(start, minutes=None)
+    if early.minutes is not None:
+        start = _replace_run(start, steps=None)
+    arguments = tyro.cli(
+        Arguments,
+        prog="python -m minidiff.train",
+        description=DESCRIPTION,
+        args=list(words),
+        default=Arguments(settings=start),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+    )
+    check(arguments.settings)
+    if resume is not None:
+        _unchanged(resume, arguments.settings)
+    return Request(arguments.settings, arguments.files.out, resume)
+
+
+def _early(words: Sequence[str]) -> Any:
+    """Look ahead for the options that decide what the others start from.  tyro reads and checks them all again."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, kind in {"config": Path, "resume": Path, "out": Path, "steps": str, "minutes": str}.items():
+        parser.add_argument(f"--{name}", type=kind, nargs="?")
+    return parser.parse_known_args(list(words))[0]
+
+
+def _unchanged(resume: Checkpoint, asked: Config) -> None:
+    """Raise MinidiffError if a run that goes on is asked for something else than it was."""
+    for concern in fields(Config):
+        was, now = getattr(resume.config, concern.name), getattr(asked, concern.name)
+        for name in (each.name for each in fields(was)):
+            if name not in CHANGEABLE and getattr(was, name) != getattr(now, name):
+                what = "is of another network" if concern.name == "model" else "was trained with other settings"
+                option = name.replace("_", "-")
+                raise MinidiffError(
+                    f"{resume.path} {what}: --{option} {_show(getattr(was, name))} there, "
+                    f"{_show(getattr(now, name))} asked"
+                )
+
+
+def _show(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _replace_run(config: Config, **changes: Any) -> Config:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))

@@ -1,0 +1,243 @@
+"""A training from the first step to the last picture.
+
+Idea: call `Trainer.advance` until the last step.  Around it: tell how it goes, write a preview and a checkpoint from
+time to time, stop when asked to, and draw pictures at the end.  None of that reaches into the steps: a run that was
+stopped, killed or watched ends with the same weights, to the bit, as one that was left alone.
+Last of training/.
+"""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from minidiff import backend
+from minidiff.data.open import open_data
+from minidiff.errors import MinidiffError, one_line
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training import folder as folders
+from minidiff.training import preview
+from minidiff.training.checkpoint import Checkpoint
+from minidiff.training.config import DEFAULT_MINUTES, Config, check
+from minidiff.training.ema import averaged
+from minidiff.training.pace import Budget, Every, too_late
+from minidiff.training.settings import write_toml
+from minidiff.training.stop import Stop, listening
+from minidiff.training.trainer import Record, Trainer
+
+T = TypeVar("T")
+
+SAVE_SECONDS = 120.0
+FIRST_PREVIEW_SECONDS, PREVIEW_SECONDS = 10.0, 60.0
+FINISHED = 0
+
+
+def train(config: Config, out: Path | None = None, resume: Checkpoint | None = None) -> int:
+    """Train as `config` says into the folder `out`, or go on with the run that `resume` is a checkpoint of.
+
+    Returns the exit code of the command: 0 at the end; 130 or 143 after Ctrl-C or SIGTERM, with everything saved.
+    Raises MinidiffError in one line for what a user can put right; the last good checkpoint is then still whole.
+    """
+    started = time.perf_counter()
+    if config.run.steps is None and config.run.minutes is None:
+        config = _with_run(config, minutes=DEFAULT_MINUTES)
+    check(config)
+    if resume is not None and config.run.steps is None and too_late(resume.step, config.optimizer.warmup):
+        raise MinidiffError(
+            f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
+        )
+    trainer = Trainer(config, open_data(config.data, "train", config.run.seed), resume)
+    if trainer.steps is not None and trainer.step > trainer.steps:
+        raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
+    if resume is None:
+        run = folders.create(out)
+    else:
+        run = folders.of_checkpoint(resume.path)
+        folders.reopen(run, resume.step)
+    return Run(trainer, run, started).train()
+
+
+def _with_run(config: Config, **changes: object) -> Config:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))  # type: ignore[arg-type]
+
+
+class Run:
+    """One process' work on a run: the trainer, its folder, and the clock since the command began."""
+
+    def __init__(self, trainer: Trainer, folder: Path, started: float) -> None:
+        self.trainer, self.folder, self.started = trainer, folder, started
+        run = trainer.config.run
+        self.save_due = Every(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
+        self.preview_due = Every(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
+        self.budget = Budget(run.minutes, trainer.config.optimizer.warmup) if run.minutes is not None else None
+        self.pass_seconds: float | None = None  # of one picture through the network, once a preview measured it
+        self.saved_step = trainer.step if trainer.step else None
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def train(self) -> int:
+        """Make all steps that are left, then the pictures; return the exit code."""
+        trainer = self.trainer
+        self.introduce()
+        try:
+            write_toml(self.folder / "config.toml", trainer.config)
+            with listening() as stop, contextlib.closing(folders.Metrics(self.folder, trainer.step)) as metrics:
+                self.make_steps(stop, metrics)
+                if self.saved_step != trainer.step:
+                    self.save()
+                if not stop:
+                    self.draw_final(stop)
+        except OSError as error:
+            raise MinidiffError(f"{one_line(error)}; {self.last_good()}") from error
+        if stop:
+            print(f"stopped after step {trainer.step}; go on with: {command('train', '--resume', self.folder)}")
+            return stop.exit_code
+        self.say_what_next()
+        return FINISHED
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def make_steps(self, stop: Stop, metrics: folders.Metrics) -> None:
+        """Step until the end is reached or somebody asks to stop."""
+        trainer, batch = self.trainer, self.trainer.config.run.batch
+        before = metrics.seconds  # those of earlier processes
+        with Progress(trainer) as progress:
+            while not stop and trainer.step != trainer.steps:
+                start = time.perf_counter()
+                try:
+                    record = trainer.advance()
+                except MinidiffError as error:
+                    raise MinidiffError(f"{error}; {self.last_good()}") from error
+                seconds = time.perf_counter() - start
+                metrics.write(
+                    step=record.step,
+                    loss=record.loss,
+                    lr=record.lr,
+                    grad_norm=record.grad_norm,
+                    pictures_per_second=round(batch / seconds, 2),
+                    seconds=round(before + self.elapsed, 3),
+                )
+                progress.show(record, batch / seconds)
+                self.plan(seconds)
+                if not stop and self.preview_due.due(trainer.step, self.elapsed):
+                    self.preview()
+                if self.save_due.due(trainer.step, self.elapsed):
+                    self.save()
+
+    def plan(self, seconds: float) -> None:
+        """With --minutes: take in how long the step took, and once that is known well enough, fix the last step."""
+        trainer = self.trainer
+        if self.budget is None or trainer.steps is not None or not self.budget.ready(trainer.step, seconds):
+            return
+        if self.pass_seconds is None:
+            self.preview()
+        assert self.pass_seconds is not None
+        classes = trainer.network.classes
+        costs = [self.pass_seconds * sheet.passes(classes) for sheet in (preview.PREVIEW, preview.FINAL)]
+        trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
+        trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
+        write_toml(self.folder / "config.toml", trainer.config)
+        tqdm.write(f"{self.budget.seconds / 60:g} minutes are {trainer.steps} steps at this speed")
+
+    # -- what is written --------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint and let the oldest go; weights that are not finite are not worth a good one."""
+        trainer = self.trainer
+        if not trainer.parameters.finite():
+            raise MinidiffError(f"the weights are not finite after step {trainer.step}; {self.last_good()}")
+        path = checkpoints.where(self.folder, trainer.step)
+        checkpoints.save(
+            path, trainer.step, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters
+        )
+        self.saved_step = trainer.step
+        checkpoints.prune(self.folder, trainer.config.run.keep)
+
+    def preview(self) -> None:
+        path = self.folder / "previews" / f"step_{self.trainer.step:08d}.png"
+        self.pass_seconds = preview.save_preview(path, self.trainer)
+
+    def draw_final(self, stop: Stop) -> None:
+        """Write the grid, the way there, and the loss; leave early if asked to."""
+        trainer = self.trainer
+        steps = []
+        with averaged(trainer.parameters):
+            for step in progress_bar("drawing", preview.draw(trainer, preview.FINAL), leave=False):
+                steps.append(step)
+                if stop:
+                    return
+        preview.save_sheet(self.folder / "grid.png", steps[-1].x_prev, trainer, preview.FINAL)
+        preview.save_animation(self.folder / "noise_to_image.gif", steps)
+        preview.save_loss(self.folder / "loss.png", folders.read_metrics(self.folder / "metrics.jsonl"))
+
+    # -- what is said -----------------------------------------------------------------------------------------------
+
+    def introduce(self) -> None:
+        trainer, data = self.trainer, self.trainer.dataset
+        colour = {1: "grey", 3: "colour"}[data.channels]
+        labels = f"{len(data.classes)} labels" if data.classes else "no labels"
+        million = len(trainer.parameters.w) / 1e6
+        end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
+        print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}")
+        print(f"network  {million:.2f} million parameters, on {backend.current().name}")
+        print(f"length   {end} of {trainer.config.run.batch} pictures, from step {trainer.step}")
+        print(f"folder   {self.folder}", flush=True)
+
+    def say_what_next(self) -> None:
+        classes = self.trainer.dataset.classes
+        path = checkpoints.where(self.folder, self.trainer.step)
+        label = ["--label", classes[min(1, len(classes) - 1)], "--guidance-scale", "3"] if classes else []
+        print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
+        print(f"  {command('sample', '--checkpoint', path, *label)}")
+        if classes:
+            data = self.trainer.config.data
+            where = ["--data-dir", data.data_dir] if data.data_dir else []
+            print(f"  {command('evaluate', '--checkpoint', path, '--data', data.data, *where)}")
+        print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
+
+    def last_good(self) -> str:
+        """Name the checkpoint that is left when a run ends badly."""
+        if self.saved_step is None:
+            return f"no checkpoint had been written to {self.folder} yet"
+        return f"the last good checkpoint is {checkpoints.where(self.folder, self.saved_step)}"
+
+
+def command(name: str, *words: object) -> str:
+    """Return a command of minidiff as a shell reads it."""
+    return shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)])
+
+
+class Progress:
+    """The progress bar: loss, pictures a second, time left."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.bar = progress_bar("training", total=trainer.steps, initial=trainer.step, unit="step")
+        self.loss: float | None = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, record: Record, pictures_per_second: float) -> None:
+        """Move on by a step; the loss that is shown is a running mean, as a single step's jumps about."""
+        self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
+        self.bar.total = self.trainer.steps
+        self.bar.set_postfix_str(f"loss {self.loss:.4f}, {pictures_per_second:.0f} pictures/s", refresh=False)
+        self.bar.update()
+
+
+def progress_bar(name: str, *what: Iterable[T], **options: Any) -> "tqdm[T]":
+    """Return a bar on stderr; where that is not a terminal but a log, a line every ten seconds is enough."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(*what, desc=name, mininterval=interval, maxinterval=interval, dynamic_ncols=True, **options)

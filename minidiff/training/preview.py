@@ -1,0 +1,113 @@
+"""What a training shows: grids of samples on the way, and at its end the way itself, from noise to image.
+
+Idea: the noise that a sheet of samples starts from is named by (seed, picture), so every sheet shows the same pictures,
+further on.  The averaged weights draw.  Nothing here touches the training's own randomness or weights.
+In training/ before loop.py.  Leaves out samplers: diffusion/samplers.py.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidiff import pictures
+from minidiff.chart import line_chart
+from minidiff.diffusion.guidance import denoiser
+from minidiff.diffusion.samplers import Step, ddim, start_noise
+from minidiff.training.ema import averaged
+from minidiff.training.trainer import Trainer
+
+GUIDANCE_SCALE = 3.0  # for labelled data
+MOST_COLUMNS = 16  # with more classes than this the sheet is square and shows as many as fit
+ANIMATED = 16
+FRAME_MS, LAST_FRAME_MS = 80, 2500
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page of samples: about `count` of them, by DDIM in `steps` steps; a column a class."""
+
+    count: int
+    steps: int
+
+    def columns(self, classes: int) -> int:
+        return classes if 0 < classes <= MOST_COLUMNS else int(np.ceil(np.sqrt(self.count)))
+
+    def size(self, classes: int) -> int:
+        """How many pictures: full rows, at least one."""
+        return max(self.count // self.columns(classes), 1) * self.columns(classes)
+
+    def passes(self, classes: int) -> int:
+        """How many pictures go through the network to draw the sheet; guided ones twice a step."""
+        return self.size(classes) * self.steps * (2 if classes else 1)
+
+
+PREVIEW = Sheet(count=20, steps=10)  # cheap enough to be looked at every minute
+FINAL = Sheet(count=64, steps=50)
+
+
+def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
+    """Draw a sheet with the weights that the network carries: all steps from noise to pictures (N, H, W, C)."""
+    network = trainer.network
+    samples = np.arange(sheet.size(network.classes))
+    labels = samples % network.classes if network.classes else None
+    steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
+    seed = trainer.config.run.seed
+    ask = denoiser(trainer.model, labels, GUIDANCE_SCALE if network.classes else 1.0)
+    x_T = start_noise(seed, samples, (network.height, network.width, network.channels))
+    return ddim(ask, trainer.process, x_T, steps, seed, samples)
+
+
+def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
+    """Write pictures (N, H, W, C) float32 in [-1, 1] as a grid, with what drew them as metadata."""
+    columns = sheet.columns(trainer.network.classes)
+    about: dict[str, Any] = {
+        "step": trainer.step,
+        "sampler": "ddim",
+        "steps": sheet.steps,
+        "guidance_scale": GUIDANCE_SCALE if trainer.network.classes else 1.0,
+        "seed": trainer.config.run.seed,
+        "columns": list(trainer.dataset.classes) if columns == trainer.network.classes else [],
+    }
+    pictures.save_png(path, pictures.grid(pictures.to_uint8(x), columns), about)
+
+
+def save_preview(path: Path, trainer: Trainer) -> float:
+    """Draw and write a preview; return the seconds that one picture takes to pass through the network."""
+    times = []
+    with averaged(trainer.parameters):
+        for step in draw(trainer, PREVIEW):
+            times.append(time.perf_counter())
+            x = step.x_prev
+    save_sheet(path, x, trainer, PREVIEW)
+    if len(times) == 1:
+        return 0.0
+    # Counted from the end of the first step: on a machine's first run that one compiles a kernel.
+    passes = PREVIEW.passes(trainer.network.classes) / PREVIEW.steps * (len(times) - 1)
+    return (times[-1] - times[0]) / passes
+
+
+def frame(step: Step, count: int = ANIMATED) -> np.ndarray:
+    """Return x_t and, beside it, x0_hat, of the first `count` pictures: one picture (height, width, 3) uint8."""
+    halves = [pictures.grid(pictures.to_uint8(x[:count])) for x in (step.x_t, step.x0_hat)]
+    return np.concatenate(halves, axis=1)
+
+
+def save_animation(path: Path, steps: list[Step]) -> None:
+    """Write noise becoming image: a frame a step, and at the end the picture for a while."""
+    frames = [frame(step) for step in steps]
+    last = pictures.grid(pictures.to_uint8(steps[-1].x_prev[:ANIMATED]))
+    frames.append(np.concatenate([last, last], axis=1))
+    pictures.save_animation(path, frames, [FRAME_MS] * len(steps) + [LAST_FRAME_MS])
+
+
+def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:
+    """Draw the loss over the steps, pale, and on top of it its mean over a fiftieth of them."""
+    steps, losses = ([line[name] for line in metrics] for name in ("step", "loss"))
+    chart = line_chart(
+        {"loss": (steps, losses)}, "Training", "step", "loss", log_y=True, smooth=max(len(steps) // 50, 1)
+    )
+    pictures.save_png(path, chart)

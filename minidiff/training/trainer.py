@@ -1,0 +1,109 @@
+"""One step of training: pictures in, slightly better weights out.
+
+Idea: take a batch, put noise on it, let the network say what the noise was, and move every weight a little in the
+direction in which the answer gets better.  All that is random in step s is named by (seed, s), so the step is a pure
+function of the weights, the optimiser's moments and s: whoever has these three can go on, to the bit.
+The heart of training/; after checkpoint.py.  Leaves out everything around the steps: loop.py.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minidiff import random
+from minidiff.data.dataset import Dataset, order
+from minidiff.errors import MinidiffError
+from minidiff.nn import UNet
+from minidiff.random import Key, Stream
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training.build import make_process, network_config
+from minidiff.training.checkpoint import Checkpoint
+from minidiff.training.config import Config
+from minidiff.training.ema import decay_at
+from minidiff.training.nonfinite import first_gradient, first_layer
+from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a step did: its number 1, 2, …, loss, learning rate, and the norm of the gradients before clipping."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+
+
+class Trainer:
+    """A network on its way, and everything that its next step depends on.
+
+    step: updates made so far.  steps: the last one, None while it is not known (see pace.py).
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
+        self.config, self.dataset = config, dataset
+        self.process = make_process(config.diffusion)
+        self.network = network_config(
+            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes)
+        )
+        self.steps = config.run.steps
+        if checkpoint is None:
+            self.step = 0
+            self.model = UNet(self.network)
+            self.model.initialize(config.run.seed)
+            self.parameters = FlatParameters(self.model)
+        else:
+            if checkpoint.classes != dataset.classes:
+                theirs, ours = (" ".join(names) or "none" for names in (checkpoint.classes, dataset.classes))
+                raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
+            self.step = checkpoint.step
+            self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
+
+    def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the pictures of these numbers, (N, H, W, C) float32 in [-1, 1], and their labels, (N,) or None.
+
+        sample: (N,) their places in the step's whole batch, by which the flips are drawn.
+        """
+        pictures, labels = self.dataset.batch(index)
+        if self.config.data.flip:
+            mirrored = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
+            pictures[mirrored] = pictures[mirrored, :, ::-1]
+        return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1), labels
+
+    def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
+        """Return the loss of a part of this step's batch, a Tensor."""
+        x0, labels = self.batch(index, sample)
+        return self.process.training_loss(self.model, x0, labels, self.config.run.seed, self.step, sample)[0]
+
+    def advance(self) -> Record:
+        """Make one step.
+
+        A batch in `accumulate` parts has the same pictures, flips, t, noise and hidden labels as in one, since all of
+        them are named by a picture's place in the whole batch; gradients are sums over pictures, so only the order of
+        their float32 summation differs, by a relative error of about 1e-6.
+        Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
+        """
+        run, optimizer = self.config.run, self.config.optimizer
+        index = order(self.dataset, run.seed, self.step, run.batch)  # (batch,)
+        parts = np.split(np.arange(run.batch), run.accumulate)
+        self.parameters.g[:] = 0
+        loss = 0.0
+        with np.errstate(all="ignore"):  # what overflows is reported below, once, with its place
+            for sample in parts:
+                part = self.loss(index[sample], sample)
+                if not math.isfinite(part.item()):
+                    where = first_layer(self.model, lambda sample=sample: self.loss(index[sample], sample))
+                    raise MinidiffError(f"the loss is {part.item()} at step {self.step + 1}; it arose in {where}")
+                part.backward()
+                loss += part.item() / run.accumulate
+            norm = gradient_norm(self.parameters, run.accumulate)
+            if not math.isfinite(norm):
+                where = first_gradient(self.model)
+                raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
+        lr = learning_rate(optimizer, self.step + 1, self.steps)
+        decay = decay_at(self.step + 1, optimizer.ema)
+        update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
+        self.step += 1
+        return Record(self.step, loss, lr, norm)

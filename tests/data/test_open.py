@@ -1,0 +1,133 @@
+"""From choices to pictures; choices that contradict each other are refused before anything is read."""
+
+import gzip
+import struct
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Pictures
+from minidiff.data.open import open_data, to_grey
+from minidiff.errors import MinidiffError
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
+
+
+def test_scenes_are_the_default():
+    data = open_data(DataConfig())
+    assert (data.name, data.height, data.width, data.channels, data.endless) == ("scenes", 32, 32, 3, True)
+    assert open_data(DataConfig(size=64)).height == 64
+
+
+def test_scenes_follow_seed_and_split():
+    first = open_data(DataConfig(), "train", seed=1).batch(np.arange(2))[0]
+    assert np.array_equal(first, open_data(DataConfig(), "train", seed=1).batch(np.arange(2))[0])
+    assert not np.array_equal(first, open_data(DataConfig(), "train", seed=2).batch(np.arange(2))[0])
+    assert not np.array_equal(first, open_data(DataConfig(), "test", seed=1).batch(np.arange(2))[0])
+
+
+def make_npz(folder):
+    np.savez(folder / "a.npz", images=RGB, labels=np.arange(20) % 3)
+    return folder / "a.npz"
+
+
+def make_folder(folder):
+    for i, image in enumerate(RGB):
+        path = folder / "pictures" / "ab"[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return folder / "pictures"
+
+
+def make_mnist(folder):
+    for prefix in ("train", "t10k"):
+        for suffix, shape in (("images-idx3", (3, 28, 28)), ("labels-idx1", (3,))):
+            header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            data = header + np.zeros(shape, np.uint8).tobytes()
+            (folder / f"{prefix}-{suffix}-ubyte.gz").write_bytes(gzip.compress(data))
+    return folder
+
+
+def test_npz(tmp_path):
+    path = make_npz(tmp_path)
+    train, test = (open_data(DataConfig("npz", path), split) for split in ("train", "test"))
+    assert np.array_equal(test.images, RGB[[9, 19]]) and test.labels.tolist() == [0, 1]
+    assert np.array_equal(train.images, np.delete(RGB, [9, 19], axis=0)) and train.classes == ("0", "1", "2")
+
+
+def test_folder(tmp_path):
+    config = DataConfig("folder", make_folder(tmp_path), size=6, folder_labels=True)
+    train, test = (open_data(config, split) for split in ("train", "test"))
+    everything = np.concatenate([RGB[::2], RGB[1::2]])  # a/00, a/02, ... b/01, ...
+    assert np.array_equal(test.images, everything[[9, 19]]) and test.labels.tolist() == [0, 1]
+    assert len(train) == 18 and train.classes == ("a", "b") and train.name == "pictures"
+    assert open_data(DataConfig("folder", tmp_path / "pictures")).images.shape == (18, 32, 32, 3)  # the default size
+
+
+def test_grey_is_the_same_for_a_folder_and_an_npz(tmp_path):
+    """The same pictures in the same order; Pillow and `to_grey` weigh the colours alike, to the bit."""
+    Image.fromarray(RGB.reshape(120, 6, 3)[:6]).save(tmp_path / "0.png")
+    pillow = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in RGB])[..., None]
+    assert np.array_equal(to_grey(Pictures("a", RGB)).images, pillow)
+    npz = open_data(DataConfig("npz", make_npz(tmp_path), grey=True))
+    assert npz.channels == 1 and np.array_equal(npz.images, np.delete(pillow, [9, 19], axis=0))
+    assert npz.labels is not None
+    assert to_grey(npz) is npz
+
+
+def test_published(tmp_path):
+    make_mnist(tmp_path)
+    for name in ("mnist", "fashion-mnist"):
+        assert open_data(DataConfig(name, tmp_path), "test").images.shape == (3, 28, 28, 1)
+        assert open_data(DataConfig(name, tmp_path, size=28, grey=True)).images.shape == (3, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    "choices, text",
+    [
+        ({"data": "imagenet"}, "data 'imagenet': expected one of scenes, mnist, fashion-mnist, cifar10, npz, folder"),
+        ({"size": 0}, "size 0: expected 1 to 4096 pixels"),
+        ({"size": 10**9}, "size 1000000000: expected 1 to 4096 pixels"),
+        ({"data_dir": Path("cats")}, "--data-dir cats: scenes read no files; did you mean --data folder?"),
+        ({"grey": True}, "--grey: scenes are in colour; it works with cifar10, npz and folder"),
+        (
+            {"data": "mnist"},
+            "--data mnist needs --data-dir DIR, the folder of its files (with --download an empty or new one will do)",
+        ),
+        ({"data": "folder"}, "--data folder needs --data-dir DIR, the folder of its files"),
+        ({"data": "npz"}, "--data npz needs --data-dir FILE.npz"),
+        (
+            {"data": "folder", "data_dir": Path("cats"), "download": True},
+            "--download: nothing to fetch for folder; it works with mnist, fashion-mnist, cifar10",
+        ),
+        ({"download": True}, "--download: nothing to fetch for scenes; it works with mnist, fashion-mnist, cifar10"),
+        ({"folder_labels": True}, "--folder-labels: works with --data folder, not with scenes"),
+        ({"data": "folder", "data_dir": Path("no/cats")}, f"{Path('no/cats')}: no such folder of pictures"),
+        ({"data": "npz", "data_dir": Path("no.npz")}, "no.npz: no such .npz file"),
+    ],
+)
+def test_contradictions(choices, text):
+    with pytest.raises(MinidiffError) as caught:
+        open_data(DataConfig(**choices))
+    assert str(caught.value) == text
+
+
+def test_a_size_that_the_pictures_do_not_have(tmp_path):
+    make_mnist(tmp_path)
+    with pytest.raises(MinidiffError) as caught:
+        open_data(DataConfig("mnist", tmp_path, size=32))
+    assert str(caught.value) == (
+        "size 32: the pictures of mnist are 28x28 and stay so: leave the size out (scenes and folder come in any)"
+    )
+
+
+def test_every_choice_explains_itself():
+    """The command line's help comes from the strings under the fields; each field has one."""
+    lines = Path(open_data.__code__.co_filename).with_name("config.py").read_text("utf-8").splitlines()
+    for field in fields(DataConfig):
+        (at,) = [i for i, line in enumerate(lines) if line.strip().startswith(f"{field.name}:")]
+        assert lines[at + 1].strip().startswith('"""') and lines[at + 1].endswith('."""'), field.name

@@ -1,0 +1,91 @@
+"""A user's mistake is one line and an exit code; a bug keeps its traceback."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minidiff.errors import MinidiffError, exit_with_one_line, one_line
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(error):
+    @exit_with_one_line
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    return leaving.value.code
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (MinidiffError("steps 0: expected at least 1"), "steps 0: expected at least 1"),
+        (MinidiffError("two\nlines  and\tmore"), "two lines and more"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/a.png"), "no space left on the disk: out/a.png"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "not allowed (permission denied): out"),
+        (FileNotFoundError(errno.ENOENT, "No such file", Path("x.npz")), "no such file or folder: x.npz"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError("cannot identify it"), "cannot identify it"),
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory: Unable to allocate 9 TiB"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_mistakes_end_as_one_line(error, line, capsys):
+    assert run(error) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {line}\n")
+    assert one_line(error) == line
+
+
+def test_interrupt_is_silent(capsys):
+    assert run(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("bug", [ValueError("shapes"), TypeError("x"), ZeroDivisionError(), AssertionError()])
+def test_bugs_keep_their_traceback(bug):
+    @exit_with_one_line
+    def main():
+        raise bug
+
+    with pytest.raises(type(bug)):
+        main()
+
+
+def test_result_arguments_and_name_pass_through():
+    @exit_with_one_line
+    def main(a, *, b=1):
+        """Add."""
+        return a + b
+
+    assert main(2, b=3) == 5
+    assert (main.__name__, main.__doc__) == ("main", "Add.")
+
+
+def test_minidiff_error_is_a_value_error():
+    assert issubclass(MinidiffError, ValueError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+def test_a_reader_that_hangs_up_is_no_error():
+    """Like `command | head -1`: the pipe is closed while the command still writes."""
+    code = (
+        "from minidiff.errors import exit_with_one_line\n"
+        "@exit_with_one_line\n"
+        "def main():\n"
+        "    for i in range(200_000): print(i)\n"
+        "main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        error = process.stderr.read()
+        assert (process.wait(60), error) == (141, b"")

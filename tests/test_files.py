@@ -1,0 +1,145 @@
+"""A file is the old one or the whole new one."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minidiff import files
+from minidiff.errors import one_line
+from minidiff.files import remove_temporary, write_atomically
+
+ROOT = Path(__file__).parents[1]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_bytes_and_functions(tmp_path):
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one")
+    assert path.read_bytes() == b"one"
+    write_atomically(str(path), lambda file: (file.write(b"12345"), file.seek(1), file.write(b"x")))
+    assert path.read_bytes() == b"1x345"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"old")
+
+    def write(file):
+        file.write(b"half of the new")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def write(file):
+        file.write(b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write raises it: without a name
+
+    with pytest.raises(OSError) as caught:
+        write_atomically(tmp_path / "a.bin", write)
+    assert one_line(caught.value) == f"no space left on the disk: {tmp_path / 'a.bin'}"
+    assert names(tmp_path) == []
+
+
+def test_a_missing_folder_names_the_file(tmp_path):
+    path = tmp_path / "no" / "a.bin"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(path, b"")
+    assert one_line(caught.value) == f"no such file or folder: {path}"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a folder that may not be written to")
+def test_a_forbidden_folder_names_the_file(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError) as caught:
+            write_atomically(tmp_path / "a.bin", b"")
+    finally:
+        tmp_path.chmod(0o700)
+    assert one_line(caught.value) == f"not allowed (permission denied): {tmp_path / 'a.bin'}"
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    def write(file):
+        (tmp_path / "source").read_bytes()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "a.bin", write)
+    assert caught.value.filename == str(tmp_path / "source")
+
+
+def test_content_is_synced_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+    events = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(descriptor):
+        events.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        sync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", lambda *paths: (events.append("rename"), replace(*paths)))
+    write_atomically(tmp_path / "a.bin", b"new")
+    assert events[:2] == ["sync file", "rename"]
+    assert events[2:] in (["sync folder"], [])  # [] where folders cannot be opened (Windows)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_permissions_follow_the_umask(tmp_path):
+    write_atomically(tmp_path / "a.bin", b"")
+    (tmp_path / "b.bin").write_bytes(b"")
+    assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "b.bin").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_killed_writer_leaves_the_old_file_and_a_remainder_that_can_be_removed(tmp_path):
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"old")
+    code = (
+        "import sys, time\n"
+        "from minidiff.files import write_atomically\n"
+        "def write(file):\n"
+        "    file.write(b'half'); file.flush(); print('ready', flush=True); time.sleep(60)\n"
+        "write_atomically(sys.argv[1], write)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGKILL)
+    assert path.read_bytes() == b"old"
+    (tmp_path / ".hidden.tmp").write_bytes(b"someone else's")
+    assert len(names(tmp_path)) == 3
+    assert remove_temporary(tmp_path) == 1
+    assert names(tmp_path) == [".hidden.tmp", "a.bin"]
+
+
+def test_a_reader_sees_only_whole_files(tmp_path):
+    """One process rewrites a file as fast as it can, this one reads it: every reading is one of the whole contents."""
+    path = tmp_path / "a.bin"
+    write_atomically(path, bytes(100_000))
+    code = (
+        "import sys\n"
+        "from minidiff.files import write_atomically\n"
+        "for i in range(1, 100): write_atomically(sys.argv[1], bytes([i]) * 100_000)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            data = path.read_bytes()
+            assert len(data) == 100_000 and data.count(data[0]) == len(data)
+    assert process.returncode == 0
+    assert path.read_bytes()[0] == 99

@@ -1,0 +1,377 @@
+"""The command that draws: its files, repeating a grid to the bit, watching, and one line for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_model
+from PIL import Image
+
+from minidiff import backend, pictures
+from minidiff import pipeline as pipelines
+from minidiff import sample as command
+from minidiff.diffusion.samplers import start_noise, trailing
+from minidiff.training import checkpoint as checkpoints
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    tiny_model.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unlabelled")
+    tiny_model.write(folder, classes=(), channels=1, times=20)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_backend(monkeypatch):
+    """The command selects a backend for its whole process, which here is the tests'."""
+    monkeypatch.setattr(backend, "_stack", [])
+
+
+def sample(*words, backend="numpy", steps=4):
+    command.main([str(word) for word in (*words, "--backend", backend, "--steps", steps)])
+
+
+def fails(capsys, *words):
+    """Run the command, expect one line and exit code 2, and return the line."""
+    words = words if "--backend" in words else (*words, "--backend", "numpy")
+    with pytest.raises(SystemExit) as caught:
+        command.main([str(word) for word in words])
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert text.startswith("error: ")
+    return text.removeprefix("error: ").rstrip("\n")
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, name):
+    sample(
+        "--checkpoint",
+        run,
+        "--count",
+        4,
+        "--label",
+        "dog",
+        "--seed",
+        7,
+        "--out",
+        tmp_path / "new" / "out",
+        backend=name,
+    )
+    out = tmp_path / "new" / "out"
+    assert [path.name for path in out.iterdir()] == ["grid.png"]
+    assert capsys.readouterr().out == f"{out / 'grid.png'}\n"
+    with backend.using(name):
+        expected = pictures.grid(pipelines.load(run).sample(4, "dog", seed=7, steps=4))
+    assert np.array_equal(read(out / "grid.png"), expected)
+    path = checkpoints.where(run, 10)
+    assert pictures.read_metadata(out / "grid.png") == {
+        "command": "sample",
+        "minidiff": command.__version__,
+        "checkpoint_sha256": checkpoints.hash(path),
+        "settings": {
+            "checkpoint": path.as_posix(),
+            "count": 4,
+            "label": ["dog"],
+            "sampler": "ddim",
+            "steps": 4,
+            "eta": 0.0,
+            "guidance_scale": 3.0,
+            "clip": "clip",
+            "seed": 7,
+            "batch": 64,
+            "backend": name,
+        },
+    }
+
+
+def test_all_files(run, tmp_path):
+    extra = ("--images", "--array", "--trace", "--animation", "gif", "--watch")
+    sample("--checkpoint", run, "--count", 5, "--batch", 2, "--sampler", "ddpm", "--out", tmp_path, *extra)
+    names = {"grid.png", "images", "samples.npz", "trace.npz", "steps.gif", "watch.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        assert set(file) == {"arr_0", "labels"}
+        arr, labels = file["arr_0"], file["labels"]
+    assert (arr.shape, arr.dtype) == ((5, 8, 8, 3), np.uint8)
+    assert labels.tolist() == [0, 1, 2, 0, 1]
+    with backend.using("numpy"):
+        assert np.array_equal(arr, pipelines.load(run).sample(5, sampler="ddpm", steps=4, batch=2))
+
+    paths = sorted((tmp_path / "images").iterdir())
+    assert [path.name for path in paths] == [f"{k:05d}_{tiny_model.CLASSES[k % 3]}.png" for k in range(5)]
+    assert np.array_equal(np.stack([read(path) for path in paths]), arr)
+
+    with np.load(tmp_path / "trace.npz", allow_pickle=False) as file:
+        trace = dict(file)
+    assert trace["t"].tolist() == trailing(1000, 4)
+    for name in ("x_t", "x0_hat", "eps_hat"):
+        assert (trace[name].shape, trace[name].dtype) == ((4, 5, 8, 8, 3), np.float32)
+    with backend.using("numpy"):
+        assert np.array_equal(trace["x_t"][0], start_noise(0, np.arange(5), (8, 8, 3)))
+    alpha_bar = pipelines.load(run).process.schedule.alpha_bar[trace["t"]].reshape(-1, 1, 1, 1, 1)
+    again = np.sqrt(alpha_bar) * trace["x0_hat"] + np.sqrt(1 - alpha_bar) * trace["eps_hat"]
+    assert np.abs(again - trace["x_t"]).max() < 1e-5  # float32 at values of a few
+    assert np.array_equal(pictures.to_uint8(trace["x0"]), arr)
+
+    with Image.open(tmp_path / "steps.gif") as animation:
+        assert animation.n_frames == 5  # four steps, and the result
+    assert read(tmp_path / "watch.png").ndim == 3
+
+
+def test_apng_and_few_frames_of_many_steps(run, tmp_path):
+    sample("--checkpoint", run, "--count", 1, "--animation", "apng", "--out", tmp_path, steps=250)
+    with Image.open(tmp_path / "steps.png") as animation:
+        assert animation.n_frames == command.MOST_FRAMES + 1
+
+
+def test_a_model_without_labels(unlabelled, tmp_path):
+    sample("--checkpoint", unlabelled, "--count", 2, "--array", "--images", "--out", tmp_path)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        assert set(file) == {"arr_0"}
+        assert file["arr_0"].shape == (2, 8, 8, 1)
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["00000.png", "00001.png"]
+
+
+def test_names_of_labels_make_harmless_file_names(tmp_path):
+    tiny_model.write(tmp_path / "run", classes=("../up", "Ähre/Korn"))
+    sample("--checkpoint", tmp_path / "run", "--count", 2, "--images", "--out", tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert names == ["00000__up.png", "00001_Ähre_Korn.png"]
+
+
+def test_default_folder_is_new_each_time(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        sample("--checkpoint", run, "--count", 1)
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        assert "_samples" in folder.name
+        assert (folder / "grid.png").is_file()
+
+
+# -- again, to the bit --------------------------------------------------------------------------------------------
+
+
+def test_like_repeats_to_the_bit(each_backend, run, tmp_path):
+    words = ("--sampler", "ddim", "--eta", 0.5, "--guidance-scale", 2, "--clip", "dynamic", "--seed", 3)
+    labels = ("--label", "owl", "cat")
+    sample(
+        "--checkpoint",
+        run,
+        "--count",
+        5,
+        "--batch",
+        3,
+        *labels,
+        *words,
+        "--out",
+        tmp_path / "a",
+        backend=each_backend.name,
+    )
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+
+
+def test_settings_beside_like_change_what_they_name(run, tmp_path):
+    sample("--checkpoint", run, "--count", 2, "--label", "owl", "--out", tmp_path / "a")
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--seed", "9", "--array", "--out", str(tmp_path / "b")])
+    one, other = (pictures.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ab")
+    assert other == {**one, "seed": 9}
+    assert (tmp_path / "b" / "samples.npz").is_file()
+
+
+def test_like_refuses_another_checkpoint(run, tmp_path, capsys):
+    sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
+    tiny_model.write(tmp_path / "other", step=11)
+    line = fails(
+        capsys, "--like", tmp_path / "a" / "grid.png", "--checkpoint", tmp_path / "other", "--out", tmp_path / "b"
+    )
+    one, other = (
+        checkpoints.hash(checkpoints.where(run, 10)),
+        checkpoints.hash(checkpoints.where(tmp_path / "other", 11)),
+    )
+    assert "was drawn with another checkpoint" in line
+    assert one in line
+    assert other in line
+    assert not (tmp_path / "b").exists()
+
+
+def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
+    """What counts is its content, not where it lies."""
+    sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(checkpoints.where(run, 10).read_bytes())
+    command.main(["--like", str(tmp_path / "a/grid.png"), "--checkpoint", str(moved), "--out", str(tmp_path / "b")])
+    assert np.array_equal(*(read(tmp_path / name / "grid.png") for name in "ab"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about: about.pop("settings"), "was not written by python -m minidiff.sample"),
+        (lambda about: about.update(command="train"), "was not written by python -m minidiff.sample"),
+        (lambda about: about["settings"].update(out="/"), "unknown setting 'out'"),
+        (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
+        (lambda about: about["settings"].update(sampler="euler"), "sampler must be one of ddim, ddpm, got 'euler'"),
+    ],
+)
+def test_like_does_not_trust_the_file(run, tmp_path, capsys, change, message):
+    sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
+    about = pictures.read_metadata(tmp_path / "a" / "grid.png")
+    change(about)
+    pictures.save_png(tmp_path / "bad.png", np.zeros((2, 2, 3), np.uint8), json.loads(json.dumps(about)))
+    assert message in fails(capsys, "--like", tmp_path / "bad.png", "--out", tmp_path / "b")
+
+
+def test_like_says_that_bits_may_differ_between_versions(run, tmp_path, capsys):
+    sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
+    about = {**pictures.read_metadata(tmp_path / "a" / "grid.png"), "minidiff": "0.0.1"}
+    pictures.save_png(tmp_path / "old.png", np.zeros((2, 2, 3), np.uint8), about)
+    command.main(["--like", str(tmp_path / "old.png"), "--out", str(tmp_path / "b")])
+    assert "was drawn by minidiff 0.0.1" in capsys.readouterr().err
+
+
+# -- watching -----------------------------------------------------------------------------------------------------
+
+
+def test_watch_in_a_file_that_is_rewritten(run, tmp_path, monkeypatch, capsys):
+    seen, save_png = [], pictures.save_png
+
+    def note(path, image, metadata=None):
+        save_png(path, image, metadata)
+        if path.name == "watch.png":
+            seen.append(read(path))
+
+    monkeypatch.setattr(pictures, "save_png", note)
+    sample("--checkpoint", run, "--count", 2, "--batch", 1, "--watch", "--out", tmp_path)
+    assert len(seen) == 8  # four steps of two batches
+    assert not np.array_equal(seen[0], seen[3])
+    assert capsys.readouterr().out.startswith(f"watch {tmp_path / 'watch.png'}\n")
+
+
+def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "12")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    sample("--checkpoint", run, "--count", 2, "--watch", "--out", tmp_path)
+    text = capsys.readouterr().out
+    assert not (tmp_path / "watch.png").exists()
+    assert text.count("t = ") == 4
+    frames = text.split("\x1b[K\n")
+    lines = [line for line in frames[0].split("\n") if "▀" in line]
+    assert 0 < len(lines) <= 10  # of twelve, one for the bar and one for the cursor
+    assert max(line.count("▀") for line in lines) <= 60
+    for frame in frames[1:4]:
+        assert frame.startswith(f"\x1b[{len(lines) + 1}F")  # over the frame before, and its bar
+    assert len(frames[0].split("\n")[-1]) <= 60  # a bar that wraps would shift all that follows
+
+
+# -- mistakes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--count", 0), "count must be 1 or more, got 0"),
+        (("--batch", 0), "batch must be 1 or more, got 0"),
+        (("--steps", 0), "steps must be from 1 to 1000, the schedule's length, got 0"),
+        (("--steps", 1001), "steps must be from 1 to 1000, the schedule's length, got 1001"),
+        (("--seed", -1), "seed must be from 0 to 2^64 - 1, got -1"),
+        (("--label", "dgo"), "no label 'dgo'; did you mean 'dog'?; known are cat, dog, owl"),
+        (("--eta", 2), "eta must be in [0, 1], got 2"),
+        (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1"),
+        (("--guidance-scale", "nan"), "guidance_scale must be a finite number, got nan"),
+        (("--backend", "cuda"), "backend 'cuda' is not known; expected one of auto, numpy, numba"),
+    ],
+)
+def test_bad_values_are_one_line_and_leave_nothing(run, tmp_path, capsys, words, message):
+    assert fails(capsys, "--checkpoint", run, "--out", tmp_path / "out", "--backend", "numpy", *words) == message
+    assert not (tmp_path / "out").exists()
+
+
+def test_guidance_without_labels(unlabelled, capsys):
+    line = fails(capsys, "--checkpoint", unlabelled, "--guidance-scale", 3)
+    assert line == "guidance_scale must be 1 for this model, which was trained without labels, got 3"
+
+
+def test_no_checkpoint(tmp_path, capsys):
+    assert fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder"
+    assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
+    assert "cannot read checkpoint" in fails(capsys, "--checkpoint", tmp_path / "none.safetensors")
+    (tmp_path / "foreign").write_bytes(b"GIF89a, or whatever it is")
+    assert "is damaged or not a checkpoint" in fails(capsys, "--checkpoint", tmp_path / "foreign")
+
+
+def test_out_is_never_overwritten(run, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    base = ("--checkpoint", run, "--out")
+    assert "is not empty, and nothing is overwritten" in fails(capsys, *base, tmp_path)
+    assert "is a file; expected a folder" in fails(capsys, *base, tmp_path / "mine.txt")
+    assert "cannot make the folder" in fails(capsys, *base, tmp_path / "mine.txt" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_out_that_cannot_be_written(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command.os, "access", lambda path, mode: False)  # root may write anywhere
+    assert fails(capsys, "--checkpoint", run, "--out", tmp_path) == f"cannot write into the folder {tmp_path}"
+
+
+def test_like_without_settings(run, tmp_path, capsys):
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+    assert "holds no settings" in fails(capsys, "--like", tmp_path / "photo.png")
+    (tmp_path / "text.png").write_text("no picture")
+    assert "not a PNG" in fails(capsys, "--like", tmp_path / "text.png")
+    assert "no such file" in fails(capsys, "--like", tmp_path / "none.png")
+
+
+def test_a_mistyped_option_gets_the_parsers_box(run, capsys):
+    for words, title in {
+        ("--sampler", "euler"): "Invalid choice",
+        ("--stepz", "4"): "Unrecognized options",
+        ("--count", "many"): "Value error",
+    }.items():
+        with pytest.raises(SystemExit) as caught:
+            command.main(["--checkpoint", str(run), *words])
+        assert caught.value.code == 2
+        assert title in capsys.readouterr().err
+
+
+def test_every_option_has_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for field in command.dataclasses.fields(command.SampleConfig):
+        option = "--" + field.name.replace("_", "-")
+        described = text.split(f" {option} ", 1)[1].split(" --", 1)[0]
+        assert len(described.split()) > 5, option
+
+
+def test_as_a_process():
+    """Once with a process of its own: one line, no traceback, the right code."""
+    words = [sys.executable, "-m", "minidiff.sample", "--checkpoint", "there-is-none", "--backend", "numpy"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: cannot read checkpoint there-is-none")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,29 @@
+"""A network of a few thousand weights, untrained but not silent, in a checkpoint: enough to try all that draws."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.nn import UNet, UNetConfig
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training.config import Config, DiffusionConfig
+from minidiff.training.optimizer import FlatParameters
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def write(run: Path, classes: tuple[str, ...] = CLASSES, step: int = 10, channels: int = 3, times: int = 1000) -> Path:
+    """Write a checkpoint of a run and return its path; its averaged weights are not its weights."""
+    size = {"height": 8, "width": 8, "channels": channels}
+    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes))
+    with backend.using("numpy"):
+        model = UNet(network)
+        model.initialize(step)
+        parameters = FlatParameters(model)
+    noise = np.random.default_rng(step).standard_normal(parameters.w.shape)
+    parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
+    path = checkpoints.where(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(path, step, Config(diffusion=DiffusionConfig(times=times)), network, classes, parameters)
+    return path
