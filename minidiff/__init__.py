@@ -1,5 +1,8 @@
 """minidiff: a diffusion model from scratch, to read, to train and to benchmark.
 
+    import minidiff
+    pictures = minidiff.load("runs/my-run").sample(8, label="dog")  # (8, 32, 32, 3) uint8
+
 Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, data, pictures, training, evaluation.
 """
 
@@ -10,3 +13,7 @@ __version__ = "0.1.0"
 _here = Path(__file__).parent
 if not (_here / "kernels").is_dir():  # a checkout without symbolic links: the folder beside this one serves
     __path__.append(str(_here.parent))
+
+from minidiff.pipeline import Pipeline, load  # noqa: E402  after the path above, by which it finds its parts
+
+__all__ = ["Pipeline", "load"]

@@ -76,7 +76,9 @@ class Case:
 def cases() -> Iterator[Case]:
     """Everything that has a gradient, at small odd sizes."""
     rng = np.random.default_rng(0)
-    draw = lambda *shape: rng.standard_normal(shape)  # noqa: E731
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape)
 
     yield _operation("add", ops.add, a=draw(3, 5), b=draw(5))
     yield _operation("sub", ops.sub, a=draw(5), b=draw(3, 5))
@@ -94,15 +96,15 @@ def cases() -> Iterator[Case]:
     yield _operation("silu", ops.silu, x=3 * draw(3, 5))
     yield _operation("linear", ops.linear, x=draw(2, 3, 5), w=draw(5, 4), b=draw(4))
     for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
-        convolve = lambda x, w, b, stride=stride: ops.conv2d(x, w, b, stride)  # noqa: E731
+        convolve = lambda x, w, b, stride=stride: ops.conv2d(x, w, b, stride)
         w = draw(kernel, kernel, 3, 4)
         yield _operation(f"conv2d {kernel}×{kernel} stride {stride}", convolve, x=draw(2, 7, 5, 3), w=w, b=draw(4))
     for silu in (False, True):
         for shape in ((6,), (2, 6)):
-            normalise = lambda x, scale, shift, silu=silu: ops.group_norm(x, scale, shift, 3, 1e-5, silu)  # noqa: E731
+            normalise = lambda x, scale, shift, silu=silu: ops.group_norm(x, scale, shift, 3, 1e-5, silu)
             name = f"group_norm{' + SiLU' if silu else ''}, {'one scale' if len(shape) == 1 else 'scale a picture'}"
             yield _operation(name, normalise, x=draw(2, 3, 5, 6), scale=draw(*shape), shift=draw(*shape))
-    attend = lambda q, k, v: ops.attention(q, k, v, 2)  # noqa: E731
+    attend = lambda q, k, v: ops.attention(q, k, v, 2)
     yield _operation("attention", attend, q=draw(2, 5, 6), k=draw(2, 7, 6), v=draw(2, 7, 6))
     index = np.array([2, 0, 2])
     yield _operation("embedding", lambda table: ops.embedding(table, index), table=draw(4, 3))
@@ -134,7 +136,7 @@ def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, fixed: Seque
     inputs = {f"input {i}": Tensor(array, requires_grad=True) for i, array in enumerate(arrays)}
     parameters = layer.named_parameters()
     for parameter in parameters.values():
-        parameter.data = parameter.mean + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
+        parameter.data = parameter.around + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
     return Case(name, lambda: layer(*inputs.values(), *fixed), {**inputs, **parameters})
 
 

@@ -137,7 +137,7 @@ def upsample2(x: Tensor) -> Tensor:
 def silu(x: Tensor) -> Tensor:
     """SiLU(x) = x s with s = sigmoid(x).  Its derivative is s (1 + x (1 - s)).
 
-    Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2; Ramachandran et al. 2017, arXiv:1710.05941 ("swish").
+    Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2; "swish" in arXiv:1710.05941.
     """
     s = 0.5 * (1 + _xp().tanh(0.5 * x.data))  # the sigmoid, written so that exp cannot overflow
     return record(x.data * s, (x,), lambda gy: (gy * s * (1 + x.data * (1 - s)),))
@@ -208,7 +208,7 @@ def embedding(table: Tensor, index: Any) -> Tensor:
 
     A row that was taken twice gets both gradients.
     """
-    if len(index) and not (0 <= int(index.min()) and int(index.max()) < table.shape[0]):
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < table.shape[0]):
         raise ValueError(f"embedding: index must be in [0, {table.shape[0]}), got {index.min()} to {index.max()}")
 
     def closure(gy: Any) -> tuple[Any]:
@@ -239,12 +239,20 @@ def _xp() -> Any:
 
 
 # Arithmetic on tensors reads like arithmetic.  It is attached here because autograd.py stands before the operations.
-Tensor.__add__ = Tensor.__radd__ = add  # type: ignore[attr-defined]
-Tensor.__sub__ = sub  # type: ignore[attr-defined]
-Tensor.__rsub__ = lambda b, a: sub(a, b)  # type: ignore[attr-defined]
-Tensor.__mul__ = Tensor.__rmul__ = mul  # type: ignore[attr-defined]
-Tensor.__truediv__ = div  # type: ignore[attr-defined]
-Tensor.__rtruediv__ = lambda b, a: div(a, b)  # type: ignore[attr-defined]
-Tensor.__neg__ = neg  # type: ignore[attr-defined]
-Tensor.__matmul__ = matmul  # type: ignore[attr-defined]
-Tensor.sum, Tensor.mean, Tensor.reshape = sum, mean, reshape  # type: ignore[attr-defined]
+_OPERATORS = {
+    "__add__": add,
+    "__radd__": add,
+    "__sub__": sub,
+    "__rsub__": lambda b, a: sub(a, b),
+    "__mul__": mul,
+    "__rmul__": mul,
+    "__truediv__": div,
+    "__rtruediv__": lambda b, a: div(a, b),
+    "__matmul__": matmul,
+    "__neg__": neg,
+    "sum": sum,
+    "mean": mean,
+    "reshape": reshape,
+}
+for _name, _operation in _OPERATORS.items():
+    setattr(Tensor, _name, _operation)

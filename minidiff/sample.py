@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str]) -> tuple[SampleConfig, str | None]:
     """Read the command line, on top of what `--like` says; return it with the hash that its checkpoint must have."""
-    read = lambda default: tyro.cli(  # noqa: E731
+    read = lambda default: tyro.cli(
         SampleConfig,
         prog="python -m minidiff.sample",
         args=list(arguments),

@@ -47,9 +47,9 @@ def backward(network, saved, gy):
     return gradients
 
 
-def train(sizes=(13, 128, 128, 128, 2), steps=4000, n=256):
+def train(layers=((13, 128), (128, 128), (128, 128), (128, 2)), steps=4000, n=256):
     """Put noise on clean points, ask which noise it was, improve the answer a little (Adam), repeat."""
-    network = [(rng.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in zip(sizes, sizes[1:])]
+    network = [(rng.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in layers]
     moments, losses = [[(0 * p, 0 * p) for p in layer] for layer in network], []
     for step in range(1, steps + 1):
         x0, label = two_moons(n)
@@ -85,7 +85,7 @@ def draw(file, rows, size=480):
     pen = ImageDraw.Draw(image, "RGBA")
     for row, (path, colours) in enumerate(rows):
         for points, colour in zip((path.swapaxes(0, 1) / 8 + [0.5, row + 0.5]) * size, colours):
-            for column, (x, y) in enumerate(points[[0, 18, 26, 32, 50]] + [[c * size, 0] for c in range(5)]):
+            for x, y in points[[0, 18, 26, 32, 50]] + [[column * size, 0] for column in range(5)]:
                 pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(*colour, 130))
             pen.line([(x + 5 * size, y) for x, y in points], fill=(*colour, 28), width=2)
     image.reduce(2).save(file)

@@ -104,17 +104,10 @@ def attend_grad_heads(gy, q, k, v, p, gq, gk, gv, first, last):
 def softmax_rows(s):
     """Turn each row of s (L, M) into exp(s) / sum(exp(s)), in place."""
     L, M = s.shape
-    lanes = np.empty(LANES, np.float32)
     for i in range(L):
-        # The largest, in LANES columns of candidates: one running maximum would be one comparison after another.
-        lanes[:] = -np.inf
-        for j in range(0, M - LANES + 1, LANES):
-            for lane in range(LANES):
-                if s[i, j + lane] > lanes[lane]:
-                    lanes[lane] = s[i, j + lane]
-        largest = lanes.max()
-        for j in range(M - M % LANES, M):
-            largest = max(largest, s[i, j])
+        largest = np.float32(-np.inf)
+        for j in range(M):
+            largest = s[i, j] if s[i, j] > largest else largest
         total = np.float32(0)
         for j in range(M):
             s[i, j] = exp(s[i, j] - largest)
@@ -122,9 +115,6 @@ def softmax_rows(s):
         inverse = np.float32(1) / total
         for j in range(M):
             s[i, j] *= inverse
-
-
-LANES = 16
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

@@ -1,9 +1,9 @@
 """The rasteriser on CPU threads: one picture a task, every shape within its own window.
 
-The plain version is reference.py, which takes about 2 ms a picture.  Three things make the difference: a distance is
-computed only where its shape can be seen, the choice between ellipse, capsule and polygon is made once a shape and
-not once a pixel (so that LLVM turns each inner loop into SIMD), and pictures are spread over the cores.  No fastmath:
-the compiler may neither reorder nor contract float32 arithmetic, so the results equal the reference's to the bit.
+The plain version is reference.py: 1.9 ms for a scene of 32 x 32 pixels and 120 rows, here 0.04 ms on one core.  Two
+things make the difference: everything happens within a shape's window, and the choice between ellipse, capsule and
+polygon is made once a shape and not once a pixel, so that LLVM turns the inner loops into SIMD.  No fastmath: the
+compiler may neither reorder nor contract float32 arithmetic, so the results equal the reference's to the bit.
 """
 
 import numpy as np

@@ -28,7 +28,7 @@ FEATURES = 64  # few, so that a thousand pictures are enough to estimate their c
 GROUPS = 8
 SMALLEST = 4  # levels are added until a picture is at most this high and wide
 SHIFT = 2  # pixels; a shifted picture shows what it showed
-OPTIMIZER = OptimizerConfig(lr=3e-3, warmup=50, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
+OPTIMIZER = OptimizerConfig(lr=8e-3, warmup=50, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Idea: a classifier turns each picture into a few dozen numbers that say what is on it.  If the samples are as good and
 as varied as real pictures, these numbers have the same mean and the same covariance in both heaps.
-After intervals.py.  Leaves out where the features come from: classifier.py.
+After split.py.  Leaves out where the features come from: classifier.py.
 
 A distance of samples means nothing alone.  It depends on the classifier, so it compares with no other tool's number;
 and it is biased upwards, the more so the fewer pictures there are (Chong and Forsyth 2020, arXiv:1911.07023): two heaps
@@ -12,10 +12,10 @@ of *real* pictures are not at 0 either.  That distance, at the same size, is wha
 import numpy as np
 
 from minidiff import random
+from minidiff.evaluation.split import Part
 from minidiff.random import Key, Stream
 
 RESAMPLES = 100
-STEP = 3  # of Stream.EVALUATE; 0 to 2 are used in heldout.py and split.py
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -27,7 +27,9 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Source: Heusel et al. 2017, arXiv:1706.08500, eq. 6; Dowson and Landau 1982, doi:10.1016/0047-259X(82)90077-X.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"frechet_distance: expected (n, D) and (m, D) with n, m of 2 or more, got {a.shape}, {b.shape}")
+        raise ValueError(
+            f"frechet_distance: expected (n, D) and (m, D) with n, m of 2 or more, got {a.shape}, {b.shape}"
+        )
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))  # (D, D)
     return gaussian_distance(a.mean(0), covariance_a, b.mean(0), covariance_b)
@@ -56,7 +58,9 @@ def spread(a: np.ndarray, b: np.ndarray, seed: int) -> float:
     distances = []
     for number in range(RESAMPLES):
         chosen = [
-            features[random.integers(Key(seed, Stream.EVALUATE, STEP, 2 * number + i), len(features), len(features))]
+            features[
+                random.integers(Key(seed, Stream.EVALUATE, Part.RESAMPLE, 2 * number + i), len(features), len(features))
+            ]
             for i, features in enumerate((a, b))
         ]
         distances.append(frechet_distance(*chosen))

@@ -17,13 +17,13 @@ from minidiff.autograd import no_grad
 from minidiff.data.dataset import Dataset
 from minidiff.diffusion.process import Process
 from minidiff.evaluation.intervals import mean_and_error
+from minidiff.evaluation.split import Part
 from minidiff.nn import UNet
 from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
 
 TRIPLES = 2000
 BUCKETS = 5
-ORDER, TIME, NOISE = 0, 1, 2  # steps of Stream.EVALUATE
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def held_out_loss(
     Triple k is picture k of a keyed permutation (round again if there are fewer pictures), at a time and with a noise
     keyed by k: it does not depend on `triples` or `batch`.
     """
-    pictures = random.permutation(Key(seed, Stream.EVALUATE, ORDER, 0), len(dataset))
-    t = random.integers(Key(seed, Stream.EVALUATE, TIME, np.arange(triples)), (), process.schedule.T)
+    pictures = random.permutation(Key(seed, Stream.EVALUATE, Part.PICTURE, 0), len(dataset))
+    t = random.integers(Key(seed, Stream.EVALUATE, Part.TIME, np.arange(triples)), (), process.schedule.T)
     each = []
     for first in range(0, triples, batch):
         k = np.arange(first, min(first + batch, triples))
         images, labels = dataset.batch(pictures[k % len(dataset)])
         with no_grad():
-            key = Key(seed, Stream.EVALUATE, NOISE, k)
+            key = Key(seed, Stream.EVALUATE, Part.NOISE, k)
             each.append(process.loss(model, to_float(images), labels if model.config.classes else None, t[k], key)[1])
     return HeldOutLoss(t, np.concatenate(each))

@@ -4,10 +4,11 @@ Idea: whoever judges must not have learnt the exam by heart.  A finite collectio
 classifier learns from the first and is examined on the second, which the diffusion model has not seen either.  Scenes
 are endless: there the classifier learns from pictures that were held out from the diffusion model, and the exam is a
 stretch of them that it does not come to.
-After frechet.py.
+After intervals.py.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
@@ -18,6 +19,16 @@ from minidiff.errors import MinidiffError
 
 EXAM_FIRST = 1 << 31  # far beyond what a classifier learns from
 EXAM_COUNT = 10_000  # as many as in MNIST's and CIFAR-10's
+
+
+class Part(IntEnum):
+    """What a random number of Stream.EVALUATE is for: the `step` of its key."""
+
+    PICTURE = 0  # the order of the pictures whose loss is taken
+    TIME = 1  # at which t
+    NOISE = 2  # with which noise
+    REAL = 3  # which real pictures the samples are compared with
+    RESAMPLE = 4  # the bootstrap
 
 
 @dataclass(frozen=True)

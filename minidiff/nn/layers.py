@@ -55,13 +55,14 @@ class GroupNorm(Module):
     def __init__(self, groups: int, channels: int, silu: bool = False) -> None:
         self.groups = math.gcd(groups, channels)  # the most groups that divide the channels, up to those asked
         self.silu = silu
-        self.gain = Parameter((channels,), mean=1.0)
+        self.gain = Parameter((channels,), around=1.0)
         self.bias = Parameter((channels,))
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        gain, bias = self.gain, self.bias
+        gain: Tensor = self.gain
+        bias: Tensor = self.bias
         if scale is not None and shift is not None:
-            gain, bias = gain * (scale + 1.0), bias * (scale + 1.0) + shift
+            gain, bias = gain * (scale + 1.0), bias * (scale + 1.0) + shift  # (N, C)
         return ops.group_norm(x, gain, bias, self.groups, self.eps, self.silu)
 
 

@@ -21,14 +21,14 @@ class Parameter(Tensor):
     """A tensor that training changes.
 
     shape is known at once, the numbers come with `Module.initialize`: normal with standard deviation `std` around
-    `mean`.
+    `around`.
     """
 
-    __slots__ = ("mean", "planned_shape", "std")
+    __slots__ = ("around", "planned_shape", "std")
 
-    def __init__(self, shape: tuple[int, ...], std: float = 0.0, mean: float = 0.0) -> None:
+    def __init__(self, shape: tuple[int, ...], std: float = 0.0, around: float = 0.0) -> None:
         super().__init__(np.zeros(0, np.float32), requires_grad=True)
-        self.planned_shape, self.std, self.mean = shape, std, mean
+        self.planned_shape, self.std, self.around = shape, std, around
 
 
 class Module:
@@ -64,7 +64,7 @@ class Module:
         xp = backend.current().xp
         for number, parameter in enumerate(self.named_parameters().values()):
             shape = parameter.planned_shape
-            parameter.data = xp.full(shape, parameter.mean, dtype=dtype)
+            parameter.data = xp.full(shape, parameter.around, dtype=dtype)
             if parameter.std:
                 parameter.data += (parameter.std * random.normal(Key(seed, Stream.INIT, 0, number), shape)).astype(
                     dtype

@@ -95,6 +95,8 @@ class Run:
                     self.save()
                 if not stop:
                     self.draw_final(stop)
+        except BrokenPipeError:  # whoever read what is printed has gone; no file is concerned
+            raise
         except OSError as error:
             raise MinidiffError(f"{one_line(error)}; {self.last_good()}") from error
         if stop:

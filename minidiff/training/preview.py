@@ -28,13 +28,14 @@ FRAME_MS, LAST_FRAME_MS = 80, 2500
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page of samples: about `count` of them, by DDIM in `steps` steps; a column a class."""
+    """A page of samples: about `count` of them, by DDIM in `steps` steps; a column shows one class."""
 
     count: int
     steps: int
 
     def columns(self, classes: int) -> int:
-        return classes if 0 < classes <= MOST_COLUMNS else int(np.ceil(np.sqrt(self.count)))
+        square = round(np.sqrt(self.count))
+        return classes * max(square // classes, 1) if 0 < classes <= MOST_COLUMNS else square
 
     def size(self, classes: int) -> int:
         """How many pictures: full rows, at least one."""
@@ -63,14 +64,17 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
 
 def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
     """Write pictures (N, H, W, C) float32 in [-1, 1] as a grid, with what drew them as metadata."""
-    columns = sheet.columns(trainer.network.classes)
+    classes = trainer.network.classes
+    columns = sheet.columns(classes)
     about: dict[str, Any] = {
         "step": trainer.step,
         "sampler": "ddim",
         "steps": sheet.steps,
-        "guidance_scale": GUIDANCE_SCALE if trainer.network.classes else 1.0,
+        "guidance_scale": GUIDANCE_SCALE if classes else 1.0,
         "seed": trainer.config.run.seed,
-        "columns": list(trainer.dataset.classes) if columns == trainer.network.classes else [],
+        "columns": [trainer.dataset.classes[i % classes] for i in range(columns)]
+        if 0 < classes <= MOST_COLUMNS
+        else [],
     }
     pictures.save_png(path, pictures.grid(pictures.to_uint8(x), columns), about)
 

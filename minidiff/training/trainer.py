@@ -8,6 +8,8 @@ The heart of training/; after checkpoint.py.  Leaves out everything around the s
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from minidiff import random
 from minidiff.data.dataset import Dataset, order
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet
+from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.build import make_process, network_config
@@ -70,7 +73,7 @@ class Trainer:
         if self.config.data.flip:
             mirrored = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
             pictures[mirrored] = pictures[mirrored, :, ::-1]
-        return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1), labels
+        return to_float(pictures), labels
 
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
         """Return the loss of a part of this step's batch, a Tensor."""
@@ -94,7 +97,7 @@ class Trainer:
             for sample in parts:
                 part = self.loss(index[sample], sample)
                 if not math.isfinite(part.item()):
-                    where = first_layer(self.model, lambda sample=sample: self.loss(index[sample], sample))
+                    where = first_layer(self.model, partial(self.loss, index[sample], sample))
                     raise MinidiffError(f"the loss is {part.item()} at step {self.step + 1}; it arose in {where}")
                 part.backward()
                 loss += part.item() / run.accumulate

@@ -35,7 +35,7 @@ def _pastel(rgb, edge, hue):
 
 def _vintage(rgb, edge, hue):
     faded = _mix(_SEPIA_DARK, _SEPIA_LIGHT, _brightness(rgb))
-    return _mix(faded, rgb, 0.3)
+    return _mix(faded, rgb, 0.35)
 
 
 def _neon(rgb, edge, hue):
@@ -45,13 +45,13 @@ def _neon(rgb, edge, hue):
 
 
 def _ink(rgb, edge, hue):
-    return _mix(_mix(_PAPER, rgb, 0.35), _INK, edge * np.float32(0.85))
+    return _mix(_mix(_PAPER, rgb, 0.45), _INK, edge * np.float32(0.85))
 
 
 def _duotone(rgb, edge, hue):
     dark = np.float32(0.08) + np.float32(0.3) * _rainbow(hue)
     light = np.float32(0.74) + np.float32(0.26) * _rainbow(hue + np.float32(0.12))
-    return _mix(_mix(dark, light, np.clip((_brightness(rgb) - np.float32(0.1)) * np.float32(1.25), 0, 1)), rgb, 0.25)
+    return _mix(_mix(dark, light, np.clip((_brightness(rgb) - np.float32(0.1)) * np.float32(1.25), 0, 1)), rgb, 0.35)
 
 
 def _mix(a, b, amount):

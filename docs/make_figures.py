@@ -1,0 +1,262 @@
+"""Make every figure of the book from this very code: `python docs/make_figures.py [name ...]`.
+
+Each function below makes one file in docs/figures; together they take about half a minute. What a trained network drew
+(scenes_grid.png, mnist_grid.png, noise_to_image.gif) comes from trainings, not from here: see docs/results.md.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from minidiff import backend, ops, pictures
+from minidiff.autograd import Tensor, no_grad
+from minidiff.chart import line_chart
+from minidiff.data.folder import folder
+from minidiff.data.scenes import Scenes
+from minidiff.diffusion import Process, ddim, make_schedule, start_noise
+from minidiff.nn import UNet, sinusoidal, watch
+from minidiff.nn.attention import SelfAttention
+from minidiff.random import Key, Stream, normal
+from minidiff.training.build import network_config
+from minidiff.training.config import ModelConfig, OptimizerConfig
+from minidiff.training.optimizer import learning_rate
+
+HERE = Path(__file__).parent
+SIZE = (860, 430)
+
+
+def two_moons() -> None:
+    """Points that flow out of noise: what chapter 1's own program draws."""
+    subprocess.run([sys.executable, HERE / "chapter1" / "two_moons.py", HERE / "figures" / "two_moons.png"], check=True)
+
+
+def difference_error() -> np.ndarray:
+    """How far (f(x + h) - f(x - h)) / 2h is from the gradient that the tape computes, for many h."""
+    x = np.random.default_rng(0).normal(size=50)
+    leaf = Tensor(x, requires_grad=True)
+    ops.sum(ops.silu(leaf)).backward()
+    steps = np.logspace(-12, 0, 121)
+    with no_grad():
+        errors = [
+            np.abs((ops.silu(Tensor(x + h)).data - ops.silu(Tensor(x - h)).data) / (2 * h) - leaf.grad).max()
+            for h in steps
+        ]
+    curve = {"float64": (np.log10(steps), np.array(errors))}
+    return line_chart(curve, "Central differences against the tape", "log10 h", "largest error", log_y=True, size=SIZE)
+
+
+def unet() -> np.ndarray:
+    """The default U-Net, each part as high as its picture and as wide as its channels; lines are the skips."""
+    model = UNet(network_config(ModelConfig(), 32, 32, 3, 11))
+    model.initialize(0)
+    names = {id(module): name for name, module in model.named_modules()}
+    seen = []
+
+    def look(module, output):
+        name = names[id(module)]
+        if name in ("enter", "leave") or (name.count(".") == 1 and name.split(".")[0] in ("down", "middle", "up")):
+            attends = any(isinstance(part, SelfAttention) for _, part in module.named_modules())
+            seen.append((name, output.shape[1:], type(module).__name__, attends))
+
+    with watch(look), no_grad():
+        model(np.zeros((1, 32, 32, 3), np.float32), np.zeros(1, np.float32), None)
+
+    scale, pad, font = 2, 60, ImageFont.load_default(22)
+    widths = [10 + shape[2] // 2 for _, shape, _, _ in seen]
+    gap = 66
+    left = np.cumsum([0, *[w * scale + gap for w in widths[:-1]]]) + pad
+    image = Image.new("RGB", (int(left[-1]) + widths[-1] * scale + pad, 640), "white")
+    pen = ImageDraw.Draw(image)
+    boxes = []
+    for x, w, (_, (height, _, _), _, _) in zip(left, widths, seen):
+        level = int(np.log2(32 // height))
+        middle, half = 150 + 175 * level, int(height * 3.4)
+        boxes.append((x, middle - half, x + w * scale, middle + half))
+    skips = []  # the boxes whose results wait to be laid beside something
+    for i, (name, _, kind, _) in enumerate(seen):
+        if name == "enter" or name.startswith("down"):
+            skips.append(i)
+        elif name.startswith("up") and kind == "Stage":
+            source = boxes[skips.pop()]
+            y = (max(source[1], boxes[i][1]) + min(source[3], boxes[i][3])) // 2 - 6 * len(skips) + 16
+            pen.line([(source[2], y), (boxes[i][0], y)], fill="#c9cbd4", width=3)
+    for a, b in zip(boxes, boxes[1:]):
+        pen.line([(a[2], (a[1] + a[3]) // 2), (b[0], (b[1] + b[3]) // 2)], fill="#5c6070", width=4)
+    for (x, top, right, bottom), (name, (height, width, channels), kind, attends) in zip(boxes, seen):
+        colour = "#d55e00" if attends else "#0072b2" if kind == "Stage" else "#8a8f9c"
+        pen.rounded_rectangle((x, top, right, bottom), 8, fill=colour)
+        pen.text(((x + right) / 2, bottom + 8), f"{height}×{width}\n×{channels}", "#40404a", font, "ma", align="center")
+    for i, (colour, text) in enumerate(
+        [("#0072b2", "residual block"), ("#d55e00", "residual block, attention"), ("#8a8f9c", "convolution")]
+    ):
+        pen.rounded_rectangle((pad, 470 + 44 * i, pad + 28, 498 + 44 * i), 6, fill=colour)
+        pen.text((pad + 40, 484 + 44 * i), text, "#40404a", font, "lm")
+    return np.asarray(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
+
+
+def time_embedding() -> np.ndarray:
+    """sinusoidal(t, 32): a row a wave, a column a time, from blue (-1) over white to orange (1)."""
+    waves = sinusoidal(np.arange(1000, dtype=np.float32), 32).T[:, :, None]  # (32, 1000, 1)
+    blue, white, orange = (np.array(rgb) for rgb in ((0, 114, 178), (255, 255, 255), (213, 94, 0)))
+    colours = np.where(waves < 0, white + (white - blue) * waves, white + (orange - white) * waves)
+    return np.repeat(np.rint(colours).astype(np.uint8), 9, axis=0)[:, ::1]
+
+
+def schedules() -> np.ndarray:
+    """alpha_bar of the three schedules."""
+    t = np.arange(1000)
+    curves = {kind: (t, make_schedule(kind).alpha_bar) for kind in ("linear", "cosine", "sigmoid")}
+    return line_chart(curves, "What is left of the picture", "t", "alpha_bar", size=SIZE)
+
+
+def noise_levels() -> np.ndarray:
+    """One scene and one noise at t = 0, 111, ..., 999: a row a schedule."""
+    x0, eps = pictures.to_float(Scenes().batch(np.array([8]))[0]), normal(Key(0, Stream.NOISE, 0, 0), (32, 32, 3))
+    rows = []
+    for kind in ("linear", "cosine", "sigmoid"):
+        for t in np.linspace(0, 999, 10).astype(int):
+            alpha_bar = make_schedule(kind).alpha_bar[t]
+            rows.append(np.sqrt(alpha_bar) * x0[0] + np.sqrt(1 - alpha_bar) * eps)
+    return pictures.grid(pictures.to_uint8(np.array(rows)), columns=10, zoom=3)
+
+
+def loss_weight() -> np.ndarray:
+    """What an error in x0 costs at each t, for the three targets and for min-SNR."""
+    schedule, t = make_schedule("cosine"), np.arange(1000)
+    snr = schedule.snr
+    curves = {"eps, plain": (t, snr), "v, plain": (t, snr + 1), "x0, plain": (t, np.ones(1000))}
+    curves["any, min_snr"] = (t, Process(schedule, "x0", "min_snr").loss_weight(t))
+    return line_chart(curves, "What a squared error of x0_hat costs", "t", "weight", log_y=True, size=SIZE)
+
+
+def learning_rates() -> np.ndarray:
+    """The learning rate of 1000 steps with the default settings."""
+    steps = np.arange(1, 1001)
+    rates = np.array([learning_rate(OptimizerConfig(), step, 1000) for step in steps.tolist()])
+    return line_chart({"lr": (steps, rates)}, "The learning rate of a run of 1000 steps", "step", "lr", size=SIZE)
+
+
+def by_heart(known: np.ndarray, alpha_bar: np.ndarray):
+    """The ideal denoiser of known pictures (k, H, W, C), in closed form: it predicts x0. Exercise 1 derives it."""
+    flat = known.reshape(len(known), -1)
+
+    def denoise(x_t: np.ndarray, t: int) -> np.ndarray:
+        a, s = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
+        d = ((x_t.reshape(len(x_t), 1, -1) - a * flat) ** 2).sum(axis=2) / (2 * s * s)  # (N, k)
+        w = np.exp(-(d - d.min(axis=1, keepdims=True)))
+        return (w / w.sum(axis=1, keepdims=True) @ flat).reshape(x_t.shape).astype(np.float32)
+
+    return denoise
+
+
+def by_heart_sampling() -> np.ndarray:
+    """Two pictures on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
+    process = Process(make_schedule("cosine"), "x0")
+    denoise = by_heart(pictures.to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
+    samples = np.array([1, 4])
+    shown = [
+        step
+        for step in ddim(denoise, process, start_noise(0, samples, (32, 32, 3)), 50, 0, samples)
+        if step.index in (0, 2, 3, 4, 6, 8, 12, 20, 32, 49)
+    ]
+    rows = [[step.x_t[k] for step in shown] + [step.x0_hat[k] for step in shown] for k in range(2)]
+    return pictures.grid(pictures.to_uint8(np.concatenate(rows)), columns=10, zoom=3)
+
+
+def convergence() -> np.ndarray:
+    """How far DDIM's result is from the exact solution, for data whose ideal denoiser is known: N(0.5, 0.3^2)."""
+    schedule = make_schedule("cosine")
+    process, mean, deviation = Process(schedule, "x0"), 0.5, 0.3
+
+    def denoise(x_t: np.ndarray, t: int) -> np.ndarray:
+        alpha_bar = schedule.alpha_bar[t]
+        a = np.sqrt(alpha_bar)
+        return mean + deviation**2 * a * (x_t - a * mean) / (alpha_bar * deviation**2 + 1 - alpha_bar)
+
+    samples = np.arange(500)
+    x_T = start_noise(0, samples, (1, 1, 1)).astype(np.float64)
+    a2 = schedule.alpha_bar[-1]
+    exact = mean + deviation * (x_T - np.sqrt(a2) * mean) / np.sqrt(a2 * deviation**2 + 1 - a2)
+    counts, errors = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000]), []
+    for steps in counts.tolist():
+        *_, last = ddim(denoise, process, x_T, steps, 0, samples, clip="none")
+        errors.append(np.abs(last.x_prev - exact).max())
+    curves = {"DDIM": (np.log10(counts), np.array(errors)), "1 / steps": (np.log10(counts), errors[2] * 10 / counts)}
+    return line_chart(curves, "More steps, smaller error", "log10 steps", "largest error", log_y=True, size=SIZE)
+
+
+def normals() -> np.ndarray:
+    """A million normals in a histogram, and the density that they follow."""
+    z = normal(Key(0, Stream.NOISE, 0, np.arange(1000)), 1000).ravel()
+    counts, edges = np.histogram(z, bins=120, range=(-6, 6))
+    middle = (edges[1:] + edges[:-1]) / 2
+    share = counts / len(z) / (edges[1] - edges[0])
+    density = np.exp(-(middle**2) / 2) / np.sqrt(2 * np.pi)
+    curves = {"a million of ours": (middle, share), "exp(-z²/2) / √(2π)": (middle, density)}
+    return line_chart(curves, "Normal numbers from a counter", "z", "density", log_y=True, size=SIZE)
+
+
+def scenes() -> np.ndarray:
+    """Five scenes of each subject, a column a subject."""
+    data, columns = Scenes(), []
+    images, labels = data.batch(np.arange(400))
+    columns = [images[labels == subject][:5] for subject in range(len(data.classes))]
+    return pictures.grid(np.stack(columns, axis=1).reshape(-1, 32, 32, 3), columns=len(data.classes), zoom=2)
+
+
+def scene_maps() -> np.ndarray:
+    """Eight scenes at 64 pixels: the picture, its outlines, and which thing each pixel shows."""
+    drawing = Scenes(size=64).draw(np.arange(20, 28))
+    edge = np.repeat(pictures.to_uint8(drawing.edge * 2 - 1)[..., None], 3, axis=-1)
+    hues = np.random.default_rng(4).integers(40, 235, (64, 3)).astype(np.uint8)
+    return pictures.grid(np.concatenate([drawing.picture, edge, hues[drawing.label]]), columns=8, zoom=2)
+
+
+def own_pictures() -> np.ndarray:
+    """What becomes of a tall, a wide and a transparent picture: beside each, what training sees of it."""
+    import tempfile
+
+    shapes = [(300, 460), (460, 300), (400, 400)]
+    images = []
+    for i, (width, height) in enumerate(shapes):
+        image = Image.new("RGBA", (width, height), "#00000000" if i == 2 else ("#f2c14e", "#5b8e7d")[i])
+        pen = ImageDraw.Draw(image)
+        pen.ellipse((width / 2 - 120, height / 2 - 120, width / 2 + 120, height / 2 + 120), fill="#bc4b51")
+        for x in range(0, width, 8):  # fine lines, which would alias in a careless resize
+            pen.line([(x, height - 60), (x, height)], fill="#243b53", width=4)
+        images.append(image)
+    with tempfile.TemporaryDirectory() as place:
+        for i, image in enumerate(images):
+            image.save(Path(place) / f"{i}.png")
+        seen = folder(Path(place), 32).images
+    canvas = Image.new("RGB", (1500, 500), "white")
+    for i, (image, small) in enumerate(zip(images, seen)):
+        checks = Image.fromarray(np.uint8(np.indices((image.height, image.width)).sum(axis=0) // 20 % 2 * 40 + 200))
+        canvas.paste(checks.convert("RGB"), (20 + 500 * i, 20))
+        canvas.paste(image, (20 + 500 * i, 20), image)
+        canvas.paste(Image.fromarray(small.repeat(3, axis=0).repeat(3, axis=1)), (380 + 500 * i - 40 * (i == 0), 380))
+    return np.asarray(canvas.resize((900, 300), Image.Resampling.LANCZOS))
+
+
+FIGURES = [
+    two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, learning_rates,
+    by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures,
+]  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    """Make the figures of these names, all by default."""
+    backend.use("numpy")  # the reference: what it draws does not depend on a compiler
+    for make in FIGURES:
+        if not names or make.__name__ in names:
+            image = make()
+            if image is not None:
+                pictures.save_png(HERE / "figures" / f"{make.__name__}.png", image)
+            print(f"docs/figures/{make.__name__}.png", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""The command that judges: `python -m minidiff.evaluate --checkpoint runs/my-run`.
+
+Idea: whoever says that a model draws well says how that was measured, so this prints and keeps the measurement with
+everything that it depends on.  Everything that it does stands in evaluation/; judge.py is the place to start.
+Last in the reading order.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from minidiff import backend, pictures
+from minidiff.data.config import DataConfig, DataName
+from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.evaluation.cache import classifier_for
+from minidiff.evaluation.classifier import study_for
+from minidiff.evaluation.judge import Drawing, check, judge
+from minidiff.evaluation.report import misread_sheet, summary, table
+from minidiff.evaluation.split import study_and_exam
+from minidiff.files import write_atomically
+from minidiff.pipeline import Pipeline, load
+from minidiff.training.loop import progress_bar
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge a model that was trained on labelled pictures: the share of its samples that a classifier reads as what was
+    asked for, their Fréchet distance to real pictures, and the loss on pictures held out from training."""
+
+    checkpoint: Path | None = None
+    """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
+    data: DataName | None = None
+    """The real pictures. None given: those that the model was trained on."""
+    data_dir: Path | None = None
+    """Where the real pictures lie. None given: where they lay for training."""
+    download: bool = False
+    """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
+    drawing: Drawing = field(default_factory=Drawing)
+    json: Path | None = None
+    """File for the results, by default evaluation.json beside the checkpoint; misread.png goes beside it."""
+    backend: str = "auto"
+    """Which kernels compute: numpy, numba, or auto for the fastest that runs here."""
+
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default the process's."""
+    config = tyro.cli(
+        EvaluateConfig,
+        prog="python -m minidiff.evaluate",
+        args=list(sys.argv[1:] if arguments is None else arguments),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+    )
+    backend.use(config.backend)
+    backend.on_compile(lambda kernel: say(f"compiling {kernel}, once on this machine"))
+    if config.checkpoint is None:
+        raise MinidiffError("which model? give --checkpoint with a checkpoint file or a training's folder")
+    model = load(config.checkpoint)
+    if not model.classes:
+        raise MinidiffError(f"{model.path} was trained without labels, so no sample of it is asked to show anything")
+    target = json_path(config)
+    study, exam = study_and_exam(data_config(config, model))
+    check(model, exam, config.drawing)
+
+    lesson = study_for(study)
+    with progress_bar("training the classifier", total=lesson.steps, unit="step", leave=False, delay=1.0) as bar:
+        kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
+    drawing = config.drawing
+    with progress_bar("drawing", total=drawing.count * drawing.steps, unit="picture step", leave=False) as bar:
+        verdict = judge(model, kept, exam, drawing, tell=bar.update)
+
+    result = summary(model, exam, kept, drawing, verdict)
+    print(table(result))
+    sheet = misread_sheet(verdict, model.classes)
+    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
+    print(f"written          {target}")
+    if sheet is not None:
+        path = target.with_name("misread.png")
+        pictures.save_png(path, sheet, {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]})
+        print(f"                 {path}")
+
+
+def json_path(config: EvaluateConfig) -> Path:
+    """Return the file for the results; raises MinidiffError now, not after minutes of work, if there is no such folder."""
+    assert config.checkpoint is not None
+    beside = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
+    target = config.json or beside / "evaluation.json"
+    if not target.parent.is_dir():
+        raise MinidiffError(f"--json {target}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise MinidiffError(f"--json {target} is a folder; expected a file")
+    return target
+
+
+def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
+    """Return which real pictures to judge by: those of the training or those asked for, in the model's size and colours."""
+    trained = model.config.data
+    data = config.data or trained.data
+    height, _, channels = model.shape
+    return DataConfig(
+        data=data,
+        data_dir=config.data_dir or (trained.data_dir if data == trained.data else None),
+        size=height if data in ("scenes", "folder") else None,
+        grey=channels == 1 and data != "scenes",
+        background=trained.background,
+        folder_labels=data == "folder",
+        download=config.download,
+    )
+
+
+def say(line: str) -> None:
+    """Print a line above the progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A classifier is trained once and kept.
+
+Idea: a classifier is named by everything that it follows from: its pictures and labels, this package's code for it, and
+how it was trained.  Whatever of it changes, the name changes and a new one is trained; so what is found under a name is
+right, if it is whole.
+After classifier.py.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from minidiff import backend
+from minidiff.data.dataset import Dataset
+from minidiff.errors import MinidiffError, one_line
+from minidiff.evaluation import classifier
+from minidiff.evaluation.classifier import Classifier, Study, make_classifier
+from minidiff.files import write_atomically
+
+FORMAT = "minidiff-classifier"
+DRAWN = 1000  # pictures of an endless dataset that stand for all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A classifier, the file where it is kept, and the seconds of its training, None if it was there already."""
+
+    model: Classifier
+    path: Path
+    seconds: float | None
+
+
+def default_folder() -> Path:
+    """Return where classifiers are kept: beside the compiled kernels, in the user's cache folder."""
+    return backend.cache_folder().parent / "classifiers"
+
+
+def classifier_for(
+    dataset: Dataset,
+    study: Study,
+    folder: Path | None = None,
+    say: Callable[[str], Any] = print,
+    tell: Callable[[float], Any] = lambda loss: None,
+) -> Kept:
+    """Return the classifier of these pictures: the one that is kept or, if there is none or it is damaged, a new one.
+
+    folder: where to keep it, by default `default_folder()`.  say: told in a line what is trained or cannot be kept.
+    tell: called after each training step with its loss.
+    """
+    path = (folder or default_folder()) / name(dataset, study)
+    try:
+        if path.exists():
+            return Kept(load(path, dataset), path, None)
+    except MinidiffError as error:
+        say(f"{error}: training it again")
+    say(f"training a classifier of {dataset.name}: {study.steps} steps of {study.batch} pictures, kept in {path}")
+    start = time.perf_counter()
+    model = classifier.train(dataset, study, tell)
+    seconds = time.perf_counter() - start
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, model)
+    except OSError as error:  # a home that cannot be written: it only takes longer the next time
+        say(f"the classifier is not kept: {one_line(error)}")
+    return Kept(model, path, seconds)
+
+
+def name(dataset: Dataset, study: Study) -> str:
+    """Return the file name of the classifier of these pictures: their name, and the hash of all that it follows from."""
+    sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
+    sha256.update(repr(sorted(asdict(study).items())).encode())
+    sha256.update(fingerprint(dataset).encode())
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', dataset.name)[:40]}-{sha256.hexdigest()[:16]}.safetensors"
+
+
+def fingerprint(dataset: Dataset, batch: int = 1000) -> str:
+    """Return the SHA-256 of all pictures, labels and class names; of an endless dataset, of its first 1,000 pictures."""
+    sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
+    count = DRAWN if dataset.endless else len(dataset)
+    for first in range(0, count, batch):
+        images, labels = dataset.batch(np.arange(first, min(first + batch, count)))
+        sha256.update(np.ascontiguousarray(images))
+        sha256.update(np.ascontiguousarray(labels))
+    return sha256.hexdigest()
+
+
+def save(path: Path, model: Classifier) -> None:
+    """Write a classifier's parameters as safetensors, with their digest."""
+    tensors = {name: backend.to_numpy(p.data) for name, p in model.named_parameters().items()}
+    write_atomically(path, to_safetensors(tensors, {"format": FORMAT, "digest": _digest(tensors)}))
+
+
+def load(path: Path, dataset: Dataset) -> Classifier:
+    """Read a classifier of such pictures.
+
+    Raises MinidiffError in one line if the file cannot be read, is damaged, or is not that of such a classifier.
+    """
+    model = make_classifier(dataset)
+    parameters = model.named_parameters()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("format") != FORMAT or found != {n: p.planned_shape for n, p in parameters.items()}:
+                raise MinidiffError(f"{path} is not a classifier of {dataset.name}")
+            tensors = {name: file.get_tensor(name) for name in found}
+    except OSError as error:
+        raise MinidiffError(f"cannot read the classifier {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise MinidiffError(f"the classifier {path} is damaged: {error}") from error
+    if metadata.get("digest") != _digest(tensors):
+        raise MinidiffError(f"the classifier {path} is damaged: its content does not match its digest")
+    for name, parameter in parameters.items():
+        parameter.data = tensors[name].copy()
+    return model
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    sha256 = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        sha256.update(f"{name} {array.dtype} {array.shape}\0".encode())
+        sha256.update(np.ascontiguousarray(array))
+    return sha256.hexdigest()

@@ -1,0 +1,80 @@
+"""Settings as TOML and JSON: nothing is lost on the way, nothing that is not understood is ignored."""
+
+import json
+import math
+import tomllib
+
+import pytest
+
+from minidiff.data.config import DataConfig
+from minidiff.errors import MinidiffError
+from minidiff.training.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.training.settings import from_dict, read_toml, to_dict, write_toml
+
+NOTHING_DEFAULT = Config(
+    data=DataConfig("folder", None, 64, True, "#102030", True, False, True),
+    model=ModelConfig(16, (1, 3), 2, (8, 4), 2, 4, "add"),
+    diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
+    optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),
+    run=RunConfig(None, 2.5, 12, 3, 2**63 - 1, "numpy", 100, 1, 50),
+)
+
+
+@pytest.mark.parametrize("config", [Config(), NOTHING_DEFAULT], ids=["default", "nothing default"])
+def test_round_trips(tmp_path, config):
+    write_toml(tmp_path / "config.toml", config)
+    assert read_toml(Config, tmp_path / "config.toml") == config
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config))), "json") == config
+
+
+def test_paths_survive(tmp_path, settings, toy):
+    write_toml(tmp_path / "config.toml", settings())
+    assert read_toml(Config, tmp_path / "config.toml").data.data_dir == toy
+
+
+def test_a_few_lines_are_enough(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[optimizer]\nlr = 1\n")
+    assert read_toml(Config, path) == Config(optimizer=OptimizerConfig(lr=1.0))
+
+
+def test_the_file_says_how_to_use_it(tmp_path):
+    write_toml(tmp_path / "config.toml", Config())
+    text = (tmp_path / "config.toml").read_text()
+    assert "python -m minidiff.train --config config.toml" in text
+    assert list(tomllib.loads(text)) == ["data", "model", "diffusion", "optimizer", "run"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[run]\nbacth = 3\n", "{}: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
+        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are base, multipliers, blocks, "),
+        ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, optimizer, run"),
+        ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
+        ("[run]\nbatch = 'many'\n", "{}: [run]: batch must be a whole number, got 'many'"),
+        ("[run]\nbatch = true\n", "{}: [run]: batch must be a whole number, got True"),
+        ("[run]\nbatch = 1.0\n", "{}: [run]: batch must be a whole number, got 1.0"),
+        ("[run]\nminutes = '3'\n", "{}: [run]: minutes must be a number, got '3'"),
+        ("[data]\ngrey = 1\n", "{}: [data]: grey must be true or false, got 1"),
+        ("[data]\ndata_dir = 1\n", "{}: [data]: data_dir must be a path, got 1"),
+        ("[model]\nmultipliers = 3\n", "{}: [model]: multipliers must be a list, got 3"),
+        ("[model]\nmultipliers = ['a']\n", "{}: [model]: multipliers must be a whole number, got 'a'"),
+        ("[diffusion]\ntarget = 'z'\n", "{}: [diffusion]: target must be one of eps, x0, v, got 'z'"),
+        ("[diffusion]\ntarget = [1]\n", "{}: [diffusion]: target must be one of eps, x0, v, got [1]"),
+        ("[run\n", "{} is not TOML: "),
+        ("\xff", "{} is not TOML: "),
+    ],
+)
+def test_what_is_not_understood_is_one_line(tmp_path, text, line):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(MinidiffError) as caught:
+        read_toml(Config, path)
+    assert str(caught.value).startswith(line.format(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(MinidiffError, match=r"cannot read the settings .*none\.toml: No such file"):
+        read_toml(Config, tmp_path / "none.toml")
