@@ -6,6 +6,8 @@ Each function below makes one file in docs/figures; together they take about hal
 
 import subprocess
 import sys
+import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +85,12 @@ def unet() -> np.ndarray:
             source = boxes[skips.pop()]
             y = (max(source[1], boxes[i][1]) + min(source[3], boxes[i][3])) // 2 - 6 * len(skips) + 16
             pen.line([(source[2], y), (boxes[i][0], y)], fill="#c9cbd4", width=3)
-    for a, b in zip(boxes, boxes[1:]):
+    for a, b in pairwise(boxes):
         pen.line([(a[2], (a[1] + a[3]) // 2), (b[0], (b[1] + b[3]) // 2)], fill="#5c6070", width=4)
-    for (x, top, right, bottom), (name, (height, width, channels), kind, attends) in zip(boxes, seen):
+    for (x, top, right, bottom), (_, (height, _, channels), kind, attends) in zip(boxes, seen):
         colour = "#d55e00" if attends else "#0072b2" if kind == "Stage" else "#8a8f9c"
         pen.rounded_rectangle((x, top, right, bottom), 8, fill=colour)
-        pen.text(((x + right) / 2, bottom + 8), f"{height}×{width}\n×{channels}", "#40404a", font, "ma", align="center")
+        pen.text(((x + right) / 2, bottom + 8), f"{height} px\n{channels} ch", "#40404a", font, "ma", align="center")
     for i, (colour, text) in enumerate(
         [("#0072b2", "residual block"), ("#d55e00", "residual block, attention"), ("#8a8f9c", "convolution")]
     ):
@@ -99,10 +101,10 @@ def unet() -> np.ndarray:
 
 def time_embedding() -> np.ndarray:
     """sinusoidal(t, 32): a row a wave, a column a time, from blue (-1) over white to orange (1)."""
-    waves = sinusoidal(np.arange(1000, dtype=np.float32), 32).T[:, :, None]  # (32, 1000, 1)
+    waves = sinusoidal(np.arange(1000, dtype=np.float32), 32).T[:, :, None]  # (32 waves, 1000 times, 1)
     blue, white, orange = (np.array(rgb) for rgb in ((0, 114, 178), (255, 255, 255), (213, 94, 0)))
     colours = np.where(waves < 0, white + (white - blue) * waves, white + (orange - white) * waves)
-    return np.repeat(np.rint(colours).astype(np.uint8), 9, axis=0)[:, ::1]
+    return np.repeat(np.rint(colours).astype(np.uint8), 9, axis=0)
 
 
 def schedules() -> np.ndarray:
@@ -124,11 +126,11 @@ def noise_levels() -> np.ndarray:
 
 
 def loss_weight() -> np.ndarray:
-    """What an error in x0 costs at each t, for the three targets and for min-SNR."""
-    schedule, t = make_schedule("cosine"), np.arange(1000)
-    snr = schedule.snr
-    curves = {"eps, plain": (t, snr), "v, plain": (t, snr + 1), "x0, plain": (t, np.ones(1000))}
-    curves["any, min_snr"] = (t, Process(schedule, "x0", "min_snr").loss_weight(t))
+    """What an error in x0 costs at each t: with each target as it is, and with min-SNR for any target."""
+    schedule, t = make_schedule("cosine"), np.arange(900)
+    snr = schedule.snr[t]
+    curves = {"eps": (t, snr), "v": (t, snr + 1), "x0": (t, np.ones(len(t)))}
+    curves["min_snr"] = (t, Process(schedule, "x0", "min_snr").loss_weight(t))
     return line_chart(curves, "What a squared error of x0_hat costs", "t", "weight", log_y=True, size=SIZE)
 
 
@@ -195,7 +197,7 @@ def normals() -> np.ndarray:
     middle = (edges[1:] + edges[:-1]) / 2
     share = counts / len(z) / (edges[1] - edges[0])
     density = np.exp(-(middle**2) / 2) / np.sqrt(2 * np.pi)
-    curves = {"a million of ours": (middle, share), "exp(-z²/2) / √(2π)": (middle, density)}
+    curves = {"a million of ours": (middle, share), "the normal density": (middle, density)}
     return line_chart(curves, "Normal numbers from a counter", "z", "density", log_y=True, size=SIZE)
 
 
@@ -217,8 +219,6 @@ def scene_maps() -> np.ndarray:
 
 def own_pictures() -> np.ndarray:
     """What becomes of a tall, a wide and a transparent picture: beside each, what training sees of it."""
-    import tempfile
-
     shapes = [(300, 460), (460, 300), (400, 400)]
     images = []
     for i, (width, height) in enumerate(shapes):
@@ -232,13 +232,16 @@ def own_pictures() -> np.ndarray:
         for i, image in enumerate(images):
             image.save(Path(place) / f"{i}.png")
         seen = folder(Path(place), 32).images
-    canvas = Image.new("RGB", (1500, 500), "white")
+    canvas = Image.new("RGB", (1500, 380), "white")
     for i, (image, small) in enumerate(zip(images, seen)):
-        checks = Image.fromarray(np.uint8(np.indices((image.height, image.width)).sum(axis=0) // 20 % 2 * 40 + 200))
-        canvas.paste(checks.convert("RGB"), (20 + 500 * i, 20))
-        canvas.paste(image, (20 + 500 * i, 20), image)
-        canvas.paste(Image.fromarray(small.repeat(3, axis=0).repeat(3, axis=1)), (380 + 500 * i - 40 * (i == 0), 380))
-    return np.asarray(canvas.resize((900, 300), Image.Resampling.LANCZOS))
+        squares = np.indices((image.height, image.width)) // 20
+        checks = np.uint8(squares.sum(axis=0) % 2 * 40 + 200)
+        seen_through = Image.fromarray(np.stack([checks] * 3, axis=2))
+        seen_through.paste(image, (0, 0), image)
+        seen_through.thumbnail((300, 340), Image.Resampling.LANCZOS)
+        canvas.paste(seen_through, (20 + 500 * i, (380 - seen_through.height) // 2))
+        canvas.paste(Image.fromarray(small.repeat(4, axis=0).repeat(4, axis=1)), (350 + 500 * i, 126))
+    return np.asarray(canvas.resize((900, 228), Image.Resampling.LANCZOS))
 
 
 FIGURES = [

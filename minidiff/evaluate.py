@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def json_path(config: EvaluateConfig) -> Path:
-    """Return the file for the results; raises MinidiffError now, not after minutes of work, if there is no such folder."""
+    """Return the file for the results; that its folder is missing is said now, not after minutes of work."""
     assert config.checkpoint is not None
     beside = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
     target = config.json or beside / "evaluation.json"
@@ -98,7 +98,7 @@ def json_path(config: EvaluateConfig) -> Path:
 
 
 def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
-    """Return which real pictures to judge by: those of the training or those asked for, in the model's size and colours."""
+    """Return which real pictures judge: the training's or those asked for, in the model's size and colours."""
     trained = model.config.data
     data = config.data or trained.data
     height, _, channels = model.shape

@@ -1,7 +1,7 @@
 """Exercise 2: an operation of your own.
 
-Write softplus(x) = log(1 + exp(x)) as an operation of the tape: compute its value, and hand `record` a closure that turns
-gy, the gradient of the loss by the result, into the gradient by x. ops.silu is the example to follow.
+Write softplus(x) = log(1 + exp(x)) as an operation of the tape: compute its value, and hand `record` a closure that
+turns gy, the gradient of the loss by the result, into the gradient by x. ops.silu is the example to follow.
 
 Hint: the derivative is the sigmoid. exp(1000) overflows; log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) does not.
 """

@@ -31,7 +31,7 @@ def check() -> None:
 
     process, samples = Process(make_schedule("cosine"), "eps"), np.arange(2)
     w = rng.normal(size=(3, 3))
-    denoise = lambda x_t, t: np.tanh(x_t @ w + t / 1000)  # noqa: E731  any function will do
+    denoise = lambda x_t, t: np.tanh(x_t @ w + t / 1000)
     x_T = start_noise(0, samples, (4, 4, 3)).astype(np.float64)
     alpha_bars = [*process.schedule.alpha_bar, 1.0]
     for step in ddim(denoise, process, x_T, 20, 0, samples, clip="none"):

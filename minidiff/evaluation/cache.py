@@ -74,7 +74,7 @@ def classifier_for(
 
 
 def name(dataset: Dataset, study: Study) -> str:
-    """Return the file name of the classifier of these pictures: their name, and the hash of all that it follows from."""
+    """Return the file name of a classifier: the name of its pictures, and the hash of all that it follows from."""
     sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
     sha256.update(repr(sorted(asdict(study).items())).encode())
     sha256.update(fingerprint(dataset).encode())
@@ -82,13 +82,14 @@ def name(dataset: Dataset, study: Study) -> str:
 
 
 def fingerprint(dataset: Dataset, batch: int = 1000) -> str:
-    """Return the SHA-256 of all pictures, labels and class names; of an endless dataset, of its first 1,000 pictures."""
+    """Return the SHA-256 of all pictures, labels and names of classes; where pictures never end, of the first 1,000."""
     sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
     count = DRAWN if dataset.endless else len(dataset)
     for first in range(0, count, batch):
         images, labels = dataset.batch(np.arange(first, min(first + batch, count)))
-        sha256.update(np.ascontiguousarray(images))
-        sha256.update(np.ascontiguousarray(labels))
+        sha256.update(images.tobytes())
+        if labels is not None:
+            sha256.update(labels.tobytes())
     return sha256.hexdigest()
 
 
@@ -127,5 +128,5 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
     sha256 = hashlib.sha256()
     for name, array in sorted(tensors.items()):
         sha256.update(f"{name} {array.dtype} {array.shape}\0".encode())
-        sha256.update(np.ascontiguousarray(array))
+        sha256.update(array.tobytes())
     return sha256.hexdigest()

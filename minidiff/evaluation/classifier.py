@@ -10,6 +10,7 @@ people would be.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Classifier(Module):
         widths = [min(FEATURES, 16 << level) for level in range(levels)] + [FEATURES]
         self.enter = Conv2d(channels, widths[0])
         self.norm = GroupNorm(GROUPS, widths[0], silu=True)
-        self.levels = [Level(inputs, outputs) for inputs, outputs in zip(widths, widths[1:])]
+        self.levels = [Level(inputs, outputs) for inputs, outputs in pairwise(widths)]
         self.leave = Linear(FEATURES, classes, zero=True)
 
     def features(self, x: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ def train(dataset: Dataset, study: Study, tell: Callable[[float], Any] = lambda 
 
 
 def shifted(x: np.ndarray, seed: int, step: int) -> np.ndarray:
-    """Move each picture (N, H, W, C) by up to SHIFT pixels either way, its border repeated: it learns shapes, not places."""
+    """Move each picture (N, H, W, C) by up to SHIFT pixels either way, border repeated: shapes count, not places."""
     n, height, width, _ = x.shape
     edge = ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0))
     padded = np.pad(x, edge, mode="edge")

@@ -9,6 +9,7 @@ After frechet.py.  Leaves out likelihoods in bits.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class HeldOutLoss:
     def buckets(self, T: int, count: int = BUCKETS) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (first t, last t, the losses) of `count` equal parts of the times 0 … T-1, empty parts left out."""
         edges = [T * i // count for i in range(count + 1)]
-        for first, stop in zip(edges, edges[1:]):
+        for first, stop in pairwise(edges):
             inside = (first <= self.t) & (self.t < stop)
             if inside.any():
                 yield first, stop - 1, self.each[inside]

@@ -19,7 +19,7 @@ from minidiff.diffusion.samplers import Clip
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import count_right, read
-from minidiff.evaluation.frechet import frechet_distance, spread
+from minidiff.evaluation.frechet import deviation, frechet_distance
 from minidiff.evaluation.heldout import HeldOutLoss, held_out_loss
 from minidiff.evaluation.split import Part
 from minidiff.pictures import to_uint8
@@ -51,7 +51,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Frechet:
-    """Fréchet distances between n and n pictures, each with its bootstrap standard deviation.
+    """Fréchet distances between n and n pictures, each with its jackknife's standard deviation.
 
     samples: of samples to real pictures.  real: of other real pictures to the same ones; no samples of this many
     pictures can be expected to come closer.
@@ -135,8 +135,9 @@ def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda 
     for first in range(0, drawing.count, drawing.batch):
         count = min(drawing.batch, drawing.count - first)
         for step in _steps(model, drawing, first, count):
+            x = step.x_prev
             tell(count)
-        parts.append(to_uint8(step.x_prev))
+        parts.append(to_uint8(x))
     return np.concatenate(parts)
 
 
@@ -152,7 +153,7 @@ def compare(kept: Kept, features: np.ndarray, exam: Dataset, seed: int) -> Frech
     chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, 0), len(exam))[: 2 * n]
     _, real = read(kept.model, exam.batch(chosen)[0])
     pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
-    samples, floor = ((frechet_distance(a, b), spread(a, b, seed)) for a, b in pairs)
+    samples, floor = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
     return Frechet(n, samples, floor)
 
 

@@ -44,8 +44,8 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
     if verdict.frechet is not None:
         found = verdict.frechet
         frechet = {
-            "samples_to_real": _plus_minus("distance", "bootstrap_deviation", found.samples),
-            "real_to_real": _plus_minus("distance", "bootstrap_deviation", found.real),
+            "samples_to_real": _plus_minus("distance", "deviation", found.samples),
+            "real_to_real": _plus_minus("distance", "deviation", found.real),
             "pictures_in_each_set": found.n,
             "features": FEATURES,
         }
@@ -80,6 +80,7 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
 def table(result: dict[str, Any]) -> str:
     """Return the dictionary of `summary` as lines for a terminal."""
     data, settings, read, loss = (result[key] for key in ("data", "settings", "read_as_asked", "held_out_loss"))
+    held_out = f"{data['held_out_pictures']} held-out pictures"
     eta = f", eta {settings['eta']:g}" if settings["eta"] else ""
     drawn = (
         f"{settings['count']} by {settings['sampler']} in {settings['steps']} steps{eta}, "
@@ -87,7 +88,7 @@ def table(result: dict[str, Any]) -> str:
     )
     lines = [
         f"checkpoint       {result['checkpoint']['path']}, step {result['checkpoint']['step']}",
-        f"data             {data['name']}, {data['held_out_pictures']} held-out pictures, {len(data['classes'])} labels",
+        f"data             {data['name']}, {len(data['classes'])} labels, {held_out}",
         f"samples          {drawn}",
         "",
         f"classifier       {_percent(result['classifier'])} of the held-out pictures read right",
@@ -108,7 +109,7 @@ def table(result: dict[str, Any]) -> str:
             f"({frechet['pictures_in_each_set']} in each set, {frechet['features']} features)",
         ]
     else:
-        lines.append(f"Fréchet distance not taken: only {data['held_out_pictures']} held-out pictures")
+        lines.append(f"Fréchet distance not taken: only {held_out}")
     lines.append(f"held-out loss    {_pm(loss, 'mean')} ({loss['count']} fixed pictures, times and noises)")
     lines += [f"  t {part['from']:>4} to {part['to']:<4}  {_pm(part, 'mean')}" for part in loss["by_t"]]
     lines.append("")
@@ -152,5 +153,5 @@ def _percent(share: dict[str, Any]) -> str:
 
 
 def _pm(values: dict[str, Any], name: str) -> str:
-    error = next(value for key, value in values.items() if key in ("bootstrap_deviation", "standard_error"))
+    error = next(value for key, value in values.items() if key in ("deviation", "standard_error"))
     return f"{values[name]:.4f}" + ("" if error is None else f" ± {error:.4f}")

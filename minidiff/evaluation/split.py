@@ -28,7 +28,6 @@ class Part(IntEnum):
     TIME = 1  # at which t
     NOISE = 2  # with which noise
     REAL = 3  # which real pictures the samples are compared with
-    RESAMPLE = 4  # the bootstrap
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ def network_config(model: ModelConfig, height: int, width: int, channels: int, c
 
     Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
     """
-    smallest = height // max(model.patch, 1) >> max(len(model.multipliers) - 1, 0)
+    patch = _patch(min(height, width)) if model.patch is None else model.patch
+    smallest = height // max(patch, 1) >> max(len(model.multipliers) - 1, 0)
     return UNetConfig(
         height=height,
         width=width,
         channels=channels,
-        patch=model.patch,
+        patch=patch,
         base=model.base,
         multipliers=model.multipliers,
         blocks=model.blocks,
@@ -29,6 +30,11 @@ def network_config(model: ModelConfig, height: int, width: int, channels: int, c
         time=model.time,
         classes=classes,
     )
+
+
+def _patch(side: int) -> int:
+    """The greatest of 1, 2, 4, … pixels that leaves 16 patches along a side: level 0 then costs what 16 to 31 cost."""
+    return 1 << (max(side // 16, 1).bit_length() - 1)
 
 
 def make_process(diffusion: DiffusionConfig) -> Process:

@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 from minidiff.nn import UNet, UNetConfig
 from minidiff.training.config import Config
@@ -79,10 +79,11 @@ def load(path: Path) -> Checkpoint:
     """
     path = Path(path)
     try:
+        path.open("rb").close()  # what keeps it from being read is said better by Python than by safetensors
         with safe_open(path, framework="numpy") as file:
             return _read(path, file)
     except OSError as error:
-        raise MinidiffError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+        raise MinidiffError(f"cannot read checkpoint: {one_line(error)}") from error
     except SafetensorError as error:
         raise MinidiffError(f"{path} is damaged or not a checkpoint: {error}") from error
 

@@ -18,18 +18,19 @@ from minidiff.diffusion.schedule import Kind
 from minidiff.errors import MinidiffError
 
 DEFAULT_MINUTES = 8.5  # the rest of ten minutes is for machines that slow down after their speed was measured
-LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see budget.py
+LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see pace.py
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network: a U-Net."""
 
-    patch: int = 1
-    """Pixels along each side of a patch that is stacked into channels; 2 makes a network about four times cheaper."""
+    patch: int | None = None
+    """Pixels along each side of a patch, which is stacked into channels; 2 makes the network four times cheaper than 1.
+    None given: as many, among 1, 2, 4, …, as leave 16 places along the shorter side."""
     base: int = 32
     """Channels at full resolution, or of patches."""
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels of each level, as multiples of the base; every level after the first halves height and width."""
     blocks: int = 1
     """Residual blocks a level on the way down; one more on the way up."""
@@ -89,7 +90,7 @@ class RunConfig:
     """Number of training steps; or give --minutes."""
     minutes: float | None = None
     """Minutes for the whole command: it measures its speed, then fixes the number of steps. 8.5 if neither is given."""
-    batch: int = 64
+    batch: int = 32
     """Pictures a step."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
@@ -123,8 +124,9 @@ def check(config: Config) -> None:
     are made; that happens before anything is written.
     """
     model, diffusion, optimizer, run = config.model, config.diffusion, config.optimizer, config.run
-    for name, value in {"patch": model.patch, "base": model.base, "blocks": model.blocks, "heads": model.heads}.items():
-        _expect(value >= 1, name, "1 or more", value)
+    for name in ("patch", "base", "blocks", "heads", "groups"):
+        value = getattr(model, name)
+        _expect(value is None or value >= 1, name, "1 or more", value)
     _expect(len(model.multipliers) > 0 and min(model.multipliers) >= 1, "multipliers", "1 or more", model.multipliers)
     _expect(not model.attention or min(model.attention) >= 1, "attention", "1 or more", model.attention)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import tomli_w
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 
 D = TypeVar("D")
@@ -65,7 +65,7 @@ def read_toml(kind: type[D], path: Path) -> D:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MinidiffError(f"cannot read the settings {path}: {error.strerror}") from error
+        raise MinidiffError(f"cannot read settings: {one_line(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MinidiffError(f"{path} is not TOML: {error}") from error
     return from_dict(kind, values, str(path))

@@ -13,7 +13,7 @@ from minidiff.training.settings import from_dict, read_toml, to_dict, write_toml
 
 NOTHING_DEFAULT = Config(
     data=DataConfig("folder", None, 64, True, "#102030", True, False, True),
-    model=ModelConfig(16, (1, 3), 2, (8, 4), 2, 4, "add"),
+    model=ModelConfig(2, 16, (1, 3), 2, (8, 4), 2, 4, "add"),
     diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
     optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),
     run=RunConfig(None, 2.5, 12, 3, 2**63 - 1, "numpy", 100, 1, 50),
@@ -49,7 +49,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
     ("text", "line"),
     [
         ("[run]\nbacth = 3\n", "{}: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
-        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are base, multipliers, blocks, "),
+        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, base, multipliers, blocks, "),
         ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, optimizer, run"),
         ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
         ("[run]\nbatch = 'many'\n", "{}: [run]: batch must be a whole number, got 'many'"),
@@ -76,5 +76,5 @@ def test_what_is_not_understood_is_one_line(tmp_path, text, line):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(MinidiffError, match=r"cannot read the settings .*none\.toml: No such file"):
+    with pytest.raises(MinidiffError, match=r"cannot read settings: no such file or folder: .*none\.toml"):
         read_toml(Config, tmp_path / "none.toml")

@@ -47,6 +47,7 @@ def test_names_are_unique_over_all_concerns():
         ({"keep": 0}, "--keep must be 1 or more, got 0"),
         ({"save_every": 0}, "--save-every must be 1 or more, got 0"),
         ({"preview_every": 0}, "--preview-every must be 1 or more, got 0"),
+        ({"patch": 0}, "--patch must be 1 or more, got 0"),
         ({"base": 0}, "--base must be 1 or more, got 0"),
         ({"blocks": 0}, "--blocks must be 1 or more, got 0"),
         ({"heads": 0}, "--heads must be 1 or more, got 0"),

@@ -1,0 +1,185 @@
+"""Keyed random numbers on the CPU: each thread computes its own blocks, four numbers at a time, straight into place.
+
+`reference.py` carries arrays of words through ten rounds; here one block's words stay in registers from the counter to
+the finished number. Who computes a block does not matter, so threads share the batch without a thought for order.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from minidiff.kernels.noise.reference import (
+    INCREMENT_0,
+    INCREMENT_1,
+    MASK,
+    MULTIPLIER_0,
+    MULTIPLIER_1,
+    Key,
+    check_add_noise,
+    check_key,
+    check_sampler_update,
+)
+from minidiff.kernels.numba_threads import float32, workers_for
+
+# 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.
+M0, M1, I0, I1 = (np.uint64(c) for c in (MULTIPLIER_0, MULTIPLIER_1, INCREMENT_0, INCREMENT_1))
+LOW, HALF = np.uint64(MASK), np.uint64(32)
+WORK = 100  # multiplications that a random number is worth, to decide on threads
+
+
+def random_bits(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
+    """`reference.random_bits`, equal to the bit."""
+    check_key("random_bits", key, sample, n)
+    bits = np.empty((len(sample), n), np.uint32)
+    fill_bits(*_words(key), sample.astype(np.uint64), bits, workers_for(WORK * bits.size))
+    return bits
+
+
+def uniform(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
+    """`reference.uniform`, equal to the bit."""
+    return (random_bits(key, sample, n) >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def normal(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
+    """`reference.normal`, within 1 ULP."""
+    check_key("normal", key, sample, n)
+    z = np.empty((len(sample), n), np.float32)
+    fill_normals(*_words(key), sample.astype(np.uint64), z, workers_for(WORK * z.size))
+    return z
+
+
+def add_noise(
+    x0: np.ndarray, a: np.ndarray, s: np.ndarray, key: Key, sample: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`reference.add_noise` for float32 pictures: x_t = a x0 + s eps, in the pass that draws eps."""
+    check_add_noise(x0.shape, a.shape, s.shape, sample)
+    n = math.prod(x0.shape[1:])
+    check_key("add_noise", key, sample, n)
+    (x0,) = float32("add_noise", x0=x0)
+    x_t, eps = np.empty_like(x0), np.empty_like(x0)
+    flat = (len(x0), n)
+    fill_noised(
+        *_words(key), sample.astype(np.uint64), x0.reshape(flat), a.astype(np.float32), s.astype(np.float32),
+        x_t.reshape(flat), eps.reshape(flat), workers_for(WORK * x0.size),
+    )  # fmt: skip
+    return x_t, eps
+
+
+def sampler_update(
+    x: np.ndarray, x0_hat: np.ndarray, x0_hat_prev: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
+) -> np.ndarray:
+    """`reference.sampler_update` for float32: x' = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z in one pass."""
+    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_prev is None else x0_hat_prev.shape, c, sample)
+    n = math.prod(x.shape[1:])
+    check_key("sampler_update", key, sample, n)
+    x, x0_hat = float32("sampler_update", x=x, x0_hat=x0_hat)
+    (x0_hat_prev,) = (x0_hat,) if x0_hat_prev is None else float32("sampler_update", x0_hat_prev=x0_hat_prev)
+    y = np.empty_like(x)
+    flat = (len(x), n)
+    coefficients = np.array([float(number) for number in c], np.float32)
+    fill_updated(
+        *_words(key), sample.astype(np.uint64), x.reshape(flat), x0_hat.reshape(flat), x0_hat_prev.reshape(flat),
+        coefficients, y.reshape(flat), workers_for((WORK if coefficients[3] != 0 else 4) * x.size),
+    )  # fmt: skip
+    return y
+
+
+def _words(key):
+    """The key as four 64-bit numbers that each hold one 32-bit word: seed's low half, its high half, stream, step."""
+    seed, stream, step = (int(number) for number in key)
+    return np.uint64(seed & MASK), np.uint64(seed >> 32), np.uint64(stream), np.uint64(step)
+
+
+@njit(parallel=True, cache=True)
+def fill_bits(k0, k1, stream, step, sample, bits, workers):
+    """Fill bits (N, n) uint32."""
+    n = bits.shape[1]
+    blocks = -(-n // 4)
+    units = len(sample) * blocks
+    for worker in prange(workers):
+        for unit in range(worker * units // workers, (worker + 1) * units // workers):
+            i, block = unit // blocks, unit % blocks
+            words = philox(np.uint64(block), sample[i], step, stream, k0, k1)
+            for j in range(min(4, n - 4 * block)):
+                bits[i, 4 * block + j] = words[j]
+
+
+@njit(parallel=True, cache=True)
+def fill_normals(k0, k1, stream, step, sample, z, workers):
+    """Fill z (N, n) float32."""
+    n = z.shape[1]
+    blocks = -(-n // 4)
+    units = len(sample) * blocks
+    for worker in prange(workers):
+        for unit in range(worker * units // workers, (worker + 1) * units // workers):
+            i, block = unit // blocks, unit % blocks
+            four = normals(np.uint64(block), sample[i], step, stream, k0, k1)
+            for j in range(min(4, n - 4 * block)):
+                z[i, 4 * block + j] = four[j]
+
+
+@njit(parallel=True, cache=True)
+def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
+    """Fill x_t and eps (N, n) for x0 (N, n), a and s (N,)."""
+    n = x0.shape[1]
+    blocks = -(-n // 4)
+    units = len(sample) * blocks
+    for worker in prange(workers):
+        for unit in range(worker * units // workers, (worker + 1) * units // workers):
+            i, block = unit // blocks, unit % blocks
+            four = normals(np.uint64(block), sample[i], step, stream, k0, k1)
+            for j in range(min(4, n - 4 * block)):
+                at = 4 * block + j
+                eps[i, at] = four[j]
+                x_t[i, at] = a[i] * x0[i, at] + s[i] * four[j]
+
+
+@njit(parallel=True, cache=True)
+def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_prev, c, y, workers):
+    """Fill y (N, n) for x, x0_hat and x0_hat_prev (N, n); what has coefficient 0 is not looked at."""
+    n = x.shape[1]
+    blocks = -(-n // 4)
+    units = len(sample) * blocks
+    for worker in prange(workers):
+        for unit in range(worker * units // workers, (worker + 1) * units // workers):
+            i, block = unit // blocks, unit % blocks
+            four = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
+            if c[3] != 0:
+                four = normals(np.uint64(block), sample[i], step, stream, k0, k1)
+            for j in range(min(4, n - 4 * block)):
+                at = 4 * block + j
+                value = c[0] * x[i, at] + c[1] * x0_hat[i, at]
+                if c[2] != 0:
+                    value += c[2] * x0_hat_prev[i, at]
+                y[i, at] = value + c[3] * four[j]
+
+
+@njit(cache=True, nogil=True)
+def normals(block, sample, step, stream, k0, k1):
+    """One block's four words as four normal numbers (Box-Muller in float64, rounded once to float32)."""
+    w0, w1, w2, w3 = philox(block, sample, step, stream, k0, k1)
+    r, theta = polar(w0, w1)
+    r_, theta_ = polar(w2, w3)
+    return (
+        np.float32(r * math.cos(theta)),
+        np.float32(r * math.sin(theta)),
+        np.float32(r_ * math.cos(theta_)),
+        np.float32(r_ * math.sin(theta_)),
+    )
+
+
+@njit(cache=True, nogil=True)
+def polar(w0, w1):
+    """Radius and angle of a point of the plane's normal distribution, from two words."""
+    return math.sqrt(-2 * math.log((w0 + 0.5) * 2.0**-32)), w1 * (2 * math.pi * 2.0**-32)
+
+
+@njit(cache=True, nogil=True)
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds of `reference.philox4x32` for one counter, in 64-bit numbers that hold 32-bit words."""
+    for _ in range(10):
+        product0, product1 = c0 * M0, c2 * M1
+        c0, c1, c2, c3 = (product1 >> HALF) ^ c1 ^ k0, product1 & LOW, (product0 >> HALF) ^ c3 ^ k1, product0 & LOW
+        k0, k1 = (k0 + I0) & LOW, (k1 + I1) & LOW
+    return c0, c1, c2, c3

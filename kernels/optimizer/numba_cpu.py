@@ -1,0 +1,90 @@
+"""The optimiser on the CPU: every weight, gradient, moment and average is read once and written once.
+
+`reference.py` passes over the network's arrays some twenty times. Here a thread takes a short stretch of all five
+arrays and does everything to it while it lies in cache.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.optimizer.reference import check_adamw_ema, check_flat
+
+STRETCH = 2048  # numbers of each array: five times 8 KiB fit the first-level cache
+FAST = {"contract", "nsz", "arcp"}
+
+
+def square_sum(x: np.ndarray) -> float:
+    """`reference.square_sum` for float32; the same bits for any number of threads."""
+    check_flat("square_sum", x=x)
+    (x,) = float32("square_sum", x=x)
+    sums = np.empty(-(-len(x) // STRETCH))
+    add_squares(x, sums, workers_for(4 * len(x)))
+    return float(sums.sum())
+
+
+def adamw_ema(
+    w: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    ema: np.ndarray,
+    n_decay: int,
+    hyper: np.ndarray,
+) -> None:
+    """`reference.adamw_ema` for float32, in place."""
+    check_adamw_ema(w, g, m, v, ema, n_decay, hyper)
+    arrays = float32("adamw_ema", w=w, g=g, m=m, v=v, ema=ema)
+    for name, given, used in zip(("w", "g", "m", "v", "ema"), (w, g, m, v, ema), arrays):
+        if given is not used and name != "g":  # a contiguous copy would be updated instead
+            raise ValueError(f"adamw_ema: {name} is updated in place and must be C-contiguous")
+    step(*arrays, n_decay, np.asarray(hyper, np.float64), workers_for(16 * len(w)))
+
+
+@njit(parallel=True, cache=True)
+def add_squares(x, sums, workers):
+    """sums[i] = the sum of squares of stretch i, whoever computes it."""
+    for worker in prange(workers):
+        for i in range(worker * len(sums) // workers, (worker + 1) * len(sums) // workers):
+            sums[i] = squares_of(x[i * STRETCH : (i + 1) * STRETCH])
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def squares_of(x):
+    total = 0.0
+    for i in range(len(x)):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return total
+
+
+@njit(parallel=True, cache=True)
+def step(w, g, m, v, ema, n_decay, hyper, workers):
+    """`adamw_ema`, each worker with its share of the stretches."""
+    stretches = -(-len(w) // STRETCH)
+    for worker in prange(workers):
+        for i in range(worker * stretches // workers, (worker + 1) * stretches // workers):
+            start, stop = i * STRETCH, min((i + 1) * STRETCH, len(w))
+            step_stretch(
+                w[start:stop], g[start:stop], m[start:stop], v[start:stop], ema[start:stop], n_decay - start, hyper
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def step_stretch(w, g, m, v, ema, n_decay, hyper):
+    """One stretch of `adamw_ema`; its first n_decay weights decay (none if negative)."""
+    lr, beta1, beta2, eps = np.float32(hyper[0]), np.float32(hyper[1]), np.float32(hyper[2]), np.float32(hyper[3])
+    one_minus_beta1, one_minus_beta2 = np.float32(1 - hyper[1]), np.float32(1 - hyper[2])
+    decay = np.float32(hyper[0] * hyper[4])
+    correction1, correction2 = np.float32(1 / hyper[5]), np.float32(1 / hyper[6])
+    grad_scale, follow = np.float32(hyper[7]), np.float32(1 - hyper[8])
+    # Short loops with few arrays each: SIMD needs proof that arrays do not overlap, and with five it gives up.
+    for i in range(len(w)):
+        m[i] = beta1 * m[i] + one_minus_beta1 * (grad_scale * g[i])
+    for i in range(len(w)):
+        v[i] = beta2 * v[i] + one_minus_beta2 * ((grad_scale * g[i]) * (grad_scale * g[i]))
+    for i in range(min(len(w), n_decay)):
+        w[i] -= decay * w[i]  # not w *= 1 - decay: that number has too few digits for a small decay
+    for i in range(len(w)):
+        w[i] -= lr * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + eps)
+    for i in range(len(w)):
+        ema[i] += follow * (w[i] - ema[i])

@@ -1,0 +1,200 @@
+"""What the book says is so: its examples give what they show, its commands and files exist, its figures are of this code."""
+
+import doctest
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidiff import backend
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FROM_TRAININGS = {"scenes_grid.png", "mnist_grid.png", "noise_to_image.gif"}  # made by the commands of results.md
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+# ---- examples -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if fenced(page, "pycon")], ids=lambda page: page.stem)
+def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(fenced(page, "pycon"))
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.stem, str(page), 0)
+    said: list[str] = []
+    with backend.using("numpy"):  # what is shown holds on every backend; this one has nothing to compile
+        results = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL).run(examples, out=said.append)
+    assert results.attempted > 0
+    assert results.failed == 0, "".join(said)
+
+
+def test_library_examples_run(tmp_path, monkeypatch, capsys):
+    import tiny_model
+
+    monkeypatch.chdir(tmp_path)
+    tiny_model.save(tmp_path / "runs" / "my-run", classes=("cat", "dog"))
+    for page in ("chapter6", "chapter9"):
+        blocks = fenced(DOCS / f"{page}.md", "python")
+        assert len(blocks) == 1
+        names: dict = {}
+        exec("import minidiff\n" + blocks[0], names)  # noqa: S102
+        assert names["pictures"].shape[0] == 8 and names["pictures"].dtype == np.uint8
+    assert len(capsys.readouterr().out.splitlines()) == 50  # a line a step
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    found = [
+        line.strip() for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()
+    ]
+    return sorted({line.split("#")[0].strip() for line in found + re.findall(r"`(python [^`]+)`", text)})
+
+
+@pytest.fixture(scope="module")
+def help_of():
+    """The help text of a command, asked for once."""
+    known: dict[str, str] = {}
+
+    def ask(module: str) -> str:
+        if module not in known:
+            import contextlib
+            import io
+
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
+                importlib.import_module(module).main(["--help"])
+            assert left.value.code == 0
+            known[module] = said.getvalue()
+        return known[module]
+
+    return ask
+
+
+def test_every_command_has_its_options(help_of):
+    checked = 0
+    for command in commands():
+        words = shlex.split(command)
+        if words[:2] != ["python", "-m"] or words[2] == "minidiff":
+            continue
+        for word in words[3:]:
+            if word.startswith("--"):
+                assert re.search(rf"{word}\b", help_of(words[2])), f"{command}: no such option {word}"
+                checked += 1
+    assert checked > 40
+
+
+def test_every_script_that_a_command_names_exists():
+    for command in commands():
+        for word in shlex.split(command):
+            if word.endswith(".py"):
+                assert (DOCS.parent / word).is_file(), command
+
+
+def test_every_file_that_the_book_names_exists():
+    roots = (DOCS.parent, DOCS.parent / "minidiff")
+    for page in PAGES:
+        for name in re.findall(r"`((?:[\w.]+/)*[\w.]+\.py)`", page.read_text(encoding="utf-8")):
+            places = [
+                *(root / name for root in roots),
+                *DOCS.parent.glob(f"minidiff/*/{name}"),
+                *DOCS.parent.glob(f"tests/*/{name}"),
+            ]
+            assert any(place.is_file() for place in places), f"{page.name} names {name}"
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def make_figures():
+    return load(DOCS / "make_figures.py")
+
+
+def test_every_figure_is_made_by_the_script_and_shown(make_figures):
+    made = {f"{make.__name__}.png" for make in make_figures.FIGURES}
+    there = {path.name for path in (DOCS / "figures").iterdir()}
+    shown = {name for page in PAGES for name in re.findall(r"\(figures/([\w.]+)\)", page.read_text(encoding="utf-8"))}
+    assert there - FROM_TRAININGS == made
+    assert shown <= there, "a page shows a figure that is not there"
+    assert made <= shown, "a figure is made and not shown"
+
+
+@pytest.mark.parametrize("name", ["noise_levels", "scenes", "time_embedding"])
+def test_figures_are_of_this_code(name, make_figures):
+    """Those without letters, whose font could change: run docs/make_figures.py again if this fails."""
+    with backend.using("numpy"):
+        made = getattr(make_figures, name)()
+    kept = np.asarray(Image.open(DOCS / "figures" / f"{name}.png"))
+    assert made.shape == kept.shape
+    # sines and roots may differ in their last bit from machine to machine, which moves a rounded value by one
+    assert np.abs(made.astype(int) - kept.astype(int)).max() <= 1
+
+
+# ---- chapter 1 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_moons():
+    return load(DOCS / "chapter1" / "two_moons.py")
+
+
+def test_chapter_1_is_one_page_of_numpy():
+    text = (DOCS / "chapter1" / "two_moons.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 100
+    assert f"has {len(text.splitlines())} lines" in (DOCS / "chapter1.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) == ["PIL", "numpy", "sys"]
+
+
+def test_chapter_1_gradients_are_right(two_moons):
+    rng = np.random.default_rng(1)
+    network = [(rng.normal(size=(i, o)), rng.normal(size=o)) for i, o in ((13, 7), (7, 5), (5, 2))]
+    x, gy, h = rng.normal(size=(4, 13)), rng.normal(size=(4, 2)), 1e-5
+    _, saved = two_moons.forward(network, x)
+    gradients = two_moons.backward(network, saved, gy)
+
+    for layer, gradient in zip(network, gradients):
+        for parameter, found in zip(layer, gradient):
+            expected = np.empty(parameter.size)
+            flat = parameter.reshape(-1)
+            for i in range(flat.size):
+                middle, values = flat[i], []
+                for moved in (middle + h, middle - h):
+                    flat[i] = moved
+                    values.append((two_moons.forward(network, x)[0] * gy).sum())
+                flat[i], expected[i] = middle, (values[0] - values[1]) / (2 * h)
+            # central differences at h = 1e-5 are good to about 1e-9 of values of order 1 to 100
+            np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_chapter_1_learns_and_draws(two_moons, tmp_path):
+    network, losses = two_moons.train(layers=((13, 64), (64, 64), (64, 2)), steps=400, n=128)
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-50:]) < 0.75 * np.mean(losses[:20])  # 400 small steps: from about 1 to 0.5
+    label = np.arange(200) % 2
+    path = two_moons.sample(network, label)
+    assert path.shape == (51, 200, 2) and np.isfinite(path).all()
+    ends = path[-1]
+    assert ends[label == 0].mean(axis=0)[1] > ends[label == 1].mean(axis=0)[1] + 0.5 or (
+        ends[label == 0].mean(axis=0)[1] < ends[label == 1].mean(axis=0)[1] - 0.5
+    ), "the two labels should lead to two different moons"
+    two_moons.draw(tmp_path / "figure.png", [(path, np.full((200, 3), 255))], size=60)
+    assert np.asarray(Image.open(tmp_path / "figure.png")).std() > 5

@@ -1,0 +1,269 @@
+"""Checkpoints: all of the state and to the bit, and one line for each way in which a file can be wrong."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from minidiff import files
+from minidiff.errors import MinidiffError
+from minidiff.nn import UNetConfig
+from minidiff.training import checkpoint as checkpoints
+
+COMMITTED = Path(__file__).parent / "checkpoint_v1.safetensors"
+
+
+@pytest.fixture
+def it(trainer):
+    """A trainer after two steps."""
+    trainer = trainer()
+    trainer.advance()
+    trainer.advance()
+    return trainer
+
+
+@pytest.fixture
+def run(tmp_path):
+    checkpoints.where(tmp_path, 0).parent.mkdir()
+    return tmp_path
+
+
+def save(it, run, step=None):
+    path = checkpoints.where(run, it.step if step is None else step)
+    checkpoints.save(path, it.step, it.config, it.network, it.dataset.classes, it.parameters)
+    return path
+
+
+def fails(function, *arguments):
+    with pytest.raises(MinidiffError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def contents(path):
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (not a dict)
+
+
+def rewrite(path, change):
+    """Change tensors or metadata of a file and give it the digest that belongs to the change."""
+    tensors, metadata = contents(path)
+    change(tensors, metadata)
+    if "digest" in metadata:
+        metadata["digest"] = checkpoints._digest(metadata, tensors.items())
+    save_file(tensors, path, metadata)
+
+
+def test_everything_comes_back_to_the_bit(run, it):
+    path = save(it, run)
+    found = checkpoints.load(path)
+    assert (found.path, found.step, found.config, found.network) == (path, 2, it.config, it.network)
+    assert found.classes == it.dataset.classes == ("0", "1", "2")
+    model, parameters = checkpoints.restore(found, it.network)
+    for name in ("w", "ema", "m", "v"):
+        assert np.array_equal(getattr(parameters, name), getattr(it.parameters, name)), name
+    assert parameters.n_decay == it.parameters.n_decay
+    assert all(np.shares_memory(p.data, parameters.w) for p in model.named_parameters().values())
+
+
+def test_the_averaged_weights_draw(run, it):
+    found = checkpoints.load(save(it, run))
+    model = checkpoints.make_network(found)
+    ema = it.parameters.split(it.parameters.ema)
+    assert all(np.array_equal(p.data, ema[name]) for name, p in model.named_parameters().items())
+    model = checkpoints.make_network(found, "model")
+    assert all(np.array_equal(p.data, it.parameters.parameters[n].data) for n, p in model.named_parameters().items())
+
+
+def test_same_state_same_file(run, it):
+    one, other = save(it, run, 2), save(it, run, 3)
+    assert one.read_bytes() == other.read_bytes()
+    assert checkpoints.hash(one) == checkpoints.hash(other)
+    assert len(checkpoints.hash(one)) == 64
+    it.advance()
+    assert checkpoints.hash(save(it, run)) != checkpoints.hash(one)
+
+
+def test_anybody_can_read_it(run, it):
+    """It is plain safetensors: named float32 arrays, and metadata that is JSON."""
+    tensors, metadata = contents(save(it, run))
+    assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
+    assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
+    assert (metadata["format"], metadata["version"], metadata["step"]) == ("minidiff", "1", "2")
+    assert json.loads(metadata["config"])["run"]["batch"] == 8
+
+
+# -- what can be wrong with a file ------------------------------------------------------------------------------------
+
+
+def test_a_file_cut_off_anywhere_is_one_line(run, it):
+    path = save(it, run)
+    whole = path.read_bytes()
+    for length in [0, 1, 7, 8, 9, 100, 5000, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        assert fails(checkpoints.load, path).startswith(f"{path} is damaged or not a checkpoint: ")
+
+
+def test_a_flipped_bit_anywhere_is_one_line(run, it):
+    """In the header or in the weights: nothing is loaded that was not saved.
+
+    The one thing that may change unseen is how the header is written (a space): its content is what the digest covers.
+    """
+    path = save(it, run)
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little") + 8
+    random = np.random.default_rng(0)
+    places = [*range(0, 40), *random.integers(0, header, 150), *random.integers(header, len(whole), 30)]
+    caught = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(0, 8))
+        path.write_bytes(damaged)
+        try:
+            found = checkpoints.load(path)
+        except MinidiffError as error:
+            assert "\n" not in str(error)
+            caught += 1
+        else:
+            assert (found.step, found.config) == (it.step, it.config)
+            assert place < header
+    assert caught > len(places) - 10
+
+
+def test_a_foreign_file_is_one_line(tmp_path):
+    text, arrays, folder = tmp_path / "a.txt", tmp_path / "b.safetensors", tmp_path / "d"
+    text.write_text("a picture of a dog")
+    save_file({"w": np.zeros(3, np.float32)}, arrays)
+    folder.mkdir()
+    assert fails(checkpoints.load, text).startswith(f"{text} is damaged or not a checkpoint: ")
+    assert fails(checkpoints.load, arrays) == f"{arrays} is a safetensors file, but not a checkpoint of minidiff's"
+    assert fails(checkpoints.load, tmp_path / "c") == f"cannot read checkpoint: no such file or folder: {tmp_path / 'c'}"
+    assert fails(checkpoints.load, folder) == f"cannot read checkpoint: Is a directory: {folder}"
+
+
+def test_another_format_version_is_one_line(run, it):
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: metadata.update(version="2"))
+    assert fails(checkpoints.load, path) == f"{path} has format version 2; this minidiff reads version 1"
+
+
+@pytest.mark.parametrize("key", ["step", "config", "network", "classes", "digest"])
+def test_missing_metadata_is_one_line(run, it, key):
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: metadata.pop(key))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: its metadata is not whole ('{key}')"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("step", "many", "invalid literal for int"),
+        ("step", "-1", "step -1, 3 class names for 3 classes"),
+        ("config", "{", "its metadata is not whole"),
+        ("config", "[]", "config: expected a table of settings, got []"),
+        ("config", '{"run": {"bacth": 1}}', "unknown setting 'bacth'"),
+        ("network", '{"height": 0}', "U-Net: height must be at least 1, got 0"),
+        ("classes", "3", "its metadata is not whole"),
+        ("classes", '["a"]', "step 2, 1 class names for 3 classes"),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_one_line(run, it, key, value, line):
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: metadata.update({key: value}))
+    message = fails(checkpoints.load, path)
+    assert message.startswith(f"{path} is damaged: ")
+    assert line in message
+
+
+@pytest.mark.parametrize("change", [{"blocks": 10**9}, {"base": 10**9}, {"multipliers": [1, 10**9]}])
+def test_sizes_in_the_metadata_are_not_believed(run, it, change):
+    """A network of a billion blocks, or 4e9 × 4e9 weights, is refused before it takes time or memory."""
+    path = save(it, run)
+    rewrite(path, lambda tensors, meta: meta.update(network=json.dumps(json.loads(meta["network"]) | change)))
+    assert f"{path} is damaged: " in fails(checkpoints.load, path)
+
+
+def test_missing_or_misshapen_tensors_are_one_line(run, it):
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: tensors.pop("ema/leave.w"))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: 1 tensors are missing, the first is ema/leave.w"
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: tensors.update({"adam_m/leave.b": np.zeros(4, np.float32)}))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/leave.b as F32 (3,), got F32 (4,)"
+    path = save(it, run)
+    rewrite(path, lambda tensors, metadata: tensors.update({"adam_m/leave.b": np.zeros(3, np.float64)}))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/leave.b as F32 (3,), got F64 (3,)"
+
+
+def test_a_checkpoint_of_another_network_is_one_line(run, it):
+    path = save(it, run)
+    found = checkpoints.load(path)
+    wider = UNetConfig(**{**vars(it.network), "base": 16})
+    assert fails(checkpoints.restore, found, wider) == (
+        f"{path} is of another network: expected embedding.first.w (16, 64), it has embedding.first.w (8, 32)"
+    )
+    deeper = UNetConfig(**{**vars(it.network), "blocks": 2})
+    assert fails(checkpoints.restore, found, deeper).startswith(f"{path} is of another network: expected down.1.block")
+    without = UNetConfig(**{**vars(it.network), "classes": 0})
+    assert fails(checkpoints.restore, found, without) == (
+        f"{path} is of another network: it has embedding.label.table, this one has not"
+    )
+
+
+# -- several in a folder ----------------------------------------------------------------------------------------------
+
+
+def test_the_newest_good_one_is_found_and_the_skipped_are_named(run, it):
+    first = save(it, run)
+    it.advance()
+    second = save(it, run)
+    it.advance()
+    third = save(it, run)
+    said = []
+    assert checkpoints.find(run, said.append).path == third
+    assert said == []
+    third.write_bytes(third.read_bytes()[:-1])
+    assert checkpoints.find(run, said.append).path == second
+    assert len(said) == 1
+    assert said[0].startswith(f"skipped: {third} is damaged")
+    second.write_bytes(b"")
+    assert checkpoints.newest(run, said.append).path == first
+    first.write_bytes(b"")
+    assert fails(checkpoints.newest, run, said.append).startswith(
+        f"none of the 3 checkpoints in {run} can be used; the newest: {third} is damaged"
+    )
+
+
+def test_a_folder_without_any_is_one_line(run):
+    line = f"no checkpoint in {run}: expected {run / 'checkpoints'}/step_….safetensors"
+    assert fails(checkpoints.newest, run) == line
+
+
+def test_the_last_k_are_kept(run, it):
+    for step in (2, 10, 9, 100):
+        save(it, run, step)
+    (run / "checkpoints" / "mine.safetensors").write_bytes(b"a user's own file")
+    checkpoints.prune(run, 2)
+    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [10, 100]
+    assert (run / "checkpoints" / "mine.safetensors").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(run, it, monkeypatch):
+    path = save(it, run)
+    before = path.read_bytes()
+    it.advance()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(it, run, 2)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

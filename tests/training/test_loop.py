@@ -1,0 +1,429 @@
+"""The whole run: what it writes, and that nothing which happens to it changes where it arrives."""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidiff import backend, pictures
+from minidiff.errors import MinidiffError
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training import folder as folders
+from minidiff.training import loop, pace, preview
+from minidiff.training.config import Config
+from minidiff.training.settings import read_toml
+from minidiff.training.trainer import Trainer
+
+
+def weights(run, step):
+    """All four groups of a checkpoint as one array: whatever the next step depends on."""
+    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    return np.concatenate([tensors[g][name].reshape(-1) for g in checkpoints.GROUPS for name in sorted(tensors[g])])
+
+
+@contextlib.contextmanager
+def after_step(monkeypatch, step, action):
+    """Do something at the end of a step, as if it came from outside."""
+    advance = Trainer.advance
+
+    def then(self):
+        record = advance(self)
+        if record.step == step:
+            action(self)
+        return record
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "advance", then)
+        yield
+
+
+def stop_after(monkeypatch, step, number=signal.SIGINT):
+    return after_step(monkeypatch, step, lambda _: signal.raise_signal(number))
+
+
+def fails(*arguments, **named):
+    with pytest.raises(MinidiffError) as caught:
+        loop.train(*arguments, **named)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_writes_and_says(tmp_path, settings, capsys):
+    run = tmp_path / "deep" / "run"
+    config = settings(preview_every=2, save_every=4, steps=6)
+    assert loop.train(config, run) == 0
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints", "config.toml", "grid.png", "loss.png", "metrics.jsonl", "noise_to_image.gif", "previews",
+    ]  # fmt: skip
+    assert [p.name for p in sorted((run / "previews").iterdir())] == [f"step_0000000{n}.png" for n in (2, 4, 6)]
+    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [4, 6]
+    assert read_toml(Config, run / "config.toml") == config
+    text = capsys.readouterr()
+    last = checkpoints.where(run, 6)
+    for command in (
+        f"python -m minidiff.sample --checkpoint {last} --label 1 --guidance-scale 3",
+        f"python -m minidiff.evaluate --checkpoint {last} --data npz --data-dir {config.data.data_dir}",
+        f"python -m minidiff.train --resume {run} --steps 12",
+    ):
+        assert command in text.out
+    assert "loss" in text.err
+    assert "pictures/s" in text.err
+
+
+def test_metrics_tell_each_step(tmp_path, settings):
+    loop.train(settings(lr=0.5, warmup=4), tmp_path / "run")
+    lines = folders.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["lr"] for line in lines[:4]] == [0.125, 0.25, 0.375, 0.5]
+    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pictures_per_second", "seconds"}
+    assert all(line["loss"] > 0 and line["grad_norm"] > 0 for line in lines)
+    assert all(a["seconds"] < b["seconds"] for a, b in zip(lines, lines[1:]))
+
+
+def test_the_final_pictures(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=20, steps=5))
+    loop.train(settings(), tmp_path / "run")
+    about = pictures.read_metadata(tmp_path / "run" / "grid.png")
+    assert about["step"] == 6
+    assert about["columns"] == ["0", "1", "2"]
+    with Image.open(tmp_path / "run" / "grid.png") as grid:
+        assert grid.width * 6 < grid.height * 4  # three columns, six rows
+    with Image.open(tmp_path / "run" / "noise_to_image.gif") as animation:
+        assert animation.n_frames == 5 + 1
+        assert animation.width == 2 * animation.height  # x_t and x0_hat
+    with Image.open(tmp_path / "run" / "loss.png") as chart:
+        assert chart.width > chart.height
+
+
+def test_pictures_without_labels(tmp_path, settings, capsys):
+    path = tmp_path / "plain.npz"
+    np.savez(path, np.zeros((20, 8, 8, 1), np.uint8))
+    assert loop.train(settings(data_dir=path), tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert "8×8 in grey, no labels" in out
+    assert "--label" not in out
+    assert "minidiff.evaluate" not in out
+
+
+def test_previews_start_from_the_same_noise_and_show_the_average(settings, trainer, tmp_path):
+    it = trainer()
+    first = next(preview.draw(it, preview.PREVIEW)).x_t
+    for _ in range(3):
+        it.advance()
+    assert np.array_equal(next(preview.draw(it, preview.PREVIEW)).x_t, first)
+    own = it.parameters.w.copy()
+    it.parameters.ema[:] = 0  # a network of zeros says v = 0
+    preview.save_preview(tmp_path / "p.png", it)
+    assert np.array_equal(it.parameters.w, own)
+    expected = pictures.grid(pictures.to_uint8(no_v(it)), preview.PREVIEW.columns(3))
+    with Image.open(tmp_path / "p.png") as image:
+        assert np.array_equal(np.asarray(image), expected)
+
+
+def no_v(it):
+    """What sampling comes to if v is always 0."""
+    before, it.model.forward = it.model.forward, lambda x, t, labels: type(it.model.leave.b)(x.shape)
+    zeros = np.zeros((2 * preview.PREVIEW.size(3), 8, 8, 3), np.float32)
+
+    def nothing(x, t, labels):
+        out = before(x, t, labels)
+        out.data = zeros[: len(out.data)]
+        return out
+
+    it.model.forward = nothing
+    *_, last = preview.draw(it, preview.PREVIEW)
+    it.model.forward = before
+    return last.x_prev
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "columns", "size"),
+    [(64, 10, 10, 60), (64, 11, 11, 55), (64, 0, 8, 64), (64, 3, 6, 60), (64, 100, 8, 64), (20, 11, 11, 11), (4, 1, 2, 4)],
+)
+def test_a_sheet_has_full_rows_and_a_column_shows_one_class(count, classes, columns, size):
+    sheet = preview.Sheet(count, steps=10)
+    assert (sheet.columns(classes), sheet.size(classes)) == (columns, size)
+    assert sheet.passes(classes) == size * 10 * (2 if classes else 1)
+
+
+# -- going on, to the bit ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("name", backend.names())
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, settings, monkeypatch, name, accumulate):
+    """Stopped in an epoch's middle (36 pictures, 8 a step), with flips, hidden labels and checkpoints on the way."""
+    config = settings(steps=7, accumulate=accumulate, flip=True, save_every=2, backend=name, warmup=3)
+    with backend.using(name):
+        assert loop.train(config, tmp_path / "whole") == 0
+        with stop_after(monkeypatch, 3):
+            assert loop.train(config, tmp_path / "parts") == 130
+        with stop_after(monkeypatch, 5, signal.SIGTERM):
+            assert loop.train(config, resume=checkpoints.find(tmp_path / "parts")) == 143
+        assert loop.train(config, resume=checkpoints.find(tmp_path / "parts")) == 0
+    assert np.array_equal(weights(tmp_path / "parts", 7), weights(tmp_path / "whole", 7))
+    for file in ("grid.png", "noise_to_image.gif"):
+        assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    ours, theirs = (folders.read_metrics(tmp_path / run / "metrics.jsonl") for run in ("parts", "whole"))
+    values = ("step", "loss", "lr", "grad_norm")
+    assert [[line[v] for v in values] for line in ours] == [[line[v] for v in values] for line in theirs]
+
+
+def test_previews_and_checkpoints_change_nothing(tmp_path, settings):
+    loop.train(settings(), tmp_path / "quiet")
+    loop.train(settings(preview_every=1, save_every=1), tmp_path / "busy")
+    assert np.array_equal(weights(tmp_path / "quiet", 6), weights(tmp_path / "busy", 6))
+
+
+def test_minutes_are_steps_to_the_bit(tmp_path, settings, monkeypatch):
+    """--minutes fixes a number of steps, keeps it, and does what --steps with that number does."""
+    monkeypatch.setattr(pace, "MEASURED_SECONDS", 0.05)
+    monkeypatch.setattr(pace.Budget, "steps", lambda self, step, *_: step + 5)
+    config = settings(steps=None, minutes=5.0, warmup=10)
+    assert loop.train(config, tmp_path / "minutes") == 0
+    stored = read_toml(Config, tmp_path / "minutes" / "config.toml").run
+    assert stored.minutes is None
+    assert 8 <= stored.steps <= 15
+    found = checkpoints.find(tmp_path / "minutes")
+    assert (found.config.run, found.step) == (stored, stored.steps)
+    loop.train(settings(steps=stored.steps, warmup=10), tmp_path / "steps")
+    assert np.array_equal(weights(tmp_path / "minutes", stored.steps), weights(tmp_path / "steps", stored.steps))
+
+
+def test_minutes_end_in_time(tmp_path, settings):
+    start = time.perf_counter()
+    assert loop.train(settings(steps=None, minutes=4 / 60, warmup=10), tmp_path / "run") == 0
+    seconds = time.perf_counter() - start
+    assert 2 < seconds < 8, "4 seconds were asked for; a busy machine gets twice that"
+
+
+def test_minutes_stopped_before_they_are_steps_are_minutes_again(tmp_path, settings, monkeypatch):
+    config = settings(steps=None, minutes=5.0, warmup=10)
+    with stop_after(monkeypatch, 2):
+        loop.train(config, tmp_path / "run")
+    found = checkpoints.find(tmp_path / "run")
+    assert (found.config.run.steps, found.config.run.minutes) == (None, 5.0)
+    monkeypatch.setattr(pace.Budget, "steps", lambda self, step, *_: step + 1)
+    assert loop.train(found.config, resume=found) == 0
+
+
+def test_minutes_neither_given_are_eight_and_a_half(tmp_path, settings, monkeypatch):
+    with stop_after(monkeypatch, 1):
+        loop.train(settings(steps=None), tmp_path / "run")
+    assert read_toml(Config, tmp_path / "run" / "config.toml").run.minutes == 8.5
+
+
+def test_minutes_for_a_run_whose_rate_falls_are_one_line(tmp_path, settings):
+    loop.train(settings(warmup=10), tmp_path / "run")
+    line = fails(settings(steps=None, minutes=1.0, warmup=10), resume=checkpoints.find(tmp_path / "run"))
+    assert line == "--minutes sets the end while the learning rate warms up; this run is at step 6: give --steps"
+
+
+def test_metrics_go_back_to_the_step_resumed_from(tmp_path, settings, monkeypatch):
+    """Killed after step 5, with a checkpoint of step 4 and half a line: step 5 is computed, and told, once more."""
+
+    def die(_):
+        raise ZeroDivisionError
+
+    run = tmp_path / "run"
+    with after_step(monkeypatch, 6, die), pytest.raises(ZeroDivisionError):
+        loop.train(settings(steps=8, save_every=4), run)
+    path = run / "metrics.jsonl"
+    assert [line["step"] for line in folders.read_metrics(path)] == [1, 2, 3, 4, 5]
+    with path.open("a") as file:
+        file.write('{"step": 6, "lo')
+    (run / "checkpoints" / ".step_00000005.safetensors.0123abcd.tmp").write_bytes(b"half")
+    loop.train(settings(steps=8), resume=checkpoints.find(run))
+    lines = folders.read_metrics(path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(a["seconds"] < b["seconds"] for a, b in zip(lines, lines[1:]))
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, settings, capsys):
+    run = tmp_path / "run"
+    loop.train(settings(save_every=2), run)
+    newest = checkpoints.where(run, 6)
+    good = weights(run, 6)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    loop.train(settings(), resume=checkpoints.find(run))
+    assert f"skipped: {newest} is damaged" in capsys.readouterr().out
+    assert np.array_equal(weights(run, 6), good)
+    assert (run / "checkpoints" / f"{newest.name}.damaged").stat().st_size == 1000
+
+
+def test_going_on_from_the_middle_asks_to_move_what_is_newer(tmp_path, settings):
+    run = tmp_path / "run"
+    loop.train(settings(save_every=2), run)
+    line = fails(settings(), resume=checkpoints.load(checkpoints.where(run, 2)))
+    newer = checkpoints.where(run, 4)
+    assert line == f"{newer} is newer than step 2; to go on from there, move the newer ones away"
+    assert len(checkpoints.listed(run)) == 3
+
+
+def test_a_finished_run_draws_again_and_goes_further_if_asked(tmp_path, settings):
+    run = tmp_path / "run"
+    loop.train(settings(), run)
+    (run / "grid.png").unlink()
+    assert loop.train(settings(), resume=checkpoints.find(run)) == 0
+    assert (run / "grid.png").exists()
+    assert loop.train(settings(steps=8), resume=checkpoints.find(run)) == 0
+    assert checkpoints.find(run).step == 8
+    line = fails(settings(steps=7), resume=checkpoints.find(run))
+    assert line == "--steps 7: the run is at step 8 already"
+
+
+# -- leaving ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, settings, monkeypatch, capsys):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stop_after(monkeypatch, 3):
+        assert loop.train(settings(), tmp_path / "run") == 130
+    assert checkpoints.find(tmp_path / "run").step == 3
+    assert not (tmp_path / "run" / "grid.png").exists()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"stopped after step 3; go on with: python -m minidiff.train --resume {tmp_path / 'run'}"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, settings, monkeypatch):
+    with stop_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
+        advance = Trainer.advance
+
+        def impatient(self):
+            record = advance(self)
+            if record.step == 3:
+                signal.raise_signal(signal.SIGINT)
+            return record
+
+        monkeypatch.setattr(Trainer, "advance", impatient)
+        loop.train(settings(), tmp_path / "run")
+
+
+def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkeypatch):
+    draw = preview.draw
+
+    def interrupted(trainer, sheet):
+        for step in draw(trainer, sheet):
+            signal.raise_signal(signal.SIGTERM)
+            yield step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preview, "draw", interrupted)
+        assert loop.train(settings(), tmp_path / "run") == 143
+    assert checkpoints.find(tmp_path / "run").step == 6
+    assert not (tmp_path / "run" / "grid.png").exists()
+
+
+# -- what can go wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_names_step_layer_and_checkpoint(tmp_path, settings, monkeypatch):
+    def poison(it):
+        it.model.up[0].block.conv1.w.data[:] = np.nan
+
+    with after_step(monkeypatch, 5, poison):
+        line = fails(settings(save_every=2, steps=9), tmp_path / "run")
+    good = checkpoints.where(tmp_path / "run", 4)
+    assert line == (
+        f"the loss is nan at step 6; it arose in up.0.block.conv1 (Conv2d); the last good checkpoint is {good}"
+    )
+    assert checkpoints.find(tmp_path / "run").path == good
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, settings, monkeypatch):
+    def poison(it):
+        it.parameters.w[7] = np.inf
+
+    with after_step(monkeypatch, 4, poison):
+        line = fails(settings(save_every=2, steps=9), tmp_path / "run")
+    good = checkpoints.where(tmp_path / "run", 2)
+    assert line == f"the weights are not finite after step 4; the last good checkpoint is {good}"
+    assert checkpoints.find(tmp_path / "run").path == good
+
+
+def test_a_wild_learning_rate_ends_in_one_line(tmp_path, settings):
+    line = fails(settings(lr=1e30, warmup=0, steps=9), tmp_path / "run")
+    assert "at step 2; it arose in " in line or "at step 3; it arose in " in line
+    assert line.endswith(f"no checkpoint had been written to {tmp_path / 'run'} yet")
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_is_whole(tmp_path, settings, monkeypatch):
+    run, real = tmp_path / "run", os.fsync
+
+    def fill(_):
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+
+    with after_step(monkeypatch, 5, fill):
+        line = fails(settings(save_every=2, steps=9), run)
+    monkeypatch.setattr(os, "fsync", real)
+    path, good = checkpoints.where(run, 6), checkpoints.where(run, 4)
+    assert line == f"no space left on the disk: {path}; the last good checkpoint is {good}"
+    assert checkpoints.find(run).path == good
+    assert sorted(path.name for path in good.parent.iterdir()) == ["step_00000002.safetensors", good.name]
+
+
+def test_a_full_disk_while_metrics_are_written_is_one_line(tmp_path, settings, monkeypatch):
+    def full(self, **values):
+        if values["step"] == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        write(self, **values)
+
+    write = folders.Metrics.write
+    monkeypatch.setattr(folders.Metrics, "write", full)
+    line = fails(settings(save_every=2), tmp_path / "run")
+    good = checkpoints.where(tmp_path / "run", 2)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    assert line == f"no space left on the disk: {metrics}; the last good checkpoint is {good}"
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path, settings):
+    (tmp_path / "mine.txt").write_text("mine")
+    line = fails(settings(), tmp_path)
+    assert line == f"{tmp_path} is not empty; take another --out, or go on with --resume {tmp_path}"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert fails(settings(), tmp_path / "mine.txt").startswith(f"--out {tmp_path / 'mine.txt'} is a file")
+    below = tmp_path / "mine.txt" / "run"
+    assert fails(settings(), below) == f"cannot make the folder {below}: Not a directory"
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path, settings, monkeypatch):
+    def forbidden(self, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(type(tmp_path), "mkdir", forbidden)
+    line = fails(settings(), tmp_path / "run")
+    assert line == f"cannot make the folder {tmp_path / 'run'}: Permission denied"
+
+
+def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
+    assert "attention at height 5 does not occur" in fails(settings(attention=(5,)), tmp_path / "run")
+    assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch=0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_without_a_name_are_dated_and_never_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [folders.create(None) for _ in range(3)]
+    assert len(set(made)) == 3
+    assert {path.parent.name for path in made} == {"runs"}
+
+
+def test_a_checkpoint_outside_a_run_cannot_be_gone_on_with(tmp_path, settings):
+    loop.train(settings(), tmp_path / "run")
+    lone = tmp_path / "lone.safetensors"
+    checkpoints.where(tmp_path / "run", 6).rename(lone)
+    line = fails(settings(), resume=checkpoints.load(lone))
+    assert line == f"{lone} does not lie in a run's folder; expected RUN/checkpoints/lone.safetensors"
