@@ -15,8 +15,7 @@ copyright = author
 extensions = ["myst_parser"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
-exclude_patterns = ["exercises/*", "chapter1/*"]
-suppress_warnings = ["config.cache"]  # a function below is part of the configuration
+exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = "minidiff"

@@ -74,8 +74,8 @@ def unet() -> np.ndarray:
     pen = ImageDraw.Draw(image)
     boxes = []
     for x, w, (_, (height, _, _), _, _) in zip(left, widths, seen):
-        level = int(np.log2(32 // height))
-        middle, half = 150 + 175 * level, int(height * 3.4)
+        level = int(np.log2(seen[0][1][0] // height))
+        middle, half = 150 + 175 * level, 108 >> level
         boxes.append((x, middle - half, x + w * scale, middle + half))
     skips = []  # the boxes whose results wait to be laid beside something
     for i, (name, _, kind, _) in enumerate(seen):
@@ -90,7 +90,7 @@ def unet() -> np.ndarray:
     for (x, top, right, bottom), (_, (height, _, channels), kind, attends) in zip(boxes, seen):
         colour = "#d55e00" if attends else "#0072b2" if kind == "Stage" else "#8a8f9c"
         pen.rounded_rectangle((x, top, right, bottom), 8, fill=colour)
-        pen.text(((x + right) / 2, bottom + 8), f"{height} px\n{channels} ch", "#40404a", font, "ma", align="center")
+        pen.text(((x + right) / 2, bottom + 8), f"{height}x{height}\n{channels}", "#40404a", font, "ma", align="center")
     for i, (colour, text) in enumerate(
         [("#0072b2", "residual block"), ("#d55e00", "residual block, attention"), ("#8a8f9c", "convolution")]
     ):

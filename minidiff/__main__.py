@@ -1,7 +1,7 @@
 """`python -m minidiff` lists the commands."""
 
 COMMANDS = {
-    "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, an array, a folder",
+    "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
     "sample": "draw pictures with what was learnt, each step visible",
     "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen pictures",
     "gradcheck": "compare every gradient with finite differences",

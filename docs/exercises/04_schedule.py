@@ -38,7 +38,10 @@ def check() -> None:
     # and it draws: for data that is the number 0.5 alone, the ideal answer x0_hat is always 0.5
     process = Process(Schedule("mine", alpha_bar_of(1000, 3000.0, 1e-3)), "x0")
     samples = np.arange(4)
-    answer = lambda x_t, t: np.full_like(x_t, 0.5)
+
+    def answer(x_t, t):
+        return np.full_like(x_t, 0.5)
+
     *_, step = ddim(answer, process, start_noise(0, samples, (1, 1, 1)), 50, 0, samples)
     expect(np.allclose(step.x_prev, 0.5), "a sampler that is told the answer should arrive at it")
 

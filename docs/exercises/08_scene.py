@@ -1,7 +1,7 @@
 """Exercise 8: a picture to order.
 
-Scenes come with their factors, and can be drawn from other factors than those that chance chose. Make every picture show
-one big red balloon in the middle, over the sea at sunset, under a clear sky, in the plain style.
+Scenes come with their factors, and can be drawn from other factors than those that chance chose. Make every picture
+show one big red balloon in the middle, over the sea at sunset, under a clear sky, in the plain style.
 
 Hint: `dataclasses.replace` makes a changed copy of `Factors`; each field is an array (N,) of indices into the tuples of
 minidiff/data/scenes/factors.py. `np.full_like(factors.subject, SUBJECTS.index("balloon"))` is one such array.

@@ -1,7 +1,7 @@
 """Exercise 9: from any photograph to a training picture.
 
-Cut the largest square out of the middle of a picture, and shrink it so that every new pixel is the mean of the block of
-old pixels that it replaces, rounded to the nearest integer. The side of the square is always a multiple of the new size.
+Cut the largest square out of the middle of a picture, and shrink it so that every new pixel is the mean of the block
+of old pixels that it replaces, rounded to the nearest integer. The square's side is always a multiple of the new size.
 
 Hint: (side, side, C) reshaped to (size, side // size, size, side // size, C) has the blocks on axes 1 and 3.
 """

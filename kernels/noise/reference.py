@@ -124,7 +124,7 @@ def sampler_update(
     if x0_hat_prev is not None:
         y += c2 * x0_hat_prev
     if c3 != 0:
-        y += c3 * normal(key, sample, math.prod(x.shape[1:])).reshape(x.shape)
+        y += c3 * normal(key, sample, math.prod(x.shape[1:])).reshape(x.shape).astype(x.dtype)
     return y
 
 

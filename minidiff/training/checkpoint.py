@@ -2,14 +2,15 @@
 
 Idea: one safetensors file holds everything that the next step depends on,
 
-    model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>       float32
-    metadata: format, version, step, config (JSON), network (JSON), classes (JSON), digest
+    model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
+    metadata "minidiff": JSON of version, step, config, network, classes, digest
 
 so a training that goes on from it computes the same bits as one that never stopped.  The digest is the SHA-256 of all
 the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
 In training/ after build.py.  Leaves out when to write one: loop.py.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -29,7 +30,7 @@ from minidiff.training.config import Config
 from minidiff.training.optimizer import FlatParameters
 from minidiff.training.settings import from_dict, to_dict
 
-FORMAT = "minidiff"
+KEY = "minidiff"  # of the metadata; a file without it is somebody else's
 VERSION = 1  # goes up when an older minidiff could not read the file, or would read it wrongly
 CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
@@ -53,22 +54,28 @@ class Checkpoint:
     tensors: dict[str, dict[str, np.ndarray]]
 
 
+@dataclass(frozen=True)
+class About:
+    """The metadata: everything but the tensors."""
+
+    version: int
+    step: int
+    config: Config
+    network: UNetConfig
+    classes: tuple[str, ...]
+    digest: str = ""
+
+
 def save(
     path: Path, step: int, config: Config, network: UNetConfig, classes: tuple[str, ...], parameters: FlatParameters
 ) -> None:
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, (parameters.w, parameters.ema, parameters.m, parameters.v))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "step": str(step),
-        "config": json.dumps(to_dict(config)),
-        "network": json.dumps(to_dict(network)),
-        "classes": json.dumps(classes),
-    }
-    metadata["digest"] = _digest(metadata, tensors.items())
-    write_atomically(path, to_safetensors(tensors, metadata))
+    about = About(VERSION, step, config, network, classes)
+    about = dataclasses.replace(about, digest=_digest(about, tensors.items()))
+    # One entry: safetensors writes several in any order, and the same state would not make the same file.
+    write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(to_dict(about))}))
 
 
 def load(path: Path) -> Checkpoint:
@@ -178,22 +185,24 @@ def _fill(model: UNet, tensors: dict[str, np.ndarray]) -> None:
 
 def _read(path: Path, file: Any) -> Checkpoint:
     """Check from the outside in: whose file, which version, a network of believable size, its tensors, every bit."""
-    metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    text = (file.metadata() or {}).get(KEY)
+    if text is None:
         raise MinidiffError(f"{path} is a safetensors file, but not a checkpoint of minidiff's")
-    if metadata.get("version") != str(VERSION):
-        found = metadata.get("version")
-        raise MinidiffError(f"{path} has format version {found}; this minidiff reads version {VERSION}")
     try:
-        step = int(metadata["step"])
-        config = from_dict(Config, json.loads(metadata["config"]), f"{path}: config")
-        network = from_dict(UNetConfig, json.loads(metadata["network"]), f"{path}: network")
-        classes = tuple(str(name) for name in json.loads(metadata["classes"]))
-        digest = metadata["digest"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise MinidiffError(f"{path} is damaged: its metadata is not whole ({error})") from error
-    except ValueError as error:  # int(), or MinidiffError from the settings
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MinidiffError(f"{path} is damaged: its metadata is not JSON ({error})") from error
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != VERSION:  # before the rest is read, which another version may spell otherwise
+        raise MinidiffError(f"{path} has format version {version}; this minidiff reads version {VERSION}")
+    try:
+        about = from_dict(About, values, "metadata")
+    except MinidiffError as error:
         raise MinidiffError(f"{path} is damaged: {error}") from error
+    network, classes = about.network, about.classes
+    if len(classes) != network.classes or about.step < 0:
+        found = f"step {about.step}, {len(classes)} class names for {network.classes} classes"
+        raise MinidiffError(f"{path} is damaged: {found}")
 
     # Sizes in the metadata may be anything: a network of a billion blocks must not be built to be compared.
     names = list(file.keys())
@@ -215,18 +224,15 @@ def _read(path: Path, file: Any) -> Checkpoint:
         group, _, name = full_name.partition("/")
         tensors[group][name] = file.get_tensor(full_name)
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
-    if digest != _digest(metadata, flat):
+    if about.digest != _digest(about, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
-    if len(classes) != network.classes or step < 0:
-        raise MinidiffError(f"{path} is damaged: step {step}, {len(classes)} class names for {network.classes} classes")
-    return Checkpoint(path, step, config, network, classes, tensors)
+    return Checkpoint(path, about.step, about.config, network, classes, tensors)
 
 
-def _digest(metadata: dict[str, str], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
-    """Return the SHA-256 over metadata (but the digest) and tensors, both in the order of their names."""
-    sha256 = hashlib.sha256()
-    for key in sorted(metadata.keys() - {"digest"}):
-        sha256.update(f"{key}={metadata[key]}\0".encode())
+def _digest(about: About, tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 over the metadata but for itself, and the tensors in the order of their names."""
+    rest = to_dict(dataclasses.replace(about, digest=""))
+    sha256 = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name, array in sorted(tensors, key=lambda item: item[0]):
         sha256.update(f"{name}{array.shape}\0".encode())
         sha256.update(array.tobytes())

@@ -200,9 +200,7 @@ class Run:
         print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
         print(f"  {command('sample', '--checkpoint', path, *label)}")
         if classes:
-            data = self.trainer.config.data
-            where = ["--data-dir", data.data_dir] if data.data_dir else []
-            print(f"  {command('evaluate', '--checkpoint', path, '--data', data.data, *where)}")
+            print(f"  {command('evaluate', '--checkpoint', path)}")
         print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
 
     def last_good(self) -> str:

@@ -6,8 +6,6 @@ does not depend on the end, fixes the number of steps once, and from there on th
 In training/ before loop.py.
 """
 
-from minidiff.training.config import LEAST_WARMUP
-
 LEFT_OUT = 2  # the first steps compile kernels and touch memory for the first time
 MEASURED_SECONDS = 20.0
 MEASURED_SHARE = 0.2  # of the minutes, where these are few
@@ -66,4 +64,4 @@ class Budget:
 
 def too_late(step: int, warmup: int) -> bool:
     """Whether a run at this step is past the rise of the learning rate, so that `--minutes` can no longer plan it."""
-    return step > warmup - LEAST_WARMUP
+    return step >= warmup

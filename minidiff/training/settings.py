@@ -8,7 +8,7 @@ Second in training/.
 
 import difflib
 import tomllib
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,10 +29,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[D], values: Any, where: str) -> D:
-    """Build the dataclass `kind` from a dictionary such as `to_dict` returns; what is missing takes its default.
+    """Build the dataclass `kind` from a dictionary such as `to_dict` returns; what has a default may be missing.
 
     where: names the source in messages, "settings.toml".
-    Raises MinidiffError for a name that `kind` does not have or a value of another type.
+    Raises MinidiffError for a name that `kind` does not have, or lacks, or a value of another type.
     """
     if not isinstance(values, dict):
         raise MinidiffError(f"{where}: expected a table of settings, got {_show(values)}")
@@ -48,6 +48,9 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
             built[name] = from_dict(hints[name], value, f"{where}: [{name}]")
         else:
             built[name] = _read(value, hints[name], f"{where}: {name}")
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in built and field.default is MISSING and field.default_factory is MISSING:
+            raise MinidiffError(f"{where}: {field.name} is missing")
     return kind(**built)
 
 

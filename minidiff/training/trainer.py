@@ -9,7 +9,6 @@ The heart of training/; after checkpoint.py.  Leaves out everything around the s
 import math
 from dataclasses import dataclass
 from functools import partial
-from functools import partial
 from typing import Any
 
 import numpy as np

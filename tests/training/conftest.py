@@ -49,9 +49,9 @@ def settings(toy):
     def make(**changes):
         config = Config(
             data=DataConfig(data="npz", data_dir=toy),
-            model=ModelConfig(base=8, multipliers=(1, 2), heads=2),
-            diffusion=DiffusionConfig(),
-            optimizer=OptimizerConfig(warmup=10),
+            model=ModelConfig(patch=1, base=8, multipliers=(1, 2), heads=2),
+            diffusion=DiffusionConfig(target="v", label_drop=0.1),
+            optimizer=OptimizerConfig(lr=2e-3, warmup=10),
             run=RunConfig(steps=6, batch=8, backend="numpy"),
         )
         for concern in dataclasses.fields(config):

@@ -1,6 +1,7 @@
 """AdamW, learning rate, clipping and average, against formulas written out a second time in float64."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_learning_rate_rises_straight_and_falls_along_a_cosine():
     rates = [learning_rate(optimizer, step, 110) for step in range(1, 111)]
     assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
     assert max(rates) == rates[9] == 2.0
-    assert all(after < before for before, after in zip(rates[9:], rates[10:]))
+    assert all(after < before for before, after in pairwise(rates[9:]))
     assert rates[59] == pytest.approx(2.0 * (1 + math.cos(math.pi * 50 / 101)) / 2)
     assert 0 < rates[-1] < 1e-3  # the last step still moves
 

@@ -57,5 +57,5 @@ def test_minutes_that_are_over_end_the_run_at_once():
 
 def test_minutes_come_too_late_once_the_rate_falls():
     assert not too_late(0, warmup=10)
-    assert not too_late(90, warmup=100)
-    assert too_late(91, warmup=100)
+    assert not too_late(9, warmup=10)
+    assert too_late(10, warmup=10)

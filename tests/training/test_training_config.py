@@ -72,15 +72,16 @@ def test_each_bad_value_has_its_line(settings, changes, line):
 
 
 def test_attention_stands_at_the_smallest_level_unless_said():
-    """28 halves to 14 and 7, 32 to 16 and 8: the default must suit both."""
+    """28 halves to 14 and 7, 32 to 16 and 8: the default must suit both; with patches of 2 a level starts at half."""
+    assert network_config(ModelConfig(patch=2, multipliers=(1, 2)), 28, 28, 1, 0).attention == (7,)
     for size, smallest in ((28, 7), (32, 8)):
-        assert network_config(ModelConfig(multipliers=(1, 2, 2)), size, size, 1, 0).attention == (smallest,)
-    assert network_config(ModelConfig(attention=()), 32, 32, 1, 0).attention == ()
-    assert network_config(ModelConfig(attention=(16,)), 32, 32, 1, 0).attention == (16,)
+        assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2)), size, size, 1, 0).attention == (smallest,)
+    assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=()), 32, 32, 1, 0).attention == ()
+    assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=(16,)), 32, 32, 1, 0).attention == (16,)
 
 
 def test_a_network_that_does_not_suit_the_pictures_is_one_line():
     with pytest.raises(MinidiffError, match=r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"):
-        network_config(ModelConfig(multipliers=(1, 2, 2), attention=(9,)), 32, 32, 3, 0)
+        network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=(9,)), 32, 32, 3, 0)
     with pytest.raises(MinidiffError, match=r"3 levels need a height and a width that 4 divides .*, got 30×30"):
-        network_config(ModelConfig(multipliers=(1, 2, 2)), 30, 30, 3, 0)
+        network_config(ModelConfig(patch=1, multipliers=(1, 2, 2)), 30, 30, 3, 0)

@@ -1,0 +1,144 @@
+"""What holds for all Numba kernels: float32 only, the same bits on one thread, one BLAS thread a product."""
+
+import json
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+import threadpoolctl
+
+from minidiff import backend
+from minidiff.kernels import numba_math, numba_threads
+from minidiff.kernels.conv2d import numba_cpu as conv2d
+
+
+@pytest.fixture(scope="module")
+def table():
+    return backend.get("numba")
+
+
+def float32(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_refuses_float64_in_one_line(table):
+    x, w, q, flat = np.ones((1, 4, 4, 2)), np.ones((3, 3, 2, 2)), np.ones((1, 3, 2)), np.ones(5)
+    x32, w32, c, key, one = x.astype(np.float32), w.astype(np.float32), np.ones(2), (0, 0, 0), np.arange(1)
+    cases = {
+        "conv2d: w must be float32, got float64": lambda: table.conv2d(x32, w),
+        "conv2d: b must be float32, got float64": lambda: table.conv2d(x32, w32, c),
+        "conv2d_grad_x: gy must be float32, got float64": lambda: table.conv2d_grad_x(x, w, x.shape),
+        "conv2d_grad_w: x must be float32, got float64": lambda: table.conv2d_grad_w(x32, x, w.shape),
+        "group_norm: x must be float32, got float64": lambda: table.group_norm(x, c, c, 1, 1e-5, True),
+        "attention: q must be float32, got float64": lambda: table.attention(q, q, q, 1),
+        "add_noise: x0 must be float32, got float64": lambda: table.add_noise(x, c[:1], c[:1], key, one),
+        "sampler_update: x0_hat must be float32, got float64": lambda: table.sampler_update(
+            x32, x, None, (1, 1, 0, 0), key, one
+        ),
+        "square_sum: x must be float32, got float64": lambda: table.square_sum(flat),
+        "adamw_ema: w must be float32, got float64": lambda: table.adamw_ema(*[flat] * 5, 0, np.ones(9)),
+    }
+    for message, call in cases.items():
+        with pytest.raises(ValueError) as raised:
+            call()
+        assert str(raised.value) == message
+
+
+def test_adamw_refuses_what_it_could_not_update(table):
+    w = float32(20)[::2]
+    rest = [float32(10) for _ in range(4)]
+    with pytest.raises(ValueError, match=r"^adamw_ema: w is updated in place and must be C-contiguous$"):
+        table.adamw_ema(w, *rest, 0, np.ones(9))
+
+
+def test_one_thread_gives_the_same_bits(table):
+    """All but convolution, whose blocks, and so the order of sums, are cut to the threads."""
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("this machine has one thread")
+    x, scale = float32(4, 16, 24, 32), float32(4, 32)
+    q = float32(3, 37, 48)
+    flat = [np.abs(float32(100_003, seed=seed)) for seed in range(5)]
+
+    def everything():
+        y, mean, rstd = table.group_norm(x, scale, scale, 8, 1e-5, True)
+        tokens, p = table.attention(q, q, q, 3)
+        noised = table.add_noise(x, scale[:, 0], scale[:, 1], (1, 2, 3), np.arange(4))
+        updated = table.sampler_update(x, x, x, (0.5, 0.4, 0.3, 0.2), (1, 2, 3), np.arange(4))
+        w, g, m, v, ema = (a.copy() for a in flat)
+        table.adamw_ema(w, g, m, v, ema, 50_000, np.full(9, 0.5))
+        grads = table.group_norm_grad(y, x, scale, scale, mean, rstd, 8, True) + table.attention_grad(q, q, q, q, p, 3)
+        results = (y, mean, rstd, *grads, tokens, p, *noised, updated, w, m, v, ema)
+        return [a.tobytes() for a in results], table.square_sum(w)
+
+    many = everything()
+    numba.set_num_threads(1)
+    try:
+        assert everything() == many
+    finally:
+        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+
+
+def test_one_thread_convolves_to_the_same_numbers(table):
+    x, w = float32(2, 37, 41, 16), float32(3, 3, 16, 20)
+    y = table.conv2d(x, w)
+    many = (y, table.conv2d_grad_x(y, w, x.shape), table.conv2d_grad_w(y, x, w.shape))
+    numba.set_num_threads(1)
+    try:
+        one = (table.conv2d(x, w), table.conv2d_grad_x(y, w, x.shape), table.conv2d_grad_w(y, x, w.shape))
+    finally:
+        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for a, b in zip(many, one):
+        assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()  # float32 sums in another order
+
+
+def test_blocks_cover_the_pixels():
+    for pixels in (1, 15, 16, 17, 500, 513, 32_768, 100_003):
+        for seen in (1, 27, 576, 100_000):
+            for workers in (1, 2, 7):
+                block = conv2d._block(pixels, seen, workers)
+                assert 1 <= block <= 512 and block % 16 == 0
+                assert block * seen <= max(conv2d.BUFFER, 64 * seen) + 16 * seen
+
+
+def test_every_blas_is_set_to_one_thread():
+    """In a fresh process: other tests may have changed the pools of this one."""
+    code = """
+import json, threadpoolctl
+from minidiff.kernels import numba_threads
+print(json.dumps([pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]))
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    threads = json.loads(run.stdout)
+    if not threads:
+        pytest.skip("threadpoolctl cannot set this machine's BLAS")
+    assert set(threads) == {1}
+
+
+def test_says_that_blas_cannot_be_set(monkeypatch):
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: [{"user_api": "openmp", "filepath": "libgomp.so"}])
+    with pytest.warns(RuntimeWarning) as warned:
+        numba_threads.one_thread_a_product()
+    said = "this BLAS has no thread setting that threadpoolctl knows: products inside kernels may be slow"
+    assert [str(warning.message) for warning in warned] == [said]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numba.vectorize reports the NaN asked for here
+def test_exp_and_sigmoid():
+    @numba.vectorize
+    def exp(x):
+        return numba_math.exp(x)
+
+    @numba.vectorize
+    def sigmoid(x):
+        return numba_math.sigmoid(x)
+
+    x = np.linspace(-87, 87, 100_001, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(exp(x) - exact) / np.spacing(exact.astype(np.float32))).max() < 2
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert np.abs(sigmoid(x) - exact).max() < 2e-7
+    ends = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 0], np.float32)
+    assert np.isnan(exp(ends)[0]) and np.isnan(sigmoid(ends)[0])
+    np.testing.assert_allclose(sigmoid(ends)[1:], [1, 0, 1, 0, 0.5], atol=1e-37)

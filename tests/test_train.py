@@ -1,0 +1,191 @@
+"""`python -m minidiff.train` as a user meets it: a process, its exit code, its one line, and what survives a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff import train as command
+from minidiff.__main__ import COMMANDS
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training import folder as folders
+from minidiff.training import loop, preview
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--batch", "4", "--backend", "numpy"]
+# The command, drawing less at its end, so that a test does not wait for pictures.
+QUICK = """
+import os, signal, sys
+from minidiff.train import main
+from minidiff.training import checkpoint, preview
+preview.FINAL = preview.Sheet(count=2, steps=2)
+"""
+# The same, killed when half of the checkpoint of step 4 is on the disk.
+KILLED = """
+whole = checkpoint.write_atomically
+
+def half(path, data):
+    def write(file):
+        file.write(data[: len(data) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    whole(path, write if path.name == "step_00000004.safetensors" else data)
+
+checkpoint.write_atomically = half
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_backend(monkeypatch):
+    """The command selects a backend for its whole process, which here is the tests'."""
+    monkeypatch.setattr(backend, "_stack", [])
+    backend.use("numpy")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(20) % 2)
+    return ["--data", "npz", "--data-dir", str(path)]
+
+
+def start(code, *words):
+    """Start a process; `code` None is the plain command, else a program that ends with the command."""
+    program = ["-m", "minidiff.train"] if code is None else ["-c", code + "\nmain(sys.argv[1:])"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    words = [str(word) for word in words]
+    return subprocess.Popen([sys.executable, *program, *words], env=environment, text=True, **pipes)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def weights(run, step):
+    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    return np.concatenate([tensors[g][name].reshape(-1) for g in checkpoints.GROUPS for name in sorted(tensors[g])])
+
+
+def fails(capsys, *words):
+    """Run the command, expect exit code 2 and one line, and return it."""
+    with pytest.raises(SystemExit) as caught:
+        command.main([str(word) for word in words])
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1, text
+    assert text.startswith("error: ")
+    return text.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_killed_in_the_middle_of_writing_a_checkpoint(tmp_path, toy):
+    """The previous checkpoint is whole, and the run that goes on from it ends with the bits of one left alone."""
+    words = [*toy, *SMALL, "--steps", 5, "--save-every", 2, "--accumulate", 2, "--flip"]
+    alone = start(QUICK, *words, "--out", tmp_path / "alone")
+    killed = start(QUICK + KILLED, *words, "--out", tmp_path / "killed")
+    assert finish(alone)[0] == 0
+    assert finish(killed)[0] == -signal.SIGKILL
+    folder = tmp_path / "killed" / "checkpoints"
+    assert [path.suffix for path in sorted(folder.iterdir())] == [".tmp", ".safetensors"]
+    assert checkpoints.find(tmp_path / "killed").step == 2
+    code, out, err = finish(start(QUICK, "--resume", tmp_path / "killed"))
+    assert (code, "from step 2" in out) == (0, True), err
+    assert sorted(path.name for path in folder.iterdir()) == [f"step_0000000{step}.safetensors" for step in (2, 4, 5)]
+    assert np.array_equal(weights(tmp_path / "killed", 5), weights(tmp_path / "alone", 5))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a process these signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_from_outside(tmp_path, toy, number, code):
+    run = tmp_path / "run"
+    process = start(None, *toy, *SMALL, "--steps", 10**6, "--out", run)
+    wait_for_step(process, run)
+    process.send_signal(number)
+    returned, out, err = finish(process)
+    step = checkpoints.find(run).step
+    assert returned == code
+    assert out.splitlines()[-1] == f"stopped after step {step}; go on with: python -m minidiff.train --resume {run}"
+    assert "Traceback" not in err
+    assert folders.read_metrics(run / "metrics.jsonl")[-1]["step"] == step
+
+
+def wait_for_step(process, run, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not folders.read_metrics(run / "metrics.jsonl"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_commands_are_listed_at_once():
+    """A line each, without loading what they need."""
+    program = "import runpy, sys; runpy.run_module('minidiff', run_name='__main__'); assert 'numba' not in sys.modules"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    for name in COMMANDS:
+        assert f"python -m minidiff.{name} " in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 120
+
+
+def test_the_list_of_commands_is_whole():
+    """A file of minidiff/ that can be run is a command, and the other way round."""
+    runs = {
+        path.stem for path in (ROOT / "minidiff").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
+    }
+    assert runs - {"__main__"} == set(COMMANDS)
+
+
+def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
+    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=2, steps=2))
+    monkeypatch.setattr(loop, "FIRST_PREVIEW_SECONDS", 0.0)
+    command.main([*toy, *SMALL, "--steps", "3", "--out", str(tmp_path / "run")])
+    out = capsys.readouterr().out
+    assert "8×8 in colour, 2 labels" in out
+    assert "on numpy" in out
+    assert [path.name for path in (tmp_path / "run" / "previews").iterdir()] == ["step_00000001.png"]
+    monkeypatch.chdir(tmp_path)
+    command.main(["--config", "run/config.toml", "--out", "again"])
+    assert np.array_equal(weights(Path("again"), 3), weights(Path("run"), 3))
+
+
+def test_one_line_for_each_mistake(tmp_path, toy, capsys):
+    run = tmp_path / "run"
+    make = [*toy, *SMALL, "--steps", 1, "--out", run]
+    assert fails(capsys, *make, "--batch", 0) == "--batch must be 1 or more, got 0"
+    assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, got nan"
+    line = fails(capsys, *make, "--backend", "abacus")
+    assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba"
+    line = fails(capsys, *make, "--multipliers", 1, 2, 2, 2, 2)
+    assert line.startswith("U-Net: 5 levels need a height and a width that 16 divides")
+    assert fails(capsys, *SMALL, "--data", "npz", "--data-dir", tmp_path / "no.npz").count("no.npz") == 1
+    (tmp_path / "mine.toml").write_text("[run]\nbacth = 3\n")
+    line = fails(capsys, "--config", tmp_path / "mine.toml")
+    assert line == f"{tmp_path / 'mine.toml'}: [run]: unknown setting 'bacth'; did you mean 'batch'?"
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    assert fails(capsys, "--resume", tmp_path / "x.safetensors").startswith(f"{tmp_path / 'x.safetensors'} is damaged")
+    assert not run.exists()
+
+
+def test_a_mistyped_option_exits_with_2_too(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--bacth", "3"])
+    assert caught.value.code == 2
+    assert "--bacth" in capsys.readouterr().err
+
+
+def test_kernels_that_compile_are_told(monkeypatch, capsys, toy):
+    """A line a kernel, so that a first start on a machine does not look stuck."""
+    monkeypatch.setattr(backend, "on_compile", lambda tell: tell("conv2d.conv2d"))
+    with pytest.raises(SystemExit):
+        command.main([*toy, *SMALL, "--steps", "1", "--attention", "5"])
+    assert "compiling conv2d.conv2d, once on this machine\n" in capsys.readouterr().out
