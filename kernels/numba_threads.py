@@ -35,8 +35,11 @@ def workers_for(work: int) -> int:
 
 
 def float32(function: str, **arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays, C-contiguous (copied if they are not). Raises ValueError in one line unless all are float32."""
+    """The arrays, or copies of those that are not C-contiguous or cannot be written: Numba compiles each kind apart.
+
+    Raises ValueError in one line unless all are float32.
+    """
     for name, a in arrays.items():
         if a.dtype != np.float32:
             raise ValueError(f"{function}: {name} must be float32, got {a.dtype}")
-    return tuple(np.ascontiguousarray(a) for a in arrays.values())
+    return tuple(a if a.flags.carray else a.copy(order="C") for a in arrays.values())

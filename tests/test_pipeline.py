@@ -91,7 +91,7 @@ def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
 
 
 def test_labels_and_guidance_reach_the_network(model):
-    at = lambda **how: model.sample(1, seed=3, **FEW, **how)  # noqa: E731
+    at = lambda **how: model.sample(1, seed=3, **FEW, **how)
     assert not np.array_equal(at(label="dog"), at(label="cat"))
     assert np.array_equal(at(label="dog"), at(label=1))
     assert np.array_equal(at(label="dog"), at(label="dog", guidance_scale=3))

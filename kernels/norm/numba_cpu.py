@@ -56,7 +56,7 @@ def group_norm_grad(
 def _prepare(x, scale, shift, groups):
     """x as (N, pixels, C), scale and shift as (N, C), and into how many parts to cut each picture's channels."""
     N, H, W, C = x.shape
-    scale, shift = (np.ascontiguousarray(np.broadcast_to(a, (N, C))) for a in (scale, shift))
+    scale, shift = (np.tile(a, (N, 1)) if a.ndim == 1 else a for a in (scale, shift))
     parts = 1
     while N * parts < workers_for(8 * x.size) and groups % (2 * parts) == 0 and C // (2 * parts) >= 16:
         parts *= 2  # fewer pictures than threads: groups do not touch each other, so a picture's can be shared out

@@ -23,7 +23,8 @@ from minidiff.training.trainer import Trainer
 GUIDANCE_SCALE = 3.0  # for labelled data
 MOST_COLUMNS = 16  # with more classes than this the sheet is square and shows as many as fit
 ANIMATED = 16
-FRAME_MS, LAST_FRAME_MS = 80, 2500
+ANIMATION_FRAMES, ANIMATION_ZOOM = 25, 2  # noise does not compress: 50 frames four times as large are 7 MB
+FRAME_MS, LAST_FRAME_MS = 120, 2500
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,19 @@ def save_preview(path: Path, trainer: Trainer) -> float:
     return (times[-1] - times[0]) / passes
 
 
-def frame(step: Step, count: int = ANIMATED) -> np.ndarray:
+def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndarray:
     """Return x_t and, beside it, x0_hat, of the first `count` pictures: one picture (height, width, 3) uint8."""
-    halves = [pictures.grid(pictures.to_uint8(x[:count])) for x in (step.x_t, step.x0_hat)]
+    halves = [pictures.grid(pictures.to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
     return np.concatenate(halves, axis=1)
 
 
 def save_animation(path: Path, steps: list[Step]) -> None:
-    """Write noise becoming image: a frame a step, and at the end the picture for a while."""
-    frames = [frame(step) for step in steps]
-    last = pictures.grid(pictures.to_uint8(steps[-1].x_prev[:ANIMATED]))
+    """Write noise becoming image: at most 25 of the steps, and at the end the picture for a while."""
+    shown = steps[:: -(-len(steps) // ANIMATION_FRAMES)]
+    frames = [frame(step, zoom=ANIMATION_ZOOM) for step in shown]
+    last = pictures.grid(pictures.to_uint8(steps[-1].x_prev[:ANIMATED]), zoom=ANIMATION_ZOOM)
     frames.append(np.concatenate([last, last], axis=1))
-    pictures.save_animation(path, frames, [FRAME_MS] * len(steps) + [LAST_FRAME_MS])
+    pictures.save_animation(path, frames, [FRAME_MS] * len(shown) + [LAST_FRAME_MS])
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:

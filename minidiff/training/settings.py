@@ -2,7 +2,7 @@
 
 Idea: the classes of config.py know their fields' names and types, so one short walk over them reads any dictionary
 and can say exactly what is wrong with it.  A checkpoint carries the dictionary as JSON, a run's folder as
-config.toml; `None` is written as nothing, since TOML has no word for it.
+config.toml; there `None` is written as nothing, since TOML has no word for it.
 Second in training/.
 """
 
@@ -24,7 +24,7 @@ HEADER = "# The settings of a training; `python -m minidiff.train --config {name
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a dataclass, and those inside it, as dictionaries of what JSON and TOML know: no None, Path or tuple."""
+    """Return a dataclass, and those inside it, as dictionaries of what JSON knows: no Path, no tuple."""
     return _plain(asdict(config))
 
 
@@ -55,8 +55,12 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
 
 
 def write_toml(path: Path, config: Any) -> None:
-    """Write settings as TOML, one table a concern."""
-    text = HEADER.format(name=path.name) + tomli_w.dumps(to_dict(config))
+    """Write settings as TOML, one table a concern: a dataclass of dataclasses."""
+    tables = {
+        concern: {name: value for name, value in table.items() if value is not None}
+        for concern, table in to_dict(config).items()
+    }
+    text = HEADER.format(name=path.name) + tomli_w.dumps(tables)
     write_atomically(path, text.encode())
 
 
@@ -76,7 +80,7 @@ def read_toml(kind: type[D], path: Path) -> D:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value

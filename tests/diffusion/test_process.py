@@ -76,7 +76,7 @@ def test_v_is_what_its_paper_says():
     process = Process(SCHEDULES["cosine"], "v")
     x0, eps, t = np.float64(0.3), np.float64(-1.2), 700
     phi = np.arccos(np.sqrt(process.schedule.alpha_bar[t]))
-    x = lambda phi: np.cos(phi) * x0 + np.sin(phi) * eps  # noqa: E731
+    x = lambda phi: np.cos(phi) * x0 + np.sin(phi) * eps
     velocity = (x(phi + 1e-5) - x(phi - 1e-5)) / 2e-5
     v = process.target_of(np.full((1, 1), x0), np.full((1, 1), eps), np.array([t]))
     assert v.item() == pytest.approx(velocity, rel=1e-8)  # central differences: 1e-10
@@ -97,7 +97,7 @@ def test_min_snr_weighs_the_error_of_x0_alike_for_every_target(target, times_x0)
     # and that ratio is the true one: move x0 by d along x_t = const and see how far the target moves
     x0, x_t, d = np.full((5, 1), 0.2), np.full((5, 1), 0.7), 1e-3
     alpha_bar = process.schedule.alpha_bar[t]
-    of = lambda x0: process.target_of(x0, eps_from_x0(x_t, x0, alpha_bar), t)  # noqa: E731
+    of = lambda x0: process.target_of(x0, eps_from_x0(x_t, x0, alpha_bar), t)
     assert ((of(x0 + d) - of(x0)) / d).ravel() ** 2 == pytest.approx(times_x0(snr) * np.ones(5), rel=1e-6)
 
 

@@ -156,7 +156,7 @@ def test_sampler_update(version, poison, shape, c):
 
 
 def test_says_what_does_not_fit(version):
-    x, one = version.array(2, 4), np.ones(2)
+    x, a = version.array(2, 4), np.ones(2)
     two, c = np.arange(2), (1, 1, 0, 0)
     cases = {
         f"seed must lie in 0..2**64 - 1, got {2**64}": lambda: version.random_bits((2**64, 0, 0), SAMPLES, 4),
@@ -164,10 +164,8 @@ def test_says_what_does_not_fit(version):
         f"step must lie in 0..2**32 - 1, got {2**32}": lambda: version.uniform((0, 0, 2**32), SAMPLES, 4),
         "samples must lie in 0..2**32 - 1, got -1..3": lambda: version.random_bits(KEY, np.array([-1, 3]), 4),
         "sample must be (N,) integers, got shape (1,) of float64": lambda: version.normal(KEY, np.array([0.5]), 4),
-        "add_noise: a must be (2,), one a picture, got shape (1,)": lambda: version.add_noise(
-            x, one[:1], one, KEY, two
-        ),
-        "sample must be (2,), one a picture, got shape (1,)": lambda: version.add_noise(x, one, one, KEY, two[:1]),
+        "add_noise: a must be (2,), one a picture, got shape (1,)": lambda: version.add_noise(x, a[:1], a, KEY, two),
+        "sample must be (2,), one a picture, got shape (1,)": lambda: version.add_noise(x, a, a, KEY, two[:1]),
         "x0_hat must be (2, 4) like x, got shape (1, 4)": lambda: version.sampler_update(x, x[:1], None, c, KEY, two),
         "c[2] is 0.5 but there is no x0_hat_prev": lambda: version.sampler_update(x, x, None, (1, 1, 0.5, 0), KEY, two),
         "c must hold 4 numbers, got 3": lambda: version.sampler_update(x, x, x, c[:3], KEY, two),

@@ -1,5 +1,6 @@
 """What holds for all Numba kernels: float32 only, the same bits on one thread, one BLAS thread a product."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -44,6 +45,33 @@ def test_refuses_float64_in_one_line(table):
         with pytest.raises(ValueError) as raised:
             call()
         assert str(raised.value) == message
+
+
+def test_one_signature_a_kernel(table):
+    """Compiling is what a user waits for, so neither layout, nor what may be written, nor options compile anew."""
+    x, w, b, scale = float32(2, 6, 5, 4), float32(3, 3, 4, 4), float32(4), float32(2, 4)
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    for picture in (x, fixed, np.asfortranarray(x)):
+        for stride in (1, 2):
+            y = table.conv2d(picture, w, b, stride)
+            table.conv2d_grad_x(y, w, x.shape, stride)
+            table.conv2d_grad_w(y, picture, w.shape, stride)
+        table.conv2d(picture, w)
+        for s in (scale, scale[0]):
+            y, mean, rstd = table.group_norm(picture, s, s, 2, 1e-5, s is scale)
+            table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale)
+        q = picture.reshape(2, 30, 4)
+        table.attention_grad(q, q, q, q, table.attention(q, q, q, 2)[1], 2)
+        for sample in (np.arange(2), np.arange(2, dtype=np.uint32), np.arange(4)[::2]):
+            table.add_noise(picture, scale[:, 0], np.ones(2), (1, 2, 3), sample)
+            table.sampler_update(picture, picture, None, (1, 1, 0, 0), (2**63, 2, 3), sample)
+            table.sampler_update(picture, picture, x, (1, 1, 1, 1), (1, 2, 3), sample)
+    for operation in ("conv2d", "norm", "attention", "noise", "optimizer"):
+        module = importlib.import_module(f"minidiff.kernels.{operation}.numba_cpu")
+        for name, kernel in vars(module).items():
+            if hasattr(kernel, "signatures"):
+                assert len(kernel.signatures) <= 1, f"{operation}.{name} was compiled for {kernel.signatures}"
 
 
 def test_adamw_refuses_what_it_could_not_update(table):

@@ -1,0 +1,120 @@
+"""The judge itself: it learns, it is the same every time, and it reads pictures one by one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_pictures
+
+from minidiff import backend
+from minidiff.autograd import Tensor
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Pictures
+from minidiff.evaluation.classifier import (
+    FEATURES,
+    Classifier,
+    Study,
+    count_right,
+    make_classifier,
+    read,
+    shifted,
+    study_for,
+    train,
+)
+from minidiff.evaluation.split import study_and_exam
+
+STUDY = Study(steps=40, batch=48)
+
+
+def test_learns(each_backend):
+    """40 steps are enough for three shapes; guessing would read 20 of 60 right."""
+    losses = []
+    model = train(toy_pictures.make(300), STUDY, losses.append)
+    assert len(losses) == STUDY.steps
+    assert losses[0] == pytest.approx(np.log(3), rel=1e-5)  # the last layer starts at 0: all classes alike
+    assert count_right(model, toy_pictures.make(60, seed=1)) >= 57
+
+
+def test_same_seed_same_weights():
+    with backend.using("numpy"):
+        data = toy_pictures.make(60)
+        one, same, other = (train(data, Study(3, 16, seed)).named_parameters() for seed in (0, 0, 1))
+    assert all(np.array_equal(one[name].data, same[name].data) for name in one)
+    assert not np.array_equal(one["enter.w"].data, other["enter.w"].data)
+
+
+def test_reads_each_picture_by_itself():
+    """What is seen on a picture does not depend on the others, nor on the batch, but for float32's rounding."""
+    with backend.using("numpy"):
+        data = toy_pictures.make(20)
+        model = make_classifier(data)
+        model.initialize(0)
+        model.leave.w.data += np.random.default_rng(0).normal(size=model.leave.w.shape).astype(np.float32)
+        labels, features = read(model, data.images)
+        in_parts = read(model, data.images, batch=3)
+    assert labels.shape == (20,) and labels.dtype == np.int64
+    assert features.shape == (20, FEATURES) and features.dtype == np.float32
+    np.testing.assert_array_equal(in_parts[0], labels)
+    np.testing.assert_allclose(in_parts[1], features, rtol=1e-4, atol=1e-5)
+
+
+def test_counts_what_is_right():
+    with backend.using("numpy"):
+        data = toy_pictures.make(31)
+        model = make_classifier(data)
+        model.initialize(0)  # all logits are 0, so it reads everything as class 0
+        assert count_right(model, data, batch=7) == 11
+
+
+@pytest.mark.parametrize("size", [(8, 8, 1), (28, 28, 1), (5, 9, 3), (33, 20, 3), (2, 2, 1)])
+def test_any_size(size):
+    with backend.using("numpy"):
+        model = Classifier(*size, classes=4)
+        model.initialize(0)
+        x = Tensor(np.zeros((2, *size), np.float32))
+        assert model(x).shape == (2, 4)
+        assert model.features(x).shape == (2, FEATURES)
+
+
+def test_shifts():
+    """Every pixel of a shifted picture is one of the picture, at most two away, or its border repeated."""
+    x = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1).repeat(40, axis=0)
+    with backend.using("numpy"):
+        moved = shifted(x, seed=0, step=3)
+        again, later = shifted(x, seed=0, step=3), shifted(x, seed=0, step=4)
+    np.testing.assert_array_equal(again, moved)
+    assert not np.array_equal(later, moved)
+    seen = set()
+    for before, after in zip(x[..., 0], moved[..., 0]):
+        places = np.clip(np.arange(6)[None, :] + np.arange(-2, 3)[:, None], 0, 5)  # (shift, pixel)
+        fits = [(dy, dx) for dy in range(5) for dx in range(5) if (before[places[dy]][:, places[dx]] == after).all()]
+        assert len(fits) == 1
+        seen.update(fits)
+    assert len(seen) > 15  # of 25; 80 draws miss each with probability 0.04
+
+
+def test_how_long_to_study():
+    def pictures(count, channels):
+        return Pictures("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
+
+    assert study_for(pictures(60_000, 1)).steps == 500
+    assert study_for(pictures(50_000, 3)).steps == 1500
+    assert study_for(pictures(500, 3)).steps == 150
+    assert study_for(study_and_exam(DataConfig())[0]).steps == 500  # scenes
+
+
+@pytest.mark.skipif("MINIDIFF_MNIST" not in os.environ, reason="set MINIDIFF_MNIST to the folder of MNIST's files")
+def test_mnist():
+    """The promise: 98% of MNIST's test set.  Takes half a minute on two cores."""
+    study, exam = study_and_exam(DataConfig(data="mnist", data_dir=Path(os.environ["MINIDIFF_MNIST"])))
+    with backend.using("numba"):
+        assert count_right(train(study, study_for(study)), exam) >= 9800
+
+
+@pytest.mark.skipif("MINIDIFF_SLOW" not in os.environ, reason="set MINIDIFF_SLOW=1 to train on scenes for a minute")
+def test_scenes():
+    """The promise: 95% of held-out scenes."""
+    study, exam = study_and_exam(DataConfig())
+    with backend.using("numba"):
+        assert count_right(train(study, study_for(study)), exam) >= 9500

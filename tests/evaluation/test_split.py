@@ -1,0 +1,52 @@
+"""Nobody is examined on what they learnt from."""
+
+import re
+
+import numpy as np
+import pytest
+import toy_pictures
+
+from minidiff import backend
+from minidiff.data.config import DataConfig
+from minidiff.data.open import open_data
+from minidiff.errors import MinidiffError
+from minidiff.evaluation.split import EXAM_FIRST, Stretch, study_and_exam
+
+
+def test_finite_data_bring_their_parts(tmp_path):
+    toy_pictures.write(tmp_path / "toy.npz", 60)
+    study, exam = study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "toy.npz"))
+    assert (len(study), len(exam)) == (54, 6)
+    images = [part.batch(np.arange(len(part)))[0] for part in (study, exam)]
+    seen = {image.tobytes() for image in images[0]}
+    assert not any(image.tobytes() in seen for image in images[1])
+
+
+def test_scenes_are_judged_by_pictures_that_training_never_draws():
+    with backend.using("numpy"):
+        config = DataConfig(size=16)
+        study, exam = study_and_exam(config)
+        training = open_data(config, "train", 0)
+        assert study.endless and not exam.endless and len(exam) == 10_000
+        parts = [dataset.batch(np.arange(8))[0] for dataset in (training, study, exam)]
+        bytes_ = [image.tobytes() for part in parts for image in part]
+        assert len(set(bytes_)) == 24
+        np.testing.assert_array_equal(exam.batch(np.array([5]))[0], study.batch(np.array([EXAM_FIRST + 5]))[0])
+        assert (exam.name, exam.height, exam.width, exam.channels) == ("scenes", 16, 16, 3)
+        assert exam.classes == study.classes
+
+
+def test_a_stretch_counts_from_its_first():
+    data = toy_pictures.make(9)
+    stretch = Stretch(data, first=3, count=4)
+    images, labels = stretch.batch(np.array([0, 3]))
+    np.testing.assert_array_equal(images, data.images[[3, 6]])
+    np.testing.assert_array_equal(labels, [0, 0])
+    assert len(stretch) == 4
+
+
+def test_pictures_without_labels(tmp_path):
+    np.savez(tmp_path / "bare.npz", images=toy_pictures.make(20).images)
+    expected = "bare.npz: these pictures have no labels, and evaluation asks whether a sample shows its label"
+    with pytest.raises(MinidiffError, match=re.escape(expected)):
+        study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "bare.npz"))
