@@ -7,6 +7,7 @@ backends side by side ends the run. Every backend has all cores: NumPy through i
 import os
 import platform
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def pytest_report_header():
 
     blas = {p.get("architecture", "?") for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"}
     return [
-        f"machine: {_processor()}, {os.cpu_count()} cores, BLAS kernels for {', '.join(blas) or 'an unknown processor'}",
+        f"machine: {_processor()}, {os.cpu_count()} cores, BLAS kernels: {', '.join(sorted(blas)) or 'unknown'}",
         f"versions: Python {platform.python_version()}, NumPy {np.__version__}, SciPy {scipy.__version__}, "
         f"Numba {numba.__version__}; arrays are float32",
     ]
@@ -32,8 +33,8 @@ def pytest_report_header():
 
 def _processor():
     try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

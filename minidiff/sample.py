@@ -30,7 +30,7 @@ from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.files import write_atomically
 from minidiff.pipeline import Pipeline, load
 from minidiff.training import checkpoint as checkpoints
-from minidiff.training.preview import frame, save_animation
+from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.training.settings import from_dict
 
 MOST_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
@@ -175,7 +175,11 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digest: str, drawn: 
     if config.trace:
         save_arrays(out / "trace.npz", {**trace(drawn.traced), "x0": x0, **given})
     if config.animation != "none":
-        save_animation(out / ("steps.gif" if config.animation == "gif" else "steps.png"), drawn.animated)
+        frames = [frame(step, zoom=ANIMATION_ZOOM) for step in drawn.animated]
+        result = dataclasses.replace(drawn.animated[-1], x_t=drawn.animated[-1].x_prev)
+        frames.append(frame(result, zoom=ANIMATION_ZOOM))
+        path = out / ("steps.gif" if config.animation == "gif" else "steps.png")
+        pictures.save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
     for path in sorted(out.iterdir()):
         print(path)
 

@@ -25,6 +25,7 @@ from minidiff.kernels.numba_threads import float32, workers_for
 # 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.
 M0, M1, I0, I1 = (np.uint64(c) for c in (MULTIPLIER_0, MULTIPLIER_1, INCREMENT_0, INCREMENT_1))
 LOW, HALF = np.uint64(MASK), np.uint64(32)
+STRETCH = 1024  # numbers of one sample that a thread takes at a time in `sampler_update`, whole blocks of four
 WORK = 100  # multiplications that a random number is worth, to decide on threads
 
 
@@ -138,21 +139,34 @@ def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
 @njit(parallel=True, cache=True)
 def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_prev, c, y, workers):
     """Fill y (N, n) for x, x0_hat and x0_hat_prev (N, n); what has coefficient 0 is not looked at."""
-    n = x.shape[1]
-    blocks = -(-n // 4)
-    units = len(sample) * blocks
+    stretches = -(-x.shape[1] // STRETCH)
+    units = len(sample) * stretches
     for worker in prange(workers):
         for unit in range(worker * units // workers, (worker + 1) * units // workers):
-            i, block = unit // blocks, unit % blocks
-            four = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
+            i, start = unit // stretches, unit % stretches * STRETCH
+            part = slice(start, start + STRETCH)
+            combine(x[i, part], x0_hat[i, part], x0_hat_prev[i, part], c, y[i, part])
             if c[3] != 0:
-                four = normals(np.uint64(block), sample[i], step, stream, k0, k1)
-            for j in range(min(4, n - 4 * block)):
-                at = 4 * block + j
-                value = c[0] * x[i, at] + c[1] * x0_hat[i, at]
-                if c[2] != 0:
-                    value += c[2] * x0_hat_prev[i, at]
-                y[i, at] = value + c[3] * four[j]
+                add_normals(k0, k1, stream, step, sample[i], start // 4, c[3], y[i, part])
+
+
+@njit(cache=True, nogil=True)
+def combine(x, x0_hat, x0_hat_prev, c, y):
+    """y = c0 x + c1 x0_hat + c2 x0_hat_prev, over a stretch of one sample: a loop that becomes SIMD."""
+    for j in range(len(y)):
+        y[j] = c[0] * x[j] + c[1] * x0_hat[j]
+    if c[2] != 0:
+        for j in range(len(y)):
+            y[j] += c[2] * x0_hat_prev[j]
+
+
+@njit(cache=True, nogil=True)
+def add_normals(k0, k1, stream, step, sample, first_block, factor, y):
+    """Add factor times the sample's normal numbers, from block first_block on, to a stretch of y."""
+    for block in range(-(-len(y) // 4)):
+        four = normals(np.uint64(first_block + block), sample, step, stream, k0, k1)
+        for j in range(min(4, len(y) - 4 * block)):
+            y[4 * block + j] += factor * four[j]
 
 
 @njit(cache=True, nogil=True)

@@ -81,12 +81,12 @@ def name(dataset: Dataset, study: Study) -> str:
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', dataset.name)[:40]}-{sha256.hexdigest()[:16]}.safetensors"
 
 
-def fingerprint(dataset: Dataset, batch: int = 1000) -> str:
+def fingerprint(dataset: Dataset) -> str:
     """Return the SHA-256 of all pictures, labels and names of classes; where pictures never end, of the first 1,000."""
     sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
     count = DRAWN if dataset.endless else len(dataset)
-    for first in range(0, count, batch):
-        images, labels = dataset.batch(np.arange(first, min(first + batch, count)))
+    for first in range(0, count, 1000):
+        images, labels = dataset.batch(np.arange(first, min(first + 1000, count)))
         sha256.update(images.tobytes())
         if labels is not None:
             sha256.update(labels.tobytes())

@@ -20,7 +20,7 @@ from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import count_right, read
 from minidiff.evaluation.frechet import deviation, frechet_distance
-from minidiff.evaluation.heldout import HeldOutLoss, held_out_loss
+from minidiff.evaluation.heldout import TRIPLES, HeldOutLoss, held_out_loss
 from minidiff.evaluation.split import Part
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
@@ -117,7 +117,7 @@ def judge(
 
     right = count_right(kept.model, exam)
     lap("exam")
-    loss = held_out_loss(model.model, model.process, exam, drawing.seed)
+    loss = held_out_loss(model.model, model.process, exam, drawing.seed, TRIPLES)
     lap("held_out_loss")
     samples = draw(model, drawing, tell)
     lap("samples")

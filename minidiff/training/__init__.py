@@ -1,7 +1,7 @@
 """Training: how a network that knows nothing becomes one that draws.
 
-Read in this order: config.py (what can be set), settings.py and arguments.py (how it is set), optimizer.py and
-ema.py (what one step does to the weights), checkpoint.py (how they outlive the process), trainer.py (one step),
-nonfinite.py (when a step goes wrong), budget.py, stop.py, folder.py and preview.py (what surrounds the steps),
-loop.py (all of it together).
+Read in this order: config.py (what can be set) and settings.py (how settings are kept); optimizer.py and ema.py (what
+one step does to the weights); build.py and checkpoint.py (how they outlive the process); nonfinite.py and trainer.py
+(one step, and when it goes wrong); pace.py, stop.py, folder.py and preview.py (what surrounds the steps); loop.py (all
+of it together); arguments.py (the command line).
 """

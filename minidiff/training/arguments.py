@@ -2,7 +2,7 @@
 
 Idea: tyro turns a dataclass into options, its docstrings into help.  What the options start from are the defaults of
 config.py, those of a TOML file (--config) or those of a checkpoint (--resume); what is typed wins.
-In training/ after checkpoint.py.
+Last of training/.
 """
 
 import argparse

@@ -10,7 +10,6 @@ the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickle
 In training/ after build.py.  Leaves out when to write one: loop.py.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -72,10 +71,10 @@ def save(
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, (parameters.w, parameters.ema, parameters.m, parameters.v))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    about = About(VERSION, step, config, network, classes)
-    about = dataclasses.replace(about, digest=_digest(about, tensors.items()))
+    values = to_dict(About(VERSION, step, config, network, classes))
+    values["digest"] = _digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
-    write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(to_dict(about))}))
+    write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
 
 
 def load(path: Path) -> Checkpoint:
@@ -224,15 +223,17 @@ def _read(path: Path, file: Any) -> Checkpoint:
         group, _, name = full_name.partition("/")
         tensors[group][name] = file.get_tensor(full_name)
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
-    if about.digest != _digest(about, flat):
+    if about.digest != _digest(values, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
     return Checkpoint(path, about.step, about.config, network, classes, tensors)
 
 
-def _digest(about: About, tensors: Iterable[tuple[str, np.ndarray]]) -> str:
-    """Return the SHA-256 over the metadata but for itself, and the tensors in the order of their names."""
-    rest = to_dict(dataclasses.replace(about, digest=""))
-    sha256 = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+def _digest(values: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 over the metadata but for itself, and the tensors in the order of their names.
+
+    The metadata as it stands in the file: settings that came to minidiff after the file do not change it.
+    """
+    sha256 = hashlib.sha256(json.dumps({**values, "digest": ""}, sort_keys=True).encode())
     for name, array in sorted(tensors, key=lambda item: item[0]):
         sha256.update(f"{name}{array.shape}\0".encode())
         sha256.update(array.tobytes())

@@ -3,7 +3,7 @@
 Idea: call `Trainer.advance` until the last step.  Around it: tell how it goes, write a preview and a checkpoint from
 time to time, stop when asked to, and draw pictures at the end.  None of that reaches into the steps: a run that was
 stopped, killed or watched ends with the same weights, to the bit, as one that was left alone.
-Last of training/.
+In training/ before arguments.py.
 """
 
 import contextlib
@@ -142,8 +142,10 @@ class Run:
         if self.pass_seconds is None:
             self.preview()
         assert self.pass_seconds is not None
+        # A picture's way through the network takes less than there and back; a preview may have met a busy moment.
+        pass_seconds = min(self.pass_seconds, self.budget.step_seconds / trainer.config.run.batch)
         classes = trainer.network.classes
-        costs = [self.pass_seconds * sheet.passes(classes) for sheet in (preview.PREVIEW, preview.FINAL)]
+        costs = [pass_seconds * sheet.passes(classes) for sheet in (preview.PREVIEW, preview.FINAL)]
         trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
         trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
         write_toml(self.folder / "config.toml", trainer.config)

@@ -49,17 +49,21 @@ class Budget:
         several = len(self.measured) > LEFT_OUT + 1
         return step >= self.last or (several and sum(self.measured[LEFT_OUT:]) >= enough)
 
+    @property
+    def step_seconds(self) -> float:
+        """The mean time of a step."""
+        counted = self.measured[LEFT_OUT:] or self.measured
+        return sum(counted) / len(counted)
+
     def steps(self, step: int, elapsed: float, preview: float, previews_every: float, final: float) -> int:
         """Return the last step, at least `step`, such that all is done when the minutes are over.
 
         elapsed: seconds since the start.  preview, final: seconds that a preview and the final pictures take.
         previews_every: seconds from one preview to the next.
         """
-        counted = self.measured[LEFT_OUT:] or self.measured
-        step_seconds = sum(counted) / len(counted)
         left = MARGIN * (self.seconds - elapsed) - final
         training = left * previews_every / (previews_every + preview)
-        return max(step + int(training / step_seconds), step, 1)
+        return max(step + int(training / self.step_seconds), step, 1)
 
 
 def too_late(step: int, warmup: int) -> bool:

@@ -15,7 +15,8 @@ from PIL import Image
 from minidiff import backend
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+README = DOCS.parent / "README.md"
+PAGES = [*sorted(DOCS.glob("*.md")), README]
 FROM_TRAININGS = {"scenes_grid.png", "mnist_grid.png", "noise_to_image.gif"}  # made by the commands of results.md
 
 
@@ -56,6 +57,23 @@ def test_library_examples_run(tmp_path, monkeypatch, capsys):
             exec("import minidiff\n" + blocks[0], names)
         assert names["pictures"].shape[0] == 8 and names["pictures"].dtype == np.uint8
     assert len(capsys.readouterr().out.splitlines()) == 50  # a line a step
+
+
+def test_readme_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny_model.write(tmp_path / "runs" / "NAME")
+    (block,) = fenced(README, "python")
+    assert len([line for line in block.splitlines() if line]) <= 10
+    with backend.using("numpy"):
+        exec(block, {})
+    assert len(capsys.readouterr().out.splitlines()) == 25  # a line a step
+
+
+def test_readme_begins_with_the_two_lines():
+    """The first screen, 40 lines, holds both; the gate runs the second, as it stands."""
+    first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
+    lines = re.findall(r"^```sh\n(.*)\n```$", first_screen, re.MULTILINE)
+    assert lines == ["pip install -e . && python -m minidiff.train", 'pip install -e ".[test]" && pytest']
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
@@ -132,7 +150,7 @@ def make_figures():
 def test_every_figure_is_made_by_the_script_and_shown(make_figures):
     made = {f"{make.__name__}.png" for make in make_figures.FIGURES}
     there = {path.name for path in (DOCS / "figures").iterdir()}
-    shown = {name for page in PAGES for name in re.findall(r"\(figures/([\w.]+)\)", page.read_text(encoding="utf-8"))}
+    shown = {name for page in PAGES for name in re.findall(r"\((?:docs/)?figures/([\w.]+)\)", page.read_text(encoding="utf-8"))}
     assert there - FROM_TRAININGS == made
     assert shown <= there, "a page shows a figure that is not there"
     assert made <= shown, "a figure is made and not shown"

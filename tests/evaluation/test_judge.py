@@ -1,0 +1,148 @@
+"""The judges tell good samples from bad ones: models whose samples are known are brought before them."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import toy_pictures
+
+from minidiff import backend
+from minidiff.diffusion import Process, make_schedule
+from minidiff.errors import MinidiffError
+from minidiff.evaluation import judge as judges
+from minidiff.evaluation.cache import Kept
+from minidiff.evaluation.classifier import Study, train
+from minidiff.evaluation.judge import Drawing, check, judge
+from minidiff.evaluation.report import misread_sheet
+from minidiff.nn import UNet, UNetConfig
+from minidiff.pictures import to_float
+
+EXAM = toy_pictures.make(240, seed=1)
+DRAWING = Drawing(count=90, steps=2, batch=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_backend():
+    with backend.using("numpy"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def few_triples(monkeypatch):
+    monkeypatch.setattr(judges, "TRIPLES", 50)
+
+
+@pytest.fixture(scope="module")
+def kept(plain_backend):
+    return Kept(train(toy_pictures.make(300), Study(steps=60, batch=48)), Path("kept"), None)
+
+
+class Known:
+    """A stand-in for a Pipeline: its samples are those of a function of (numbers, labels)."""
+
+    def __init__(self, samples):
+        self.samples, self.asked_for = samples, []
+        self.classes, self.shape, self.path = toy_pictures.CLASSES, (8, 8, 3), Path("run/x.safetensors")
+        self.process = Process(make_schedule("cosine"), "v")
+        self.model = UNet(UNetConfig(8, 8, 3, base=8, multipliers=(1,), attention=(), heads=2, classes=3))
+        self.model.initialize(0)
+
+    def labels(self, count, label=None, first=0):
+        return np.arange(first, first + count) % 3
+
+    def generate(self, count, **settings):
+        self.asked_for.append((count, settings))
+        k = np.arange(settings["first"], settings["first"] + count)
+        return (SimpleNamespace(x_prev=to_float(self.samples(k, k % 3))) for _ in range(settings["steps"]))
+
+
+REAL = toy_pictures.make(300, seed=2)
+
+
+def test_perfect_samples(kept):
+    model, moved = Known(lambda k, labels: REAL.images[k]), []
+    verdict = judge(model, kept, EXAM, DRAWING, moved.append)
+    assert verdict.exam == 240 and verdict.classifier_right >= 230
+    assert (verdict.read == verdict.asked).sum() >= 85  # of 90, as good as the classifier itself
+    np.testing.assert_array_equal(verdict.samples, REAL.images[:90])
+    assert verdict.frechet.n == 90
+    (distance, deviation), (floor, floor_deviation) = verdict.frechet.samples, verdict.frechet.real
+    assert abs(distance - floor) < 3 * (deviation + floor_deviation)
+    assert sum(moved) == 90 * DRAWING.steps
+    assert [count for count, _ in model.asked_for] == [32, 32, 26]
+    expected = {"sampler": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 3.0, "clip": "clip", "seed": 0}
+    assert model.asked_for[1][1] == {**expected, "first": 32}
+
+
+def test_samples_that_ignore_the_label(kept):
+    """Good pictures, wrong order: the distance sees nothing wrong, the share falls to a third."""
+    verdict = judge(Known(lambda k, labels: REAL.images[(k * 7 + 13) // 3 % 300]), kept, EXAM, DRAWING)
+    assert 0.15 < (verdict.read == verdict.asked).mean() < 0.55
+    assert verdict.frechet.samples[0] < 3 * verdict.frechet.real[0]
+
+
+def test_samples_that_are_all_alike(kept):
+    """One good picture a label: all read right, but nothing varies, and the distance tells."""
+    right = [int(k) for k in (0, 1, 2)]
+    verdict = judge(Known(lambda k, labels: REAL.images[np.array(right)[labels]]), kept, EXAM, DRAWING)
+    assert verdict.frechet.samples[0] > 3 * verdict.frechet.real[0]
+
+
+def test_samples_that_are_noise(kept):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 8, 8, 3)).astype(np.uint8)
+    verdict = judge(Known(lambda k, labels: noise[k]), kept, EXAM, DRAWING)
+    assert (verdict.read == verdict.asked).mean() < 0.6
+    assert verdict.frechet.samples[0] > 5 * verdict.frechet.real[0]
+
+
+def test_same_seed_same_verdict(kept):
+    one, same = (judge(Known(lambda k, labels: REAL.images[k]), kept, EXAM, DRAWING) for _ in range(2))
+    assert one.frechet == same.frechet
+    np.testing.assert_array_equal(one.loss.each, same.loss.each)
+    np.testing.assert_array_equal(one.read, same.read)
+
+
+@pytest.mark.parametrize(("pictures", "n"), [(20, 10), (4, 2), (3, None)])
+def test_few_real_pictures(kept, pictures, n):
+    """Sets of equal size, half of the held-out pictures each, or no distance at all."""
+    verdict = judge(Known(lambda k, labels: REAL.images[k]), kept, toy_pictures.make(pictures), DRAWING)
+    assert (verdict.frechet and verdict.frechet.n) == n
+
+
+def test_misread_samples_are_shown(kept):
+    verdict = judge(Known(lambda k, labels: REAL.images[k]), kept, EXAM, DRAWING)
+    wrong = verdict.read != verdict.asked
+    verdict.read[:] = verdict.asked
+    assert misread_sheet(verdict, toy_pictures.CLASSES) is None
+    verdict.read[4] = (verdict.asked[4] + 1) % 3
+    sheet = misread_sheet(verdict, toy_pictures.CLASSES)
+    # one tile: the sample 12 times as large within a border of 4, and a line of text below it
+    np.testing.assert_array_equal(sheet[4:100:12, 4:100:12], verdict.samples[4])
+    assert sheet.shape == (118, 104, 3) and (sheet[100:114] < 128).any()
+    assert wrong.shape == (90,)
+
+
+def bad(changes, expected):
+    model = Known(lambda k, labels: REAL.images[k])
+    drawing = DRAWING
+    for key, value in changes.items():
+        if hasattr(model, key):
+            setattr(model, key, value)
+        else:
+            drawing = Drawing(**{"count": 9, "steps": 2, key: value})
+    with pytest.raises(MinidiffError, match=re.escape(expected)):
+        check(model, EXAM, drawing)
+
+
+def test_what_cannot_be_judged():
+    path = Path("run/x.safetensors")
+    bad({"count": 1}, "--count must be 2 or more, as distances need a variance, got 1")
+    bad({"batch": 0}, "--batch must be 1 or more, got 0")
+    bad({"shape": (8, 8, 1)}, f"{path} draws pictures of 8×8 in grey; those of toy have 8×8 in colour")
+    bad({"shape": (16, 8, 3)}, f"{path} draws pictures of 16×8 in colour; those of toy have 8×8 in colour")
+    bad(
+        {"classes": ("a", "b", "c", "d", "e")},
+        f"{path} was trained on other labels: it has 5 (a, b, c, d, …), toy has 3 (cat, dog, owl)",
+    )

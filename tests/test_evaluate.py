@@ -1,0 +1,186 @@
+"""The command that judges: its table, its JSON, the same numbers every time, and one line for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny_model
+import toy_pictures
+
+from minidiff import backend, pictures
+from minidiff import evaluate as command
+from minidiff.data.config import DataConfig
+from minidiff.evaluation import cache, judge
+from minidiff.evaluation.classifier import Study
+
+
+@pytest.fixture(autouse=True)
+def own_backend(monkeypatch):
+    """The command selects a backend for its whole process, which here is the tests'."""
+    monkeypatch.setattr(backend, "_stack", [])
+
+
+@pytest.fixture(autouse=True)
+def short_study(monkeypatch, tmp_path_factory):
+    """A judge that studies a second, kept for the tests of this file: what is tested is the command."""
+    folder = tmp_path_factory.getbasetemp() / "classifiers"
+    monkeypatch.setattr(cache, "default_folder", lambda: folder)
+    monkeypatch.setattr(command, "study_for", lambda dataset: Study(steps=30, batch=48))
+    monkeypatch.setattr(judge, "TRIPLES", 200)
+
+
+@pytest.fixture
+def run(tmp_path):
+    tiny_model.write(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def data(tmp_path):
+    toy_pictures.write(tmp_path / "toy.npz", 200)
+    return tmp_path / "toy.npz"
+
+
+def evaluate(run, data, *words):
+    words = ("--checkpoint", run, "--data", "npz", "--data-dir", data, "--steps", 2, "--backend", "numpy", *words)
+    command.main([str(word) for word in words])
+
+
+def fails(capsys, *words):
+    """Run the command, expect one line and exit code 2, and return the line."""
+    with pytest.raises(SystemExit) as caught:
+        command.main([str(word) for word in (*words, "--backend", "numpy")])
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1
+    return text.removeprefix("error: ").strip()
+
+
+def test_everything_it_says(run, data, capsys):
+    evaluate(run, data, "--count", 32, "--seed", 5)
+    result = json.loads((run / "evaluation.json").read_text())
+    table = capsys.readouterr().out
+
+    assert result["version"] == 1
+    assert Path(result["checkpoint"]["path"]).name == "step_00000010.safetensors" and result["checkpoint"]["step"] == 10
+    assert result["data"] == {"name": "toy.npz", "held_out_pictures": 20, "classes": ["cat", "dog", "owl"]}
+    settings = {"count": 32, "sampler": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 3.0, "clip": "clip"}
+    assert result["settings"] == {**settings, "seed": 5, "batch": 64, "backend": "numpy"}
+
+    read = result["read_as_asked"]
+    assert read["of"] == 32 and read["share"] == read["right"] / 32
+    assert read["interval_95"][0] <= read["share"] <= read["interval_95"][1]
+    assert [(part["class"], part["of"]) for part in read["by_class"]] == [("cat", 11), ("dog", 11), ("owl", 10)]
+    assert sum(part["right"] for part in read["by_class"]) == read["right"]
+    assert len(result["misread"]) == 32 - read["right"]
+    assert all(one["asked"] != one["read"] for one in result["misread"])
+    assert result["classifier"]["of"] == 20
+
+    assert result["frechet"]["pictures_in_each_set"] == 10
+    samples, real = (result["frechet"][key]["distance"] for key in ("samples_to_real", "real_to_real"))
+    assert samples > real > 0  # an untrained network
+    loss = result["held_out_loss"]
+    assert loss["count"] == 200 and loss["standard_error"] > 0
+    assert sum(part["count"] for part in loss["by_t"]) == 200
+    assert [part["from"] for part in loss["by_t"]] == [0, 200, 400, 600, 800]
+
+    for number in (read["share"], *read["interval_95"], result["classifier"]["share"]):
+        assert f"{100 * number:.1f}" in table
+    for number in (samples, real, loss["mean"]):
+        assert f"{number:.4f}" in table
+    assert "10 in each set, 64 features" in table and "seed 5, on numpy" in table
+    assert str(run / "evaluation.json") in table and str(run / "misread.png") in table
+    assert pictures.read_metadata(run / "misread.png")["checkpoint_sha256"] == result["checkpoint"]["sha256"]
+
+
+def test_same_seed_same_result(run, data, tmp_path):
+    results = {}
+    for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():
+        evaluate(run, data, "--count", 12, "--json", tmp_path / f"{name}.json", *words)
+        results[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        assert results[name].pop("seconds").keys() >= {"samples", "held_out_loss"}
+    one, batch = results["one"], results["batch"]
+    assert one == results["same"]
+    assert one["held_out_loss"] != results["other"]["held_out_loss"]
+    assert one["frechet"]["samples_to_real"] != results["other"]["frechet"]["samples_to_real"]
+    # another batch rounds products differently, and now and then a pixel to the next grey level
+    assert one["held_out_loss"] == batch["held_out_loss"]
+    distance, batched = (result["frechet"]["samples_to_real"]["distance"] for result in (one, batch))
+    assert distance == pytest.approx(batched, rel=0.01)
+
+
+def test_each_backend(run, data, tmp_path, each_backend):
+    name = each_backend.name
+    evaluate(run, data, "--count", 6, "--backend", name, "--json", tmp_path / f"{name}.json")
+    result = json.loads((tmp_path / f"{name}.json").read_text())
+    assert result["settings"]["backend"] == name
+
+
+def test_a_checkpoint_file_is_judged_as_its_folder_is(run, data):
+    (path,) = (run / "checkpoints").glob("*.safetensors")
+    evaluate(path, data, "--count", 3)
+    assert (run / "checkpoints" / "evaluation.json").is_file()
+
+
+def test_which_pictures_judge():
+    def chosen(shape=(28, 28, 1), trained=None, **asked):
+        trained = trained or DataConfig(data="mnist", data_dir=Path("there"))
+        model = SimpleNamespace(shape=shape, config=SimpleNamespace(data=trained))
+        return command.data_config(command.EvaluateConfig(**asked), model)
+
+    same = chosen()
+    assert (same.data, same.data_dir, same.size, same.download) == ("mnist", Path("there"), None, False)
+    assert chosen(data_dir=Path("here")).data_dir == Path("here")
+    assert chosen(data="cifar10").data_dir is None  # where MNIST lies there is no CIFAR-10
+    assert chosen(data="cifar10").grey
+    scenes = chosen((48, 48, 3), DataConfig(size=48))
+    assert (scenes.data, scenes.size, scenes.grey) == ("scenes", 48, False)
+    folder = chosen((24, 24, 3), DataConfig(data="folder", data_dir=Path("f"), background="red"))
+    assert (folder.size, folder.folder_labels, folder.background) == (24, True, "red")
+
+
+def test_mistakes(run, data, tmp_path, capsys):
+    about_data = ("--data", "npz", "--data-dir", data)
+    here = ("--checkpoint", run, *about_data)
+    assert fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder"
+    assert "no such file" in fails(capsys, "--checkpoint", tmp_path / "none").lower()
+    assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
+    assert fails(capsys, *here, "--count", 1) == "--count must be 2 or more, as distances need a variance, got 1"
+    assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
+    assert fails(capsys, *here, "--eta", 2) == "eta must be in [0, 1], got 2"
+    assert fails(capsys, *here, "--guidance-scale", "inf") == "guidance_scale must be a finite number, got inf"
+    assert fails(capsys, *here, "--seed", -1) == "seed must be from 0 to 2^64 - 1, got -1"
+    nowhere = tmp_path / "no" / "x.json"
+    assert fails(capsys, *here, "--json", nowhere) == f"--json {nowhere}: there is no folder {nowhere.parent}"
+    assert fails(capsys, *here, "--json", tmp_path) == f"--json {tmp_path} is a folder; expected a file"
+    missing = fails(capsys, "--checkpoint", run, "--data", "mnist")
+    assert missing.startswith("--data mnist needs --data-dir")
+    # the checkpoint's own data are scenes, which this network of 8×8 cannot have come from
+    assert "scenes need at least 16 pixels" in fails(capsys, "--checkpoint", run)
+    assert not list(run.glob("*.json"))
+
+
+def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
+    tiny_model.write(tmp_path / "bare", classes=())
+    said = fails(capsys, "--checkpoint", tmp_path / "bare")
+    assert said.endswith("was trained without labels, so no sample of it is asked to show anything")
+    np.savez(tmp_path / "bare.npz", images=toy_pictures.make(20).images)
+    said = fails(capsys, "--checkpoint", run, "--data", "npz", "--data-dir", tmp_path / "bare.npz")
+    assert said.endswith("these pictures have no labels, and evaluation asks whether a sample shows its label")
+    tiny_model.write(tmp_path / "two", classes=("cat", "dog"))
+    toy_pictures.write(tmp_path / "three.npz", 20)
+    said = fails(capsys, "--checkpoint", tmp_path / "two", "--data", "npz", "--data-dir", tmp_path / "three.npz")
+    assert said.endswith("was trained on other labels: it has 2 (cat, dog), three.npz has 3 (cat, dog, owl)")
+
+
+def test_help_names_every_option():
+    done = subprocess.run(
+        [sys.executable, "-m", "minidiff.evaluate", "--help"], capture_output=True, text=True, check=True
+    )
+    for option in ("--checkpoint", "--data-dir", "--count", "--guidance-scale", "--sampler", "--json", "--backend"):
+        assert option in done.stdout
+    assert "--drawing" not in done.stdout
