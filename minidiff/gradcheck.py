@@ -38,7 +38,7 @@ BOUND_FLOAT64 = 1e-6
 # float32 carries 6e-8; sums over some hundred terms, through some ten layers, leave about 1e-5.
 BOUND_FLOAT32 = 1e-4
 STEP = 1e-5
-MOST_ENTRIES = 12  # of each input that are moved; which ones is drawn
+MOST_ENTRIES = 6  # of each input that are moved; which ones is drawn
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,11 @@ def make_figures():
 def test_every_figure_is_made_by_the_script_and_shown(make_figures):
     made = {f"{make.__name__}.png" for make in make_figures.FIGURES}
     there = {path.name for path in (DOCS / "figures").iterdir()}
-    shown = {name for page in PAGES for name in re.findall(r"\((?:docs/)?figures/([\w.]+)\)", page.read_text(encoding="utf-8"))}
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"\((?:docs/)?figures/([\w.]+)\)", page.read_text(encoding="utf-8"))
+    }
     assert there - FROM_TRAININGS == made
     assert shown <= there, "a page shows a figure that is not there"
     assert made <= shown, "a figure is made and not shown"

@@ -1,0 +1,62 @@
+"""One step of the default training: 64 scenes of 32×32, forward, backward, AdamW and the average of the weights.
+
+The pictures lie in memory; what drawing them adds to a step is measured beside it.
+"""
+
+from functools import cache
+
+import numpy as np
+from conftest import float32
+
+from minidiff import backend
+from minidiff.data.dataset import Pictures
+from minidiff.data.scenes import Scenes
+from minidiff.training.config import Config, RunConfig
+from minidiff.training.trainer import Trainer
+
+CONFIG = Config(run=RunConfig(steps=1000))
+BATCH = CONFIG.run.batch
+
+
+def trainer():
+    """A training at its first step, with weights of which none is zero: an untrained network's last layers are."""
+    with backend.using("numba"):
+        images, labels = Scenes(32).batch(np.arange(2 * BATCH))
+    made = Trainer(CONFIG, Pictures("scenes", images, labels, Scenes.classes))
+    made.parameters.w += 0.02 * float32(len(made.parameters.w))
+    return made
+
+
+@cache
+def expected():
+    """The loss and the gradients of NumPy's first step."""
+    with backend.using("numpy"):
+        return first_step(trainer())
+
+
+def first_step(made):
+    loss = made.advance().loss
+    return loss, made.parameters.g.copy()
+
+
+def test_training_step(table, measure):
+    made = trainer()
+    loss, g = first_step(made)
+    # float32: a loss is a mean of 200,000 squares, a gradient a sum over the batch and the layers above
+    assert abs(loss - expected()[0]) < 1e-5 * expected()[0]
+    assert np.abs(g - expected()[1]).max() < 1e-4 * np.abs(expected()[1]).max()
+    million = len(made.parameters.w) / 1e6
+    measure(f"training step, {BATCH} × 32×32×3, {million:.2f} M weights", made.advance)
+
+
+def test_drawing_a_batch(table, measure):
+    first = iter(range(0, 1 << 20, 256))
+
+    def draw():  # 256 at once, as training does
+        k = next(first)
+        return Scenes(32).batch(np.arange(k, k + 256))[0]
+
+    with backend.using("numpy"):
+        exact = Scenes(32).batch(np.arange(256))[0]
+    np.testing.assert_array_equal(draw(), exact)
+    measure("drawing 256 scenes, for four steps", draw)
