@@ -46,9 +46,6 @@ class Backend:
     raster: Callable
 
 
-_OPERATIONS = ("conv2d", "norm", "attention", "noise", "optimizer", "raster")
-
-
 def names() -> tuple[str, ...]:
     """The backends that `use` takes, beside "auto"."""
     return tuple(_BUILDERS)
@@ -132,29 +129,40 @@ def on_compile(callback: Callable[[str], None]) -> None:
     event.register("numba:compile", Announce())
 
 
-def _table(name: str, xp: ModuleType, version: str) -> Backend:
-    """Gather the functions named in Backend from kernels/<operation>/<version>.py."""
-    from importlib import import_module
-
-    modules = [import_module(f"minidiff.kernels.{operation}.{version}") for operation in _OPERATIONS]
-    functions = {}
-    for field in fields(Backend)[2:]:
-        home = next((module for module in modules if hasattr(module, field.name)), None)
-        if home is None:
-            raise AttributeError(f"no kernels/*/{version}.py defines {field.name}")
-        functions[field.name] = getattr(home, field.name)
-    return Backend(name=name, xp=xp, **functions)
-
-
 @cache
 def _numpy() -> Backend:
-    return _table("numpy", np, "reference")
+    from minidiff.kernels.attention import reference as attention
+    from minidiff.kernels.conv2d import reference as conv2d
+    from minidiff.kernels.noise import reference as noise
+    from minidiff.kernels.norm import reference as norm
+    from minidiff.kernels.optimizer import reference as optimizer
+    from minidiff.kernels.raster import reference as raster
+
+    return _gather("numpy", np, attention, conv2d, noise, norm, optimizer, raster)
 
 
 @cache
 def _numba() -> Backend:
-    _set_cache_folder()
-    return _table("numba", np, "numba_cpu")
+    _set_cache_folder()  # before Numba is imported
+    from minidiff.kernels.attention import numba_cpu as attention
+    from minidiff.kernels.conv2d import numba_cpu as conv2d
+    from minidiff.kernels.noise import numba_cpu as noise
+    from minidiff.kernels.norm import numba_cpu as norm
+    from minidiff.kernels.optimizer import numba_cpu as optimizer
+    from minidiff.kernels.raster import numba_cpu as raster
+
+    return _gather("numba", np, attention, conv2d, noise, norm, optimizer, raster)
+
+
+def _gather(name: str, xp: ModuleType, *modules: ModuleType) -> Backend:
+    """Make a table of the modules' functions by their names, which are those of Backend's fields."""
+    functions = {
+        field.name: getattr(module, field.name)
+        for field in fields(Backend)
+        for module in modules
+        if hasattr(module, field.name)
+    }
+    return Backend(name=name, xp=xp, **functions)
 
 
 def cache_folder(sources: Path | None = None) -> Path:

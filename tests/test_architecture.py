@@ -21,6 +21,23 @@ ORDER = [
 INSIDE = {
     "nn": ["module", "layers", "attention", "embedding", "unet", "__init__"],
     "diffusion": ["schedule", "process", "guidance", "samplers", "__init__"],
+    "training": [
+        "config",
+        "settings",
+        "optimizer",
+        "ema",
+        "build",
+        "checkpoint",
+        "nonfinite",
+        "trainer",
+        "pace",
+        "stop",
+        "folder",
+        "preview",
+        "loop",
+        "arguments",
+        "__init__",
+    ],
 }
 
 

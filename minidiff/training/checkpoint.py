@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> UNet:
 def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[UNet, FlatParameters]:
     """Return the network `network` as the checkpoint left it, with the optimiser's state.
 
-    Raises MinidiffError if the checkpoint is of another network, naming the first tensor that tells.
+    Raises MinidiffError if the checkpoint is of another network, naming the first tensor or number that tells.
     """
     model = UNet(network)
     theirs = checkpoint.tensors["model"]
@@ -163,6 +163,12 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[UNet, FlatPara
             )
     if more := theirs.keys() - model.named_parameters().keys():
         raise MinidiffError(f"{checkpoint.path} is of another network: it has {min(more)}, this one has not")
+    for field in fields(network):  # what shapes do not show: heads, groups, heights
+        there, here = (getattr(each, field.name) for each in (checkpoint.network, network))
+        if there != here:
+            raise MinidiffError(
+                f"{checkpoint.path} is of another network: its {field.name} is {there}, expected {here}"
+            )
     _fill(model, theirs)
     parameters = FlatParameters(model)
     for group, flat in {"ema": parameters.ema, "adam_m": parameters.m, "adam_v": parameters.v}.items():

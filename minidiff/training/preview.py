@@ -110,16 +110,6 @@ def save_animation(path: Path, steps: list[Step]) -> None:
     pictures.save_animation(path, frames, [FRAME_MS] * len(shown) + [LAST_FRAME_MS])
 
 
-def _side_by_side(*several: np.ndarray) -> np.ndarray:
-    """Lay grids of pictures (N, H, W, C) float32 beside each other.
-
-    Each is zoomed, but to about 400 pixels at most: noise does not compress, and the animation takes megabytes.
-    """
-    grids = [pictures.grid(pictures.to_uint8(x), zoom=1) for x in several]
-    zoom = max(1, min(4, 400 // max(grids[0].shape)))
-    return np.concatenate(grids, axis=1).repeat(zoom, axis=0).repeat(zoom, axis=1)
-
-
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:
     """Draw the loss over the steps, pale, and on top of it its mean over a fiftieth of them."""
     steps, losses = ([line[name] for line in metrics] for name in ("step", "loss"))

@@ -60,6 +60,10 @@ class Trainer:
             if checkpoint.classes != dataset.classes:
                 theirs, ours = (" ".join(names) or "none" for names in (checkpoint.classes, dataset.classes))
                 raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
+            shapes = [(each.height, each.width, each.channels) for each in (checkpoint.network, self.network)]
+            if shapes[0] != shapes[1]:
+                theirs, ours = ("×".join(map(str, shape)) for shape in shapes)
+                raise MinidiffError(f"{checkpoint.path} was trained on pictures of {theirs}; the data has {ours}")
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
 

@@ -223,6 +223,8 @@ def test_a_checkpoint_of_another_network_is_one_line(run, it):
     assert fails(checkpoints.restore, found, without) == (
         f"{path} is of another network: it has embedding.label.table, this one has not"
     )
+    heads = UNetConfig(**{**vars(it.network), "heads": 4})  # all shapes are the same
+    assert fails(checkpoints.restore, found, heads) == f"{path} is of another network: its heads is 2, expected 4"
 
 
 # -- several in a folder ----------------------------------------------------------------------------------------------

@@ -116,12 +116,16 @@ def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(m
     assert np.array_equal(it.parameters.w, before)
 
 
-def test_other_labels_than_the_checkpoints_are_one_line(tmp_path, trainer, settings):
+def test_other_pictures_than_the_checkpoints_are_one_line(tmp_path, trainer, settings):
     it = trainer()
     path = tmp_path / "step_00000000.safetensors"
     checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters)
-    images = np.zeros((9, 8, 8, 3), np.uint8)
-    data = Pictures("other", images, np.arange(9) % 3, ("x", "y", "z"))
+    found = checkpoints.load(path)
+    images, labels = np.zeros((9, 8, 8, 3), np.uint8), np.arange(9) % 3
     with pytest.raises(MinidiffError) as caught:
-        Trainer(settings(), data, checkpoints.load(path))
+        Trainer(settings(), Pictures("other", images, labels, ("x", "y", "z")), found)
     assert str(caught.value) == f"{path} was trained on the labels 0 1 2; the data has x y z"
+    larger = Pictures("larger", images.repeat(2, axis=1), labels, it.dataset.classes)
+    with pytest.raises(MinidiffError) as caught:
+        Trainer(settings(), larger, found)
+    assert str(caught.value) == f"{path} was trained on pictures of 8×8×3; the data has 16×8×3"
