@@ -174,7 +174,8 @@ class Run:
         trainer = self.trainer
         steps = []
         with averaged(trainer.parameters):
-            for step in progress_bar("drawing", preview.draw(trainer, preview.FINAL), leave=False):
+            total = min(preview.FINAL.steps, trainer.process.schedule.T)
+            for step in progress_bar("drawing", preview.draw(trainer, preview.FINAL), total=total, leave=False):
                 steps.append(step)
                 if stop:
                     return
