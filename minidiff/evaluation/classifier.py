@@ -138,10 +138,12 @@ def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.nd
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)
 
 
-def count_right(model: Classifier, dataset: Dataset, batch: int = 250) -> int:
-    """Return how many pictures of a finite labelled dataset the classifier names right."""
-    right = 0
+def read_all(model: Classifier, dataset: Dataset, batch: int = 250) -> tuple[int, np.ndarray]:
+    """Read all pictures of a finite labelled dataset: how many are named right, and their features (N, FEATURES)."""
+    right, features = 0, []
     for first in range(0, len(dataset), batch):
         images, labels = dataset.batch(np.arange(first, min(first + batch, len(dataset))))
-        right += int((read(model, images, batch)[0] == labels).sum())
-    return right
+        seen, described = read(model, images, batch)
+        right += int((seen == labels).sum())
+        features.append(described)
+    return right, np.concatenate(features)
