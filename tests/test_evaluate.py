@@ -102,7 +102,7 @@ def test_same_seed_same_result(run, data, tmp_path):
     for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():
         evaluate(run, data, "--count", 12, "--json", tmp_path / f"{name}.json", *words)
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
-        assert results[name].pop("seconds").keys() >= {"samples", "held-out loss"}
+        assert results[name].pop("seconds").keys() >= {"samples", "held_out_loss"}
     one, batch = results["one"], results["batch"]
     assert one == results["same"]
     assert one["held_out_loss"] != results["other"]["held_out_loss"]

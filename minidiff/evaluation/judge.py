@@ -18,15 +18,13 @@ from minidiff.data.dataset import Dataset
 from minidiff.diffusion.samplers import Clip
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
-from minidiff.evaluation.classifier import read, read_all
+from minidiff.evaluation.classifier import count_right, read
 from minidiff.evaluation.frechet import deviation, frechet_distance
 from minidiff.evaluation.heldout import TRIPLES, HeldOutLoss, held_out_loss
 from minidiff.evaluation.split import Part
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
 from minidiff.random import Key, Stream
-
-DIVISIONS = 10
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Frechet:
-    """Fréchet distances between n and n pictures, each with its standard deviation.
+    """Fréchet distances between n and n pictures, each with its jackknife's standard deviation.
 
-    samples: of samples to real pictures.  real: of real pictures to other real ones, which is what chance alone makes;
-    no samples of this number can be expected to come closer.
+    samples: of samples to real pictures.  real: of other real pictures to the same ones; no samples of this many
+    pictures can be expected to come closer.
     """
 
     n: int
@@ -105,7 +103,7 @@ def judge(
     drawing: Drawing,
     tell: Callable[[int], Any] = lambda done: None,
 ) -> Verdict:
-    """Draw the samples, have them read and compared with real pictures, and take the held-out loss.
+    """Examine the classifier, take the held-out loss, draw the samples, and have them read and compared.
 
     exam: the held-out pictures, finite.  tell: called after each sampling step with the number of pictures it moved.
     """
@@ -117,14 +115,15 @@ def judge(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
+    right = count_right(kept.model, exam)
+    lap("exam")
+    loss = held_out_loss(model.model, model.process, exam, drawing.seed, TRIPLES)
+    lap("held_out_loss")
     samples = draw(model, drawing, tell)
     lap("samples")
     seen, features = read(kept.model, samples)
-    right, real_features = read_all(kept.model, exam)
-    frechet = compare(features, real_features, drawing.seed)
-    lap("reading")
-    loss = held_out_loss(model.model, model.process, exam, drawing.seed, TRIPLES)
-    lap("held-out loss")
+    frechet = compare(kept, features, exam, drawing.seed)
+    lap("comparison")
     asked = model.labels(drawing.count)
     assert asked is not None  # check
     return Verdict(right, len(exam), samples, asked, seen, frechet, loss, seconds)
@@ -142,24 +141,20 @@ def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda 
     return np.concatenate(parts)
 
 
-def compare(samples: np.ndarray, real: np.ndarray, seed: int) -> Frechet | None:
-    """Compare the features of samples (N, D) with those of real pictures (M, D), and these with each other.
+def compare(kept: Kept, features: np.ndarray, exam: Dataset, seed: int) -> Frechet | None:
+    """Return the distance of the samples' features (N, D) to real ones, and that of real pictures to real pictures.
 
-    All sets have the same size n, since the distance shrinks as they grow: that of the samples, or half of the real
-    pictures where these are fewer.  Ten times real pictures are divided by chance into two sets: both distances are
-    means over these divisions; the deviation is, between real pictures, that of the ten, for samples the jackknife's.
+    All sets have the same size n, since the distance shrinks as they grow: that of the samples, or half of the
+    held-out pictures where these are fewer.
     """
-    n = min(len(samples), len(real) // 2)
+    n = min(len(features), len(exam) // 2)
     if n < 2:
         return None
-    to_real, floor = [], []
-    for division in range(DIVISIONS):
-        chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, division), len(real))
-        one, other = real[chosen[:n]], real[chosen[n : 2 * n]]
-        to_real.append(frechet_distance(samples[:n], one))
-        floor.append(frechet_distance(other, one))
-    jackknife = deviation(samples[:n], one)
-    return Frechet(n, (float(np.mean(to_real)), jackknife), (float(np.mean(floor)), float(np.std(floor, ddof=1))))
+    chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, 0), len(exam))[: 2 * n]
+    _, real = read(kept.model, exam.batch(chosen)[0])
+    pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
+    samples, floor = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
+    return Frechet(n, samples, floor)
 
 
 def _steps(model: Pipeline, drawing: Drawing, first: int, count: int) -> Any:
