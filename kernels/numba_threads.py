@@ -1,32 +1,43 @@
-"""What all Numba kernels share: one BLAS thread a worker, as many workers as the work is worth, checked arrays.
+"""What all Numba kernels share: one thread for NumPy, as many workers as the work is worth, checked arrays.
 
-The convolutions and attention compute their products with `np.dot` inside `prange`. Numba hands such a product to the
-BLAS of SciPy, which would start threads of its own in every worker: on two cores that halves the speed of most
-products and makes small ones up to seven times slower. NumPy brings a second BLAS, for products outside the kernels;
-its threads, waiting for work, take the cores from the kernels that come next: with them a training step of the
-default network took 1.01 s, without them 0.29 s. So importing this module sets every BLAS of the process to one
-thread: whatever deserves more is a kernel.
+NumPy brings a BLAS for products outside the kernels, with threads of its own. Waiting for work, these take the cores
+from the kernels that come next: with them a training step of the default network once took 1.01 s, without them
+0.29 s. So importing this module sets every BLAS of the process to one thread: whatever deserves more is a kernel.
 """
 
 import warnings
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  what Numba calls: importing it loads the library, so that it can be set
 import threadpoolctl
+
+from minidiff.kernels.numpy_threads import check_threads
 
 MIN_WORK = 1_000_000  # multiplications that are worth another thread: 5-10 us, where starting one costs 1-2
 
 
-def one_thread_a_product() -> None:
+def one_thread_for_numpy() -> None:
     """Set every BLAS to one thread; warn in one line if there is one that cannot be set (macOS' Accelerate)."""
     threadpoolctl.threadpool_limits(limits=1, user_api="blas")
     if not any(pool["user_api"] == "blas" for pool in threadpoolctl.threadpool_info()):
-        said = "this BLAS has no thread setting that threadpoolctl knows: products inside kernels may be slow"
+        said = "this BLAS has no thread setting that threadpoolctl knows: its threads may slow the kernels down"
         warnings.warn(said, RuntimeWarning, stacklevel=3)
 
 
-one_thread_a_product()
+one_thread_for_numpy()
+
+
+def threads(n: int | None = None) -> int:
+    """Let the kernels take n threads from now on, and each product inside them one; return how many they take.
+
+    n: None leaves the number as it is: at first all cores that the process may use, or NUMBA_NUM_THREADS.
+    Raises ValueError in one line for a number that cannot be.
+    """
+    one_thread_for_numpy()  # again: somebody may have given NumPy more in between
+    if n is not None:
+        check_threads(n, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(n)
+    return numba.get_num_threads()
 
 
 def workers_for(work: int) -> int:

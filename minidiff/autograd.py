@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Closure = Callable[[Any], tuple[Any, ...]]
+from minidiff import backend
+
+Closure = Callable[..., tuple[Any, ...]]
 
 _serial = itertools.count()
 _recording = True
@@ -28,7 +30,7 @@ class Tensor:
     Arithmetic on tensors (+ - * / @ and so on) is defined in ops.py.
     """
 
-    __slots__ = ("__weakref__", "_closure", "_inputs", "_serial", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_adds", "_closure", "_inputs", "_serial", "data", "grad", "requires_grad")
     __array_ufunc__ = None  # so that array + tensor asks the tensor, not NumPy
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -39,6 +41,7 @@ class Tensor:
         self.requires_grad = requires_grad
         self._inputs: tuple[Tensor, ...] = ()
         self._closure: Closure | None = None
+        self._adds = False
         self._serial = next(_serial)
 
     @property
@@ -76,16 +79,17 @@ class Tensor:
             if tensor._closure is None:
                 tensor._accumulate(gy)
                 continue
-            for source, gradient in zip(tensor._inputs, tensor._closure(gy), strict=True):
+            so_far = (gradients.get(tensor._inputs[0]._serial),) if tensor._adds else ()
+            for i, (source, gradient) in enumerate(zip(tensor._inputs, tensor._closure(gy, *so_far), strict=True)):
                 if not source.requires_grad:
                     continue
                 gradient = unbroadcast(gradient, source.shape)
-                if source._serial in gradients:
-                    gradients[source._serial] = gradients[source._serial] + gradient
-                else:
-                    gradients[source._serial] = gradient
+                if source._serial not in gradients:
                     heapq.heappush(waiting, (-source._serial, source))
-            tensor._inputs, tensor._closure = (), _walked
+                elif i > 0 or not so_far:  # else it is in the sum already
+                    gradient = backend.current().add(gradients[source._serial], gradient)
+                gradients[source._serial] = gradient
+            tensor._inputs, tensor._closure, tensor._adds = (), _walked, False
 
     if TYPE_CHECKING:  # ops.py attaches these; here is their list for editors and type checkers
 
@@ -110,15 +114,17 @@ class Tensor:
             self.grad += gradient  # in place: an optimiser may own this memory
 
 
-def record(data: Any, inputs: tuple[Tensor, ...], closure: Closure) -> Tensor:
+def record(data: Any, inputs: tuple[Tensor, ...], closure: Closure, adds: bool = False) -> Tensor:
     """Return an operation's result as a Tensor that remembers its inputs.
 
     closure(gy) returns one gradient an input, each of a shape that broadcasts from that input's (None where the
     input does not ask).  It is dropped at once when nothing asks for a gradient.
+    adds: it is called as closure(gy, so_far), with the gradient that the first input has from elsewhere (None if none),
+    and returns the sum of both for it: on the way, an addition costs less than afterwards.
     """
     out = Tensor(data)
     if _recording and any(source.requires_grad for source in inputs):
-        out.requires_grad, out._inputs, out._closure = True, inputs, closure
+        out.requires_grad, out._inputs, out._closure, out._adds = True, inputs, closure, adds
     return out
 
 

@@ -29,9 +29,17 @@ class Backend:
 
     name: str
     xp: ModuleType  # numpy or cupy: everything that has no kernel is written with it
+    threads: Callable  # threads(n) lets n CPU threads compute; threads() returns how many do
+    add: Callable
+    concat: Callable
+    split: Callable
     conv2d: Callable
     conv2d_grad_x: Callable
     conv2d_grad_w: Callable
+    conv2d_grad_b: Callable
+    constant_filters: Callable
+    norm_silu_conv2d: Callable
+    norm_silu_conv2d_grad: Callable
     group_norm: Callable
     group_norm_grad: Callable
     attention: Callable
@@ -58,12 +66,19 @@ def current() -> Backend:
     return _stack[-1]
 
 
-def use(name: str) -> Backend:
-    """Select a backend for the process: "numpy", "numba", or "auto" (numba if it runs here, else numpy).
+def use(name: str, threads: int | None = None) -> Backend:
+    """Select a backend for the process: "numpy", "numba", "numba-direct" (without Winograd's convolution), or "auto"
+    (numba if it runs here, else numpy).
 
-    Raises MinidiffError in one line if the backend cannot run, with its reason and with those that can.
+    threads: how many CPU threads compute; None leaves their number as it is, at first all that the process may use.
+    Raises MinidiffError in one line if the backend cannot run, with its reason and with those that can, or if there
+    are not so many threads.
     """
     chosen = get(name)
+    try:
+        chosen.threads(threads)
+    except ValueError as error:
+        raise MinidiffError(str(error)) from error
     _stack[:] = [chosen]
     return chosen
 
@@ -93,9 +108,9 @@ def get(name: str) -> Backend:
         raise MinidiffError(f"backend {name!r} is not known; expected one of auto, {', '.join(_BUILDERS)}")
     try:
         return _BUILDERS[name]()
-    except (ImportError, OSError, AttributeError) as error:
-        others = ", ".join(other for other in _BUILDERS if other != name)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (ImportError, OSError, AttributeError, ValueError) as error:  # the last for a NUMBA_NUM_THREADS of 0
+        others = ", ".join(other for other in _BUILDERS if other.split("-")[0] != name.split("-")[0])
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise MinidiffError(f"backend {name!r} cannot run here: {reason}; try {others}") from error
 
 
@@ -104,54 +119,50 @@ def to_numpy(array: Any) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def on_compile(callback: Callable[[str], None]) -> None:
-    """Call `callback(kernel)` whenever Numba compiles a kernel, as it does once a machine and version.
+def on_compile(say: Callable[[str], object]) -> None:
+    """Tell `say` in a line, from now on, of each kernel that Numba compiles, as it does once a machine and version.
 
     Kernels that come out of the cache do not count, nor do those that a kernel calls itself.
     """
-    current()
-    if "numba" not in sys.modules:
-        return
-    from numba.core import event
-
-    class Announce(event.Listener):
-        depth = 0
-
-        def on_start(self, occurrence: Any) -> None:
-            if self.depth == 0:
-                function = occurrence.data["dispatcher"].py_func
-                callback(f"{function.__module__.removeprefix('minidiff.kernels.').split('.')[0]}.{function.__name__}")
-            self.depth += 1
-
-        def on_end(self, occurrence: Any) -> None:
-            self.depth -= 1
-
-    event.register("numba:compile", Announce())
+    _say[:] = [say]
 
 
 @cache
 def _numpy() -> Backend:
+    from minidiff.kernels import numpy_threads
     from minidiff.kernels.attention import reference as attention
     from minidiff.kernels.conv2d import reference as conv2d
+    from minidiff.kernels.elementwise import reference as elementwise
     from minidiff.kernels.noise import reference as noise
     from minidiff.kernels.norm import reference as norm
+    from minidiff.kernels.norm_silu_conv2d import reference as norm_silu_conv2d
     from minidiff.kernels.optimizer import reference as optimizer
     from minidiff.kernels.raster import reference as raster
 
-    return _gather("numpy", np, attention, conv2d, noise, norm, optimizer, raster)
+    convolutions = (conv2d, norm_silu_conv2d)
+    return _gather("numpy", np, numpy_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
 
 
 @cache
-def _numba() -> Backend:
+def _numba(direct: bool = False) -> Backend:
+    """direct: without Winograd's way of convolving."""
     _set_cache_folder()  # before Numba is imported
+    from minidiff.kernels import numba_threads
     from minidiff.kernels.attention import numba_cpu as attention
     from minidiff.kernels.conv2d import numba_cpu as conv2d
+    from minidiff.kernels.conv2d import numba_direct as conv2d_direct
+    from minidiff.kernels.elementwise import numba_cpu as elementwise
     from minidiff.kernels.noise import numba_cpu as noise
     from minidiff.kernels.norm import numba_cpu as norm
+    from minidiff.kernels.norm_silu_conv2d import numba_cpu as norm_silu_conv2d
+    from minidiff.kernels.norm_silu_conv2d import numba_direct as norm_silu_conv2d_direct
     from minidiff.kernels.optimizer import numba_cpu as optimizer
     from minidiff.kernels.raster import numba_cpu as raster
 
-    return _gather("numba", np, attention, conv2d, noise, norm, optimizer, raster)
+    _announce_compiling()
+    convolutions = (conv2d_direct, norm_silu_conv2d_direct) if direct else (conv2d, norm_silu_conv2d)
+    name = "numba-direct" if direct else "numba"
+    return _gather(name, np, numba_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
 
 
 def _gather(name: str, xp: ModuleType, *modules: ModuleType) -> Backend:
@@ -163,6 +174,28 @@ def _gather(name: str, xp: ModuleType, *modules: ModuleType) -> Backend:
         if hasattr(module, field.name)
     }
     return Backend(name=name, xp=xp, **functions)
+
+
+@cache
+def _announce_compiling() -> None:
+    """Pass on what Numba reports of its compiler to whom `on_compile` named."""
+    from numba.core import event
+
+    class Announce(event.Listener):
+        depth = 0
+
+        def on_start(self, occurrence: Any) -> None:
+            if self.depth == 0:
+                function = occurrence.data["dispatcher"].py_func
+                operation = function.__module__.removeprefix("minidiff.kernels.").split(".")[0]
+                for say in _say:
+                    say(f"compiling {operation}.{function.__name__}, once on this machine")
+            self.depth += 1
+
+        def on_end(self, occurrence: Any) -> None:
+            self.depth -= 1
+
+    event.register("numba:compile", Announce())
 
 
 def cache_folder(sources: Path | None = None) -> Path:
@@ -194,5 +227,10 @@ def _set_cache_folder() -> None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
-_BUILDERS: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "numba": _numba}
+_BUILDERS: dict[str, Callable[[], Backend]] = {
+    "numpy": _numpy,
+    "numba": _numba,
+    "numba-direct": lambda: _numba(direct=True),
+}
 _stack: list[Backend] = []
+_say: list[Callable[[str], object]] = []  # empty or one

@@ -44,7 +44,10 @@ class EvaluateConfig:
     json: Path | None = None
     """File for the results, by default evaluation.json beside the checkpoint; misread.png goes beside it."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, or auto for the fastest that runs here."""
+    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
+    runs here."""
+    threads: int | None = None
+    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
 
 
 @exit_with_one_line
@@ -56,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=list(sys.argv[1:] if arguments is None else arguments),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
-    backend.use(config.backend)
-    backend.on_compile(lambda kernel: say(f"compiling {kernel}, once on this machine"))
+    backend.on_compile(say)
+    backend.use(config.backend, config.threads)
     if config.checkpoint is None:
         raise MinidiffError("which model? give --checkpoint with a checkpoint file or a training's folder")
     model = load(config.checkpoint)

@@ -91,19 +91,30 @@ def cases() -> Iterator[Case]:
     yield _operation("mean", lambda x: ops.mean(x, (1, 2)), x=draw(3, 4, 2))
     yield _operation("reshape", lambda x: ops.reshape(x, (5, 3)), x=draw(3, 5))
     yield _operation("transpose", lambda x: ops.transpose(x, (2, 0, 1)), x=draw(3, 4, 2))
-    yield _operation("concat", lambda x, y: ops.concat([x, y]), x=draw(2, 3), y=draw(2, 4))
-    yield _operation("upsample2", ops.upsample2, x=draw(2, 3, 5, 2))
+    yield _operation("concat", ops.concat, x=draw(2, 3), y=draw(2, 4))
     yield _operation("silu", ops.silu, x=3 * draw(3, 5))
     yield _operation("linear", ops.linear, x=draw(2, 3, 5), w=draw(5, 4), b=draw(4))
     for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
         convolve = lambda x, w, b, stride=stride: ops.conv2d(x, w, b, stride)
         w = draw(kernel, kernel, 3, 4)
         yield _operation(f"conv2d {kernel}×{kernel} stride {stride}", convolve, x=draw(2, 7, 5, 3), w=w, b=draw(4))
+    for upsample, x in ((False, draw(2, 13, 9, 9)), (True, draw(2, 6, 5, 9))):  # Winograd's way on the CPU
+        convolve = lambda x, w, b, upsample=upsample: ops.conv2d(x, w, b, 1, upsample)
+        yield _operation(
+            f"conv2d 9 to 17 channels{', upsampled' * upsample}", convolve, x=x, w=draw(3, 3, 9, 17), b=draw(17)
+        )
     for silu in (False, True):
         for shape in ((6,), (2, 6)):
             normalise = lambda x, scale, shift, silu=silu: ops.group_norm(x, scale, shift, 3, 1e-5, silu)
             name = f"group_norm{' + SiLU' if silu else ''}, {'one scale' if len(shape) == 1 else 'scale a picture'}"
             yield _operation(name, normalise, x=draw(2, 3, 5, 6), scale=draw(*shape), shift=draw(*shape))
+    fused = lambda x, scale, shift, w, b, add: ops.norm_silu_conv2d(x, scale, shift, 3, 1e-5, w, b, add)
+    for size, width in ((3, 6), (12, 9)):
+        w, picture = draw(3, 3, width, 2 * width), draw(2, size, 12, width)
+        scale, shift, b = draw(2, width), draw(width), draw(2, 2 * width)
+        add = draw(2, size, 12, 2 * width)
+        name = f"norm_silu_conv2d, {width} channels"
+        yield _operation(name, fused, x=picture, scale=scale, shift=shift, w=w, b=b, add=add)
     attend = lambda q, k, v: ops.attention(q, k, v, 2)
     yield _operation("attention", attend, q=draw(2, 5, 6), k=draw(2, 7, 6), v=draw(2, 7, 6))
     index = np.array([2, 0, 2])
@@ -204,16 +215,22 @@ class Arguments:
     """Check every gradient of minidiff: each operation, each layer, a whole small U-Net."""
 
     backend: str = "all"
-    """Which backend: numpy, numba, or all."""
+    """Which backend: numpy, numba, numba-direct, or all."""
+    threads: int | None = None
+    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
 
 
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a gradient is wrong."""
-    chosen = tyro.cli(Arguments, args=arguments, prog="python -m minidiff.gradcheck").backend
+    asked = tyro.cli(Arguments, args=arguments, prog="python -m minidiff.gradcheck")
+    chosen = asked.backend
     if chosen not in ("all", "auto", *backend.names()):
         raise MinidiffError(f"--backend: expected all, auto or one of {', '.join(backend.names())}; got {chosen!r}")
-    right = [run(name) for name in (backend.names() if chosen == "all" else [chosen])]
+    backend.on_compile(lambda line: print(line, file=sys.stderr))
+    right = []
+    for name in backend.names() if chosen == "all" else [chosen]:
+        right.append(run(backend.use(name, asked.threads).name))
     if not all(right):
         sys.exit(1)
 

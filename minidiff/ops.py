@@ -37,7 +37,8 @@ def _pair(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
 def add(a: Operand, b: Operand) -> Tensor:
     """a + b, broadcasting.  d(a + b) = da + db."""
     a, b = _pair(a, b)
-    return record(a.data + b.data, (a, b), lambda gy: (gy, gy))
+    y = backend.current().add(a.data, b.data) if a.shape == b.shape else a.data + b.data
+    return record(y, (a, b), lambda gy: (gy, gy))
 
 
 def sub(a: Operand, b: Operand) -> Tensor:
@@ -113,22 +114,10 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     return record(x.data.transpose(axes), (x,), lambda gy: (gy.transpose(back),))
 
 
-def concat(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
-    """The tensors side by side along an axis; each gets its part of the gradient."""
-    ends = np.cumsum([x.shape[axis] for x in tensors])[:-1].tolist()
-    data = _xp().concatenate([x.data for x in tensors], axis=axis)
-    return record(data, tuple(tensors), lambda gy: tuple(_xp().split(gy, ends, axis=axis)))
-
-
-def upsample2(x: Tensor) -> Tensor:
-    """Each pixel becomes 2 × 2 equal ones: (N, H, W, C) to (N, 2H, 2W, C); their four gradients add up."""
-    n, h, w, c = x.shape
-    tall = _xp().broadcast_to(x.data[:, :, None, :, None, :], (n, h, 2, w, 2, c))
-
-    def closure(gy: Any) -> tuple[Any]:
-        return (gy.reshape(n, h, 2, w, 2, c).sum(axis=(2, 4)),)
-
-    return record(tall.reshape(n, 2 * h, 2 * w, c), (x,), closure)
+def concat(a: Tensor, b: Tensor) -> Tensor:
+    """The channels of b behind those of a, (…, A) and (…, B) to (…, A + B); each gets its part of the gradient."""
+    k = backend.current()
+    return record(k.concat(a.data, b.data), (a, b), lambda gy: k.split(gy, a.shape[-1]))
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
@@ -144,37 +133,63 @@ def silu(x: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out)."""
+    """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out).
+
+    Rows that lie side by side are the pixels of a picture one pixel high, and this is its 1×1 convolution.
+    """
     if x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear: x has {x.shape[-1]} channels, w expects {w.shape[0]}")
-    rows = x.data.reshape(-1, x.shape[-1])  # (rows, C_in): one product, whatever the leading axes
-    y = rows @ w.data
-    if b is not None:
-        y += b.data
+    k = backend.current()
+    rows, filters = x.data.reshape(1, 1, -1, x.shape[-1]), w.data.reshape(1, 1, *w.shape)
+    y = k.conv2d(rows, filters, None if b is None else b.data).reshape(*x.shape[:-1], w.shape[1])
 
     def closure(gy: Any) -> tuple[Any, ...]:
-        gy = gy.reshape(-1, w.shape[1])
-        gx = (gy @ w.data.T).reshape(x.shape) if x.requires_grad else None
-        gw = rows.T @ gy
-        return (gx, gw) if b is None else (gx, gw, gy.sum(axis=0))
+        gy = gy.reshape(1, 1, -1, w.shape[1])
+        gx = k.conv2d_grad_x(gy, filters, rows.shape).reshape(x.shape) if x.requires_grad else None
+        gw = k.conv2d_grad_w(gy, rows, filters.shape).reshape(w.shape)
+        return (gx, gw) if b is None else (gx, gw, k.conv2d_grad_b(gy))
 
-    return record(y.reshape(*x.shape[:-1], w.shape[1]), (x, w) if b is None else (x, w, b), closure)
+    return record(y, (x, w) if b is None else (x, w, b), closure)
 
 
-def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, stride: int = 1) -> Tensor:
+def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, stride: int = 1, upsample: bool = False) -> Tensor:
     """Convolution with zero padding KH // 2; definition and derivative: kernels/conv2d/reference.py.
 
     x: (N, H, W, C_in), w: (KH, KW, C_in, C_out), b: (C_out,).  Returns (N, ⌈H/stride⌉, ⌈W/stride⌉, C_out).
+    upsample: x is made twice as high and wide first, each pixel becoming 2 × 2 equal ones.
     """
     k = backend.current()
-    y = k.conv2d(x.data, w.data, None if b is None else b.data, stride)
+    y = k.conv2d(x.data, w.data, None if b is None else b.data, stride, upsample)
 
-    def closure(gy: Any) -> tuple[Any, ...]:
-        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride) if x.requires_grad else None
-        gw = k.conv2d_grad_w(gy, x.data, w.shape, stride) if w.requires_grad else None
-        return (gx, gw) if b is None else (gx, gw, gy.sum(axis=(0, 1, 2)))
+    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
+        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride, upsample, so_far) if x.requires_grad else None
+        gw = k.conv2d_grad_w(gy, x.data, w.shape, stride, upsample) if w.requires_grad else None
+        return (gx, gw) if b is None else (gx, gw, k.conv2d_grad_b(gy))
 
-    return record(y, (x, w) if b is None else (x, w, b), closure)
+    return record(y, (x, w) if b is None else (x, w, b), closure, adds=True)
+
+
+def norm_silu_conv2d(
+    x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, w: Tensor, b: Tensor, add: Tensor | None = None
+) -> Tensor:
+    """`conv2d` of SiLU of `group_norm` of x, plus `add`, as one operation that keeps nothing of what lies between.
+
+    x: (N, H, W, C_in); scale, shift: (C_in,) or (N, C_in); w: (KH, KW, C_in, C_out); b: (C_out,) or (N, C_out);
+    add: (N, H, W, C_out).  Returns (N, H, W, C_out).  See kernels/norm_silu_conv2d/reference.py.
+    """
+    k = backend.current()
+    y, mu, rstd = k.norm_silu_conv2d(
+        x.data, scale.data, shift.data, groups, eps, w.data, b.data, None if add is None else add.data
+    )
+
+    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
+        gx, gscale, gshift, gw = k.norm_silu_conv2d_grad(
+            gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, so_far
+        )
+        gradients = (gx, gscale, gshift, gw, k.conv2d_grad_b(gy))
+        return gradients if add is None else (*gradients, gy)
+
+    return record(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure, adds=True)
 
 
 def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
@@ -186,10 +201,10 @@ def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float,
     k = backend.current()
     y, mu, rstd = k.group_norm(x.data, scale.data, shift.data, groups, eps, silu)
 
-    def closure(gy: Any) -> tuple[Any, ...]:
-        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu)
+    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
+        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu, so_far)
 
-    return record(y, (x, scale, shift), closure)
+    return record(y, (x, scale, shift), closure, adds=True)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

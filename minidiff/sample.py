@@ -64,7 +64,11 @@ class SampleConfig:
     batch: int = 64
     """Pictures drawn at once; fewer need less memory."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, or auto for the fastest that runs here."""
+    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
+    runs here."""
+    threads: int | None = None
+    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use. They do not
+    change the pictures, but for numpy's last bits."""
     like: Path | None = None
     """A grid.png of this command: repeat it to the bit. Settings given beside it change what they name."""
     out: Path | None = None
@@ -91,8 +95,8 @@ REPEATED = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
     config, digest = parse(sys.argv[1:] if arguments is None else arguments)
-    backend.use(config.backend)
-    backend.on_compile(lambda kernel: tqdm.write(f"compiling {kernel}, once on this machine", file=sys.stderr))
+    backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
+    backend.use(config.backend, config.threads)
     if config.checkpoint is None:
         raise MinidiffError("which model? give --checkpoint with a checkpoint file or a training's folder")
     model = load(config.checkpoint)

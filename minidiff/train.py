@@ -18,8 +18,8 @@ from minidiff.training.loop import train
 def main(words: Sequence[str] | None = None) -> None:
     """Parse and train; exits with 0 at the end, 2 for a user's mistake, 130 or 143 after Ctrl-C or SIGTERM."""
     request = parse(sys.argv[1:] if words is None else words)
-    backend.use(request.config.run.backend)
-    backend.on_compile(lambda kernel: tqdm.write(f"compiling {kernel}, once on this machine"))
+    backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
+    backend.use(request.config.run.backend, request.config.run.threads)
     if code := train(request.config, request.out, request.resume):
         raise SystemExit(code)
 

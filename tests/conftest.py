@@ -12,3 +12,19 @@ def each_backend(request):
     """Run a test once on every backend; the value is its table."""
     with backend.using(request.param) as chosen:
         yield chosen
+
+
+@pytest.fixture
+def threads():
+    """A function that lets Numba's kernels take so many threads, until the test ends; skips where there are fewer."""
+    table = backend.get("numba")
+    before = table.threads()
+
+    def use(n):
+        try:
+            table.threads(n)
+        except ValueError as error:
+            pytest.skip(str(error))
+
+    yield use
+    table.threads(before)

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
-from minidiff import ops
+from minidiff import backend, ops
 from minidiff.autograd import Tensor, no_grad, unbroadcast
 
 
@@ -125,3 +125,26 @@ def test_operators_read_like_arithmetic():
     np.testing.assert_array_equal((x.reshape((1, 2)) @ y.reshape((2, 1))).data, [[10.0]])
     np.testing.assert_array_equal((np.ones(2) + x).data, [3, 5])
     assert "Tensor" in repr(x)
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_a_gradient_that_is_added_to_on_the_way(each_backend, uses):
+    """A convolution's input that is used elsewhere too, before and after it, and as what the convolution adds to."""
+    rng = np.random.default_rng(0)
+    dtype = np.float64 if each_backend.name == "numpy" else np.float32
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 12, 12, 16), (3, 3, 16, 16)))
+    one, nothing = np.ones(16, dtype), np.zeros(16, dtype)
+
+    def loss(x):
+        y = x * 2.0 if uses > 1 else Tensor(np.zeros_like(x.data))
+        y = y + ops.norm_silu_conv2d(x, Tensor(one), Tensor(nothing), 4, 1e-5, Tensor(w), Tensor(nothing), add=x)
+        y = y + ops.conv2d(x, Tensor(w))
+        return ops.mean(ops.square(y + x if uses > 2 else y))
+
+    tensor = Tensor(x, requires_grad=True)
+    loss(tensor).backward()
+    direction = rng.standard_normal(x.shape).astype(dtype)
+    with backend.using("numpy"):
+        steps = [loss(Tensor(x.astype(np.float64) + h * direction)).item() for h in (1e-5, -1e-5)]
+    expected = (steps[0] - steps[1]) / 2e-5
+    assert (tensor.grad * direction).sum() == pytest.approx(expected, rel=1e-6 if dtype == np.float64 else 1e-3)

@@ -30,8 +30,25 @@ def test_auto_takes_numba():
     assert backend.get("auto").name == "numba"
 
 
+@pytest.mark.parametrize("name", backend.names())
+def test_threads_are_used_and_kept(name, monkeypatch):
+    monkeypatch.setattr(backend, "_stack", [])
+    before = backend.get(name).threads()
+    if before is None:
+        pytest.skip("threadpoolctl cannot set this machine's BLAS")
+    try:
+        assert backend.use(name, 1).threads() == 1
+        assert backend.use(name).threads() == 1  # none given: as before
+        with pytest.raises(MinidiffError, match=r"^threads must be from 1 to \d+, as many as .*, got 0$"):
+            backend.use(name, 0)
+        assert backend.current().threads() == 1
+    finally:
+        backend.get(name).threads(before)
+
+
 def test_an_unknown_backend_is_one_line():
-    with pytest.raises(MinidiffError, match=r"^backend 'cuda' is not known; expected one of auto, numpy, numba$"):
+    known = "auto, numpy, numba, numba-direct"
+    with pytest.raises(MinidiffError, match=rf"^backend 'cuda' is not known; expected one of {known}$"):
         backend.get("cuda")
 
 
@@ -56,8 +73,8 @@ def test_compiled_kernels_are_announced(tmp_path):
     program = (
         "import numpy as np\n"
         "from minidiff import backend\n"
+        "backend.on_compile(print)\n"
         "backend.use('numba')\n"
-        "backend.on_compile(lambda name: print('compiling', name))\n"
         "backend.current().square_sum(np.ones(8, np.float32))\n"
         "backend.current().square_sum(np.ones(8, np.float32))\n"
     )
@@ -67,7 +84,7 @@ def test_compiled_kernels_are_announced(tmp_path):
         for _ in range(2)
     ]
     assert all(run.returncode == 0 for run in runs), runs[0].stderr
-    assert len(runs[0].stdout.splitlines()) == 1 and runs[0].stdout.startswith("compiling optimizer."), runs[0].stdout
+    assert runs[0].stdout == "compiling optimizer.add_squares, once on this machine\n"
     assert runs[1].stdout == ""
 
 
@@ -81,13 +98,6 @@ def test_the_cache_follows_the_sources(tmp_path):
     first = backend.cache_folder(tmp_path)
     source.write_text("a = 2")
     assert backend.cache_folder(tmp_path) != first
-
-
-def test_importing_minidiff_does_not_import_numba():
-    run = subprocess.run(
-        [sys.executable, "-c", "import sys, minidiff; print('numba' in sys.modules)"], capture_output=True, text=True
-    )
-    assert run.stdout.strip() == "False", run.stderr
 
 
 def test_to_numpy_passes_host_arrays_through():

@@ -8,6 +8,12 @@ from minidiff import backend, gradcheck, ops
 from minidiff.autograd import record
 
 
+@pytest.fixture(autouse=True)
+def own_backend(monkeypatch):
+    """The command selects a backend for its whole process, which here is the tests'."""
+    monkeypatch.setattr(backend, "_stack", [])
+
+
 @pytest.mark.parametrize("name", backend.names())
 def test_every_gradient_is_right(name, capsys):
     assert gradcheck.run(name)
@@ -57,4 +63,7 @@ def test_an_unknown_backend_is_one_line(capsys):
     with pytest.raises(SystemExit) as stop:
         gradcheck.main(["--backend", "gpu"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: --backend: expected all, auto or one of numpy, numba; got 'gpu'\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --backend: expected all, auto or one of numpy, numba, numba-direct; got 'gpu'\n"
+    )

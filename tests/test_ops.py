@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from minidiff import ops
+from minidiff import backend, ops
 from minidiff.autograd import Tensor
 
 rng = np.random.default_rng(0)
@@ -23,11 +23,6 @@ def test_cross_entropy_against_scipy_and_far_logits():
     assert ops.cross_entropy(Tensor(logits), labels).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_upsample_repeats_each_pixel():
-    x = rng.standard_normal((2, 3, 4, 5))
-    np.testing.assert_array_equal(ops.upsample2(Tensor(x)).data, x.repeat(2, 1).repeat(2, 2))
-
-
 def test_mean_and_sum_over_axes():
     x = rng.standard_normal((2, 3, 4))
     np.testing.assert_allclose(ops.mean(Tensor(x), (0, 2)).data, x.mean((0, 2)), rtol=1e-14)
@@ -36,7 +31,8 @@ def test_mean_and_sum_over_axes():
 
 def test_linear_over_any_leading_axes():
     x, w, b = rng.standard_normal((2, 3, 4)), rng.standard_normal((4, 5)), rng.standard_normal(5)
-    np.testing.assert_allclose(ops.linear(Tensor(x), Tensor(w), Tensor(b)).data, x @ w + b, rtol=1e-13)
+    with backend.using("numpy"):  # in float64
+        np.testing.assert_allclose(ops.linear(Tensor(x), Tensor(w), Tensor(b)).data, x @ w + b, rtol=1e-13)
 
 
 def test_errors_name_both_sides():

@@ -192,6 +192,16 @@ def test_like_repeats_to_the_bit(each_backend, run, tmp_path):
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
 
 
+def test_threads_change_no_bit(run, tmp_path, threads):
+    """So the grid.png of a machine with more of them is repeated here. 64 pictures: enough to be shared out."""
+    threads(2)
+    words = ("--checkpoint", run, "--count", 64, "--trace", "--out")
+    sample(*words, tmp_path / "two", "--threads", 2, backend="numba", steps=2)
+    sample(*words, tmp_path / "one", "--threads", 1, backend="numba", steps=2)
+    two, one = (np.load(tmp_path / name / "trace.npz") for name in ("two", "one"))
+    assert all(np.array_equal(two[name], one[name]) for name in ("eps_hat", "x0"))
+
+
 def test_settings_beside_like_change_what_they_name(run, tmp_path):
     sample("--checkpoint", run, "--count", 2, "--label", "owl", "--out", tmp_path / "a")
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--seed", "9", "--array", "--out", str(tmp_path / "b")])
@@ -301,7 +311,7 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
         (("--eta", 2), "eta must be in [0, 1], got 2"),
         (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1"),
         (("--guidance-scale", "nan"), "guidance_scale must be a finite number, got nan"),
-        (("--backend", "cuda"), "backend 'cuda' is not known; expected one of auto, numpy, numba"),
+        (("--backend", "cuda"), "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-direct"),
     ],
 )
 def test_bad_values_are_one_line_and_leave_nothing(run, tmp_path, capsys, words, message):

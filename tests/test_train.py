@@ -12,7 +12,6 @@ import pytest
 
 from minidiff import backend
 from minidiff import train as command
-from minidiff.__main__ import COMMANDS
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
 from minidiff.training import loop, preview
@@ -127,24 +126,6 @@ def wait_for_step(process, run, seconds=60.0):
         time.sleep(0.05)
 
 
-def test_the_commands_are_listed_at_once():
-    """A line each, without loading what they need."""
-    program = "import runpy, sys; runpy.run_module('minidiff', run_name='__main__'); assert 'numba' not in sys.modules"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    for name in COMMANDS:
-        assert f"python -m minidiff.{name} " in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) <= 120
-
-
-def test_the_list_of_commands_is_whole():
-    """A file of minidiff/ that can be run is a command, and the other way round."""
-    runs = {
-        path.stem for path in (ROOT / "minidiff").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
-    }
-    assert runs - {"__main__"} == set(COMMANDS)
-
-
 def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
     monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=2, steps=2))
     monkeypatch.setattr(loop, "FIRST_PREVIEW_SECONDS", 0.0)
@@ -164,7 +145,7 @@ def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     assert fails(capsys, *make, "--batch", 0) == "--batch must be 1 or more, got 0"
     assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, got nan"
     line = fails(capsys, *make, "--backend", "abacus")
-    assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba"
+    assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-direct"
     line = fails(capsys, *make, "--multipliers", 1, 2, 2, 2, 2)
     assert line.startswith("U-Net: 5 levels need a height and a width that 16 divides")
     assert fails(capsys, *SMALL, "--data", "npz", "--data-dir", tmp_path / "no.npz").count("no.npz") == 1
@@ -181,11 +162,3 @@ def test_a_mistyped_option_exits_with_2_too(capsys):
         command.main(["--bacth", "3"])
     assert caught.value.code == 2
     assert "--bacth" in capsys.readouterr().err
-
-
-def test_kernels_that_compile_are_told(monkeypatch, capsys, toy):
-    """A line a kernel, so that a first start on a machine does not look stuck."""
-    monkeypatch.setattr(backend, "on_compile", lambda tell: tell("conv2d.conv2d"))
-    with pytest.raises(SystemExit):
-        command.main([*toy, *SMALL, "--steps", "1", "--attention", "5"])
-    assert "compiling conv2d.conv2d, once on this machine\n" in capsys.readouterr().out

@@ -1,8 +1,8 @@
-"""Attention on the CPU: one head of one picture at a time, in a thread's cache, with BLAS for the products.
+"""Attention on the CPU: one head of one picture at a time, in a thread's cache.
 
 `reference.py` builds the scores of the whole batch and passes over them five times. Here a thread copies one head out
-of q, k and v (so that its rows lie together), lets BLAS write the scores straight into p, turns them into weights
-while they are still in cache, and multiplies on.
+of q, k and v, so that its rows lie together and are as long as products like them, multiplies, turns the scores into
+weights while they are still in cache, and multiplies on.
 """
 
 import numpy as np
@@ -10,7 +10,9 @@ from numba import njit, prange
 
 from minidiff.kernels.attention.reference import check_attention
 from minidiff.kernels.numba_math import exp
+from minidiff.kernels.numba_product import ROWS, WIDE, multiply
 from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_vector import LANES, pointer
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may run in SIMD lanes; NaN and infinity stay what they are
 
@@ -52,18 +54,18 @@ def attend_heads(q, k, v, y, p, first, last):
     """One worker's part of `attend`: heads first to last - 1, counted through the batch."""
     _, heads, L, M = p.shape
     d = q.shape[2] // heads
-    q_, k_, v_, y_ = head_buffer(L, d), head_buffer(M, d), head_buffer(M, d), head_buffer(L, d)
+    q_, k_turned, v_, y_, scores = buffer(L, d), buffer(d, M), buffer(M, d), buffer(L, d), buffer(L, M)
     scale = np.float32(1 / np.sqrt(d))
     for unit in range(first, last):
         n, head = unit // heads, unit % heads
-        take_head(q, n, head, scale, q_)
-        take_head(k, n, head, np.float32(1), k_)
-        take_head(v, n, head, np.float32(1), v_)
-        weights = p[n, head]
-        np.dot(q_, k_.T, weights)
-        softmax_rows(weights)
-        np.dot(weights, v_, y_)
-        put_head(y_, n, head, y)
+        take_head(q, n, head, d, scale, q_)
+        take_head_turned(k, n, head, d, k_turned)
+        take_head(v, n, head, d, np.float32(1), v_)
+        product(q_, k_turned, scores, q_.shape[1], np.int64(1))
+        softmax_rows(scores, L, M)
+        p[n, head] = scores[:L, :M]
+        product(scores, v_, y_, scores.shape[1], np.int64(1))
+        put_head(y_, n, head, d, y)
 
 
 @njit(parallel=True, cache=True)
@@ -79,31 +81,47 @@ def attend_grad_heads(gy, q, k, v, p, gq, gk, gv, first, last):
     """One worker's part of `attend_grad`: heads first to last - 1, counted through the batch."""
     _, heads, L, M = p.shape
     d = q.shape[2] // heads
-    gy_, q_, k_, v_ = head_buffer(L, d), head_buffer(L, d), head_buffer(M, d), head_buffer(M, d)
-    gq_, gk_, gv_ = head_buffer(L, d), head_buffer(M, d), head_buffer(M, d)
-    gs = np.empty((L, M), np.float32)
+    gy_, q_, k_, v_turned = buffer(L, d), buffer(L, d), buffer(M, d), buffer(d, M)
+    gq_, gk_, gv_ = buffer(L, d), buffer(M, d), buffer(M, d)
+    weights, gs = buffer(L, M), buffer(L, M)
     scale = np.float32(1 / np.sqrt(d))
     for unit in range(first, last):
         n, head = unit // heads, unit % heads
-        take_head(gy, n, head, np.float32(1), gy_)
-        take_head(q, n, head, np.float32(1), q_)
-        take_head(k, n, head, np.float32(1), k_)
-        take_head(v, n, head, np.float32(1), v_)
-        weights = p[n, head]
-        np.dot(weights.T, gy_, gv_)
-        np.dot(gy_, v_.T, gs)
-        softmax_rows_grad(weights, scale, gs)
-        np.dot(gs, k_, gq_)
-        np.dot(gs.T, q_, gk_)
-        put_head(gq_, n, head, gq)
-        put_head(gk_, n, head, gk)
-        put_head(gv_, n, head, gv)
+        take_head(gy, n, head, d, np.float32(1), gy_)
+        take_head(q, n, head, d, np.float32(1), q_)
+        take_head(k, n, head, d, np.float32(1), k_)
+        take_head_turned(v, n, head, d, v_turned)
+        weights[:L, :M] = p[n, head]
+        product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights', turned by its steps
+        product(gy_, v_turned, gs, gy_.shape[1], np.int64(1))
+        softmax_rows_grad(weights, scale, gs, L, M)
+        product(gs, k_, gq_, gs.shape[1], np.int64(1))
+        product(gs, q_, gk_, np.int64(1), gs.shape[1])
+        put_head(gq_, n, head, d, gq)
+        put_head(gk_, n, head, d, gk)
+        put_head(gv_, n, head, d, gv)
+
+
+@njit(cache=True, nogil=True)
+def buffer(rows, columns):
+    """Zeros, with rows and columns rounded up to what a product takes."""
+    return np.zeros((-(-rows // LANES) * LANES, -(-columns // LANES) * LANES), np.float32)
+
+
+@njit(cache=True, nogil=True)
+def product(a, b, c, a_row, a_step):
+    """c = A b with A[r, k] at a[r a_row + k a_step]; all from `buffer`."""
+    (rows, columns), K = c.shape, b.shape[0]
+    from_a, from_b, into = pointer(a), pointer(b), pointer(c)
+    for i in range(0, rows, ROWS):
+        for j in range(0, columns, WIDE):
+            width, to = min(WIDE, columns - j), i * columns + j
+            multiply(width, from_a, i * a_row, a_row, a_step, from_b, j, columns, into, to, columns, K, False)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def softmax_rows(s):
-    """Turn each row of s (L, M) into exp(s) / sum(exp(s)), in place."""
-    L, M = s.shape
+def softmax_rows(s, L, M):
+    """Turn each of the L rows of s into exp(s) / sum(exp(s)) of its first M numbers, in place."""
     for i in range(L):
         largest = np.float32(-np.inf)
         for j in range(M):
@@ -118,9 +136,8 @@ def softmax_rows(s):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def softmax_rows_grad(p, scale, g):
-    """Replace each row of g (L, M), the gradient of the weights p, by that of the scores before their scale."""
-    L, M = p.shape
+def softmax_rows_grad(p, scale, g, L, M):
+    """Replace each of the L rows of g, the gradient of the weights p, by that of the scores before their scale."""
     for i in range(L):
         total = np.float32(0)
         for j in range(M):
@@ -130,23 +147,24 @@ def softmax_rows_grad(p, scale, g):
 
 
 @njit(cache=True, nogil=True)
-def head_buffer(tokens, d):
-    return np.empty((tokens, d), np.float32)
-
-
-@njit(cache=True, nogil=True)
-def take_head(a, n, head, factor, out):
-    """out (tokens, d) = factor times one head's columns of a (N, tokens, D)."""
-    tokens, d = out.shape
-    for i in range(tokens):
+def take_head(a, n, head, d, factor, out):
+    """out[:tokens, :d] = factor times one head's columns of a (N, tokens, D)."""
+    for i in range(a.shape[1]):
         for j in range(d):
             out[i, j] = factor * a[n, i, head * d + j]
 
 
 @njit(cache=True, nogil=True)
-def put_head(a, n, head, out):
-    """Write a (tokens, d) into one head's columns of out (N, tokens, D)."""
-    tokens, d = a.shape
-    for i in range(tokens):
+def take_head_turned(a, n, head, d, out):
+    """out[:d, :tokens] = one head's columns of a (N, tokens, D), turned."""
+    for i in range(a.shape[1]):
+        for j in range(d):
+            out[j, i] = a[n, i, head * d + j]
+
+
+@njit(cache=True, nogil=True)
+def put_head(a, n, head, d, out):
+    """Write a[:tokens, :d] into one head's columns of out (N, tokens, D)."""
+    for i in range(out.shape[1]):
         for j in range(d):
             out[n, i, head * d + j] = a[i, j]

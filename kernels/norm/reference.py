@@ -43,6 +43,7 @@ def group_norm_grad(
     rstd: np.ndarray,
     groups: int,
     silu: bool,
+    add: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The gradients of `group_norm`'s x, scale and shift, from what the forward pass kept: x, mean and rstd.
 
@@ -52,11 +53,13 @@ def group_norm_grad(
         gx = rstd (g - average(g) - x_hat average(g x_hat))               averages over the group
 
     The two averages are there because the group's mean and variance also depend on x.
-    gy, x: (N, H, W, C). scale, shift: (C,) or (N, C). mean, rstd: (N, groups).
+    gy, x: (N, H, W, C). scale, shift: (C,) or (N, C). mean, rstd: (N, groups). add: like x, to be added to gx; or None.
     Returns gx (N, H, W, C), gscale (N, C) and gshift (N, C), always one row a picture: whoever passed (C,) sums them.
     Source: the chain rule, as in Ioffe & Szegedy 2015, arXiv:1502.03167, section 3, with groups in place of batches.
     """
-    check_group_norm("group_norm_grad", x.shape, scale.shape, shift.shape, groups, gy.shape, mean.shape, rstd.shape)
+    check_group_norm(
+        "group_norm_grad", x.shape, scale.shape, shift.shape, groups, gy.shape, mean.shape, rstd.shape, add
+    )  # fmt: skip
     x_hat = _normalise(x, mean, rstd)
     gz = gy
     if silu:
@@ -70,8 +73,8 @@ def group_norm_grad(
     x_hat = _split_groups(x_hat, groups)
     average_g = g.mean((1, 3), keepdims=True)
     average_g_x_hat = (g * x_hat).mean((1, 3), keepdims=True)
-    gx = rstd[:, None, :, None] * (g - average_g - x_hat * average_g_x_hat)
-    return gx.reshape(x.shape), gscale, gshift
+    gx = (rstd[:, None, :, None] * (g - average_g - x_hat * average_g_x_hat)).reshape(x.shape)
+    return (gx if add is None else gx + add), gscale, gshift
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
@@ -94,7 +97,9 @@ def _over_pixels(channels):
     return channels.reshape(-1, 1, 1, channels.shape[-1])
 
 
-def check_group_norm(name, x_shape, scale_shape, shift_shape, groups, gy_shape=None, mean_shape=None, rstd_shape=None):
+def check_group_norm(
+    name, x_shape, scale_shape, shift_shape, groups, gy_shape=None, mean_shape=None, rstd_shape=None, add=None
+):  # fmt: skip
     """Raise ValueError in one line unless the shapes fit each other."""
     if len(x_shape) != 4:
         raise ValueError(f"{name}: x must be (N, H, W, C), got shape {tuple(x_shape)}")
@@ -106,6 +111,8 @@ def check_group_norm(name, x_shape, scale_shape, shift_shape, groups, gy_shape=N
             raise ValueError(f"{name}: {what} must be ({C},) or ({N}, {C}), got shape {tuple(shape)}")
     if gy_shape is not None and tuple(gy_shape) != tuple(x_shape):
         raise ValueError(f"{name}: gy must be {tuple(x_shape)}, got shape {tuple(gy_shape)}")
+    if add is not None and tuple(add.shape) != tuple(x_shape):
+        raise ValueError(f"{name}: add must be {tuple(x_shape)}, got shape {tuple(add.shape)}")
     for what, shape in (("mean", mean_shape), ("rstd", rstd_shape)):
         if shape is not None and tuple(shape) != (N, groups):
             raise ValueError(f"{name}: {what} must be ({N}, {groups}), got shape {tuple(shape)}")

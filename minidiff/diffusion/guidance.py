@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minidiff import backend
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
 
@@ -25,7 +26,8 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
     """Return the function of x_t (N, H, W, C) float32 and t, an int, to the network's (guided) output, like x_t.
 
     model: called as model(x, t, labels); model.config.classes is the label that stands for "no label".
-    labels: (N,) int64, or None to draw without.
+    labels: (N,) int64, or None to draw without.  The model's weights must stay as they are for as long as the function
+    is used: what the convolutions make of them is made once.
 
     Both questions go through the network in one batch of 2 N; with guidance_scale 1 only the one is asked.  The
     equation is meant for eps, but for a fixed x_t the outputs x0 and v are straight lines in eps, and a point on the
@@ -35,8 +37,10 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
     if guidance_scale != 1 and labels is None:
         raise MinidiffError(f"guidance_scale {guidance_scale:g} needs labels to guide towards; without labels it is 1")
 
+    constant = backend.current().constant_filters()
+
     def ask(x_t: np.ndarray, t: int, asked: np.ndarray | None) -> np.ndarray:
-        with no_grad():
+        with no_grad(), constant:
             return model(x_t, np.full(len(x_t), t, dtype=np.float32), asked).data
 
     if labels is None or guidance_scale == 1:

@@ -31,10 +31,9 @@ TILE, CAPTION = 96, 14  # pixels
 def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdict: Verdict) -> dict[str, Any]:
     """Return everything as a dictionary for JSON.
 
-    All of it follows from the checkpoint, the data, the classifier, the settings and the backend, except `seconds` and
-    `versions`.
+    All of it follows from the checkpoint, the data, the classifier and the settings, except `seconds` and `versions`.
     """
-    right = verdict.read == verdict.asked
+    right, computer = verdict.read == verdict.asked, backend.current()
     by_class = [
         {"class": name, **_share(int(right[verdict.asked == label].sum()), int((verdict.asked == label).sum()))}
         for label, name in enumerate(model.classes)
@@ -63,7 +62,7 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
             "step": model.step,
         },
         "data": {"name": exam.name, "held_out_pictures": len(exam), "classes": list(model.classes)},
-        "settings": {**to_dict(drawing), "backend": backend.current().name},
+        "settings": {**to_dict(drawing), "backend": computer.name, "threads": computer.threads()},
         "classifier": {"file": kept.path.as_posix(), **_share(verdict.classifier_right, verdict.exam)},
         "read_as_asked": {**_share(int(right.sum()), len(right)), "by_class": by_class},
         "frechet": frechet,

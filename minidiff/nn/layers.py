@@ -11,7 +11,7 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn.module import Module, Parameter
+from minidiff.nn.module import Module, Parameter, watched
 
 
 class Linear(Module):
@@ -26,20 +26,23 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """A square convolution with bias: (N, H, W, in) to (N, ⌈H/stride⌉, ⌈W/stride⌉, out).
+    """A square convolution with bias: (N, H, W, in) to (N, ⌈H/stride⌉, ⌈W/stride⌉, out), or (N, 2H, 2W, out).
 
+    upsample=True doubles the picture first, each pixel becoming 2 × 2 equal ones.
     zero=True starts it at zero: a residual branch that ends so begins as the identity (Goyal et al. 2017,
     arXiv:1706.02677, section 5.1, for normalisation; Ho et al. 2020, arXiv:2006.11239, for U-Nets).
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, zero: bool = False) -> None:
-        self.stride = stride
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, upsample: bool = False, zero: bool = False
+    ) -> None:
+        self.stride, self.upsample = stride, upsample
         fan_in = kernel * kernel * inputs
         self.w = Parameter((kernel, kernel, inputs, outputs), std=0.0 if zero else 1 / math.sqrt(fan_in))
         self.b = Parameter((outputs,))
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.w, self.b, self.stride)
+        return ops.conv2d(x, self.w, self.b, self.stride, self.upsample)
 
 
 class GroupNorm(Module):
@@ -59,11 +62,35 @@ class GroupNorm(Module):
         self.bias = Parameter((channels,))
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        gain: Tensor = self.gain
-        bias: Tensor = self.bias
-        if scale is not None and shift is not None:
-            gain, bias = gain * (scale + 1.0), bias * (scale + 1.0) + shift  # (N, C)
-        return ops.group_norm(x, gain, bias, self.groups, self.eps, self.silu)
+        return ops.group_norm(x, *self._adapted(scale, shift), self.groups, self.eps, self.silu)
+
+    def then(
+        self,
+        conv: Conv2d,
+        x: Tensor,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        bias: Tensor | None = None,
+        add: Tensor | None = None,
+    ) -> Tensor:
+        """conv(self(x, scale, shift)) + bias + add as one operation, of a normalisation with SiLU.
+
+        Layer by layer while these are watched.
+        bias: (N, out), a number for every channel of each picture.  add: (N, H, W, out).
+        """
+        if watched():
+            y = conv(self(x, scale, shift))
+            y = y if bias is None else y + ops.reshape(bias, (-1, 1, 1, bias.shape[-1]))
+            return y if add is None else y + add
+        b: Tensor = conv.b if bias is None else conv.b + bias
+        gain, shift = self._adapted(scale, shift)
+        return ops.norm_silu_conv2d(x, gain, shift, self.groups, self.eps, conv.w, b, add)
+
+    def _adapted(self, scale: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gain and bias, (C,), or (N, C) where they differ from picture to picture."""
+        if scale is None or shift is None:
+            return self.gain, self.bias
+        return self.gain * (scale + 1.0), self.bias * (scale + 1.0) + shift
 
 
 class Embedding(Module):

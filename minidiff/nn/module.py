@@ -86,6 +86,11 @@ class Module:
                         yield f"{key}.{index}", item
 
 
+def watched() -> bool:
+    """Whether somebody wants every layer's result: then none may be skipped."""
+    return _watcher is not None
+
+
 @contextmanager
 def watch(callback: Callable[[Module, Any], None]) -> Iterator[None]:
     """Call `callback(module, output)` after every module's forward pass inside the `with` block.

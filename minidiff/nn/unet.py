@@ -97,14 +97,13 @@ class ResidualBlock(Module):
             self.shortcut = Conv2d(inputs, outputs, kernel=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(self.norm1(x))
         shift = self.shift(embedding)  # (N, out)
-        if hasattr(self, "scale"):
-            h = self.norm2(h, self.scale(embedding), shift)
-        else:
-            h = self.norm2(h + ops.reshape(shift, (shift.shape[0], 1, 1, shift.shape[1])))
         shortcut = self.shortcut(x) if hasattr(self, "shortcut") else x
-        return shortcut + self.conv2(h)
+        if hasattr(self, "scale"):
+            h = self.norm1.then(self.conv1, x)
+            return self.norm2.then(self.conv2, h, self.scale(embedding), shift, add=shortcut)
+        h = self.norm1.then(self.conv1, x, bias=shift)
+        return self.norm2.then(self.conv2, h, add=shortcut)
 
 
 class Stage(Module):
@@ -158,7 +157,7 @@ class UNet(Module):
                 self.up.append(Stage(features + skips.pop(), widths[level], attends[level], embedding, config))
                 features = widths[level]
             if level:
-                self.up.append(Conv2d(features, features))
+                self.up.append(Conv2d(features, features, upsample=True))
 
         self.norm = GroupNorm(config.groups, features, silu=True)
         self.leave = Conv2d(features, seen, zero=True)
@@ -179,10 +178,10 @@ class UNet(Module):
             h = part(h, embedding)
         for part in self.up:
             if isinstance(part, Stage):
-                h = part(ops.concat([h, skips.pop()]), embedding)
+                h = part(ops.concat(h, skips.pop()), embedding)
             else:
-                h = part(ops.upsample2(h))
-        return unstack(self.leave(self.norm(h)), self.config.patch)
+                h = part(h)
+        return unstack(self.norm.then(self.leave, h), self.config.patch)
 
 
 def stack(x: Tensor, p: int) -> Tensor:

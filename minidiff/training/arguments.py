@@ -35,7 +35,7 @@ weights, to the bit.
 
 # What a resumed run may be told anew: none of it changes a step that is to be computed again the same.
 CHANGEABLE = {
-    "data_dir", "download", "steps", "minutes", "backend", "save_every", "keep", "preview_every"
+    "data_dir", "download", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
 }  # fmt: skip
 
 

@@ -95,9 +95,13 @@ class RunConfig:
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
     seed: int = 0
-    """Names all randomness: same seed, same machine and backend, same weights."""
+    """Names all randomness: same seed, same machine, backend and threads, same weights."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, or auto for the fastest that runs here."""
+    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
+    runs here."""
+    threads: int | None = None
+    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use; a run keeps
+    its number when it is resumed."""
     save_every: int | None = None
     """Steps between checkpoints; None: one every two minutes."""
     keep: int = 3

@@ -47,6 +47,7 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
     started = time.perf_counter()
     if config.run.steps is None and config.run.minutes is None:
         config = _with_run(config, minutes=DEFAULT_MINUTES)
+    config = _with_run(config, threads=backend.current().threads())  # another number would add up in another order
     check(config)
     if resume is not None and config.run.steps is None and too_late(resume.step, config.optimizer.warmup):
         raise MinidiffError(
@@ -192,7 +193,9 @@ class Run:
         million = len(trainer.parameters.w) / 1e6
         end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
         print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}")
-        print(f"network  {million:.2f} million parameters, on {backend.current().name}")
+        threads = trainer.config.run.threads
+        how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+        print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")
         print(f"length   {end} of {trainer.config.run.batch} pictures, from step {trainer.step}")
         print(f"folder   {self.folder}", flush=True)
 

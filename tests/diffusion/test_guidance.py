@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import TARGETS, Process
@@ -29,6 +30,32 @@ class Labelled:
 
 X = np.random.default_rng(0).standard_normal((2, 2, 2, 1)).astype(np.float32)
 LABELS = np.array([0, 2])
+
+
+class Convolving:
+    """A network of one convolution, large enough for its filter to be kept as Winograd's way uses it."""
+
+    config = SimpleNamespace(classes=3)
+
+    def __init__(self, seed):
+        self.w = Tensor(np.random.default_rng(seed).standard_normal((3, 3, 8, 8)).astype(np.float32))
+
+    def __call__(self, x, t, labels):
+        return ops.conv2d(Tensor(x), self.w)
+
+
+def test_denoisers_do_not_mix_their_filters(each_backend):
+    """What the first keeps of its filter is its own, however often the two take turns; nothing stays outside."""
+    x = np.random.default_rng(0).standard_normal((4, 8, 8, 8)).astype(np.float32)
+    models = [Convolving(1), Convolving(2)]
+    plain = [model(x, None, None).data for model in models]
+    denoisers = [denoiser(models[0]), denoiser(models[1], np.zeros(4, np.int64), 1.0)]
+    for _ in range(3):
+        for denoise, y in zip(denoisers, plain):
+            assert np.array_equal(denoise(x, 5), y)
+    models[0].w.data *= 2  # training goes on: a new denoiser sees it
+    assert np.abs(denoiser(models[0])(x, 5) - 2 * plain[0]).max() < 1e-4
+    assert np.array_equal(denoisers[1](x, 5), plain[1])
 
 
 def answer(labels, t=500):

@@ -62,6 +62,21 @@ def test_gradients_equal_central_differences(version, error, poison, slope, shap
     assert error(gshift, slope(lambda shift: (gy * loops(x, scale, shift, groups, eps, silu)).sum(), shift)) < bound
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 16, 16, 64, 8)], ids=str)
+def test_gradient_is_added(version, error, shape):
+    *sizes, groups = shape
+    x, scale, shift, gy = problem(version, *sizes, True)
+    add = version.array(*x.shape, seed=9)
+    _, mean, rstd = version.group_norm(x, scale, shift, groups, 1e-3, True)
+    plain = version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True)
+    for given in (add, np.asfortranarray(add)):
+        summed = version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True, given)
+        assert error(summed[0], plain[0].astype(np.float64) + add) < version.bound
+        assert all(np.array_equal(a, b) for a, b in zip(summed[1:], plain[1:]))
+    with pytest.raises(ValueError, match=r"^group_norm_grad: add must be \(.*\), got shape \(.*\)$"):
+        version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True, add[:, :, :, 1:])
+
+
 def test_shared_scale_has_gradients_a_picture(version):
     x, scale, shift, gy = problem(version, 3, 2, 3, 5, False)
     _, mean, rstd = version.group_norm(x, scale, shift, 1, 1e-5, True)

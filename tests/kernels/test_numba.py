@@ -1,4 +1,4 @@
-"""What holds for all Numba kernels: float32 only, the same bits on one thread, one BLAS thread a product."""
+"""What holds for all Numba kernels: float32 only, one signature a kernel, one thread for BLAS."""
 
 import importlib
 import json
@@ -12,7 +12,8 @@ import threadpoolctl
 
 from minidiff import backend
 from minidiff.kernels import numba_math, numba_threads
-from minidiff.kernels.conv2d import numba_cpu as conv2d
+from minidiff.kernels.conv2d import direct
+from minidiff.kernels.numba_product import ROWS
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,22 @@ def float32(*shape, seed=0):
 def test_refuses_float64_in_one_line(table):
     x, w, q, flat = np.ones((1, 4, 4, 2)), np.ones((3, 3, 2, 2)), np.ones((1, 3, 2)), np.ones(5)
     x32, w32, c, key, one = x.astype(np.float32), w.astype(np.float32), np.ones(2), (0, 0, 0), np.arange(1)
+    c32, one32 = np.ones(2, np.float32), np.ones((1, 1), np.float32)
     cases = {
         "conv2d: w must be float32, got float64": lambda: table.conv2d(x32, w),
         "conv2d: b must be float32, got float64": lambda: table.conv2d(x32, w32, c),
         "conv2d_grad_x: gy must be float32, got float64": lambda: table.conv2d_grad_x(x, w, x.shape),
         "conv2d_grad_w: x must be float32, got float64": lambda: table.conv2d_grad_w(x32, x, w.shape),
+        "conv2d_grad_b: gy must be float32, got float64": lambda: table.conv2d_grad_b(x),
+        "norm_silu_conv2d: x must be float32, got float64": lambda: table.norm_silu_conv2d(x, c, c, 1, 1e-5, w, c),
+        "norm_silu_conv2d: add must be float32, got float64": lambda: table.norm_silu_conv2d(
+            x32, c32, c32, 1, 1e-5, w32, c32, x
+        ),
+        "norm_silu_conv2d_grad: w must be float32, got float64": lambda: table.norm_silu_conv2d_grad(
+            x32, x32, c32, c32, one32, one32, 1, w
+        ),
+        "concat: b must be float32, got float64": lambda: table.concat(x32, x),
+        "split: x must be float32, got float64": lambda: table.split(x, 1),
         "group_norm: x must be float32, got float64": lambda: table.group_norm(x, c, c, 1, 1e-5, True),
         "attention: q must be float32, got float64": lambda: table.attention(q, q, q, 1),
         "add_noise: x0 must be float32, got float64": lambda: table.add_noise(x, c[:1], c[:1], key, one),
@@ -50,28 +62,51 @@ def test_refuses_float64_in_one_line(table):
 def test_one_signature_a_kernel(table):
     """Compiling is what a user waits for, so neither layout, nor what may be written, nor options compile anew."""
     x, w, b, scale = float32(2, 6, 5, 4), float32(3, 3, 4, 4), float32(4), float32(2, 4)
-    fixed = x.copy()
-    fixed.flags.writeable = False
-    for picture in (x, fixed, np.asfortranarray(x)):
+    many, wide = float32(4, 8, 8, 8), float32(3, 3, 8, 8)  # Winograd's way is taken for these
+    fixed, fixed_many = x.copy(), many.copy()
+    fixed.flags.writeable = fixed_many.flags.writeable = False
+    large = float32(40_000)
+    for picture, pictures in ((x, many), (fixed, fixed_many), (np.asfortranarray(x), np.asfortranarray(many))):
         for stride in (1, 2):
             y = table.conv2d(picture, w, b, stride)
             table.conv2d_grad_x(y, w, x.shape, stride)
+            table.conv2d_grad_x(y, w, x.shape, stride, add=picture)
             table.conv2d_grad_w(y, picture, w.shape, stride)
         table.conv2d(picture, w)
+        for upsample in (False, True):
+            y = table.conv2d(pictures, wide, None, 1, upsample)
+            table.conv2d_grad_x(y, wide, many.shape, 1, upsample)
+            table.conv2d_grad_x(y, wide, many.shape, 1, upsample, add=pictures)
+            table.conv2d_grad_w(y, pictures, wide.shape, 1, upsample)
+        table.conv2d_grad_b(picture)
+        for z, filters, add in (
+            (picture, w, None),
+            (picture, w, picture),
+            (pictures, wide, None),
+            (pictures, wide, many),
+        ):
+            bias = filters[0, 0, 0]
+            for s in (bias, np.tile(bias, (len(z), 1))):
+                y, mean, rstd = table.norm_silu_conv2d(z, s, s, 2, 1e-5, filters, s, add)
+                table.norm_silu_conv2d_grad(y, z, s, s, mean, rstd, 2, filters, add)
+        table.split(table.concat(picture, picture), 4)
+        table.add(large, large[::-1])
         for s in (scale, scale[0]):
             y, mean, rstd = table.group_norm(picture, s, s, 2, 1e-5, s is scale)
             table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale)
+            table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale, add=picture)
         q = picture.reshape(2, 30, 4)
         table.attention_grad(q, q, q, q, table.attention(q, q, q, 2)[1], 2)
         for sample in (np.arange(2), np.arange(2, dtype=np.uint32), np.arange(4)[::2]):
             table.add_noise(picture, scale[:, 0], np.ones(2), (1, 2, 3), sample)
             table.sampler_update(picture, picture, None, (1, 1, 0, 0), (2**63, 2, 3), sample)
             table.sampler_update(picture, picture, x, (1, 1, 1, 1), (1, 2, 3), sample)
-    for operation in ("conv2d", "norm", "attention", "noise", "optimizer"):
-        module = importlib.import_module(f"minidiff.kernels.{operation}.numba_cpu")
+    operations = ("attention", "conv2d", "elementwise", "noise", "norm", "norm_silu_conv2d", "optimizer")
+    for place in (*(f"{operation}.numba_cpu" for operation in operations), "conv2d.direct", "conv2d.winograd"):
+        module = importlib.import_module(f"minidiff.kernels.{place}")
         for name, kernel in vars(module).items():
-            if hasattr(kernel, "signatures"):
-                assert len(kernel.signatures) <= 1, f"{operation}.{name} was compiled for {kernel.signatures}"
+            if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__:
+                assert len(kernel.signatures) <= 1, f"{place}.{name} was compiled for {kernel.signatures}"
 
 
 def test_adamw_refuses_what_it_could_not_update(table):
@@ -81,53 +116,13 @@ def test_adamw_refuses_what_it_could_not_update(table):
         table.adamw_ema(w, *rest, 0, np.ones(9))
 
 
-def test_one_thread_gives_the_same_bits(table):
-    """All but convolution, whose blocks, and so the order of sums, are cut to the threads."""
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("this machine has one thread")
-    x, scale = float32(4, 16, 24, 32), float32(4, 32)
-    q = float32(3, 37, 48)
-    flat = [np.abs(float32(100_003, seed=seed)) for seed in range(5)]
-
-    def everything():
-        y, mean, rstd = table.group_norm(x, scale, scale, 8, 1e-5, True)
-        tokens, p = table.attention(q, q, q, 3)
-        noised = table.add_noise(x, scale[:, 0], scale[:, 1], (1, 2, 3), np.arange(4))
-        updated = table.sampler_update(x, x, x, (0.5, 0.4, 0.3, 0.2), (1, 2, 3), np.arange(4))
-        w, g, m, v, ema = (a.copy() for a in flat)
-        table.adamw_ema(w, g, m, v, ema, 50_000, np.full(9, 0.5))
-        grads = table.group_norm_grad(y, x, scale, scale, mean, rstd, 8, True) + table.attention_grad(q, q, q, q, p, 3)
-        results = (y, mean, rstd, *grads, tokens, p, *noised, updated, w, m, v, ema)
-        return [a.tobytes() for a in results], table.square_sum(w)
-
-    many = everything()
-    numba.set_num_threads(1)
-    try:
-        assert everything() == many
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-
-
-def test_one_thread_convolves_to_the_same_numbers(table):
-    x, w = float32(2, 37, 41, 16), float32(3, 3, 16, 20)
-    y = table.conv2d(x, w)
-    many = (y, table.conv2d_grad_x(y, w, x.shape), table.conv2d_grad_w(y, x, w.shape))
-    numba.set_num_threads(1)
-    try:
-        one = (table.conv2d(x, w), table.conv2d_grad_x(y, w, x.shape), table.conv2d_grad_w(y, x, w.shape))
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    for a, b in zip(many, one):
-        assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()  # float32 sums in another order
-
-
 def test_blocks_cover_the_pixels():
     for pixels in (1, 15, 16, 17, 500, 513, 32_768, 100_003):
         for seen in (1, 27, 576, 100_000):
             for workers in (1, 2, 7):
-                block = conv2d._block(pixels, seen, workers)
-                assert 1 <= block <= 512 and block % 16 == 0
-                assert block * seen <= max(conv2d.BUFFER, 64 * seen) + 16 * seen
+                block = direct._block(pixels, seen, workers)
+                assert block % ROWS == 0 and ROWS <= block < pixels / workers + 1 + ROWS
+                assert (block - ROWS) * seen < max(direct.BUFFER, 4 * ROWS * seen)
 
 
 def test_every_blas_is_set_to_one_thread():
@@ -147,8 +142,8 @@ print(json.dumps([pool["num_threads"] for pool in threadpoolctl.threadpool_info(
 def test_says_that_blas_cannot_be_set(monkeypatch):
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: [{"user_api": "openmp", "filepath": "libgomp.so"}])
     with pytest.warns(RuntimeWarning) as warned:
-        numba_threads.one_thread_a_product()
-    said = "this BLAS has no thread setting that threadpoolctl knows: products inside kernels may be slow"
+        numba_threads.one_thread_for_numpy()
+    said = "this BLAS has no thread setting that threadpoolctl knows: its threads may slow the kernels down"
     assert [str(warning.message) for warning in warned] == [said]
 
 

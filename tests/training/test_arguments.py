@@ -107,6 +107,14 @@ def test_resume_lets_only_change_what_changes_no_step(saved):
     assert asked == f"{path} was trained with other settings: --weight-decay 0.01 there, 0.5 asked"
 
 
+def test_resume_keeps_the_threads_unless_told_otherwise(tmp_path, trainer):
+    it = trainer(threads=3)
+    path = tmp_path / "step_00000000.safetensors"
+    checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters)
+    assert parse(["--resume", str(path)]).config.run.threads == 3
+    assert parse(["--resume", str(path), "--threads", "2"]).config.run.threads == 2
+
+
 def test_resume_of_nothing_is_one_line(tmp_path):
     assert fails("--resume", tmp_path / "no") == f"cannot read checkpoint: no such file or folder: {tmp_path / 'no'}"
     assert fails("--resume", tmp_path).startswith(f"no checkpoint in {tmp_path}: expected ")

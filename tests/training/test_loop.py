@@ -66,7 +66,8 @@ def test_what_a_run_writes_and_says(tmp_path, settings, capsys):
     ]  # fmt: skip
     assert [p.name for p in sorted((run / "previews").iterdir())] == [f"step_0000000{n}.png" for n in (2, 4, 6)]
     assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [4, 6]
-    assert read_toml(Config, run / "config.toml") == config
+    threads = backend.current().threads()
+    assert read_toml(Config, run / "config.toml") == settings(preview_every=2, save_every=4, steps=6, threads=threads)
     text = capsys.readouterr()
     last = checkpoints.where(run, 6)
     for command in (

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidiff import backend
 from minidiff.data.dataset import Pictures
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
@@ -34,6 +35,16 @@ def test_same_settings_same_bits(trainer):
     one, other = trainer(), trainer()
     assert run(one, 3) == run(other, 3)
     assert np.array_equal(one.parameters.w, other.parameters.w)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_same_threads_same_bits(trainer, threads, number):
+    """With the compiled kernels, and a network wide enough that they share its work out."""
+    threads(number)
+    with backend.using("numba"):
+        one, other = trainer(base=32, accumulate=2), trainer(base=32, accumulate=2)
+        assert run(one, 3) == run(other, 3)
+        assert np.array_equal(one.parameters.w, other.parameters.w)
 
 
 def test_another_seed_is_another_training(trainer):

@@ -1,0 +1,96 @@
+"""The product of two matrices, as far as it fits into registers: what every convolution ends in.
+
+A product C = A B of (rows, K) and (K, columns) makes rows columns K multiplications with only rows K + K columns
+numbers, so a number that was loaded should be used as often as possible. Here 8 x 32 sums stay in sixteen registers
+for the whole length of K; each step loads two vectors of B and eight numbers of A and makes sixteen fused
+multiply-adds with them:
+
+    for k in range(K):
+        C[0:8, 0:32] += A[0:8, k] B[k, 0:32]
+
+Half as many loads as multiply-adds is what a core can do at once, so it runs at its peak from K = 32 on, where a BLAS,
+made for large matrices, is still arranging its operands. That needs the sums to be named one by one, so the loop over
+them is unrolled here in Python, into LLVM's own instructions.
+Source: the outer-product micro-kernel of Goto & van de Geijn 2008, doi:10.1145/1356052.1356053, section 4.
+"""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, floats, spread
+
+ROWS = 8
+WIDE = 2 * LANES  # columns
+
+
+def rounded(n, unit):
+    """n, or the next number above it that `unit` divides."""
+    return -(-n // unit) * unit
+
+
+def product_of(columns):
+    """Make the function that multiplies ROWS rows by so many columns: 16 or 32."""
+    vectors = columns // LANES
+
+    def multiply(typing, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
+        """C[r, 0:columns] = sum_k A[r, k] B[k, 0:columns] for r < ROWS, added to what C holds if `add`.
+
+        A[r, k] is a[a_start + r a_row + k a_step]; B's row k starts at b[b_start + k b_step], C's row r at
+        c[c_start + r c_row]. a, b, c: pointers to float32 numbers; nothing checks the offsets.
+        """
+
+        def generate(context, builder, signature, args):
+            a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add = args
+            a, b, c = builder.gep(a, [a_start]), builder.gep(b, [b_start]), builder.gep(c, [c_start])
+
+            def vector_at(base, row, column):
+                return builder.bitcast(builder.gep(base, [builder.add(row, INT64(column))]), VECTOR.as_pointer())
+
+            rows = [builder.mul(c_row, INT64(r)) for r in range(ROWS)]
+            block = [(r, v) for r in range(ROWS) for v in range(vectors)]
+            sums = {rv: cgutils.alloca_once(builder, VECTOR) for rv in block}  # LLVM puts them into registers
+            for rv in block:
+                builder.store(ZERO, sums[rv])
+            a_rows = [builder.gep(a, [builder.mul(a_row, INT64(r))]) for r in range(ROWS)]
+            with cgutils.for_range(builder, K) as loop:
+                along_a, along_b = builder.mul(loop.index, a_step), builder.mul(loop.index, b_step)
+                b_row = [builder.load(vector_at(b, along_b, v * LANES), align=4) for v in range(vectors)]
+                for r in range(ROWS):
+                    number = spread(builder, builder.load(builder.gep(a_rows[r], [along_a])))
+                    for v in range(vectors):
+                        builder.store(fused(builder, number, b_row[v], builder.load(sums[r, v])), sums[r, v])
+            with builder.if_else(add) as (old, new):  # to the finished sum: rounding errors grow with its length
+                with old:
+                    for r, v in block:
+                        at = vector_at(c, rows[r], v * LANES)
+                        total = builder.fadd(builder.load(at, align=4), builder.load(sums[r, v]))
+                        builder.store(total, at, align=4)
+                with new:
+                    for r, v in block:
+                        builder.store(builder.load(sums[r, v]), vector_at(c, rows[r], v * LANES), align=4)
+            return context.get_dummy_value()
+
+        n = types.intp
+        return types.void(floats, n, n, n, floats, n, n, floats, n, n, n, types.boolean), generate
+
+    return intrinsic(multiply)
+
+
+def fused(builder, a, b, c):
+    """a b + c, rounded once where the machine can."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
+
+
+multiply_wide, multiply_narrow = product_of(WIDE), product_of(LANES)
+
+
+@njit
+def multiply(columns, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
+    """The product of so many columns, 32 or 16; see `product_of`."""
+    if columns == WIDE:
+        multiply_wide(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add)
+    else:
+        multiply_narrow(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add)

@@ -1,0 +1,325 @@
+"""Sixteen float32 numbers side by side as one value of a Numba kernel: what the hardware works on.
+
+A compiler turns a loop over channels into SIMD only where it can prove that arrays do not overlap, and spends a check
+and a remainder loop on each such loop: too much for the short loops of a convolution's transforms. Here the sixteen
+lanes are said out loud instead:
+
+    v = load(x, i) + 4 * load(x, i + 16)
+    store(y, i, v)
+
+Sixteen numbers are one AVX-512 register, two of AVX2, four of NEON; LLVM splits them as the machine needs.
+`x` and `y` are pointers, from `pointer(array)`; indices count float32 numbers from the start of a C-contiguous array,
+whatever its shape, and nothing checks them. (Arrays themselves would be counted, here a reference, there one less:
+more work than the four numbers that it is about.)
+"""
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.errors import RequireLiteralValue
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from minidiff.kernels.numba_math import LIMIT, LN2_HIGH, LN2_LOW, LOG2_E
+
+LANES = 16
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+VECTOR, MASK = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
+ZERO = ir.Constant(VECTOR, [0.0] * LANES)
+CONTRACT = ("contract",)  # a b + c may become one fused instruction; nothing else is reordered
+
+
+class Vector(types.Type):
+    """Numba's name for sixteen float32 numbers."""
+
+    def __init__(self):
+        super().__init__(name="Vector")
+
+
+vector, floats = Vector(), types.CPointer(types.float32)
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, VECTOR)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def pointer(typing, array):
+    """Where the numbers of a float32 array lie; the array must outlive it."""
+
+    def generate(context, builder, signature, args):
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return floats(array), generate
+
+
+@intrinsic
+def room(typing, vectors):
+    """Room for so many vectors, a number known when compiling, until the function returns."""
+    if not isinstance(vectors, types.IntegerLiteral):
+        raise RequireLiteralValue("room: the number of vectors must be known when compiling")
+
+    def generate(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(VECTOR, vectors.literal_value))
+        place.align = 4 * LANES
+        return builder.bitcast(place, FLOAT.as_pointer())
+
+    return floats(vectors), generate
+
+
+@intrinsic
+def load(typing, array, i):
+    """The numbers array[i : i + 16]."""
+
+    def generate(context, builder, signature, args):
+        return builder.load(place(builder, *args), align=4)
+
+    return vector(floats, types.intp), generate
+
+
+@intrinsic
+def load_part(typing, array, i, n):
+    """The numbers array[i : i + n], n ≤ 16, and zeros behind them; what lies beyond n is not touched."""
+
+    def generate(context, builder, signature, args):
+        address = place(builder, *args[:2])
+        kind = ir.FunctionType(VECTOR, [VECTOR.as_pointer(), INT32, MASK, VECTOR])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16f32.p0")
+        return builder.call(function, [address, INT32(4), first_lanes(builder, args[2]), ZERO])
+
+    return vector(floats, types.intp, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, i, value):
+    """array[i : i + 16] = value."""
+
+    def generate(context, builder, signature, args):
+        builder.store(args[2], place(builder, *args[:2]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(floats, types.intp, vector), generate
+
+
+@intrinsic
+def store_part(typing, array, i, value, n):
+    """array[i : i + n] = value[:n]."""
+
+    def generate(context, builder, signature, args):
+        address = place(builder, *args[:2])
+        kind = ir.FunctionType(ir.VoidType(), [VECTOR, VECTOR.as_pointer(), INT32, MASK])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
+        full = builder.icmp_signed(">=", args[3], INT64(LANES))
+        with builder.if_else(full) as (whole, part):  # masks on stores are slow where there is no AVX-512
+            with whole:
+                builder.store(args[2], address, align=4)
+            with part:
+                builder.call(function, [args[2], address, INT32(4), first_lanes(builder, args[3])])
+        return context.get_dummy_value()
+
+    return types.void(floats, types.intp, vector, types.intp), generate
+
+
+def place(builder, array, i):
+    """The address of number i of an array, as that of a vector."""
+    return builder.bitcast(builder.gep(array, [i]), VECTOR.as_pointer())
+
+
+def first_lanes(builder, n):
+    """A mask of the first n lanes."""
+    every = spread(builder, builder.trunc(n, INT32), ir.VectorType(INT32, LANES))
+    return builder.icmp_signed("<", ir.Constant(every.type, list(range(LANES))), every)
+
+
+def spread(builder, number, kind=VECTOR):
+    """One number in all lanes."""
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, number, INT32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+
+
+@intrinsic
+def prefetch(typing, array, i):
+    """Ask for the cache line of array[i], which will be read."""
+    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, *args, 0, 2)
+
+
+@intrinsic
+def prefetch_to_write(typing, array, i):
+    """Ask for the cache line of array[i], which will be written."""
+    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, *args, 1, 3)
+
+
+def fetch(builder, array, i, writing, near):
+    address = builder.gep(array, [i])
+    kind = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    return builder.call(function, [address, INT32(writing), INT32(near), INT32(1)])
+
+
+@njit
+def load_four(array, i, step):
+    """Four vectors, `step` numbers apart."""
+    return load(array, i), load(array, i + step), load(array, i + 2 * step), load(array, i + 3 * step)
+
+
+@njit
+def load_six(array, i, step):
+    """Six vectors, `step` numbers apart."""
+    return (
+        load(array, i),
+        load(array, i + step),
+        load(array, i + 2 * step),
+        load(array, i + 3 * step),
+        load(array, i + 4 * step),
+        load(array, i + 5 * step),
+    )
+
+
+@njit
+def store_four(array, i, step, values):
+    """Four vectors to places `step` numbers apart."""
+    store(array, i, values[0])
+    store(array, i + step, values[1])
+    store(array, i + 2 * step, values[2])
+    store(array, i + 3 * step, values[3])
+
+
+@njit
+def store_six(array, i, step, values):
+    """Six vectors to places `step` numbers apart."""
+    store(array, i, values[0])
+    store(array, i + step, values[1])
+    store(array, i + 2 * step, values[2])
+    store(array, i + 3 * step, values[3])
+    store(array, i + 4 * step, values[4])
+    store(array, i + 5 * step, values[5])
+
+
+# ---- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def splat(typing, number):
+    """A float32 number in all lanes."""
+    return vector(types.float32), lambda context, builder, signature, args: spread(builder, args[0])
+
+
+@infer_global(operator.add)
+@infer_global(operator.sub)
+@infer_global(operator.truediv)
+class VectorAndVector(ConcreteTemplate):
+    cases = (vector(vector, vector),)
+
+
+@infer_global(operator.mul)
+class VectorOrNumberAndVector(ConcreteTemplate):
+    cases = (vector(vector, vector), vector(types.float32, vector))
+
+
+@infer_global(operator.neg)
+class OneVector(ConcreteTemplate):
+    cases = (vector(vector),)
+
+
+@lower_builtin(operator.add, vector, vector)
+def add(context, builder, signature, args):
+    return builder.fadd(*args, flags=CONTRACT)
+
+
+@lower_builtin(operator.sub, vector, vector)
+def subtract(context, builder, signature, args):
+    return builder.fsub(*args, flags=CONTRACT)
+
+
+@lower_builtin(operator.mul, vector, vector)
+def multiply(context, builder, signature, args):
+    return builder.fmul(*args, flags=CONTRACT)
+
+
+@lower_builtin(operator.truediv, vector, vector)
+def divide(context, builder, signature, args):
+    return builder.fdiv(*args)
+
+
+@lower_builtin(operator.mul, types.float32, vector)
+def scale(context, builder, signature, args):
+    return builder.fmul(spread(builder, args[0]), args[1], flags=CONTRACT)
+
+
+@lower_builtin(operator.neg, vector)
+def negate(context, builder, signature, args):
+    return builder.fneg(*args)
+
+
+@intrinsic
+def maximum(typing, a, b):
+    """The larger of each pair of numbers; NaN where a is NaN."""
+
+    def generate(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("<", *args), args[1], args[0])
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
+def minimum(typing, a, b):
+    """The smaller of each pair of numbers; NaN where a is NaN."""
+
+    def generate(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), args[1], args[0])
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
+def floor(typing, a):
+    """The largest whole number that is not above each number."""
+
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(VECTOR, [VECTOR])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.floor.v16f32"), args)
+
+    return vector(vector), generate
+
+
+@intrinsic
+def power_of_two(typing, n):
+    """2^n for whole numbers n in [-126, 127], written as exponents into the bits of a float."""
+
+    def generate(context, builder, signature, args):
+        whole = ir.VectorType(INT32, LANES)
+        biased = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, [127] * LANES))
+        return builder.bitcast(builder.shl(biased, ir.Constant(whole, [23] * LANES)), VECTOR)
+
+    return vector(vector), generate
+
+
+@njit
+def exp(x):
+    """e^x, as `numba_math.exp` has it: within 2 ULP for x in [-87, 87] and constant beyond; NaN stays NaN."""
+    x = minimum(maximum(x, splat(-LIMIT)), splat(LIMIT))
+    n = floor(LOG2_E * x + splat(np.float32(0.5)))
+    r = x - LN2_HIGH * n - LN2_LOW * n
+    p = splat(np.float32(1.9875691500e-4))
+    p = p * r + splat(np.float32(1.3981999507e-3))
+    p = p * r + splat(np.float32(8.3334519073e-3))
+    p = p * r + splat(np.float32(4.1665795894e-2))
+    p = p * r + splat(np.float32(1.6666665459e-1))
+    p = p * r + splat(np.float32(5.0000001201e-1))
+    return (p * r * r + r + splat(np.float32(1.0))) * power_of_two(n)
+
+
+@njit
+def sigmoid(z):
+    """1 / (1 + e^-z)."""
+    one = splat(np.float32(1.0))
+    return one / (one + exp(-z))

@@ -1,0 +1,91 @@
+"""What all commands have in common: they are listed, start at once, and take --threads."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minidiff import backend
+from minidiff.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+SLOW = ("numba", "scipy")  # to import
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """A function that runs a command, expects exit code 2, and returns what it printed on stderr."""
+    monkeypatch.setattr(backend, "_stack", [])
+
+    def run(name, *words):
+        with pytest.raises(SystemExit) as caught:
+            importlib.import_module(f"minidiff.{name}").main([str(word) for word in words])
+        assert caught.value.code == 2
+        text = capsys.readouterr()
+        assert text.out == ""
+        return text.err
+
+    return run
+
+
+def start(program):
+    """Run a program in a process of its own; return what it prints, the slow modules that it imported last."""
+    program += f"\nimport sys; print(*(name for name in {SLOW} if name in sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_list_of_commands_is_whole():
+    """A file of minidiff/ that can be run is a command, and the other way round."""
+    runs = {
+        path.stem for path in (ROOT / "minidiff").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
+    }
+    assert runs - {"__main__"} == set(COMMANDS)
+
+
+def test_the_commands_are_listed_at_once():
+    """A line each, without loading what they need."""
+    *lines, slow = start("import runpy; runpy.run_module('minidiff', run_name='__main__')")
+    for name in COMMANDS:
+        assert sum(f"python -m minidiff.{name} " in line for line in lines) == 1
+    assert max(len(line) for line in lines) <= 120
+    assert slow == ""
+
+
+def test_importing_minidiff_imports_nothing_slow():
+    assert start("import minidiff") == [""]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_slow(name):
+    *lines, slow = start(f"from minidiff.{name} import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass")
+    assert any("--threads" in line for line in lines)
+    assert slow == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("number", [0, -1, 1_000_000])
+def test_threads_that_cannot_be_are_one_line(fails, name, number):
+    line = fails(name, "--backend", "numpy", "--threads", number)
+    most = line.removeprefix("error: threads must be from 1 to ").split(",")[0]
+    assert line == f"error: threads must be from 1 to {most}, as many as this process may use, got {number}\n"
+    assert int(most) >= 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_threads_that_are_no_number(fails, name):
+    assert "--threads" in fails(name, "--threads", "two")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_kernels_that_compile_are_told(monkeypatch, fails, name):
+    """A line a kernel on stderr, so that a first start on a machine does not look stuck."""
+    monkeypatch.setattr(backend, "on_compile", lambda say: say("compiling conv2d.correlate"))
+    first, second = fails(name, "--backend", "numpy", "--threads", 0).splitlines()
+    assert first == "compiling conv2d.correlate"
+    assert second.startswith("error: ")
