@@ -1,0 +1,114 @@
+"""The problems as minidiff computes them, on the Numba backend.
+
+A job has two methods: `run()` does the work that is timed; `check()` returns what it computes, by name, in minidiff's
+layout, for the comparison with the others.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
+from minidiff import backend, ops
+from minidiff.autograd import Tensor
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Pictures
+from minidiff.data.scenes import Scenes
+from minidiff.diffusion.guidance import denoiser
+from minidiff.diffusion.samplers import ddim
+from minidiff.nn import UNet
+from minidiff.training.build import make_process
+from minidiff.training.config import Config, DiffusionConfig, RunConfig
+from minidiff.training.trainer import Trainer
+
+
+def start(threads: int) -> None:
+    """Load the kernels and give them so many threads."""
+    backend.use("numba")
+    import numba  # only now: the backend says where compiled kernels are kept before it imports Numba
+
+    numba.set_num_threads(threads)
+
+
+def about() -> dict[str, Any]:
+    """Say what computes: the BLAS libraries in this process, and the version of the kernels' sources."""
+    import threadpoolctl
+
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "kernels": backend.cache_folder().name.removeprefix("kernels-"),
+        "blas": [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in blas],
+    }
+
+
+def make(problem: Problem) -> Any:
+    """Return the problem's job."""
+    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob}
+    return kinds[type(problem)](problem)
+
+
+class ConvolutionJob:
+    """One call of a kernel with raw weights: transforming the filter is part of it, as in a training step."""
+
+    def __init__(self, problem: Convolution) -> None:
+        k, stride = backend.current(), problem.stride
+        x, w, gy = problem.arrays()
+        self.run = {
+            "forward": lambda: k.conv2d(x, w, None, stride),
+            "grad_x": lambda: k.conv2d_grad_x(gy, w, x.shape, stride),
+            "grad_w": lambda: k.conv2d_grad_w(gy, x, w.shape, stride),
+        }[problem.direction]
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"result": self.run()}
+
+
+class StepJob:
+    """One step of minidiff's own Trainer: t and noise drawn, forward, backward, clipping, AdamW, average of weights."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        run = RunConfig(steps=1_000_000, batch=network.batch)
+        config = Config(DataConfig(flip=False), network.model, run=run)
+        names = Scenes.classes if network.classes == len(Scenes.classes) else tuple(map(str, range(network.classes)))
+        self.trainer = Trainer(config, Pictures("in memory", network.pictures(), network.labels(), names))
+        flat, made = self.trainer.parameters, weights(network.config)
+        for name, view in flat.split(flat.w).items():
+            view[...] = made[name]
+        flat.ema[:] = flat.w
+
+    def run(self) -> float:
+        return self.trainer.advance().loss
+
+    def check(self) -> dict[str, np.ndarray]:
+        """The output at given x_t and t, and the gradients of its mean squared error against v."""
+        x_t, v, t, labels = self.network.noised()
+        flat = self.trainer.parameters
+        output = self.trainer.model(x_t, t.astype(np.float32), labels)
+        flat.g[:] = 0
+        ops.mean(ops.square(output - Tensor(v))).backward()
+        gradients = {f"gradient of {name}": view.copy() for name, view in flat.split(flat.g).items()}
+        return {"output": output.data, **gradients}
+
+
+class SamplingJob:
+    """minidiff's own DDIM."""
+
+    def __init__(self, problem: Sampling) -> None:
+        self.problem, self.x_T, network = problem, problem.start(), problem.network
+        self.process = make_process(DiffusionConfig())
+        self.model = UNet(network.config)
+        made = weights(network.config)
+        for name, parameter in self.model.named_parameters().items():
+            parameter.data = made[name]
+        self.samples = np.arange(network.batch)
+
+    def run(self) -> np.ndarray:
+        return self.draw(self.problem.steps)
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"pictures": self.draw(CHECKED_STEPS)}
+
+    def draw(self, steps: int) -> np.ndarray:
+        *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, 0, self.samples)
+        return last.x_prev

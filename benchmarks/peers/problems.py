@@ -1,0 +1,160 @@
+"""What is computed, said once for all engines: shapes and the numbers that go in.
+
+Idea: each engine runs in a process of its own, so a problem is a small frozen dataclass that travels there, and makes
+its numbers there, from a seed: everybody starts from the same ones.
+First of the folder.  Leaves out how anything is computed.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from minidiff.data.scenes import Scenes
+from minidiff.nn import UNet, UNetConfig
+from minidiff.pictures import to_float
+from minidiff.training.build import make_process, network_config
+from minidiff.training.config import Config, DiffusionConfig, ModelConfig
+
+Direction = Literal["forward", "grad_x", "grad_w"]
+DIRECTIONS: tuple[Direction, ...] = ("forward", "grad_x", "grad_w")
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """x (N, H, H, C_in) with w (K, K, C_in, C_out), without bias; or its gradient for x or for w."""
+
+    batch: int
+    size: int
+    inputs: int
+    outputs: int
+    kernel: int = 3
+    stride: int = 1
+    direction: Direction = "forward"
+
+    @property
+    def name(self) -> str:
+        """N×H×H×C_in-C_out, and what is not 3×3 with stride 1: 32x16x16x64-64, 32x32x32x96-32-1x1."""
+        kernel = "" if self.kernel == 3 else f"-{self.kernel}x{self.kernel}"
+        stride = "" if self.stride == 1 else f"-stride{self.stride}"
+        return f"{self.batch}x{self.size}x{self.size}x{self.inputs}-{self.outputs}{kernel}{stride}"
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return x, w and gy (N, H/stride, H/stride, C_out), standard normal float32."""
+        rng, small = np.random.default_rng(0), -(-self.size // self.stride)
+        x = (self.batch, self.size, self.size, self.inputs)
+        w = (self.kernel, self.kernel, self.inputs, self.outputs)
+        gy = (self.batch, small, small, self.outputs)
+        return tuple(rng.standard_normal(shape, np.float32) for shape in (x, w, gy))  # type: ignore[return-value]
+
+
+# The 3×3 convolutions that make up a U-Net's cost: the means are over exactly these seven.
+USUAL = tuple(
+    Convolution(*shape)
+    for shape in [
+        (32, 32, 32, 32),
+        (32, 32, 96, 32),
+        (32, 16, 64, 64),
+        (32, 16, 128, 64),
+        (32, 8, 64, 64),
+        (32, 32, 64, 64),
+        (32, 16, 128, 128),
+    ]
+)
+OTHERS = tuple(
+    Convolution(*shape)  # type: ignore[arg-type]  # the numbers alone
+    for shape in [
+        (32, 8, 256, 128),
+        (32, 16, 192, 128),
+        (32, 32, 16, 16),
+        (32, 32, 96, 32, 1),
+        (32, 16, 192, 128, 1),
+        (32, 32, 64, 64, 3, 2),
+        (32, 16, 128, 128, 3, 2),
+        (32, 32, 3, 64),
+        (32, 32, 64, 3),
+        (32, 28, 1, 32),
+        (32, 28, 32, 1),
+    ]
+)
+FEW_CHANNELS = 16  # below so many, on either side, a 3×3 convolution is an end of the network
+
+
+def is_usual_kind(problem: Convolution) -> bool:
+    """Whether it is 3×3 with stride 1 and at least 16 channels on both sides."""
+    return (problem.kernel, problem.stride) == (3, 1) and min(problem.inputs, problem.outputs) >= FEW_CHANNELS
+
+
+@dataclass(frozen=True)
+class Network:
+    """A U-Net for RGB pictures size × size, `batch` at a time: as a problem by itself, one step of its training."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    size: int = 32
+    batch: int = 32
+    classes: int = 0
+
+    @property
+    def config(self) -> UNetConfig:
+        """The network as minidiff's own training builds it from these settings."""
+        return network_config(self.model, self.size, self.size, 3, self.classes)
+
+    def pictures(self) -> np.ndarray:
+        """(N, H, W, 3) uint8, random: speed does not depend on what they show."""
+        return np.random.default_rng(1).integers(0, 256, (self.batch, self.size, self.size, 3), np.uint8)
+
+    def labels(self) -> np.ndarray | None:
+        """(N,) int64, or None for a network without classes."""
+        return np.arange(self.batch) % self.classes if self.classes else None
+
+    def noised(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return a step with nothing left to chance: x_t, v (N, H, W, 3) float32, t (N,) int64, labels, one hidden."""
+        rng, process = np.random.default_rng(2), make_process(DiffusionConfig())
+        x0 = to_float(self.pictures())
+        eps, t = rng.standard_normal(x0.shape, np.float32), rng.integers(0, process.schedule.T, self.batch)
+        alpha_bar = process.schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
+        x_t = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
+        labels = np.arange(self.classes, self.classes - self.batch, -1) % (self.classes + 1) if self.classes else None
+        return x_t.astype(np.float32), process.target_of(x0, eps, t), t, labels
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """DDIM from pure noise, eta 0 and no guidance, `network.batch` pictures in `steps` steps."""
+
+    network: Network
+    steps: int = 50
+
+    def start(self) -> np.ndarray:
+        """x_T: (N, H, W, 3) float32."""
+        shape = (self.network.batch, self.network.size, self.network.size, 3)
+        return np.random.default_rng(3).standard_normal(shape, np.float32)
+
+
+CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to the differences of the one before
+
+Problem = Convolution | Network | Sampling
+
+PLAIN = Network(ModelConfig(patch=1, base=64, multipliers=(1, 2, 2), blocks=1, attention=(), time="add"))
+DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(Scenes.classes))  # minidiff.train's
+
+
+def made_small(problem: Any) -> Any:
+    """The problem with at most two pictures, and two steps: to try the benchmark, not to measure."""
+    if isinstance(problem, Sampling):
+        return Sampling(made_small(problem.network), steps=2)
+    return replace(problem, batch=min(2, problem.batch))
+
+
+def weights(config: UNetConfig) -> dict[str, np.ndarray]:
+    """Return float32 weights by parameter name in minidiff's layout, as a training starts but none of them zero.
+
+    The last convolutions of a new network are zero, and so would be every gradient below them: a comparison would
+    hold whatever is computed there.  So 0.02 of noise lies on all of them.
+    """
+    rng, made = np.random.default_rng(4), {}
+    for name, parameter in UNet(config).named_parameters().items():
+        noise = rng.standard_normal(parameter.planned_shape, np.float32)
+        made[name] = (parameter.around + math.hypot(parameter.std, 0.02) * noise).astype(np.float32)
+    return made

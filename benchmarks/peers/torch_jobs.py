@@ -1,0 +1,196 @@
+"""The problems as PyTorch computes them: contiguous or channels_last, eager or compiled, float32 or bfloat16.
+
+Idea: each job is written as somebody who wants PyTorch to be fast writes it: fused AdamW, foreach clipping and
+average, autocast for training, a network wholly in bfloat16 for sampling, `torch.compile` around what repeats.
+Jobs have the methods of ours.py.  Leaves out CUDA, and settings that change what is computed.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
+from benchmarks.peers.torch_unet import TorchUNet, gradients, load
+from minidiff import backend
+from minidiff.diffusion.samplers import trailing
+from minidiff.pictures import to_float
+from minidiff.training.build import make_process
+from minidiff.training.config import DiffusionConfig, OptimizerConfig
+from minidiff.training.optimizer import EPS, learning_rate
+
+STEPS = 1_000_000  # where the learning rate would end
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How PyTorch is asked to compute."""
+
+    channels_last: bool
+    compiled: bool
+    bfloat16: bool
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Pictures (N, H, W, C), as a float32 tensor (N, C, H, W) in this layout."""
+        return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+
+    def compile(self, function: Callable, **options: Any) -> Callable:
+        return torch.compile(function, dynamic=False, **options) if self.compiled else function
+
+
+def start(threads: int) -> None:
+    """Give PyTorch so many threads; minidiff, of which it borrows shapes and schedules, must not start its own."""
+    backend.use("numpy")
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")  # of torch.compile, about itself
+    logging.getLogger("torch").setLevel(logging.ERROR)
+
+
+def about() -> dict[str, Any]:
+    """Say what computes."""
+    return {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "mkldnn": torch.backends.mkldnn.is_available()}
+
+
+def make(problem: Problem, variant: Variant) -> Any:
+    """Return the problem's job."""
+    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob}
+    return kinds[type(problem)](problem, variant)
+
+
+class ConvolutionJob:
+    """One call of the operation; gradients as autograd asks for them, one at a time."""
+
+    def __init__(self, problem: Convolution, variant: Variant) -> None:
+        self.direction, stride, padding = problem.direction, [problem.stride] * 2, [problem.kernel // 2] * 2
+        x, w, gy = problem.arrays()
+        x, gy = (variant.tensor(array).to(variant.dtype) for array in (x, gy))
+        w = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=variant.layout).to(variant.dtype)
+
+        def backward(*mask: bool) -> list[Tensor]:
+            return torch.ops.aten.convolution_backward(
+                gy, x, w, None, stride, padding, [1, 1], False, [0, 0], 1, [*mask, False]
+            )
+
+        self.run: Callable[[], Tensor] = {
+            "forward": lambda: torch.conv2d(x, w, None, stride, padding),
+            "grad_x": lambda: backward(True, False)[0],
+            "grad_w": lambda: backward(False, True)[1],
+        }[problem.direction]
+
+    def check(self) -> dict[str, np.ndarray]:
+        result = self.run().float()
+        return {"result": result.permute(*((2, 3, 1, 0) if self.direction == "grad_w" else (0, 2, 3, 1))).numpy()}
+
+
+class StepJob:
+    """One training step, with minidiff's settings: t and noise drawn, forward, backward, clip, AdamW, average."""
+
+    def __init__(self, network: Network, variant: Variant) -> None:
+        self.network, self.variant, self.settings, self.step = network, variant, OptimizerConfig(), 0
+        diffusion = DiffusionConfig()
+        self.label_drop = diffusion.label_drop
+        alpha_bar = torch.from_numpy(make_process(diffusion).schedule.alpha_bar.copy())
+        self.a, self.s = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+        self.x0, labels = variant.tensor(to_float(network.pictures())), network.labels()
+        self.labels = None if labels is None else torch.from_numpy(labels)
+
+        self.net = TorchUNet(network.config)
+        load(self.net, weights(network.config))
+        self.net.to(memory_format=variant.layout)
+        self.loss = variant.compile(self._loss)
+        self.parameters = list(self.net.parameters())
+        groups = [
+            {"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": self.settings.weight_decay},
+            {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        betas = (self.settings.beta1, self.settings.beta2)
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=EPS, fused=True)
+        self.ema = [p.detach().clone() for p in self.parameters]
+        for p in self.parameters:
+            p.grad = torch.zeros_like(p)
+        self.optimizer.step()  # makes the moments, as minidiff does before the first step; a rate of 0 moves nothing
+
+    def _loss(self, x_t: Tensor, v: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        return F.mse_loss(self.net(x_t, t, labels).float(), v)
+
+    def backward(self, x_t: Tensor, v: Tensor, t: Tensor, labels: Tensor | None) -> float:
+        self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.variant.bfloat16):
+            loss = self.loss(x_t, v, t.float(), labels)
+        loss.backward()
+        return loss.item()
+
+    def run(self) -> float:
+        x0, settings = self.x0, self.settings
+        t = torch.randint(len(self.a), (len(x0),))
+        a, s, eps = self.a[t].view(-1, 1, 1, 1), self.s[t].view(-1, 1, 1, 1), torch.randn_like(x0)
+        labels = self.labels
+        if labels is not None:
+            labels = torch.where(torch.rand(len(x0)) < self.label_drop, self.network.classes, labels)
+        loss = self.backward(a * x0 + s * eps, a * eps - s * x0, t, labels)
+        torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip, foreach=True)
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step, STEPS)
+        self.optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.ema, self.parameters, 1 - settings.ema)
+        return loss
+
+    def check(self) -> dict[str, np.ndarray]:
+        """The output at given x_t and t, and the gradients of its mean squared error against v."""
+        x_t, v, t, labels = self.network.noised()
+        noisy, times = self.variant.tensor(x_t), torch.from_numpy(t)
+        asked = None if labels is None else torch.from_numpy(labels)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.variant.bfloat16):
+            output = self.net(noisy, times.float(), asked).float().permute(0, 2, 3, 1).numpy()
+        self.backward(noisy, self.variant.tensor(v), times, asked)
+        found = gradients(self.net, weights(self.network.config))
+        return {"output": output, **{f"gradient of {name}": gradient for name, gradient in found.items()}}
+
+
+class SamplingJob:
+    """DDIM with eta 0 for a network that predicts v, x0_hat cut at -1 and 1."""
+
+    def __init__(self, problem: Sampling, variant: Variant) -> None:
+        self.steps, self.dtype, config = problem.steps, variant.dtype, problem.network.config
+        self.schedule = make_process(DiffusionConfig()).schedule
+        self.x_T = variant.tensor(problem.start())
+        net = TorchUNet(config)
+        load(net, weights(config))
+        net.requires_grad_(False).to(memory_format=variant.layout).to(variant.dtype)
+        # freezing lays the weights out for the kernels, once for all steps
+        self.net = variant.compile(net, options={"freezing": True})
+
+    def run(self) -> Tensor:
+        return self.draw(self.steps)
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"pictures": self.draw(CHECKED_STEPS).permute(0, 2, 3, 1).numpy()}
+
+    @torch.inference_mode()
+    def draw(self, steps: int) -> Tensor:
+        times, x_t = trailing(self.schedule.T, steps), self.x_T
+        for t, t_prev in zip(times, [*times[1:], -1]):
+            alpha_bar = float(self.schedule.alpha_bar[t])
+            alpha_bar_prev = float(self.schedule.alpha_bar[t_prev]) if t_prev >= 0 else 1.0
+            a, s = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+            v = self.net(x_t.to(self.dtype), torch.full((len(x_t),), float(t))).float()
+            x0_hat = (a * x_t - s * v).clamp_(-1, 1)
+            on_x_t = (1 - alpha_bar_prev) ** 0.5 / s
+            x_t = on_x_t * x_t + (alpha_bar_prev**0.5 - a * on_x_t) * x0_hat
+        return x_t
