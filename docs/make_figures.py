@@ -50,6 +50,11 @@ def difference_error() -> np.ndarray:
     return line_chart(curve, "Central differences against the tape", "log10 h", "largest error", log_y=True, size=SIZE)
 
 
+def halved(image: Image.Image) -> np.ndarray:
+    """What was drawn at twice its size, with smooth edges."""
+    return np.asarray(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
+
+
 def unet() -> np.ndarray:
     """The default U-Net, each part as high as its picture and as wide as its channels; lines are the skips."""
     model = UNet(network_config(ModelConfig(), 32, 32, 3, 11))
@@ -96,7 +101,7 @@ def unet() -> np.ndarray:
     ):
         pen.rounded_rectangle((pad, 470 + 44 * i, pad + 28, 498 + 44 * i), 6, fill=colour)
         pen.text((pad + 40, 484 + 44 * i), text, "#40404a", font, "lm")
-    return np.asarray(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
+    return halved(image)
 
 
 def time_embedding() -> np.ndarray:
@@ -244,9 +249,88 @@ def own_pictures() -> np.ndarray:
     return np.asarray(canvas.resize((900, 228), Image.Resampling.LANCZOS))
 
 
+def winograd_points() -> np.ndarray:
+    """A tile of pixels and a filter at six points either way, their product there, and the outputs that it gives."""
+    image = Image.new("RGB", (1720, 760), "white")
+    pen, font, cell = ImageDraw.Draw(image), ImageFont.load_default(24), 40
+    points = ["0", "1", "-1", "2", "-2", "inf"]
+
+    def squares(left: int, top: int, side: int, title: str, at_points: bool = False) -> tuple[int, int]:
+        for i, j in np.ndindex(side, side):
+            colour = "#9ec5e0" if at_points else "#e8e9ee"
+            if at_points and 2 in (i, j):
+                colour = "#f2c9ad"
+            elif side == 6 and not at_points and 1 <= i <= 4 and 1 <= j <= 4:
+                colour = "#c9cbd4"
+            place = (left + cell * j, top + cell * i, left + cell * (j + 1), top + cell * (i + 1))
+            pen.rectangle(place, fill=colour, outline="white", width=3)
+        if at_points:
+            for i, name in enumerate(points):
+                pen.text((left + cell * i + cell // 2, top - 6), name, "#8a8f9c", font, "mb")
+                pen.text((left - 10, top + cell * i + cell // 2), name, "#8a8f9c", font, "rm")
+        pen.text((left + cell * side // 2, top + cell * side + 12), title, "#40404a", font, "ma", align="center")
+        return left + cell * side, top + cell * side // 2
+
+    def arrow(start: tuple[int, int], end: tuple[int, int], text: str = "") -> None:
+        pen.line([start, end], fill="#5c6070", width=4)
+        back = np.subtract(start, end) / np.hypot(*np.subtract(start, end))
+        sides = [tuple(np.add(end, 18 * back + 9 * s * np.array([-back[1], back[0]]))) for s in (1, -1)]
+        pen.polygon([end, *sides], fill="#5c6070")
+        pen.text(((start[0] + end[0]) // 2 - 10, (start[1] + end[1]) // 2 - 12), text, "#40404a", font, "mb")
+
+    pixels = squares(60, 60, 6, "d: 36 pixels")
+    weights = squares(120, 500, 3, "w: 9 weights")
+    pixels_there = squares(500, 60, 6, "d at the points", True)
+    weights_there = squares(500, 440, 6, "w at the points", True)
+    products = squares(960, 250, 6, "36 products", True)
+    squares(1440, 290, 4, "Y: 16 outputs")
+    arrow((pixels[0] + 14, pixels[1]), (445, pixels[1]), "B' d B")
+    arrow((weights[0] + 14, weights[1]), (445, weights[1]), "G w G'")
+    for there in (pixels_there, weights_there):
+        arrow((there[0] + 14, there[1]), (900, products[1] + (there[1] - products[1]) // 5))
+    arrow((products[0] + 14, products[1]), (1425, products[1]), "A' m A")
+    return halved(image)
+
+
+def registers() -> np.ndarray:
+    """The inner product: 8 numbers of A, 2 vectors of B, and the 16 vectors of sums that they go into."""
+    image = Image.new("RGB", (1720, 760), "white")
+    pen, font, small = ImageDraw.Draw(image), ImageFont.load_default(26), ImageFont.load_default(22)
+    left, top, height, lane = 360, 180, 54, 36
+
+    def vector(x: int, y: int, colour: str, text: str) -> None:
+        for i in range(16):
+            pen.rectangle(
+                (x + lane * i, y, x + lane * (i + 1), y + height - 12), fill=colour, outline="#e8e9ee", width=1
+            )
+        pen.text((x + 8 * lane, y + (height - 12) // 2), text, "#202028", small, "mm")
+
+    for v in range(2):
+        x = left + v * (16 * lane + 24)
+        vector(x, 70, "#f2c9ad", f"B[k, {16 * v}:{16 * v + 16}]")
+        for r in range(8):
+            vector(
+                x,
+                top + height * r,
+                "#9ec5e0",
+                f"C[{r}, {16 * v}:{16 * v + 16}]  +=  A[{r}, k] B[k, {16 * v}:{16 * v + 16}]",
+            )
+    for r in range(8):
+        y = top + height * r
+        pen.rectangle((left - 130, y, left - 40, y + height - 12), fill="#f2c9ad", outline="white", width=2)
+        pen.text((left - 85, y + (height - 12) // 2), f"A[{r}, k]", "#202028", small, "mm")
+    pen.text((left, 30), "2 loads: two vectors of B", "#40404a", font, "lm")
+    pen.text((40, top - 24), "8 loads: a number of A each", "#40404a", font, "lm")
+    below = top + 8 * height + 40
+    pen.text(
+        (left, below), "16 vectors of sums, in 16 registers for all k: 16 multiply-adds a step", "#40404a", font, "lm"
+    )
+    return halved(image.crop((0, 0, 1720, below + 40)))
+
+
 FIGURES = [
     two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, learning_rates,
-    by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures,
+    by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures, winograd_points, registers,
 ]  # fmt: skip
 
 

@@ -59,6 +59,14 @@ def test_library_examples_run(tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 50  # a line a step
 
 
+def test_the_profile_of_a_step_runs(capsys):
+    (block,) = fenced(DOCS / "chapter10.md", "python")
+    assert "range(20)" in block
+    with backend.using("numpy"):
+        exec(block.replace("range(20)", "range(1)"), {})
+    assert "conv2d_grad_w" in capsys.readouterr().out
+
+
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny_model.write(tmp_path / "runs" / "NAME")
@@ -87,6 +95,11 @@ def commands() -> list[str]:
     return sorted({line.split("#")[0].strip() for line in found + re.findall(r"`(python [^`]+)`", text)})
 
 
+def is_file(module: str) -> bool:
+    """Whether `python -m module` runs that module; it runs a package's __main__."""
+    return importlib.util.find_spec(module).submodule_search_locations is None
+
+
 @pytest.fixture(scope="module")
 def help_of():
     """The help text of a command, asked for once."""
@@ -99,7 +112,7 @@ def help_of():
 
             said = io.StringIO()
             with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
-                importlib.import_module(module).main(["--help"])
+                importlib.import_module(module if is_file(module) else f"{module}.__main__").main(["--help"])
             assert left.value.code == 0
             known[module] = said.getvalue()
         return known[module]

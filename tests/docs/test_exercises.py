@@ -40,7 +40,7 @@ def outcome(exercise: ModuleType, capsys) -> tuple[int, str]:
 
 
 def test_there_is_an_exercise_for_every_chapter_and_a_solution_for_every_exercise():
-    chapters = sorted(path.stem for path in EXERCISES.parent.glob("chapter*.md"))
+    chapters = sorted((path.stem for path in EXERCISES.parent.glob("chapter*.md")), key=lambda name: int(name[7:]))
     assert [f"chapter{int(name[:2])}" for name in NAMES] == chapters
     assert sorted(path.stem for path in SOLUTIONS.glob("[0-9]*.py")) == NAMES
     for name in NAMES:
