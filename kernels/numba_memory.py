@@ -20,20 +20,21 @@ _starts: dict[int, list[int]] = {}  # where in each block the first line begins
 _lock, _of_thread = threading.Lock(), threading.local()
 
 
-def scratch(*shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """Float32 arrays of these shapes with anything in them, for use until the next call of `scratch`.
+def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Float32 arrays of these shapes with anything in them, for use until the next call for this purpose.
 
-    What a kernel needs while it runs, all kernels of a Python thread have in the same memory in turn.
+    What a kernel needs while it runs, all kernels of a Python thread have in the same memory in turn. purpose:
+    "filter", for a filter brought into another form, or "kernel", for all else.
     """
     starts, size = [], 0
     for shape in shapes:
         starts.append(size)
         size += -(-4 * math.prod(shape) // LINE) * LINE
-    memory, first = getattr(_of_thread, "scratch", (b"", 0))
+    memory, first = getattr(_of_thread, purpose, (b"", 0))
     if len(memory) < size + LINE:
         memory = np.empty(size + LINE, np.uint8)
         first = -memory.ctypes.data % LINE
-        _of_thread.scratch = memory, first
+        setattr(_of_thread, purpose, (memory, first))
     return [np.ndarray(shape, np.float32, memory, first + start) for shape, start in zip(shapes, starts)]
 
 

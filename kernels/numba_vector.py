@@ -165,6 +165,36 @@ def fetch(builder, array, i, writing, near):
     return builder.call(function, [address, INT32(writing), INT32(near), INT32(1)])
 
 
+@intrinsic
+def transpose(typing, array, i, step, to, j, to_step):
+    """Sixteen vectors, `step` numbers apart from array[i], as the columns of sixteen others, `to_step` from to[j].
+
+    Interleaving row n with row n + 8, for all n, moves each number a quarter of its way: four rounds are the transpose.
+    """
+
+    def generate(context, builder, signature, args):
+        array, i, step, to, j, to_step = args
+        low = [lane // 2 + lane % 2 * LANES for lane in range(LANES)]
+        masks = [
+            ir.Constant(ir.VectorType(INT32, LANES), [lane + half for lane in low]) for half in (0, LANES // 2)
+        ]  # fmt: skip
+
+        def at(start, apart, n):
+            return builder.add(start, builder.mul(apart, INT64(n)))
+
+        rows = [builder.load(place(builder, array, at(i, step, n)), align=4) for n in range(LANES)]
+        for _ in range(4):
+            rows = [
+                builder.shuffle_vector(rows[n], rows[n + LANES // 2], mask) for n in range(LANES // 2) for mask in masks
+            ]
+        for n, row in enumerate(rows):
+            builder.store(row, place(builder, to, at(j, to_step, n)), align=4)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(floats, n, n, floats, n, n), generate
+
+
 @njit
 def load_four(array, i, step):
     """Four vectors, `step` numbers apart."""

@@ -24,7 +24,7 @@ from numba import njit, prange
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, rounded
 from minidiff.kernels.numba_threads import workers_for
-from minidiff.kernels.numba_vector import LANES, load, load_part, pointer, splat, store, store_part
+from minidiff.kernels.numba_vector import LANES, load, load_part, pointer, splat, store, store_part, transpose
 
 BUFFER = 1 << 15  # numbers in a thread's rows and outputs: 128 KiB, so that they stay in its cache with the filter
 FEW = 8  # channels: half a vector
@@ -84,7 +84,9 @@ def correlate(gy, x, w_shape, stride=1):
     workers = workers_for(pixels * seen * C_out)
     block = _block(pixels, seen + C_out, workers)
     depth, columns = rounded(seen, ROWS), rounded(C_out, LANES)
-    rows, gradients, totals = scratch((workers, block * depth), (workers, block * columns), (workers, depth, columns))
+    rows, gradients, totals = scratch(
+        "kernel", (workers, block * depth), (workers, block * columns), (workers, depth, columns)
+    )
     correlate_all(gy, x, KH, KW, stride, block, rows, gradients, totals)
     return np.ascontiguousarray(totals.sum(0)[:seen, :C_out]).reshape(w_shape)  # in the order of the workers
 
@@ -97,7 +99,9 @@ def _convolve_few(x, w, bias, add, y):
     panels = in_panels(np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(1, 1, C_in, -1))
     workers = min(N * H, workers_for(x.size * panels.shape[1]))
     lines = min(-(-N * H // workers), max(2 * KH, BUFFER // (W * panels.shape[1])))
-    (products,) = scratch((workers, lines + KH, rounded(W, ROWS) + KW, panels.shape[1]))  # a line more than is read
+    (products,) = scratch(
+        "kernel", (workers, lines + KH, rounded(W, ROWS) + KW, panels.shape[1])
+    )  # a line more than is read
     convolve_few_all(x, panels, bias, add.reshape(-1), y, KH, KW, lines, products)
     return y
 
@@ -111,7 +115,7 @@ def in_panels(w, kh=None, kw=None, turned=False):
     """
     kh, kw = kh or range(w.shape[0]), kw or range(w.shape[1])
     depth, columns = w.shape[2:][::-1] if turned else w.shape[2:]
-    panels = empty((len(kh) * len(kw) * depth, rounded(columns, LANES)))
+    (panels,) = scratch("filter", (len(kh) * len(kw) * depth, rounded(columns, LANES)))
     workers = min(depth, workers_for(8 * panels.size))
     fill_panels(w, kh.start, kh.step, len(kh), kw.start, kw.step, len(kw), turned, panels, workers)
     return panels
@@ -122,26 +126,35 @@ def fill_panels(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels, wor
     """`in_panels`, each worker with its share of the depth."""
     depth = w.shape[3] if turned else w.shape[2]
     for worker in prange(workers):
-        for i in range(worker * depth // workers, (worker + 1) * depth // workers):
-            fill_panels_row(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels, i)
+        last = (worker + 1) * depth // workers
+        for first in range(worker * depth // workers, last, LANES):
+            some = min(LANES, last - first)
+            fill_panels_rows(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels, first, some)
 
 
 @njit(cache=True, nogil=True)
-def fill_panels_row(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels, i):
+def fill_panels_rows(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels, first, some):
+    """At each position, so many rows of the depth."""
     depth, columns = (w.shape[3], w.shape[2]) if turned else (w.shape[2], w.shape[3])
     rows, K = panels.shape
     from_w, into = pointer(w), pointer(panels)
     for h in range(KH):
         for v in range(KW):
-            kh, kw, row = first_h + step_h * h, first_w + step_w * v, (h * KW + v) * depth + i
+            kh, kw, row = first_h + step_h * h, first_w + step_w * v, (h * KW + v) * depth + first
+            position = kh * w.shape[1] + kw
             for j in range(0, K, LANES):
-                at = j // WIDE * WIDE * rows + row * min(WIDE, K - j // WIDE * WIDE) + j % WIDE
-                if turned:
-                    for c in range(LANES):
-                        into[at + c] = w[kh, kw, j + c, i] if j + c < columns else np.float32(0)
+                panel = min(WIDE, K - j // WIDE * WIDE)
+                at = j // WIDE * WIDE * rows + row * panel + j % WIDE
+                if turned and some == LANES and j + LANES <= columns:
+                    transpose(from_w, (position * columns + j) * depth + first, depth, into, at, panel)
+                elif turned:
+                    for i in range(some):
+                        for c in range(LANES):
+                            into[at + i * panel + c] = w[kh, kw, j + c, first + i] if j + c < columns else np.float32(0)
                 else:
-                    from_row = ((kh * w.shape[1] + kw) * depth + i) * columns + j
-                    store(into, at, load_part(from_w, from_row, columns - j))
+                    for i in range(some):
+                        from_row = (position * depth + first + i) * columns + j
+                        store(into, at + i * panel, load_part(from_w, from_row, columns - j))
 
 
 def _convolve(x, panels, bias, add, y, size, first, step, phase, spread):
@@ -150,7 +163,7 @@ def _convolve(x, panels, bias, add, y, size, first, step, phase, spread):
     pixels, seen = x.shape[0] * Hp * Wp, len(panels)
     workers = workers_for(pixels * seen * C_out)
     block = _block(pixels, seen + C_out, workers)
-    rows, outputs = scratch((workers, block * seen), (workers, block * panels.shape[1]))
+    rows, outputs = scratch("kernel", (workers, block * seen), (workers, block * panels.shape[1]))
     convolve_all(x, panels, bias, add.reshape(-1), y, *size, *first, step, *phase, spread, Hp, Wp, block, rows, outputs)
 
 

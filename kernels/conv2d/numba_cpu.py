@@ -164,7 +164,10 @@ def filter_at_points(w: np.ndarray, turned: bool = False) -> np.ndarray:
         return winograd.filter_at_points(w, turned)
     key = w.ctypes.data, w.shape, turned
     if key not in _kept:
-        _kept[key] = winograd.filter_at_points(w, turned), w  # w stays alive, lest another filter gets its address
+        _kept[key] = (
+            winograd.filter_at_points(w, turned, keep=True),
+            w,
+        )  # w stays alive, lest another filter gets its address
     return _kept[key][0]
 
 

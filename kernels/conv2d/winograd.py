@@ -51,6 +51,7 @@ from minidiff.kernels.numba_vector import (
     store_four,
     store_part,
     store_six,
+    transpose,
 )
 
 TILE, SEEN = 4, 6  # outputs, and the pixels that they see, along a side of a tile
@@ -78,14 +79,16 @@ def convolve(x, w, shape, bias=NO_BIAS, add=NOTHING, norm=NOTHING, double=False,
     return y
 
 
-def filter_at_points(w, turned=False):
+def filter_at_points(w, turned=False, keep=False):
     """The filter w (3, 3, C_in, C_out) at the points: (36, C_in times C_out rounded up to 16, and a vector more).
 
     At each point the columns stand in panels of 32, each (C_in, 32), the last perhaps (C_in, 16).
     turned: half around, and with input and output swapped: the filter that the gradient of x is a convolution with.
+    keep: it will be used after the next call, too.
     """
     rows, columns = w.shape[2:][::-1] if turned else w.shape[2:]
-    out = empty((POINTS, rows * rounded(columns, LANES) + LANES))
+    shape = POINTS, rows * rounded(columns, LANES) + LANES
+    out = empty(shape) if keep else scratch("filter", shape)[0]
     filter_points(w, out, rows, columns, turned, workers_for(30 * w.size))
     return out
 
@@ -127,6 +130,7 @@ class Plan:
         _, across, block = self.cut
         tiles = rounded(block * across, ROWS)
         return scratch(
+            "kernel",
             (self.workers, block * SEEN, across * TILE + SEEN - TILE, self.C),
             (self.workers, POINTS, tiles * self.C + LANES),
             (self.workers, POINTS, tiles * self.K + LANES),
@@ -210,25 +214,34 @@ def filter_points(w, out, rows, columns, turned, workers):
 def filter_points_rows(w, out, rows, columns, turned, first, last):
     _, _, C_in, C_out = w.shape
     K, apart = -(-columns // LANES) * LANES, out.shape[1]
-    from_w, into, weights, half = pointer(w), pointer(out), room(9), room(18)
+    from_w, into, weights, half = pointer(w), pointer(out), room(144), room(18)  # weights: nine of 16 rows
     for j in range(0, columns, LANES):
-        width = min(LANES, columns - j)
         panel = min(WIDE, K - j // WIDE * WIDE)  # the last panel may be half as wide
         start = j // WIDE * WIDE * rows + j % WIDE
-        for i in range(first, last):
+        for i in range(first, last, LANES):
+            some, whole = min(LANES, last - i), i + LANES <= rows and j + LANES <= columns
             for k in range(9):
-                if turned:
-                    for lane in range(width):
-                        weights[k * LANES + lane] = w[2 - k // 3, 2 - k % 3, j + lane, i]
+                if turned and whole:
+                    transpose(from_w, ((8 - k) * C_in + j) * C_out + i, C_out, weights, k * LANES, 9 * LANES)
+                elif turned:
+                    for row in range(some):
+                        for lane in range(LANES):
+                            inside = j + lane < columns
+                            weight = w[2 - k // 3, 2 - k % 3, j + lane, i + row] if inside else np.float32(0)
+                            weights[(9 * row + k) * LANES + lane] = weight
                 else:
-                    store(weights, k * LANES, load_part(from_w, (k * C_in + i) * C_out + j, width))
-            for k in range(3):
-                column = load(weights, k * LANES), load(weights, (3 + k) * LANES), load(weights, (6 + k) * LANES)
-                store_six(half, k * LANES, 3 * LANES, weights_at_points(column))
-            for p in range(SEEN):
-                h = 3 * p * LANES
-                row = load(half, h), load(half, h + LANES), load(half, h + 2 * LANES)
-                store_six(into, 6 * p * apart + start + i * panel, apart, weights_at_points(row))
+                    for row in range(some):
+                        at = (k * C_in + i + row) * C_out + j
+                        store(weights, (9 * row + k) * LANES, load_part(from_w, at, columns - j))
+            for row in range(some):
+                for k in range(3):
+                    at = (9 * row + k) * LANES
+                    column = load(weights, at), load(weights, at + 3 * LANES), load(weights, at + 6 * LANES)
+                    store_six(half, k * LANES, 3 * LANES, weights_at_points(column))
+                for p in range(SEEN):
+                    h = 3 * p * LANES
+                    line = load(half, h), load(half, h + LANES), load(half, h + 2 * LANES)
+                    store_six(into, 6 * p * apart + start + (i + row) * panel, apart, weights_at_points(line))
 
 
 @njit(parallel=True, cache=True)

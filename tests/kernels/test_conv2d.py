@@ -445,7 +445,9 @@ def test_constant_filters_give_the_same_bits(version):
 
 def test_a_constant_filter_is_brought_to_the_points_once(monkeypatch):
     made, make = [], winograd.filter_at_points
-    monkeypatch.setattr(winograd, "filter_at_points", lambda w, turned=False: made.append(w) or make(w, turned))
+    monkeypatch.setattr(
+        winograd, "filter_at_points", lambda w, *options, **named: made.append(w) or make(w, *options, **named)
+    )
     x, w, other = (np.ones(shape, np.float32) for shape in ((4, 8, 8, 16), (3, 3, 16, 16), (3, 3, 16, 16)))
     constant = numba_cpu.constant_filters()
 
