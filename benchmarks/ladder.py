@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  the BLAS of Numba's np.dot: to be there when its threads are set to one
 import tyro
 from numba import njit, prange
 
