@@ -20,8 +20,8 @@ after a convolution is done on the way, where it costs no trip to memory:
   at the point -1 is always 0: (a, b, b, c, c, d) gives d4 - d3 + 4 (d1 - d2) = 0. So 25 points of 36 remain;
 - bias and a second picture are added to the outputs, or 2x2 outputs are added up, while they are written.
 
-The price is precision: the points' powers cancel, and the error is half ten times that of a direct sum (1e-5 of the
-largest output).
+The price is precision: the points' powers cancel, and the error is up to ten times that of a direct sum: at most 3e-5
+of the largest output.
 
 Source: Lavin & Gray 2015, arXiv:1509.09308, section 4.1 and eq. 15; Winograd 1980, Arithmetic Complexity of
 Computations.
