@@ -1,7 +1,7 @@
-"""exp and sigmoid for float32, written so that the compiler turns a loop over them into SIMD instructions.
+"""exp for float32, written so that the compiler turns a loop over them into SIMD instructions.
 
-`np.exp` inside a compiled loop calls the C library once a number, 3-5 ns each; these take about 0.2 ns. Both keep
-their own floating-point rules when they are inlined into a kernel with looser ones: the order of operations matters.
+`np.exp` inside a compiled loop calls the C library once a number, 3-5 ns each; this takes about 0.2 ns. It keeps
+its own floating-point rules when it is inlined into a kernel with looser ones: the order of operations matters.
 """
 
 import numpy as np
@@ -34,9 +34,3 @@ def exp(x: np.float32) -> np.float32:
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     return p * np.int32(biased << np.int32(23)).view(np.float32)
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
-def sigmoid(z: np.float32) -> np.float32:
-    """1 / (1 + e^-z) for float32."""
-    return np.float32(1.0) / (np.float32(1.0) + exp(-z))

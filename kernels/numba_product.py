@@ -19,7 +19,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, floats, spread
+from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, floats, integers, spread
 
 ROWS = 8
 WIDE = 2 * LANES  # columns
@@ -30,8 +30,8 @@ def rounded(n, unit):
     return -(-n // unit) * unit
 
 
-def product_of(columns):
-    """Make the function that multiplies ROWS rows by so many columns: 16 or 32."""
+def product_of(columns, by_table):
+    """Make the function that multiplies ROWS rows by so many columns, 16 or 32."""
     vectors = columns // LANES
 
     def multiply(typing, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
@@ -39,11 +39,15 @@ def product_of(columns):
 
         A[r, k] is a[a_start + r a_row + k a_step]; B's row k starts at b[b_start + k b_step], C's row r at
         c[c_start + r c_row]. a, b, c: pointers to float32 numbers; nothing checks the offsets.
+        by_table: a_row and a_step are pointers to int64 numbers, and A[r, k] is a[a_start + a_row[r] + a_step[k]].
         """
 
         def generate(context, builder, signature, args):
             a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add = args
             a, b, c = builder.gep(a, [a_start]), builder.gep(b, [b_start]), builder.gep(c, [c_start])
+
+            def offset_in_a(step, i):
+                return builder.load(builder.gep(step, [i])) if by_table else builder.mul(step, i)
 
             def vector_at(base, row, column):
                 return builder.bitcast(builder.gep(base, [builder.add(row, INT64(column))]), VECTOR.as_pointer())
@@ -53,9 +57,9 @@ def product_of(columns):
             sums = {rv: cgutils.alloca_once(builder, VECTOR) for rv in block}  # LLVM puts them into registers
             for rv in block:
                 builder.store(ZERO, sums[rv])
-            a_rows = [builder.gep(a, [builder.mul(a_row, INT64(r))]) for r in range(ROWS)]
+            a_rows = [builder.gep(a, [offset_in_a(a_row, INT64(r))]) for r in range(ROWS)]
             with cgutils.for_range(builder, K) as loop:
-                along_a, along_b = builder.mul(loop.index, a_step), builder.mul(loop.index, b_step)
+                along_a, along_b = offset_in_a(a_step, loop.index), builder.mul(loop.index, b_step)
                 b_row = [builder.load(vector_at(b, along_b, v * LANES), align=4) for v in range(vectors)]
                 for r in range(ROWS):
                     number = spread(builder, builder.load(builder.gep(a_rows[r], [along_a])))
@@ -73,7 +77,8 @@ def product_of(columns):
             return context.get_dummy_value()
 
         n = types.intp
-        return types.void(floats, n, n, n, floats, n, n, floats, n, n, n, types.boolean), generate
+        steps = integers if by_table else n
+        return types.void(floats, n, steps, steps, floats, n, n, floats, n, n, n, types.boolean), generate
 
     return intrinsic(multiply)
 
@@ -84,7 +89,8 @@ def fused(builder, a, b, c):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
 
 
-multiply_wide, multiply_narrow = product_of(WIDE), product_of(LANES)
+multiply_wide, multiply_narrow = product_of(WIDE, False), product_of(LANES, False)
+multiply_wide_by_table, multiply_narrow_by_table = product_of(WIDE, True), product_of(LANES, True)
 
 
 @njit
@@ -94,3 +100,12 @@ def multiply(columns, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start,
         multiply_wide(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add)
     else:
         multiply_narrow(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add)
+
+
+@njit
+def multiply_by_table(columns, a, a_start, a_rows, a_steps, b, b_start, b_step, c, c_start, c_row, K, add):
+    """The same for a matrix A whose numbers lie at a_rows[r] + a_steps[k]."""
+    if columns == WIDE:
+        multiply_wide_by_table(a, a_start, a_rows, a_steps, b, b_start, b_step, c, c_start, c_row, K, add)
+    else:
+        multiply_narrow_by_table(a, a_start, a_rows, a_steps, b, b_start, b_step, c, c_start, c_row, K, add)

@@ -39,7 +39,7 @@ class Vector(types.Type):
         super().__init__(name="Vector")
 
 
-vector, floats = Vector(), types.CPointer(types.float32)
+vector, floats, integers = Vector(), types.CPointer(types.float32), types.CPointer(types.int64)
 
 
 @register_model(Vector)
@@ -53,12 +53,18 @@ class VectorModel(models.PrimitiveModel):
 
 @intrinsic
 def pointer(typing, array):
-    """Where the numbers of a float32 array lie; the array must outlive it."""
+    """Where the numbers of an array lie; the array must outlive it."""
 
     def generate(context, builder, signature, args):
         return context.make_array(signature.args[0])(context, builder, args[0]).data
 
-    return floats(array), generate
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def beyond(typing, start, i):
+    """A pointer i numbers further on."""
+    return start(start, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic

@@ -135,16 +135,16 @@ def silu(x: Tensor) -> Tensor:
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out).
 
-    Rows that lie side by side are the pixels of a picture one pixel high, and this is its 1×1 convolution.
+    Rows that lie side by side are the pixels of a picture one pixel wide, and this is its 1×1 convolution.
     """
     if x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear: x has {x.shape[-1]} channels, w expects {w.shape[0]}")
     k = backend.current()
-    rows, filters = x.data.reshape(1, 1, -1, x.shape[-1]), w.data.reshape(1, 1, *w.shape)
+    rows, filters = x.data.reshape(1, -1, 1, x.shape[-1]), w.data.reshape(1, 1, *w.shape)
     y = k.conv2d(rows, filters, None if b is None else b.data).reshape(*x.shape[:-1], w.shape[1])
 
     def closure(gy: Any) -> tuple[Any, ...]:
-        gy = gy.reshape(1, 1, -1, w.shape[1])
+        gy = gy.reshape(1, -1, 1, w.shape[1])
         gx = k.conv2d_grad_x(gy, filters, rows.shape).reshape(x.shape) if x.requires_grad else None
         gw = k.conv2d_grad_w(gy, rows, filters.shape).reshape(w.shape)
         return (gx, gw) if b is None else (gx, gw, k.conv2d_grad_b(gy))

@@ -37,6 +37,8 @@ PEERS = {
 }
 EAGER = ("torch eager", "torch channels_last", "torch bfloat16")  # without compiling, which takes a minute a network
 
+PAUSE = 0.03  # seconds
+
 MISSING = "PyTorch, which this benchmark measures beside, is not installed: pip install -e '.[peers]'"
 
 
@@ -208,12 +210,14 @@ class Workers(dict[str, Worker]):
         """Seconds a call, each `rounds` times in turn: ours, a peer, the next, ours, …
 
         least: seconds that one timing should take at least; what is shorter is called several times for it.
-        Each turn begins with a call that does not count: caches are full of the numbers of the engine before.
+        Each turn begins with a pause, as the threads of the engine before still turn in circles, waiting for more work,
+        and with a call that does not count: caches are full of that engine's numbers.
         """
         calls = {name: calls_for(worker.ask("time", 1), least) for name, worker in self.items()}
         times: dict[str, list[float]] = {name: [] for name in self}
         for _ in range(rounds):
             for name, worker in self.items():
+                time.sleep(PAUSE)
                 worker.ask("time", 1)
                 times[name].append(worker.ask("time", calls[name]))
         return times

@@ -1,17 +1,19 @@
-"""Convolution as it is defined, by products of matrices: gather what each output pixel sees into a row, and multiply.
+"""Convolution as it is defined, by products of matrices: a row of what each output pixel sees, times the filter.
 
-`reference.py` makes KH KW products of whole shifted pictures. Here each thread takes a block of output pixels and
-copies the KH KW C_in numbers that each one sees into a row of a buffer (this is "im2col", a block at a time, so that
-the buffer stays in the thread's own cache). The rows times the filter, read as a matrix (KH KW C_in, C_out), are the
-block's outputs. A 1x1 filter needs no copy: a pixel is a row already.
+`reference.py` makes KH KW products of whole shifted pictures. Here the KH KW C_in numbers that an output pixel sees are
+a row of a matrix, the filter is another matrix (KH KW C_in, C_out), and their product holds the outputs. Written out
+("im2col"), the rows would hold each number of x KH KW times. But the number that pixel p sees at filter position k lies
+at pixels[p] + positions[k], so two short tables are all that there is of them. Each thread takes a block of whole
+lines of outputs and lays out the lines of x that they see, with zeros around the picture, in a buffer that stays in its
+cache.
 
 All three functions are this one idea:
 
-- the output gathers from x;
-- the gradient of x gathers from gy, with the filter turned around and its channels swapped; with stride 2, pixels in
-  even and odd rows and columns see different filter positions, so each of the four kinds is a convolution of its own
-  with the positions that it sees;
-- the gradient of w is the transposed rows times gy, summed over blocks.
+- the output sees x;
+- the gradient of x sees gy, with the filter turned around and its channels swapped; with stride 2, pixels in even and
+  odd rows and columns see different filter positions, so each of the four kinds is a convolution of its own with the
+  positions that it sees;
+- the gradient of w is the transposed rows times gy, summed over blocks: the two tables change places.
 
 Three output channels would leave thirteen of sixteen SIMD lanes idle. Where there are so few, the order is turned
 around: first every pixel is multiplied with all filter positions at once, (KH KW C_out) numbers a pixel, then each
@@ -22,11 +24,11 @@ import numpy as np
 from numba import njit, prange
 
 from minidiff.kernels.numba_memory import empty, scratch
-from minidiff.kernels.numba_product import ROWS, WIDE, multiply, rounded
+from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, rounded
 from minidiff.kernels.numba_threads import workers_for
-from minidiff.kernels.numba_vector import LANES, load, load_part, pointer, splat, store, store_part, transpose
+from minidiff.kernels.numba_vector import LANES, beyond, load, load_part, pointer, splat, store, store_part, transpose
 
-BUFFER = 1 << 15  # numbers in a thread's rows and outputs: 128 KiB, so that they stay in its cache with the filter
+BUFFER = 1 << 15  # numbers in a thread's lines and outputs: 128 KiB, so that they stay in its cache with the filter
 FEW = 8  # channels: half a vector
 NOTHING, NO_BIAS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
@@ -80,15 +82,14 @@ def correlate(gy, x, w_shape, stride=1):
     KH, KW, C_in, C_out = w_shape
     if C_out < min(FEW, C_in) and stride == 1:
         return np.ascontiguousarray(correlate(x, gy, (KH, KW, C_out, C_in))[::-1, ::-1].swapaxes(2, 3))
-    pixels, seen = gy.size // C_out, KH * KW * C_in
-    workers = workers_for(pixels * seen * C_out)
-    block = _block(pixels, seen + C_out, workers)
-    depth, columns = rounded(seen, ROWS), rounded(C_out, LANES)
-    rows, gradients, totals = scratch(
-        "kernel", (workers, block * depth), (workers, block * columns), (workers, depth, columns)
-    )
-    correlate_all(gy, x, KH, KW, stride, block, rows, gradients, totals)
-    return np.ascontiguousarray(totals.sum(0)[:seen, :C_out]).reshape(w_shape)  # in the order of the workers
+    if not gy.size:
+        return np.zeros(w_shape, np.float32)
+    N, H, W, _ = gy.shape
+    depth = KH * KW * C_in
+    block, buffers = _cut(x.shape, (KH, KW), stride, N * H, W, C_out)
+    seen, gradients, totals = scratch("kernel", *buffers, (buffers[0][0], rounded(depth, ROWS), rounded(C_out, LANES)))
+    correlate_all(gy, x, KH, KW, stride, block, seen, gradients, totals)
+    return np.ascontiguousarray(totals.sum(0)[:depth, :C_out]).reshape(w_shape)  # in the order of the workers
 
 
 def _convolve_few(x, w, bias, add, y):
@@ -158,78 +159,140 @@ def fill_panels_rows(w, first_h, step_h, KH, first_w, step_w, KW, turned, panels
 
 
 def _convolve(x, panels, bias, add, y, size, first, step, phase, spread):
-    _, H, W, C_out = y.shape
-    Hp, Wp = len(range(phase[0], H, spread)), len(range(phase[1], W, spread))
-    pixels, seen = x.shape[0] * Hp * Wp, len(panels)
-    workers = workers_for(pixels * seen * C_out)
-    block = _block(pixels, seen + C_out, workers)
-    rows, outputs = scratch("kernel", (workers, block * seen), (workers, block * panels.shape[1]))
-    convolve_all(x, panels, bias, add.reshape(-1), y, *size, *first, step, *phase, spread, Hp, Wp, block, rows, outputs)
+    N, H, W, C_out = y.shape
+    lines, across = N * len(range(phase[0], H, spread)), len(range(phase[1], W, spread))
+    if not lines * across:
+        return
+    block, buffers = _cut(x.shape, size, step, lines, across, C_out)
+    seen, outputs = scratch("kernel", *buffers)
+    convolve_all(
+        x, panels, bias, add.reshape(-1), y, *size, *first, step, *phase, spread, across, block, seen, outputs
+    )  # fmt: skip
 
 
-def _block(pixels, numbers, workers):
-    """Output pixels a block: an even share of a worker's, at most what fits, in whole rows of a product."""
-    share = max(1, -(-pixels // workers))
-    return rounded(-(-share // -(-share // max(BUFFER // numbers, 4 * ROWS))), ROWS)
+def _cut(x_shape, size, step, lines, across, C_out):
+    """How `lines` lines of `across` outputs, in all pictures together, are cut into blocks.
+
+    Returns lines a block, and for each worker the shapes of what these see and of the outputs.
+    """
+    (KH, KW), C, K = size, x_shape[3], rounded(C_out, LANES)
+    workers = min(lines, workers_for(lines * across * KH * KW * C * C_out))
+    line, share = ((across - 1) * step + KW) * C, -(-lines // workers)
+    most = max(1, BUFFER // (line * step + across * K), -(-4 * ROWS // across))
+    block = -(-share // -(-share // most))
+    return block, ((workers, block * max(step, KH) * line), (workers, rounded(block * across, ROWS), K))
 
 
 @njit(parallel=True, cache=True)
 def convolve_all(
-    x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, Hp, Wp, block, rows, outputs
+    x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, across, block, seen, outputs
 ):  # fmt: skip
-    """Write the pixels (phase_h + spread i, phase_w + spread j) of y, for i < Hp and j < Wp.
+    """Write the pixels (phase_h + spread i, phase_w + spread j) of y, for j < across and all i.
 
         y[...] = bias + add[...] + sum_{kh, kw} x[n, i step + top + kh, j step + left + kw] w[kh, kw]
 
     where x is 0 outside. x: (N, H, W, C_in). panels: (KH KW C_in, K), from `in_panels`. bias: (1 or N, K), or empty.
-    add: y's numbers, or empty. y: (N, ., ., C_out).
+    add: y's numbers, or empty. y: (N, ., ., C_out). block: lines at a time.
     """
-    workers, blocks = len(rows), -(-x.shape[0] * Hp * Wp // block)
+    positions = positions_of(KH, KW, x.shape[3], across, step)
+    workers, lines = len(seen), len(y) * -(-(y.shape[1] - phase_h) // spread)
     for worker in prange(workers):
-        for i in range(worker * blocks // workers, (worker + 1) * blocks // workers):
+        pixels = np.empty(outputs.shape[1], np.int64)
+        end = (worker + 1) * lines // workers
+        for first in range(worker * lines // workers, end, block):
             convolve_block(
-                x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, Hp, Wp,
-                i * block, min((i + 1) * block, x.shape[0] * Hp * Wp), rows[worker], outputs[worker],
+                x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, across,
+                first, min(first + block, end), positions, pixels, seen[worker], outputs[worker],
             )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def convolve_block(
-    x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, Hp, Wp, start, stop, rows, outputs
+    x, panels, bias, add, y, KH, KW, top, left, step, phase_h, phase_w, spread, across,
+    start, stop, positions, pixels, seen, outputs,
 ):  # fmt: skip
-    """The outputs number start to stop - 1."""
-    seen, K = panels.shape
+    """Lines number start to stop - 1 of the outputs."""
+    depth, K = panels.shape
     _, H, W, C_out = y.shape
-    a, w, out, from_bias, from_add, into = (
-        pointer(rows), pointer(panels), pointer(outputs), pointer(bias), pointer(add), pointer(y)
-    )  # fmt: skip
-    at = out_at = 0
-    whole = (stop - start) % ROWS == 0
-    if whole and KH * KW * step == 1:
-        a, at = pointer(x), start * seen  # pixels are rows already
-    else:
-        gather(x, rows, seen, KH, KW, start, stop, Hp, Wp, top, left, step)
-    straight = whole and spread == 1 and C_out == K  # products are outputs already
+    down, count = -(-(H - phase_h) // spread), (stop - start) * across
+    lay_out(x, KH, KW, top, left, step, down, across, start, stop, seen, pixels)
+    w, out, from_bias, from_add, into = pointer(panels), pointer(outputs), pointer(bias), pointer(add), pointer(y)
+    a, at, out_at, positions_k, pointwise = pointer(seen), 0, 0, pointer(positions), KH * KW * step == 1
+    if pointwise:  # pixels are rows already
+        a, at = pointer(x), start * across * depth
+    straight = count % ROWS == 0 and spread == 1 and C_out == K  # products are outputs already
     if straight:
-        out, out_at = into, start * K
+        out, out_at = into, start * across * K
     for j in range(0, K, WIDE):
         width = min(WIDE, K - j)
-        for r in range(0, stop - start, ROWS):
-            to = out_at + r * K + j
-            multiply(width, a, at + r * seen, seen, 1, w, j * seen, width, out, to, K, seen, False)
+        for r in range(0, count, ROWS):
+            to, pixels_r = out_at + r * K + j, beyond(pointer(pixels), r)
+            if pointwise and r + ROWS <= count:
+                multiply(width, a, at + r * depth, depth, 1, w, j * depth, width, out, to, K, depth, False)
+            else:
+                multiply_by_table(width, a, at, pixels_r, positions_k, w, j * depth, width, out, to, K, depth, False)
     if straight and bias.size + add.size == 0:
         return
-    n, h, j = picture_row_column(start, Hp, Wp)
-    for r in range(stop - start):
-        to = ((n * H + phase_h + spread * h) * W + phase_w + spread * j) * C_out
-        for c in range(0, C_out, LANES):
-            value = load(out, out_at + r * K + c)
-            if bias.size:
-                value = value + load(from_bias, n % len(bias) * K + c)
-            if add.size:
-                value = value + load_part(from_add, to + c, C_out - c)
-            store_part(into, to + c, value, C_out - c)
-        n, h, j = next_pixel(n, h, j, Hp, Wp)
+    for line in range(start, stop):
+        n, h = line // down, phase_h + spread * (line % down)
+        for j in range(across):
+            to, r = ((n * H + h) * W + phase_w + spread * j) * C_out, (line - start) * across + j
+            for c in range(0, C_out, LANES):
+                value = load(out, out_at + r * K + c)
+                if bias.size:
+                    value = value + load(from_bias, n % len(bias) * K + c)
+                if add.size:
+                    value = value + load_part(from_add, to + c, C_out - c)
+                store_part(into, to + c, value, C_out - c)
+
+
+@njit
+def positions_of(KH, KW, C, across, step):
+    """Where a filter's KH KW C numbers meet what they multiply, from the first on; the last again up to whole ROWS."""
+    seen, line = KW * C, ((across - 1) * step + KW) * C
+    positions = np.empty(-(-KH * seen // ROWS) * ROWS, np.int64)
+    for i in range(len(positions)):
+        k = min(i, KH * seen - 1)
+        positions[i] = k // seen * line + k % seen
+    return positions
+
+
+@njit(cache=True, nogil=True)
+def lay_out(x, KH, KW, top, left, step, down, across, start, stop, seen, pixels):
+    """Fill `seen` with the lines of x that lines start to stop - 1 of the outputs see, zeros around pictures included.
+
+    pixels: filled with where in `seen` each output begins to see, the last one's again until they are full.
+    A 1x1 filter with step 1 gets the places alone, for x as it lies.
+    """
+    _, H, W, C = x.shape
+    length, copied = ((across - 1) * step + KW) * C, KH * KW * step > 1
+    before = min(length, max(0, -left) * C)
+    inside = max(0, min(length - before, (W - max(0, left)) * C))
+    base = have = 0  # the line where the filter lies, and how many lines there are
+    for line in range(start, stop):
+        n, h = line // down, line % down * step + top
+        base = have if line == start or h == top else base + step
+        for j in range(across):
+            pixels[(line - start) * across + j] = base * length + j * step * C
+        for i in range(max(base, have), base + KH):
+            row = h + i - base
+            source = ((n * H + row) * W + max(0, left)) * C
+            if copied and 0 <= row < H:
+                fill(seen, i * length, x, 0, 0, before)
+                fill(seen, i * length + before, x, source, inside, inside)
+                fill(seen, i * length + before + inside, x, 0, 0, length - before - inside)
+            elif copied:
+                fill(seen, i * length, x, 0, 0, length)
+        have = base + KH
+    count = (stop - start) * across
+    pixels[count:] = pixels[count - 1]
+
+
+@njit
+def fill(into, to, x, source, some, length):
+    """Copy so many numbers of x, and zeros behind them up to this length."""
+    for c in range(0, length, LANES):
+        store_part(pointer(into), to + c, load_part(pointer(x), source + c, some - c), length - c)
 
 
 @njit(parallel=True, cache=True)
@@ -288,92 +351,41 @@ def convolve_few_lines(x, panels, bias, add, y, KH, KW, first, last, products):
 
 
 @njit(parallel=True, cache=True)
-def correlate_all(gy, x, KH, KW, step, block, rows, gradients, totals):
+def correlate_all(gy, x, KH, KW, step, block, seen, gradients, totals):
     """Fill totals[worker], (KH KW C_in rounded, C_out rounded), with each worker's share of the filter's gradient."""
-    workers, pixels = len(rows), gy.shape[0] * gy.shape[1] * gy.shape[2]
-    blocks = -(-pixels // block)
+    positions = positions_of(KH, KW, x.shape[3], gy.shape[2], step)
+    workers, lines = len(seen), gy.shape[0] * gy.shape[1]
     for worker in prange(workers):
+        pixels = np.empty(gradients.shape[1], np.int64)
         totals[worker] = 0
-        for i in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-            start, stop = i * block, min((i + 1) * block, pixels)
-            correlate_block(gy, x, KH, KW, step, start, stop, rows[worker], gradients[worker], totals[worker])
+        end = (worker + 1) * lines // workers
+        for first in range(worker * lines // workers, end, block):
+            correlate_block(
+                gy, x, KH, KW, step, first, min(first + block, end),
+                positions, pixels, seen[worker], gradients[worker], totals[worker],
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def correlate_block(gy, x, KH, KW, step, start, stop, rows, gradients, total):
-    """What the outputs number start to stop - 1 have to say on the filter, added to `total`."""
+def correlate_block(gy, x, KH, KW, step, start, stop, positions, pixels, seen, gradients, total):
+    """What lines start to stop - 1 of the outputs have to say on the filter, added to `total`."""
     _, Hy, Wy, C_out = gy.shape
-    seen, K = total.shape
-    a, g, sums = pointer(rows), pointer(gradients), pointer(total)
-    if KH * KW * step == 1 and x.shape[3] % ROWS == 0:
-        a, at = pointer(x), start * seen
-    else:
-        at = 0
-        gather(x, rows, seen, KH, KW, start, stop, Hy, Wy, -(KH // 2), -(KW // 2), step)
-    from_gy, g_at = pointer(gy), start * C_out
-    if C_out == K:
-        g = from_gy
-    else:
-        for r in range(stop - start):
-            for c in range(0, K, LANES):
-                store(g, r * K + c, load_part(from_gy, g_at + r * C_out + c, C_out - c))
-        g_at = 0
+    depth, K = total.shape
+    count = (stop - start) * Wy
+    lay_out(x, KH, KW, -(KH // 2), -(KW // 2), step, Hy, Wy, start, stop, seen, pixels)
+    a, at, g, g_at, sums, pixels_k = pointer(seen), 0, pointer(gy), start * Wy * C_out, pointer(total), pointer(pixels)
+    if KH * KW * step == 1:
+        a, at = pointer(x), start * Wy * x.shape[3]
+    if C_out < K:  # with zeros beside them
+        for r in range(count):
+            fill(gradients, r * K, gy, g_at + r * C_out, C_out, K)
+        g, g_at = pointer(gradients), 0
+    pointwise = KH * KW * step == 1 and depth == x.shape[3]
     for j in range(0, K, WIDE):
-        for i in range(0, seen, ROWS):
-            multiply(min(WIDE, K - j), a, at + i, 1, seen, g, g_at + j, K, sums, i * K + j, K, stop - start, True)
-
-
-@njit(cache=True, nogil=True)
-def gather(x, rows, width, KH, KW, start, stop, Hp, Wp, top, left, step):
-    """Copy what output pixels start to stop - 1 see of x into rows of `width` numbers, 0 outside x and behind.
-
-    The pixels that a row of the filter sees lie one behind the other, so they are copied as one.
-    """
-    _, H, W, C = x.shape
-    from_x, into, length, zero = pointer(x), pointer(rows), KW * C, splat(np.float32(0))
-    n, i_out, j_out = picture_row_column(start, Hp, Wp)
-    r, rest = 0, width - KH * length
-    while r < stop - start:
-        run = min(Wp - j_out, stop - start - r)  # outputs side by side
-        for kh in range(KH):
-            h = i_out * step + top + kh
-            for i in range(run):
-                j, to = (j_out + i) * step + left, (r + i) * width + kh * length
-                if h < 0 or h >= H:
-                    for c in range(0, length, LANES):
-                        store_part(into, to + c, zero, length - c)
-                elif j >= 0 and j + KW <= W:
-                    at = ((n * H + h) * W + j) * C
-                    for c in range(0, length, LANES):
-                        store_part(into, to + c, load_part(from_x, at + c, length - c), length - c)
-                else:
-                    for kw in range(KW):
-                        at, inside = ((n * H + h) * W + j + kw) * C, 0 <= j + kw < W
-                        for c in range(0, C, LANES):
-                            value = load_part(from_x, at + c, C - c) if inside else zero
-                            store_part(into, to + kw * C + c, value, C - c)
-        if rest:
-            for i in range(run):
-                store_part(into, (r + i) * width + KH * length, zero, rest)
-        r, j_out = r + run, j_out + run
-        if j_out == Wp:
-            i_out, j_out = i_out + 1, 0
-        if i_out == Hp:
-            n, i_out = n + 1, 0
-
-
-@njit
-def picture_row_column(pixel, H, W):
-    """Where pixel number `pixel` of a batch of H x W pictures lies."""
-    return pixel // (H * W), pixel // W % H, pixel % W
-
-
-@njit
-def next_pixel(n, h, j, H, W):
-    """Where the pixel behind that one lies."""
-    j += 1
-    if j == W:
-        h, j = h + 1, 0
-    if h == H:
-        n, h = n + 1, 0
-    return n, h, j
+        width = min(WIDE, K - j)
+        for i in range(0, depth, ROWS):
+            to, positions_i = i * K + j, beyond(pointer(positions), i)
+            if pointwise:
+                multiply(width, a, at + i, 1, depth, g, g_at + j, K, sums, to, K, count, True)
+            else:
+                multiply_by_table(width, a, at, positions_i, pixels_k, g, g_at + j, K, sums, to, K, count, True)

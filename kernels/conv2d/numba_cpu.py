@@ -18,7 +18,7 @@ NOTHING, NO_BIAS = winograd.NOTHING, winograd.NO_BIAS
 STRIP = 128  # pixels that are added one after the other: about the root of how many there are
 
 
-def suits_winograd(y_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, lanes: int) -> bool:
+def suits_winograd(y_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
     """Whether a convolution with outputs y (N, H, W, C_out) is computed Winograd's way.
 
     It makes 36 multiplications for a tile of 4x4 outputs, and as many for one that reaches over the edge; the direct
@@ -27,11 +27,11 @@ def suits_winograd(y_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: i
 
     - with tiles at least half full (7x7 and 3x3 outputs are, 5x5 and 2x2 are not),
     - from 16 tiles on, in all pictures together,
-    - from 8 channels on in the direction that fills SIMD lanes (`lanes`): below, `direct.py` has a way of its own.
+    - from 8 channels on, in and out, for the outputs as well as for both gradients.
     """
     N, H, W, _ = y_shape
     tiles = -(-H // 4) * -(-W // 4)
-    suits = (*w_shape[:2], stride) == (3, 3, 1) and lanes >= 8
+    suits = (*w_shape[:2], stride) == (3, 3, 1) and min(w_shape[2:]) >= 8
     return _winograd and suits and N * tiles >= 16 and 16 * tiles <= 2 * H * W
 
 
@@ -61,7 +61,7 @@ def conv2d(
     x, w = float32("conv2d", x=x, w=w)
     bias = NO_BIAS if b is None else full_vectors(*float32("conv2d", b=b))
     shape = output_shape(x.shape, w.shape, stride, upsample)
-    if suits_winograd(shape, w.shape, stride, w.shape[3]):
+    if suits_winograd(shape, w.shape, stride):
         return winograd.convolve(x, filter_at_points(w), shape, bias, double=upsample)
     x = doubled(x) if upsample else x
     return direct.convolve(x, w, shape, stride, bias)
@@ -82,7 +82,7 @@ def conv2d_grad_x(
     if upsample and add is not None:
         return conv2d_grad_x(gy, w, x_shape, stride, upsample) + add
     (add,) = (NOTHING,) if add is None else float32("conv2d_grad_x", add=add)
-    if suits_winograd(gy.shape, w.shape, stride, w.shape[2]):
+    if suits_winograd(gy.shape, w.shape, stride):
         return winograd.convolve(gy, filter_at_points(w, turned=True), x_shape, add=add, halve=upsample)
     N, H, W, C = x_shape
     if upsample:
@@ -96,7 +96,7 @@ def conv2d_grad_w(
     """`reference.conv2d_grad_w` for float32; the same bits for the same number of threads."""
     check_conv2d_grad("conv2d_grad_w", gy.shape, x.shape, w_shape, stride, upsample)
     gy, x = float32("conv2d_grad_w", gy=gy, x=x)
-    if suits_winograd(gy.shape, w_shape, stride, min(w_shape[2:])):
+    if suits_winograd(gy.shape, w_shape, stride):
         return winograd.correlate(gy, x, double=upsample)
     x = doubled(x) if upsample else x
     return direct.correlate(gy, x, w_shape, stride)

@@ -42,7 +42,7 @@ def norm_silu_conv2d(
     x, scale, shift, w, b = float32(name, x=x, scale=scale, shift=shift, w=w, b=b)
     (add,) = (convolution.NOTHING,) if add is None else float32(name, add=add)
     shape = (*x.shape[:3], w.shape[3])
-    if not convolution.suits_winograd(shape, w.shape, 1, w.shape[3]):
+    if not convolution.suits_winograd(shape, w.shape, 1):
         a, mean, rstd = norm.group_norm(x, scale, shift, groups, eps, silu=True)
         return direct.convolve(a, w, shape, 1, convolution.full_vectors(b), add), mean, rstd
     filters, bias = convolution.filter_at_points(w), convolution.full_vectors(b)
@@ -78,13 +78,11 @@ def norm_silu_conv2d_grad(
     gy, x, scale, shift = float32(name, gy=gy, x=x, scale=scale, shift=shift)
     mean, rstd, w = float32(name, mean=mean, rstd=rstd, w=w)
     lines = norm.lines_of(scale, shift, mean, rstd)
-    if convolution.suits_winograd(gy.shape, w.shape, 1, min(w.shape[2:])):
-        gw = winograd.correlate(gy, x, lines)
-    else:
-        gw = convolution.conv2d_grad_w(gy, norm.apply_lines(x, lines), w.shape)
+    suits = convolution.suits_winograd(gy.shape, w.shape, 1)
+    gw = winograd.correlate(gy, x, lines) if suits else direct.correlate(gy, norm.apply_lines(x, lines), w.shape)
     plan = winograd.Plan(*x.shape[:3], w.shape[3], x.shape[3])
     together = _together(plan, len(x))
-    if convolution.suits_winograd(gy.shape, w.shape, 1, w.shape[2]) and together:
+    if suits and together:
         (add,) = (convolution.NOTHING,) if add_to_gx is None else float32(name, add_to_gx=add_to_gx)
         gx, gscale, gshift = empty(x.shape), *np.empty((2, len(x), x.shape[3]), np.float32)
         filters = convolution.filter_at_points(w, turned=True)

@@ -217,35 +217,35 @@ def test_nothing_to_convolve(version, size, channels, stride):
 # ---- Winograd's way -------------------------------------------------------------------------------------------------
 
 WINOGRAD, DIRECT = "winograd", "direct"
-# (N, H, W, C_in, C_out) and the ways of y, gx and gw; filters are 3x3, the stride is 1
+# (N, H, W, C_in, C_out) and the way of y, gx and gw; filters are 3x3, the stride is 1
 LARGER = [
-    ((4, 7, 7, 9, 17), (WINOGRAD, WINOGRAD, WINOGRAD)),  # 16 ragged tiles, odd channels
-    ((2, 13, 9, 33, 9), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((16, 3, 3, 16, 48), (WINOGRAD, WINOGRAD, WINOGRAD)),  # a tile a picture, not full
-    ((1, 16, 16, 96, 8), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((3, 5, 23, 17, 16), (WINOGRAD, WINOGRAD, WINOGRAD)),  # wider than high
-    ((3, 23, 5, 16, 17), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((1, 32, 32, 48, 48), (WINOGRAD, WINOGRAD, WINOGRAD)),  # several blocks a thread
-    ((5, 4, 24, 8, 33), (WINOGRAD, WINOGRAD, WINOGRAD)),  # one row of tiles a picture, a multiple of 8 in it
-    ((2, 8, 16, 1, 16), (WINOGRAD, DIRECT, DIRECT)),  # one channel fills no vector
-    ((2, 8, 17, 3, 33), (WINOGRAD, DIRECT, DIRECT)),
-    ((2, 12, 12, 16, 3), (DIRECT, WINOGRAD, DIRECT)),
-    ((2, 12, 12, 7, 7), (DIRECT, DIRECT, DIRECT)),
-    ((15, 3, 3, 16, 16), (DIRECT, DIRECT, DIRECT)),  # 15 tiles
-    ((4, 5, 5, 16, 16), (DIRECT, DIRECT, DIRECT)),  # tiles that are less than half full
-    ((16, 2, 2, 16, 16), (DIRECT, DIRECT, DIRECT)),
+    ((4, 7, 7, 9, 17), WINOGRAD),  # 16 ragged tiles, odd channels
+    ((2, 13, 9, 33, 9), WINOGRAD),
+    ((16, 3, 3, 16, 48), WINOGRAD),  # a tile a picture, not full
+    ((1, 16, 16, 96, 8), WINOGRAD),
+    ((3, 5, 23, 17, 16), WINOGRAD),  # wider than high
+    ((3, 23, 5, 16, 17), WINOGRAD),
+    ((1, 32, 32, 48, 48), WINOGRAD),  # several blocks a thread
+    ((5, 4, 24, 8, 33), WINOGRAD),  # one row of tiles a picture, a multiple of 8 in it
+    ((2, 8, 16, 1, 16), DIRECT),  # fewer than 8 channels on one side
+    ((2, 8, 17, 7, 33), DIRECT),
+    ((2, 12, 12, 16, 3), DIRECT),
+    ((2, 12, 12, 7, 7), DIRECT),
+    ((15, 3, 3, 16, 16), DIRECT),  # 15 tiles
+    ((4, 5, 5, 16, 16), DIRECT),  # tiles that are less than half full
+    ((16, 2, 2, 16, 16), DIRECT),
 ]
 # The same for pictures that are doubled: H and W are theirs before.
 DOUBLED = [
-    ((4, 4, 4, 9, 17), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((2, 7, 5, 16, 9), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((1, 9, 13, 33, 48), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((1, 16, 16, 96, 32), (WINOGRAD, WINOGRAD, WINOGRAD)),
-    ((3, 3, 10, 17, 33), (WINOGRAD, WINOGRAD, WINOGRAD)),  # 6 rows: the second tile is half outside
-    ((2, 8, 8, 3, 16), (WINOGRAD, DIRECT, DIRECT)),
-    ((2, 8, 8, 16, 1), (DIRECT, WINOGRAD, DIRECT)),
-    ((1, 3, 2, 5, 4), (DIRECT, DIRECT, DIRECT)),
-    ((2, 5, 3, 9, 10), (DIRECT, DIRECT, DIRECT)),  # 12 tiles
+    ((4, 4, 4, 9, 17), WINOGRAD),
+    ((2, 7, 5, 16, 9), WINOGRAD),
+    ((1, 9, 13, 33, 48), WINOGRAD),
+    ((1, 16, 16, 96, 32), WINOGRAD),
+    ((3, 3, 10, 17, 33), WINOGRAD),  # 6 rows: the second tile is half outside
+    ((2, 8, 8, 3, 16), DIRECT),
+    ((2, 8, 8, 16, 1), DIRECT),
+    ((1, 3, 2, 5, 4), DIRECT),
+    ((2, 5, 3, 9, 10), DIRECT),  # 12 tiles
 ]
 
 
@@ -283,13 +283,13 @@ def undoubled(gx):
 @pytest.mark.parametrize("upsample", [False, True], ids=["as it is", "doubled"])
 def test_each_way_is_taken_where_it_should(ways, upsample):
     times = 2 if upsample else 1
-    for (N, H, W, C_in, C_out), (way_y, way_gx, way_gw) in DOUBLED if upsample else LARGER:
+    for (N, H, W, C_in, C_out), way in DOUBLED if upsample else LARGER:
         x, w, gy = (np.ones(s, np.float32) for s in ((N, H, W, C_in), (3, 3, C_in, C_out), (N, H, W, C_out)))
         gy = gy.repeat(times, 1).repeat(times, 2)
-        for call, way in (
-            (partial(numba_cpu.conv2d, x, w, None, 1, upsample), way_y),
-            (partial(numba_cpu.conv2d_grad_x, gy, w, x.shape, 1, upsample), way_gx),
-            (partial(numba_cpu.conv2d_grad_w, gy, x, w.shape, 1, upsample), way_gw),
+        for call in (
+            partial(numba_cpu.conv2d, x, w, None, 1, upsample),
+            partial(numba_cpu.conv2d_grad_x, gy, w, x.shape, 1, upsample),
+            partial(numba_cpu.conv2d_grad_w, gy, x, w.shape, 1, upsample),
         ):
             ways.clear()
             call()

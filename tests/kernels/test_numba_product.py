@@ -1,23 +1,26 @@
-"""The product that fits into registers, against NumPy in float64: both widths, any strides, lengths from 0 on."""
+"""The product that fits into registers, against NumPy in float64: both widths, any strides and tables, any length."""
 
 import numpy as np
 import pytest
 from numba import njit
 
-from minidiff.kernels.numba_product import ROWS, WIDE, multiply_narrow, multiply_wide, rounded
-from minidiff.kernels.numba_vector import LANES, pointer
+from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, rounded
+from minidiff.kernels.numba_vector import LANES, beyond, pointer
 
 EPS = np.finfo(np.float32).eps
 
 
 @njit
-def wide(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
-    multiply_wide(pointer(a), a_start, a_row, a_step, pointer(b), b_start, b_step, pointer(c), c_start, c_row, K, add)
+def product(columns, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
+    multiply(
+        columns, pointer(a), a_start, a_row, a_step, pointer(b), b_start, b_step, pointer(c), c_start, c_row, K, add
+    )
 
 
 @njit
-def narrow(a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
-    multiply_narrow(pointer(a), a_start, a_row, a_step, pointer(b), b_start, b_step, pointer(c), c_start, c_row, K, add)
+def product_by_table(columns, a, a_rows, a_steps, b, c, K, add):
+    rows, steps = beyond(pointer(a_rows), 0), beyond(pointer(a_steps), 1)  # the second table from its second number on
+    multiply_by_table(columns, pointer(a), 0, rows, steps, pointer(b), 0, columns, pointer(c), 0, columns, K, add)
 
 
 def draw(*shape, seed=0):
@@ -27,8 +30,8 @@ def draw(*shape, seed=0):
 @pytest.mark.parametrize("add", [False, True], ids=["new", "added"])
 @pytest.mark.parametrize("turned", [False, True], ids=["rows", "columns"])
 @pytest.mark.parametrize("K", [0, 1, 2, 7, 64, 1000])
-@pytest.mark.parametrize(("multiply", "columns"), [(wide, WIDE), (narrow, LANES)], ids=["wide", "narrow"])
-def test_equals_numpy(multiply, columns, K, turned, add):
+@pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
+def test_equals_numpy(columns, K, turned, add):
     """Blocks inside larger arrays; A by rows or by columns; nothing else of C is written, and NaN in C matters not."""
     A, B, C = draw(ROWS, K), draw(K, columns, seed=1), draw(ROWS, columns, seed=2)
     a = np.full((K + 2, ROWS + 3) if turned else (ROWS + 2, K + 3), np.nan, np.float32)
@@ -38,7 +41,9 @@ def test_equals_numpy(multiply, columns, K, turned, add):
     b[1:-1, 3:-2] = B
     c[1:-1, 4:-3] = C if add else np.nan
     a_strides = (1, a.shape[1]) if turned else (a.shape[1], 1)
-    multiply(a, a.shape[1] + 2, *a_strides, b, b.shape[1] + 3, b.shape[1], c, c.shape[1] + 4, c.shape[1], K, add)
+    product(
+        columns, a, a.shape[1] + 2, *a_strides, b, b.shape[1] + 3, b.shape[1], c, c.shape[1] + 4, c.shape[1], K, add
+    )
     exact = A.astype(np.float64) @ B + (C if add else 0)
     size = np.abs(A).astype(np.float64) @ np.abs(B) + np.abs(C)
     assert (np.abs(c[1:-1, 4:-3] - exact) <= (K + 1) * EPS / 2 * size).all()  # the bound of any order of summing
@@ -46,15 +51,30 @@ def test_equals_numpy(multiply, columns, K, turned, add):
     assert (c == -1).all()
 
 
-@pytest.mark.parametrize(("multiply", "columns"), [(wide, WIDE), (narrow, LANES)], ids=["wide", "narrow"])
-def test_a_step_of_zero_and_what_is_not_finite(multiply, columns):
+@pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
+def test_a_step_of_zero_and_what_is_not_finite(columns):
     """One row of B for all k; NaN and infinity come through."""
     A, row, c = draw(ROWS, 9), draw(columns), np.empty((ROWS, columns), np.float32)
     A[2, 3], A[5, 1] = np.nan, np.inf
-    multiply(A, 0, 9, 1, row, 0, 0, c, 0, columns, 9, False)
+    product(columns, A, 0, 9, 1, row, 0, 0, c, 0, columns, 9, False)
     assert np.isnan(c[2]).all() and np.isinf(c[5]).all()
     others = [r for r in range(ROWS) if r not in (2, 5)]
     np.testing.assert_allclose(c[others], A[others].sum(1, dtype=np.float64)[:, None] * row, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("add", [False, True], ids=["new", "added"])
+@pytest.mark.parametrize("K", [0, 1, 2, 7, 64, 1000])
+@pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
+def test_a_matrix_by_table(columns, K, add):
+    """A[r, k] is a[rows[r] + steps[k]], wherever the tables say, in any order and the same place twice."""
+    rng = np.random.default_rng(3)
+    a, rows, steps = draw(2000), rng.integers(0, 1000, ROWS), rng.integers(0, 1000, K + 1)
+    B, C = draw(K, columns, seed=1), draw(ROWS, columns, seed=2)
+    A, c = a[rows[:, None] + steps[1:]], C.copy() if add else np.full_like(C, np.nan)
+    product_by_table(columns, a, rows, steps, B, c, K, add)
+    exact = A.astype(np.float64) @ B + (C if add else 0)
+    size = np.abs(A).astype(np.float64) @ np.abs(B) + np.abs(C)
+    assert (np.abs(c - exact) <= (K + 1) * EPS / 2 * size).all()
 
 
 def test_rounded():
