@@ -30,6 +30,7 @@ from minidiff.kernels.numba_vector import LANES, beyond, load, load_part, pointe
 
 BUFFER = 1 << 15  # numbers in a thread's lines and outputs: 128 KiB, so that they stay in its cache with the filter
 FEW = 8  # channels: half a vector
+NONE = np.int64(0)  # Python's own 0 would be a type of its own to the compiler, and `fill` compiled once more for it
 NOTHING, NO_BIAS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
@@ -265,6 +266,7 @@ def lay_out(x, KH, KW, top, left, step, down, across, start, stop, seen, pixels)
     A 1x1 filter with step 1 gets the places alone, for x as it lies.
     """
     _, H, W, C = x.shape
+    from_x, into = pointer(x), pointer(seen)
     length, copied = ((across - 1) * step + KW) * C, KH * KW * step > 1
     before = min(length, max(0, -left) * C)
     inside = max(0, min(length - before, (W - max(0, left)) * C))
@@ -278,11 +280,11 @@ def lay_out(x, KH, KW, top, left, step, down, across, start, stop, seen, pixels)
             row = h + i - base
             source = ((n * H + row) * W + max(0, left)) * C
             if copied and 0 <= row < H:
-                fill(seen, i * length, x, 0, 0, before)
-                fill(seen, i * length + before, x, source, inside, inside)
-                fill(seen, i * length + before + inside, x, 0, 0, length - before - inside)
+                fill(into, i * length, from_x, NONE, NONE, before)
+                fill(into, i * length + before, from_x, source, inside, inside)
+                fill(into, i * length + before + inside, from_x, NONE, NONE, length - before - inside)
             elif copied:
-                fill(seen, i * length, x, 0, 0, length)
+                fill(into, i * length, from_x, NONE, NONE, length)
         have = base + KH
     count = (stop - start) * across
     pixels[count:] = pixels[count - 1]
@@ -292,7 +294,7 @@ def lay_out(x, KH, KW, top, left, step, down, across, start, stop, seen, pixels)
 def fill(into, to, x, source, some, length):
     """Copy so many numbers of x, and zeros behind them up to this length."""
     for c in range(0, length, LANES):
-        store_part(pointer(into), to + c, load_part(pointer(x), source + c, some - c), length - c)
+        store_part(into, to + c, load_part(x, source + c, some - c), length - c)
 
 
 @njit(parallel=True, cache=True)
@@ -378,7 +380,7 @@ def correlate_block(gy, x, KH, KW, step, start, stop, positions, pixels, seen, g
         a, at = pointer(x), start * Wy * x.shape[3]
     if C_out < K:  # with zeros beside them
         for r in range(count):
-            fill(gradients, r * K, gy, g_at + r * C_out, C_out, K)
+            fill(pointer(gradients), r * K, g, g_at + r * C_out, C_out, K)
         g, g_at = pointer(gradients), 0
     pointwise = KH * KW * step == 1 and depth == x.shape[3]
     for j in range(0, K, WIDE):
