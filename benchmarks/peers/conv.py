@@ -5,7 +5,7 @@ from dataclasses import replace
 from benchmarks.peers.problems import DIRECTIONS, OTHERS, USUAL, Convolution, is_usual_kind, made_small
 from benchmarks.peers.records import Log, Record, agree, compare, heading, mean_record, row
 from benchmarks.peers.settings import Settings
-from benchmarks.peers.workers import EAGER, OURS, Workers
+from benchmarks.peers.workers import OURS, Workers, peers
 
 
 def measure(settings: Settings, log: Log) -> None:
@@ -14,7 +14,7 @@ def measure(settings: Settings, log: Log) -> None:
         tuple(made_small(shape) for shape in shapes) if settings.quick else shapes for shapes in (USUAL, OTHERS)
     )
     measured: dict[Convolution, Record] = {}
-    with Workers((OURS, *EAGER), settings.threads) as workers:
+    with Workers((OURS, *peers(compiled=False)), settings.threads) as workers:
         heading(workers)
         for direction in DIRECTIONS:
             for shape in (*usual, *others):

@@ -1,5 +1,6 @@
 """The record that says where all others were measured."""
 
+import importlib.util
 import os
 import platform
 import time
@@ -10,7 +11,7 @@ from benchmarks.peers.records import Record
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import OURS, Workers, cores
 
-PACKAGES = ("minidiff", "numpy", "scipy", "numba", "llvmlite", "torch")
+PACKAGES = ("minidiff", "numpy", "scipy", "numba", "llvmlite", "torch", "jax")
 # what changes which instructions and how many threads the libraries use, or how memory comes and goes
 PREFIXES = (
     "OPENBLAS",
@@ -41,12 +42,17 @@ def describe(settings: Settings) -> Record:
         "simd": [flag for flag in SIMD if flag in flags],
         "system": platform.platform(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **versions()},
         "engines": engines,
         "environment": environment(os.environ),
         "settings": {"rounds": settings.rounds, "threads": settings.threads, "quick": settings.quick},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that compute, of what is installed."""
+    return {name: metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
 
 
 def processor() -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from benchmarks.peers.problems import DEFAULT, PLAIN, Network, Sampling, made_small
 from benchmarks.peers.records import Log, agree, bound_of, compare, show
 from benchmarks.peers.settings import Settings
-from benchmarks.peers.workers import EAGER, OURS, PEERS, Worker, Workers
+from benchmarks.peers.workers import OURS, Worker, Workers, peers
 
 NETWORKS = {"plain": PLAIN, "default": DEFAULT}
 MEMORY_PEERS = ("torch eager", "torch channels_last")
@@ -27,8 +27,7 @@ def measure_sampling(settings: Settings, log: Log) -> None:
 
 
 def _measure(what: str, problem: Network | Sampling, rounds: int, settings: Settings, log: Log) -> None:
-    engines = EAGER if settings.quick else tuple(PEERS)
-    with Workers((OURS, *engines), settings.threads) as workers:
+    with Workers((OURS, *peers(compiled=not settings.quick)), settings.threads) as workers:
         print(f"\n{what}: checking, and compiling what is to be compiled")
         workers.make(made_small(problem) if settings.quick else problem)
         found = agree(what, workers.check())

@@ -36,6 +36,7 @@ PEERS = {
     "torch bfloat16 compile": (True, True, True),
 }
 EAGER = ("torch eager", "torch channels_last", "torch bfloat16")  # without compiling, which takes a minute a network
+JAX = "jax"  # where it is installed
 
 PAUSE = 0.03  # seconds
 
@@ -46,6 +47,11 @@ def require_torch() -> None:
     """Raise MinidiffError in one line if there is no PyTorch."""
     if importlib.util.find_spec("torch") is None:
         raise MinidiffError(MISSING)
+
+
+def peers(compiled: bool) -> tuple[str, ...]:
+    """The peers to measure beside: PyTorch in every way, or without what it compiles, and JAX where it is installed."""
+    return (*(PEERS if compiled else EAGER), *((JAX,) if importlib.util.find_spec("jax") else ()))
 
 
 def cores() -> int:
@@ -66,6 +72,11 @@ class Engine:
 
             ours.start(threads)
             self._make, self.about = ours.make, ours.about
+        elif name == JAX:
+            from benchmarks.peers import jax_jobs
+
+            jax_jobs.start(threads)
+            self._make, self.about = jax_jobs.make, jax_jobs.about
         else:
             from benchmarks.peers import torch_jobs
 

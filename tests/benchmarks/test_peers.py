@@ -225,7 +225,7 @@ def test_settings():
     assert Settings(9, 2).least == 0.05 and Settings(1, 2, quick=True).least == 0.0
 
 
-# ---- beside PyTorch, where it is ------------------------------------------------------------------------------------
+# ---- beside PyTorch and JAX, where they are --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", [TINY, TINY_PATCHED], ids=["add", "scale_shift, patch, attention, classes"])
@@ -240,3 +240,15 @@ def test_pytorchs_unet_is_ours(network):
             assert found.keys() == expected.keys()
             error, where = records.difference(expected, found, records.bound_of(peer))
             assert error < (1e-4 if "bfloat16" not in peer else records.BOUND_BFLOAT16), where  # no Winograd here
+
+
+@pytest.mark.parametrize("network", [TINY, TINY_PATCHED], ids=["add", "scale_shift, patch, attention, classes"])
+def test_jaxs_unet_is_ours(network):
+    pytest.importorskip("jax", reason="JAX is a peer, not a dependency")
+    from benchmarks.peers import jax_jobs, ours
+
+    with backend.using("numpy"):
+        expected, found = ours.make(network).check(), jax_jobs.make(network).check()
+    assert found.keys() == expected.keys()
+    error, where = records.difference(expected, found, records.BOUND_FLOAT32)
+    assert error < 1e-4, where
