@@ -116,7 +116,7 @@ def blas(x, w, y, n):
 
 
 def product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Gather and multiply again, but with a product of our own, whose sums never leave their registers."""
+    """Multiply the same rows, with a product of our own that finds them where they lie and keeps sums in registers."""
     return backend.get("numba-direct").conv2d(x, w)
 
 

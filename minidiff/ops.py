@@ -183,10 +183,7 @@ def norm_silu_conv2d(
     )
 
     def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        gx, gscale, gshift, gw = k.norm_silu_conv2d_grad(
-            gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, so_far
-        )
-        gradients = (gx, gscale, gshift, gw, k.conv2d_grad_b(gy))
+        gradients = k.norm_silu_conv2d_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, so_far)
         return gradients if add is None else (*gradients, gy)
 
     return record(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure, adds=True)

@@ -38,7 +38,7 @@ PEERS = {
 EAGER = ("torch eager", "torch channels_last", "torch bfloat16")  # without compiling, which takes a minute a network
 JAX = "jax"  # where it is installed
 
-PAUSE = 0.03  # seconds
+PAUSE, LONG = 0.03, 2.0  # seconds
 
 MISSING = "PyTorch, which this benchmark measures beside, is not installed: pip install -e '.[peers]'"
 
@@ -222,14 +222,16 @@ class Workers(dict[str, Worker]):
 
         least: seconds that one timing should take at least; what is shorter is called several times for it.
         Each turn begins with a pause, as the threads of the engine before still turn in circles, waiting for more work,
-        and with a call that does not count: caches are full of that engine's numbers.
+        and with a call that does not count, unless it is long: caches are full of that engine's numbers.
         """
-        calls = {name: calls_for(worker.ask("time", 1), least) for name, worker in self.items()}
+        once = {name: worker.ask("time", 1) for name, worker in self.items()}
+        calls = {name: calls_for(seconds, least) for name, seconds in once.items()}
         times: dict[str, list[float]] = {name: [] for name in self}
         for _ in range(rounds):
             for name, worker in self.items():
                 time.sleep(PAUSE)
-                worker.ask("time", 1)
+                if once[name] < LONG:
+                    worker.ask("time", 1)
                 times[name].append(worker.ask("time", calls[name]))
         return times
 

@@ -122,19 +122,22 @@ class Plan:
         self.cut = rows, across, full * -(-share // -(-share // most))  # as few blocks as may be, of equal size
 
     def buffers(self, *others):
-        """For each worker the pixels of a block, its numbers at the points, and the products there; and other shapes.
+        """Memory of `shapes`, and of other shapes."""
+        return scratch("kernel", *self.shapes, *others)
+
+    @property
+    def shapes(self):
+        """For each worker the pixels of a block, its numbers at the points, and the products there.
 
         One vector more than needed at each point, here and for filters: what lies powers of two apart falls on one set
         of the cache, and 36 points are more than a set holds.
         """
         _, across, block = self.cut
         tiles = rounded(block * across, ROWS)
-        return scratch(
-            "kernel",
+        return (
             (self.workers, block * SEEN, across * TILE + SEEN - TILE, self.C),
             (self.workers, POINTS, tiles * self.C + LANES),
             (self.workers, POINTS, tiles * self.K + LANES),
-            *others,
         )
 
 

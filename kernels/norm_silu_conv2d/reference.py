@@ -13,6 +13,7 @@ from minidiff.kernels.conv2d.reference import (
     check_conv2d_grad,
     check_like_x,
     conv2d,
+    conv2d_grad_b,
     conv2d_grad_w,
     conv2d_grad_x,
 )
@@ -55,11 +56,11 @@ def norm_silu_conv2d_grad(
     groups: int,
     w: np.ndarray,
     add_to_gx: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients of x, scale, shift and w; those of b and of add are conv2d_grad_b(gy), summed, and gy itself.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of x, scale, shift, w and b; that of add is gy itself.
 
     gy: (N, H, W, C_out). add_to_gx: like x, or None. The rest as above.
-    Returns gx (N, H, W, C_in), gscale and gshift (N, C_in), gw (KH, KW, C_in, C_out).
+    Returns gx (N, H, W, C_in), gscale and gshift (N, C_in), gw (KH, KW, C_in, C_out), gb (N, C_out).
     """
     name = "norm_silu_conv2d_grad"
     check_group_norm(name, x.shape, scale.shape, shift.shape, groups, None, mean.shape, rstd.shape)
@@ -69,7 +70,8 @@ def norm_silu_conv2d_grad(
     a = z * 0.5 * (1 + np.tanh(0.5 * z))
     gw = conv2d_grad_w(gy, a, w.shape)
     ga = conv2d_grad_x(gy, w, x.shape)
-    return *group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True, add_to_gx), gw
+    gx, gscale, gshift = group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True, add_to_gx)
+    return gx, gscale, gshift, gw, conv2d_grad_b(gy)
 
 
 def spread(statistics, x):

@@ -61,7 +61,8 @@ def composed_grad(gy, x, scale, shift, groups, eps, w):
     gy, x, scale, shift, w = (a.astype(np.float64) for a in (gy, x, scale, shift, w))
     a, mean, rstd = exact.group_norm(x, scale, shift, groups, eps, True)
     ga = exact.conv2d_grad_x(gy, w, x.shape)
-    return *exact.group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True), exact.conv2d_grad_w(gy, a, w.shape)
+    gx, gscale, gshift = exact.group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True)
+    return gx, gscale, gshift, exact.conv2d_grad_w(gy, a, w.shape), exact.conv2d_grad_b(gy)
 
 
 @pytest.mark.parametrize("adds", [False, True], ids=["alone", "added"])
@@ -82,7 +83,7 @@ def test_equals_its_parts(version, error, poison, shape, each, adds):
     gradients = version.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, groups, w)
     correct = composed_grad(gy, x, scale, shift, groups, EPS, w)
     assert gradients[1].shape == gradients[2].shape == (len(x), x.shape[3])  # one row a picture, as group_norm has it
-    for name, a, c in zip(("gx", "gscale", "gshift", "gw"), gradients, correct):
+    for name, a, c in zip(("gx", "gscale", "gshift", "gw", "gb"), gradients, correct, strict=True):
         assert a.dtype == version.dtype and a.flags.c_contiguous, name
         assert error(a, c) < version.winograd_bound, name
     if adds:
@@ -97,14 +98,13 @@ def test_gradients_equal_central_differences(version, error, slope, each):
     groups, eps = 3, 1e-3
     x, scale, shift, w, b, add, gy = problem(version, 2, 3, 2, 6, 2, groups, 3, each)
     _, mean, rstd = version.norm_silu_conv2d(x, scale, shift, groups, eps, w, b, add)
-    gx, gscale, gshift, gw = version.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, groups, w)
+    gx, gscale, gshift, gw, gb = version.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, groups, w)
     if not each:
         gscale, gshift = gscale.sum(0), gshift.sum(0)
 
     def loss(x=x, scale=scale, shift=shift, w=w, b=b):
         return (gy * composed(x, scale, shift, groups, eps, w, b, add)[0]).sum()
 
-    gb = version.conv2d_grad_b(gy)
     bound = version.bound + 1e-8  # and the error of the differences themselves
     assert error(gx, slope(lambda x: loss(x=x), x)) < bound
     assert error(gscale, slope(lambda scale: loss(scale=scale), scale)) < bound
@@ -123,7 +123,7 @@ def test_large_mean_keeps_its_digits(version, error, shape):
     bound = 1000 * np.finfo(version.dtype).eps
     assert error(y, composed(x, scale, shift, shape[5], EPS, w, b, add)[0]) < bound
     correct = composed_grad(gy, x, scale, shift, shape[5], EPS, w)
-    for name, a, c in zip(("gx", "gscale", "gshift", "gw"), gradients, correct):
+    for name, a, c in zip(("gx", "gscale", "gshift", "gw", "gb"), gradients, correct, strict=True):
         assert error(a, c) < bound, name
 
 
@@ -144,7 +144,7 @@ def ways(monkeypatch):
     for module, name, functions in (
         (direct, "direct", ("convolve", "convolve_back", "correlate")),
         (winograd, "winograd", ("convolve", "correlate")),
-        (numba_cpu, "together", ("convolve_normalized", "convolve_back_normalized")),
+        (numba_cpu, "together", ("convolve_normalized", "gradients_normalized")),
     ):
         for function in functions:
             monkeypatch.setattr(module, function, counted(name, getattr(module, function)))
@@ -152,10 +152,10 @@ def ways(monkeypatch):
 
 
 def test_each_way_is_taken_where_it_should(ways, threads):
-    """y, gw and gx: with the normalisation in one pass where Winograd's way is taken and pictures are enough."""
+    """y, gw and gx: at once, and with the normalisation, where Winograd's way is taken and pictures are enough."""
     threads(1)
     for shape, expected in (
-        (SHAPES[0], ["together", "winograd", "together"]),
+        (SHAPES[0], ["together", "together"]),
         (SHAPES[5], ["direct", "direct", "direct"]),
         (SHAPES[9], ["direct", "direct", "direct"]),
         (SHAPES[10], ["direct", "direct", "direct"]),
@@ -179,6 +179,7 @@ def test_each_way_is_taken_where_it_should(ways, threads):
         ((5, 8, 8, 64, 64, 8, 3), "winograd"),  # five, where a thread takes four at a time
         ((10, 8, 12, 48, 33, 6, 3), "together"),  # a share of one picture is left over
         ((5, 20, 28, 33, 48, 11, 3), "together"),  # pictures of several blocks
+        ((3, 24, 32, 32, 20, 8, 3), "together"),  # pictures larger than the filter's gradient: one after the other
     ],
     ids=str,
 )
@@ -220,7 +221,7 @@ def test_what_is_not_finite_shows(version, shape):
     x[1, 2, 2] = np.nan
     y, mean, rstd = version.norm_silu_conv2d(x, scale, shift, shape[5], EPS, w, b, add)
     assert np.isnan(y[1]).all() and np.isnan(mean[1]).all() and np.isfinite(y[0]).all()
-    gx, gscale, _, gw = version.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, shape[5], w)
+    gx, gscale, _, gw, _ = version.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, shape[5], w)
     assert np.isnan(gx[1]).all() and np.isnan(gscale[1]).all() and np.isnan(gw).all() and np.isfinite(gx[0]).all()
 
 
