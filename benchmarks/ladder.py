@@ -7,19 +7,22 @@ Reading order: with docs/chapter10.md, which tells why each rung is faster. Leav
 `pytest benchmarks/test_conv2d.py` and `python -m benchmarks.peers conv` have those.
 """
 
+import contextlib
+import importlib.util
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  the BLAS of Numba's np.dot: to be there when its threads are set to one
 import tyro
 from numba import njit, prange
+
+with contextlib.suppress(ModuleNotFoundError):  # `main` says so
+    import scipy.linalg.cython_blas  # noqa: F401  the BLAS of Numba's np.dot: there when its threads are set to one
 
 from benchmarks.peers import machine
 from benchmarks.peers.problems import Convolution
@@ -263,6 +266,8 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=words, prog="python -m benchmarks.ladder", description=DESCRIPTION)
     if arguments.rounds < 1:
         raise MinidiffError(f"--rounds must be 1 or more, got {arguments.rounds}")
+    if importlib.util.find_spec("scipy") is None:
+        raise MinidiffError("the rung blas takes SciPy's BLAS, which is not installed: pip install -e '.[test]'")
     threads = backend.use("numba", arguments.threads).threads()
     problem = TINY if arguments.quick else PROBLEM
     measure(problem, threads, 1 if arguments.quick else arguments.rounds, arguments.quick, Log(arguments.json))
@@ -322,8 +327,7 @@ def ask_peer(problem: Convolution, threads: int, exact: np.ndarray) -> Worker | 
 
 def describe(threads: int, rounds: int) -> Record:
     """Return, and print, the record of the machine."""
-    versions = {name: metadata.version(name) for name in ("minidiff", "numpy", "scipy", "numba", "llvmlite")}
-    environment = machine.environment(os.environ)
+    versions, environment = machine.versions(), machine.environment(os.environ)
     print(f"machine      {machine.processor()}")
     print(f"versions     {', '.join(f'{name} {version}' for name, version in versions.items())}")
     print(f"environment  {' '.join(f'{key}={value}' for key, value in environment.items())}")

@@ -218,7 +218,7 @@ class Workers(dict[str, Worker]):
         return answers
 
     def in_turn(self, rounds: int, least: float) -> dict[str, list[float]]:
-        """Seconds a call, each `rounds` times in turn: ours, a peer, the next, ours, …
+        """Seconds a call, each `rounds` times in turn: there and back, so that nobody always follows the same one.
 
         least: seconds that one timing should take at least; what is shorter is called several times for it.
         Each turn begins with a pause, as the threads of the engine before still turn in circles, waiting for more work,
@@ -227,8 +227,8 @@ class Workers(dict[str, Worker]):
         once = {name: worker.ask("time", 1) for name, worker in self.items()}
         calls = {name: calls_for(seconds, least) for name, seconds in once.items()}
         times: dict[str, list[float]] = {name: [] for name in self}
-        for _ in range(rounds):
-            for name, worker in self.items():
+        for number in range(rounds):
+            for name, worker in list(self.items())[:: 1 if number % 2 == 0 else -1]:
                 time.sleep(PAUSE)
                 if once[name] < LONG:
                     worker.ask("time", 1)
