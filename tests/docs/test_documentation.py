@@ -102,20 +102,20 @@ def is_file(module: str) -> bool:
 
 @pytest.fixture(scope="module")
 def help_of():
-    """The help text of a command, asked for once."""
-    known: dict[str, str] = {}
+    """The help text of a command, or of one of its parts, asked for once."""
+    known: dict[tuple[str, ...], str] = {}
 
-    def ask(module: str) -> str:
-        if module not in known:
+    def ask(module: str, *part: str) -> str:
+        if (module, *part) not in known:
             import contextlib
             import io
 
             said = io.StringIO()
             with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
-                importlib.import_module(module if is_file(module) else f"{module}.__main__").main(["--help"])
+                importlib.import_module(module if is_file(module) else f"{module}.__main__").main([*part, "--help"])
             assert left.value.code == 0
-            known[module] = said.getvalue()
-        return known[module]
+            known[module, *part] = said.getvalue()
+        return known[module, *part]
 
     return ask
 
@@ -126,9 +126,10 @@ def test_every_command_has_its_options(help_of):
         words = shlex.split(command)
         if words[:2] != ["python", "-m"] or words[2] == "minidiff":
             continue
+        part = [word for word in words[3:4] if not word.startswith("-")]
         for word in words[3:]:
             if word.startswith("--"):
-                assert re.search(rf"{word}\b", help_of(words[2])), f"{command}: no such option {word}"
+                assert re.search(rf"{word}\b", help_of(words[2], *part)), f"{command}: no such option {word}"
                 checked += 1
     assert checked > 40
 
