@@ -4,6 +4,7 @@ Fresh memory costs a page fault for every 4 KiB that is touched first: 1.4 ms fo
 that fills it. So memory is kept here by size, and given out again once nobody holds an array in it.
 """
 
+import itertools
 import math
 import sys
 import threading
@@ -12,11 +13,12 @@ import numpy as np
 
 LINE = 64  # bytes: an array starts with a cache line, so that no vector straddles two
 SMALLEST = 1 << 16  # bytes: smaller arrays are malloc's business
+FORGOTTEN = 10_000  # calls, some dozen training steps: a block that nobody wanted for so long may go
 
 _kept: dict[int, list[np.ndarray]] = {}  # size in bytes: blocks of so many, and of one line more
 _starts: dict[int, list[int]] = {}  # where in each block the first line begins
-
-
+_wanted: dict[int, list[int]] = {}  # the number of the call that got each block last
+_calls = itertools.count()
 _lock, _of_thread = threading.Lock(), threading.local()
 
 
@@ -43,17 +45,31 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
 
     NumPy lets every view of an array hold the array itself, so memory is free when only `_kept` holds it: two
     references, with the one that sys.getrefcount gets. (A name for it here would be a third, but not on every Python.)
+    Before a new block is made, those go that were free for long: whoever draws one picture, then two, then three at a
+    time does not need the memory of all.
     """
     size = 4 * math.prod(shape)
     if size < SMALLEST:
         return np.empty(shape, np.float32)
     with _lock:
-        blocks, starts = _kept.setdefault(size, []), _starts.setdefault(size, [])
+        call, blocks = next(_calls), _kept.setdefault(size, [])
+        starts, wanted = _starts.setdefault(size, []), _wanted.setdefault(size, [])
         for i in range(len(blocks)):
             if sys.getrefcount(blocks[i]) == 2:
+                wanted[i] = call
                 break
         else:
+            forget(call - FORGOTTEN)
             i = len(blocks)
             blocks.append(np.empty(size + LINE, np.uint8))
-            starts[i:] = [-blocks[i].ctypes.data % LINE]
+            starts.append(-blocks[i].ctypes.data % LINE)
+            wanted.append(call)
         return np.ndarray(shape, np.float32, blocks[i], starts[i])
+
+
+def forget(call):
+    """Let blocks go that are free, and that nobody has wanted since this call."""
+    for size, blocks in _kept.items():
+        for i in reversed(range(len(blocks))):
+            if _wanted[size][i] < call and sys.getrefcount(blocks[i]) == 2:
+                del blocks[i], _starts[size][i], _wanted[size][i]

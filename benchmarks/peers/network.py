@@ -14,9 +14,10 @@ MEMORY_STEPS = 5
 
 
 def measure_steps(settings: Settings, log: Log) -> None:
-    """Measure time and memory of a training step of both networks."""
+    """Measure time and memory of a training step of both networks; short steps are easily disturbed: more of them."""
     for name, network in NETWORKS.items():
-        _measure(f"step/{name}", network, settings.rounds, settings, log)
+        rounds = settings.rounds if network is PLAIN or settings.quick else 3 * settings.rounds
+        _measure(f"step/{name}", network, rounds, settings, log)
     for name, network in NETWORKS.items():
         measure_memory(f"memory/{name}", network, settings, log)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minidiff.kernels import numba_memory
-from minidiff.kernels.numba_memory import LINE, SMALLEST, empty
+from minidiff.kernels.numba_memory import FORGOTTEN, LINE, SMALLEST, empty
 
 SHAPE = (4, 64, 64, 5)  # 80 KiB times four; nothing else in the tests has this size
 
@@ -17,6 +17,7 @@ SHAPE = (4, 64, 64, 5)  # 80 KiB times four; nothing else in the tests has this 
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(numba_memory, "_kept", {})
     monkeypatch.setattr(numba_memory, "_starts", {})
+    monkeypatch.setattr(numba_memory, "_wanted", {})
 
 
 def blocks():
@@ -108,6 +109,18 @@ def test_other_shapes_of_one_size_share():
     del b
     empty((5, 64, 257))
     assert blocks() == 2
+
+
+def test_memory_that_nobody_wants_any_more_goes():
+    """Ever new sizes, one after the other, do not add up; what is held or wanted again and again stays."""
+    held, often = empty(SHAPE), empty((5, *SHAPE)).ctypes.data
+    held[...] = 7
+    for n in range(20):
+        empty((SMALLEST + n,))
+        for _ in range(FORGOTTEN // 4):
+            assert empty((5, *SHAPE)).ctypes.data == often
+    assert blocks() <= 2 + 5 and (held == 7).all()
+    assert all(len(numba_memory._starts[n]) == len(b) == len(numba_memory._wanted[n]) for n, b in numba_memory._kept.items())
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (7,), (SMALLEST // 4 - 1,)], ids=str)
