@@ -28,16 +28,19 @@ def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     What a kernel needs while it runs, all kernels of a Python thread have in the same memory in turn. purpose:
     "filter", for a filter brought into another form, or "kernel", for all else.
     """
-    starts, size = [], 0
+    memory, arrays = getattr(_of_thread, purpose, (b"", {}))
+    if shapes in arrays:
+        return arrays[shapes]
+    starts, size = [], LINE  # where each array begins; with a line to begin at a cache line
     for shape in shapes:
-        starts.append(size)
+        starts.append(size - LINE)
         size += -(-4 * math.prod(shape) // LINE) * LINE
-    memory, first = getattr(_of_thread, purpose, (b"", 0))
-    if len(memory) < size + LINE:
-        memory = np.empty(size + LINE, np.uint8)
-        first = -memory.ctypes.data % LINE
-        setattr(_of_thread, purpose, (memory, first))
-    return [np.ndarray(shape, np.float32, memory, first + start) for shape, start in zip(shapes, starts)]
+    if len(memory) < size:
+        memory, arrays = np.empty(size, np.uint8), {}
+        setattr(_of_thread, purpose, (memory, arrays))
+    first = -memory.ctypes.data % LINE
+    arrays[shapes] = [np.ndarray(shape, np.float32, memory, first + start) for shape, start in zip(shapes, starts)]
+    return arrays[shapes]
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:

@@ -15,10 +15,15 @@ All three functions are this one idea:
   positions that it sees;
 - the gradient of w is the transposed rows times gy, summed over blocks: the two tables change places.
 
+A 1x1 filter over a few pixels, as a layer of a time embedding is, is a product of two small matrices: NumPy's BLAS has
+it done before kernels of our own would have been called.
+
 Three output channels would leave thirteen of sixteen SIMD lanes idle. Where there are so few, the order is turned
 around: first every pixel is multiplied with all filter positions at once, (KH KW C_out) numbers a pixel, then each
 output adds up what its neighbours have for it. In the gradient of w, x and gy change places.
 """
+
+import math
 
 import numpy as np
 from numba import njit, prange
@@ -30,6 +35,7 @@ from minidiff.kernels.numba_vector import LANES, beyond, load, load_part, pointe
 
 BUFFER = 1 << 15  # numbers in a thread's lines and outputs: 128 KiB, so that they stay in its cache with the filter
 FEW = 8  # channels: half a vector
+SMALL = 2_000_000  # multiplications of a product that is left to BLAS
 NONE = np.int64(0)  # Python's own 0 would be a type of its own to the compiler, and `fill` compiled once more for it
 NOTHING, NO_BIAS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
@@ -39,7 +45,10 @@ def convolve(x, w, shape, stride=1, bias=NO_BIAS, add=NOTHING):
 
     bias: (1 or N, C_out rounded up to 16), or empty. add: like the result, or empty: a second picture to be added.
     """
-    KH, KW, _C_in, C_out = w.shape
+    KH, KW, C_in, C_out = w.shape
+    if is_small_product(x.shape, w.shape, stride):
+        y = (x.reshape(len(x), -1, C_in) @ w[0, 0] + (bias[:, None, :C_out] if bias.size else 0)).reshape(shape)
+        return y + add if add.size else y
     y = empty(shape)
     if C_out < FEW and stride == 1:
         return _convolve_few(x, w, bias, add, y)
@@ -54,7 +63,10 @@ def convolve_back(gy, w, x_shape, stride=1, add=NOTHING):
     Output row i saw row h of x through filter row kh = h + pad - i stride. Among the rows h = phase + stride a of one
     phase, these are every stride-th kh, and i = a + (phase + pad - kh) / stride: a convolution with those positions.
     """
-    KH, KW, C_in, _ = w.shape
+    KH, KW, C_in, C_out = w.shape
+    if is_small_product(x_shape, w.shape, stride):
+        gx = (gy.reshape(-1, C_out) @ w[0, 0].T).reshape(x_shape)
+        return gx + add if add.size else gx
     gx = empty(x_shape)
     if C_in < FEW and stride == 1:
         return _convolve_few(gy, w[::-1, ::-1].swapaxes(2, 3), NO_BIAS, add, gx)
@@ -72,6 +84,12 @@ def convolve_back(gy, w, x_shape, stride=1, add=NOTHING):
     return gx
 
 
+def is_small_product(x_shape, w_shape, stride):
+    """Whether a convolution is the product of two matrices, and one too small to be shared out."""
+    multiplications = math.prod(x_shape[:3]) * w_shape[2] * w_shape[3]
+    return w_shape[0] * w_shape[1] * stride == 1 and 0 < multiplications < SMALL
+
+
 def positions(size, phase, stride):
     """The filter positions, of `size`, through which pixels of this phase are seen, from the last to the first."""
     last = size - 1 - (size - 1 - phase - size // 2) % stride
@@ -81,6 +99,8 @@ def positions(size, phase, stride):
 def correlate(gy, x, w_shape, stride=1):
     """`reference.conv2d_grad_w`."""
     KH, KW, C_in, C_out = w_shape
+    if is_small_product(x.shape, w_shape, stride):
+        return (x.reshape(-1, C_in).T @ gy.reshape(-1, C_out)).reshape(w_shape)
     if C_out < min(FEW, C_in) and stride == 1:
         return np.ascontiguousarray(correlate(x, gy, (KH, KW, C_out, C_in))[::-1, ::-1].swapaxes(2, 3))
     if not gy.size:

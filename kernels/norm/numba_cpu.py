@@ -93,7 +93,7 @@ def group_norm_grad(
 
 def for_each_picture(a, N):
     """(C,) or (N, C) as (N, C)."""
-    return np.tile(a, (N, 1)) if a.ndim == 1 else a
+    return a[None].repeat(N, axis=0) if a.ndim == 1 else a
 
 
 def _pixels(x):

@@ -120,7 +120,9 @@ def test_memory_that_nobody_wants_any_more_goes():
         for _ in range(FORGOTTEN // 4):
             assert empty((5, *SHAPE)).ctypes.data == often
     assert blocks() <= 2 + 5 and (held == 7).all()
-    assert all(len(numba_memory._starts[n]) == len(b) == len(numba_memory._wanted[n]) for n, b in numba_memory._kept.items())
+    assert all(
+        len(numba_memory._starts[n]) == len(b) == len(numba_memory._wanted[n]) for n, b in numba_memory._kept.items()
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (7,), (SMALLEST // 4 - 1,)], ids=str)
