@@ -24,10 +24,7 @@ from minidiff.training.trainer import Trainer
 
 def start(threads: int) -> None:
     """Load the kernels and give them so many threads."""
-    backend.use("numba")
-    import numba  # only now: the backend says where compiled kernels are kept before it imports Numba
-
-    numba.set_num_threads(threads)
+    backend.use("numba", threads)
 
 
 def about() -> dict[str, Any]:

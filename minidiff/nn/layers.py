@@ -90,7 +90,8 @@ class GroupNorm(Module):
         """Gain and bias, (C,), or (N, C) where they differ from picture to picture."""
         if scale is None or shift is None:
             return self.gain, self.bias
-        return self.gain * (scale + 1.0), self.bias * (scale + 1.0) + shift
+        factor = scale + 1.0
+        return self.gain * factor, self.bias * factor + shift
 
 
 class Embedding(Module):
