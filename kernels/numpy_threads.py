@@ -2,8 +2,6 @@
 
 import os
 
-import threadpoolctl
-
 
 def threads(n: int | None = None) -> int | None:
     """Let matrix products take n threads from now on; return how many they take, None where BLAS does not tell.
@@ -11,6 +9,8 @@ def threads(n: int | None = None) -> int | None:
     n: None changes nothing: BLAS starts with a thread a core, unless Numba's kernels have set it to one.
     Raises ValueError in one line for a number that cannot be.
     """
+    import threadpoolctl  # only who asks for threads needs it
+
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     if n is None:
         return max(pools, default=None)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Backend:
     """The functions that have more than one version; shapes and dtypes stand in kernels/README.md."""
 
     name: str
-    xp: ModuleType  # numpy or cupy: everything that has no kernel is written with it
+    xp: ModuleType  # numpy or cupy: its arrays are on the device, and what has no kernel is written with it
     threads: Callable  # threads(n) lets n CPU threads compute; threads() returns how many do
     add: Callable
     concat: Callable
@@ -67,8 +68,8 @@ def current() -> Backend:
 
 
 def use(name: str, threads: int | None = None) -> Backend:
-    """Select a backend for the process: "numpy", "numba", "numba-direct" (without Winograd's convolution), or "auto"
-    (numba if it runs here, else numpy).
+    """Select a backend for the process: "numpy", "numba", "numba-direct" (without Winograd's convolution), on a GPU
+    "cupy" (kernels in CUDA C++) or "numba-cuda" (in Python), or "auto" (the first of cupy, numba, numpy that runs).
 
     threads: how many CPU threads compute; None leaves their number as it is, at first all that the process may use.
     Raises MinidiffError in one line if the backend cannot run, with its reason and with those that can, or if there
@@ -98,25 +99,54 @@ def using(name: str) -> Iterator[Backend]:
 def get(name: str) -> Backend:
     """Return a backend's table without selecting it; see `use`."""
     if name == "auto":
-        for candidate in ("numba", "numpy"):
-            try:
-                return get(candidate)
-            except MinidiffError as error:
-                print(f"backend {candidate} is not used: {error}", file=sys.stderr)
-        raise MinidiffError("no backend can run; is NumPy installed?")
+        return _first_of("cupy", "numba", "numpy") if find_spec("cupy") else _first_of("numba", "numpy")
     if name not in _BUILDERS:
         raise MinidiffError(f"backend {name!r} is not known; expected one of auto, {', '.join(_BUILDERS)}")
     try:
         return _BUILDERS[name]()
     except (ImportError, OSError, AttributeError, ValueError) as error:  # the last for a NUMBA_NUM_THREADS of 0
-        others = ", ".join(other for other in _BUILDERS if other.split("-")[0] != name.split("-")[0])
+        family = name.removesuffix("-direct")
+        others = ", ".join(other for other in ("numba", "numpy") if other != family)
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise MinidiffError(f"backend {name!r} cannot run here: {reason}; try {others}") from error
+
+
+def _first_of(*candidates: str) -> Backend:
+    for candidate in candidates:
+        try:
+            return get(candidate)
+        except MinidiffError as error:
+            print(f"backend {candidate} is not used: {error}", file=sys.stderr)
+    raise MinidiffError("no backend can run; is NumPy installed?")
+
+
+def host() -> Backend:
+    """The backend for what is decided on the CPU: the current one, or the CPU's fastest beside a GPU's."""
+    chosen = current()
+    return chosen if chosen.xp is np else _on_cpu()
+
+
+@cache
+def _on_cpu() -> Backend:
+    return _first_of("numba", "numpy")
+
+
+def to_device(array: Any) -> Any:
+    """Return the array where the current backend computes; arrays that are there already pass through."""
+    return current().xp.asarray(array)
 
 
 def to_numpy(array: Any) -> np.ndarray:
     """Return the array on the host; arrays that are there already pass through."""
     return array if isinstance(array, np.ndarray) else array.get()
+
+
+def to_floats(*numbers: Any) -> list[float]:
+    """Return numbers of the device, each an array with one number in it, on the host: all in one copy."""
+    xp = current().xp
+    if xp is np:
+        return [float(number) for number in numbers]
+    return to_numpy(xp.stack([number.reshape(()).astype(np.float64) for number in numbers])).tolist()
 
 
 def on_compile(say: Callable[[str], object]) -> None:
@@ -165,7 +195,41 @@ def _numba(direct: bool = False) -> Backend:
     return _gather(name, np, numba_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
 
 
-def _gather(name: str, xp: ModuleType, *modules: ModuleType) -> Backend:
+@cache
+def _cupy() -> Backend:
+    from minidiff.kernels.attention import cupy_cuda as attention
+    from minidiff.kernels.conv2d import cupy_cuda as conv2d
+    from minidiff.kernels.noise import cupy_cuda as noise
+    from minidiff.kernels.norm import cupy_cuda as norm
+    from minidiff.kernels.norm_silu_conv2d import cupy_cuda as norm_silu_conv2d
+    from minidiff.kernels.optimizer import cupy_cuda as optimizer
+
+    return _on_gpu("cupy", attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
+
+
+@cache
+def _numba_cuda() -> Backend:
+    from minidiff.kernels.attention import numba_cuda as attention
+    from minidiff.kernels.conv2d import numba_cuda as conv2d
+    from minidiff.kernels.noise import numba_cuda as noise
+    from minidiff.kernels.norm import numba_cuda as norm
+    from minidiff.kernels.norm_silu_conv2d import numba_cuda as norm_silu_conv2d
+    from minidiff.kernels.optimizer import numba_cuda as optimizer
+
+    return _on_gpu("numba-cuda", attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
+
+
+def _on_gpu(name: str, *modules: ModuleType) -> Backend:
+    """Scenes are drawn by the CPU, which has nothing else to do meanwhile, and `threads` counts its threads."""
+    from minidiff.kernels import cuda_launch
+    from minidiff.kernels.elementwise import cuda_host as elementwise
+
+    beside = _on_cpu()
+    drawn_by_cpu = SimpleNamespace(threads=beside.threads, raster=beside.raster)
+    return _gather(name, cuda_launch.start().xp, drawn_by_cpu, elementwise, *modules)
+
+
+def _gather(name: str, xp: ModuleType, *modules: ModuleType | SimpleNamespace) -> Backend:
     """Make a table of the modules' functions by their names, which are those of Backend's fields."""
     functions = {
         field.name: getattr(module, field.name)
@@ -231,6 +295,8 @@ _BUILDERS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
     "numba-direct": lambda: _numba(direct=True),
+    "cupy": _cupy,
+    "numba-cuda": _numba_cuda,
 }
 _stack: list[Backend] = []
 _say: list[Callable[[str], object]] = []  # empty or one

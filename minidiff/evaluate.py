@@ -44,8 +44,8 @@ class EvaluateConfig:
     json: Path | None = None
     """File for the results, by default evaluation.json beside the checkpoint; misread.png goes beside it."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
-    runs here."""
+    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
+    or numba-cuda (in Python); auto for the fastest that runs here."""
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
 

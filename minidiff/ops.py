@@ -22,7 +22,7 @@ def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if like is not None and np.ndim(value) == 0:
-        return Tensor(np.asarray(value, dtype=like.dtype))
+        return Tensor(like.dtype.type(value))  # NumPy's scalar, also where arrays are a GPU's
     return Tensor(value)
 
 
@@ -216,12 +216,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def embedding(table: Tensor, index: Any) -> Tensor:
-    """Row index[i] of a table.  table: (n, D), index: (N,) integers in [0, n).  Returns (N, D).
+    """Row index[i] of a table.  table: (n, D), index: (N,) integers in [0, n), on the host.  Returns (N, D).
 
     A row that was taken twice gets both gradients.
     """
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < table.shape[0]):
         raise ValueError(f"embedding: index must be in [0, {table.shape[0]}), got {index.min()} to {index.max()}")
+    index = backend.to_device(index)
 
     def closure(gy: Any) -> tuple[Any]:
         chosen = (index[:, None] == _xp().arange(table.shape[0])).astype(gy.dtype)  # (N, n), one-hot
@@ -236,7 +237,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     shifted = logits.data - logits.data.max(axis=-1, keepdims=True)  # softmax ignores a shift; exp stays finite
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
     n = len(labels)
-    rows = xp.arange(n)
+    rows, labels = xp.arange(n), xp.asarray(labels)
 
     def closure(gy: Any) -> tuple[Any]:
         p = xp.exp(log_p)

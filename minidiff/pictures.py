@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from minidiff.backend import to_numpy
 from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
 
@@ -23,6 +24,7 @@ _GAP = 255  # white
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
     """Map [-1, 1] to 0 ... 255, rounded; what is beyond is cut off, and NaN is mid-grey. Any shape."""
+    x = to_numpy(x)
     return np.rint((np.clip(np.nan_to_num(x, nan=0.0), -1, 1) + 1) * 127.5).astype(np.uint8)
 
 

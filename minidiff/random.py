@@ -46,12 +46,12 @@ class Key(NamedTuple):
 
 def bits(key: Key, shape: int | Sequence[int]) -> np.ndarray:
     """Return uniform 32-bit words: (*shape) for one sample, (N, *shape) for an array of N samples; uint32."""
-    return _draw(backend.current().random_bits, key, shape)
+    return _draw(backend.host().random_bits, key, shape)
 
 
 def uniform(key: Key, shape: int | Sequence[int]) -> np.ndarray:
     """Return float32 multiples of 2**-24 in [0, 1), shaped as in `bits`; equal to the bit on every backend."""
-    return _draw(backend.current().uniform, key, shape)
+    return _draw(backend.host().uniform, key, shape)
 
 
 def normal(key: Key, shape: int | Sequence[int]) -> np.ndarray:
@@ -80,8 +80,7 @@ def permutation(key: Key, n: int) -> np.ndarray:
     """
     if not np.isscalar(key.sample):
         raise ValueError("permutation: the key's sample must be one number")
-    words = backend.to_numpy(bits(key, n))
-    return np.argsort(words, kind="stable")
+    return np.argsort(bits(key, n), kind="stable")
 
 
 def _draw(kernel, key: Key, shape: int | Sequence[int]) -> np.ndarray:

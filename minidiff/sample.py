@@ -64,8 +64,8 @@ class SampleConfig:
     batch: int = 64
     """Pictures drawn at once; fewer need less memory."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
-    runs here."""
+    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
+    or numba-cuda (in Python); auto for the fastest that runs here."""
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use. They do not
     change the pictures, but for numpy's last bits."""
@@ -158,7 +158,7 @@ def draw(model: Pipeline, config: SampleConfig, digest: str) -> None:
                     drawn.traced[-1].append(step)
                 if config.animation != "none" and first == 0 and step.index in frames:
                     drawn.animated.append(step)
-            drawn.x0.append(step.x_prev)
+            drawn.x0.append(backend.to_numpy(step.x_prev))
     write(out, model, config, digest, drawn)
 
 
@@ -207,7 +207,8 @@ def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
     """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
     arrays = {"t": np.array([step.t for step in traced[0]])}
     for name in ("x_t", "x0_hat", "eps_hat"):
-        arrays[name] = np.concatenate([np.stack([getattr(s, name) for s in part]) for part in traced], axis=1)
+        parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
+        arrays[name] = np.concatenate(parts, axis=1)
     return arrays
 
 

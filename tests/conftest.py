@@ -3,13 +3,19 @@
 import pytest
 
 from minidiff import backend
-
-BACKENDS = ("numpy", "numba")
+from tests.backends import BACKENDS, ON_GPU
 
 
 @pytest.fixture(params=BACKENDS)
 def each_backend(request):
-    """Run a test once on every backend; the value is its table."""
+    """Run a test once on every backend of the CPU; the value is its table."""
+    with backend.using(request.param) as chosen:
+        yield chosen
+
+
+@pytest.fixture(params=ON_GPU)
+def gpu_backend(request):
+    """The same for the backends whose arrays are a device's; without a GPU, "cupy" alone, emulated."""
     with backend.using(request.param) as chosen:
         yield chosen
 

@@ -154,7 +154,6 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path):
     (wheel,) = (copy / "dist").glob("*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
-    tracked |= {
-        f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in (ROOT / "kernels").rglob("*.py")
-    }
+    kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
+    tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}
     assert inside == tracked

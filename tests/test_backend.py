@@ -9,6 +9,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.errors import MinidiffError
+from tests.backends import RUN_HERE
 
 
 def test_using_is_undone():
@@ -30,7 +31,7 @@ def test_auto_takes_numba():
     assert backend.get("auto").name == "numba"
 
 
-@pytest.mark.parametrize("name", backend.names())
+@pytest.mark.parametrize("name", RUN_HERE)
 def test_threads_are_used_and_kept(name, monkeypatch):
     monkeypatch.setattr(backend, "_stack", [])
     before = backend.get(name).threads()
@@ -47,7 +48,7 @@ def test_threads_are_used_and_kept(name, monkeypatch):
 
 
 def test_an_unknown_backend_is_one_line():
-    known = "auto, numpy, numba, numba-direct"
+    known = "auto, numpy, numba, numba-direct, cupy, numba-cuda"
     with pytest.raises(MinidiffError, match=rf"^backend 'cuda' is not known; expected one of {known}$"):
         backend.get("cuda")
 

@@ -311,7 +311,10 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
         (("--eta", 2), "eta must be in [0, 1], got 2"),
         (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1"),
         (("--guidance-scale", "nan"), "guidance_scale must be a finite number, got nan"),
-        (("--backend", "cuda"), "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-direct"),
+        (
+            ("--backend", "cuda"),
+            "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda",
+        ),
     ],
 )
 def test_bad_values_are_one_line_and_leave_nothing(run, tmp_path, capsys, words, message):

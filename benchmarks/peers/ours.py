@@ -1,4 +1,4 @@
-"""The problems as minidiff computes them, on the Numba backend.
+"""The problems as minidiff computes them, on the backend in use.
 
 A job has two methods: `run()` does the work that is timed; `check()` returns what it computes, by name, in minidiff's
 layout, for the comparison with the others.
@@ -49,7 +49,7 @@ class ConvolutionJob:
 
     def __init__(self, problem: Convolution) -> None:
         k, stride = backend.current(), problem.stride
-        x, w, gy = problem.arrays()
+        x, w, gy = (backend.to_device(array) for array in problem.arrays())
         x, gy = k.add(x, 0 * x), k.add(gy, 0 * gy)  # memory as a network's own pictures have it: full cache lines
         self.run = {
             "forward": lambda: k.conv2d(x, w, None, stride),
@@ -58,7 +58,7 @@ class ConvolutionJob:
         }[problem.direction]
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"result": self.run()}
+        return {"result": backend.to_numpy(self.run())}
 
 
 class StepJob:
@@ -72,7 +72,7 @@ class StepJob:
         self.trainer = Trainer(config, Pictures("in memory", network.pictures(), network.labels(), names))
         flat, made = self.trainer.parameters, weights(network.config)
         for name, view in flat.split(flat.w).items():
-            view[...] = made[name]
+            view[...] = backend.to_device(made[name])
         flat.ema[:] = flat.w
 
     def run(self) -> float:
@@ -82,31 +82,32 @@ class StepJob:
         """The output at given x_t and t, and the gradients of its mean squared error against v."""
         x_t, v, t, labels = self.network.noised()
         flat = self.trainer.parameters
-        output = self.trainer.model(x_t, t.astype(np.float32), labels)
+        output = self.trainer.model(backend.to_device(x_t), t.astype(np.float32), labels)
         flat.g[:] = 0
-        ops.mean(ops.square(output - Tensor(v))).backward()
-        gradients = {f"gradient of {name}": view.copy() for name, view in flat.split(flat.g).items()}
-        return {"output": output.data, **gradients}
+        ops.mean(ops.square(output - Tensor(backend.to_device(v)))).backward()
+        gradients = flat.split(backend.to_numpy(flat.g).copy())
+        found = {f"gradient of {name}": gradient for name, gradient in gradients.items()}
+        return {"output": backend.to_numpy(output.data), **found}
 
 
 class SamplingJob:
     """minidiff's own DDIM."""
 
     def __init__(self, problem: Sampling) -> None:
-        self.problem, self.x_T, network = problem, problem.start(), problem.network
+        self.problem, self.x_T, network = problem, backend.to_device(problem.start()), problem.network
         self.process = make_process(DiffusionConfig())
         self.model = UNet(network.config)
         made = weights(network.config)
         for name, parameter in self.model.named_parameters().items():
-            parameter.data = made[name]
+            parameter.data = backend.to_device(made[name])
         self.samples = np.arange(network.batch)
 
-    def run(self) -> np.ndarray:
+    def run(self) -> Any:
         return self.draw(self.problem.steps)
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"pictures": self.draw(CHECKED_STEPS)}
+        return {"pictures": backend.to_numpy(self.draw(CHECKED_STEPS))}
 
-    def draw(self, steps: int) -> np.ndarray:
+    def draw(self, steps: int) -> Any:
         *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, 0, self.samples)
         return last.x_prev

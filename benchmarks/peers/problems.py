@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from minidiff import backend
 from minidiff.data.scenes import Scenes
 from minidiff.nn import UNet, UNetConfig
 from minidiff.pictures import to_float
@@ -116,7 +117,8 @@ class Network:
         alpha_bar = process.schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
         x_t = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
         labels = np.arange(self.classes, self.classes - self.batch, -1) % (self.classes + 1) if self.classes else None
-        return x_t.astype(np.float32), process.target_of(x0, eps, t), t, labels
+        with backend.using("numpy"):  # whatever computes afterwards
+            return x_t.astype(np.float32), process.target_of(x0, eps, t), t, labels
 
 
 @dataclass(frozen=True)

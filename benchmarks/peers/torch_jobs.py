@@ -2,7 +2,7 @@
 
 Idea: each job is written as somebody who wants PyTorch to be fast writes it: fused AdamW, foreach clipping and
 average, autocast for training, a network wholly in bfloat16 for sampling, `torch.compile` around what repeats.
-Jobs have the methods of ours.py.  Leaves out CUDA, and settings that change what is computed.
+Jobs have the methods of ours.py.  Leaves out settings that change what is computed.
 """
 
 import logging
@@ -35,6 +35,7 @@ class Variant:
     channels_last: bool
     compiled: bool
     bfloat16: bool
+    device: str = "cpu"
 
     @property
     def layout(self) -> torch.memory_format:
@@ -46,7 +47,11 @@ class Variant:
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Pictures (N, H, W, C), as a float32 tensor (N, C, H, W) in this layout."""
-        return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+        return self.plain(array).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+
+    def plain(self, array: np.ndarray) -> Tensor:
+        """Numbers as they are, on the device."""
+        return torch.from_numpy(array).to(self.device)
 
     def compile(self, function: Callable, **options: Any) -> Callable:
         return torch.compile(function, dynamic=False, **options) if self.compiled else function
@@ -78,7 +83,7 @@ class ConvolutionJob:
         self.direction, stride, padding = problem.direction, [problem.stride] * 2, [problem.kernel // 2] * 2
         x, w, gy = problem.arrays()
         x, gy = (variant.tensor(array).to(variant.dtype) for array in (x, gy))
-        w = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=variant.layout).to(variant.dtype)
+        w = variant.plain(w).permute(3, 2, 0, 1).contiguous(memory_format=variant.layout).to(variant.dtype)
 
         def backward(*mask: bool) -> list[Tensor]:
             return torch.ops.aten.convolution_backward(
@@ -92,7 +97,7 @@ class ConvolutionJob:
         }[problem.direction]
 
     def check(self) -> dict[str, np.ndarray]:
-        result = self.run().float()
+        result = self.run().float().cpu()
         return {"result": result.permute(*((2, 3, 1, 0) if self.direction == "grad_w" else (0, 2, 3, 1))).numpy()}
 
 
@@ -103,14 +108,14 @@ class StepJob:
         self.network, self.variant, self.settings, self.step = network, variant, OptimizerConfig(), 0
         diffusion = DiffusionConfig()
         self.label_drop = diffusion.label_drop
-        alpha_bar = torch.from_numpy(make_process(diffusion).schedule.alpha_bar.copy())
+        alpha_bar = variant.plain(make_process(diffusion).schedule.alpha_bar.copy())
         self.a, self.s = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
         self.x0, labels = variant.tensor(to_float(network.pictures())), network.labels()
-        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.labels = None if labels is None else variant.plain(labels)
 
         self.net = TorchUNet(network.config)
         load(self.net, weights(network.config))
-        self.net.to(memory_format=variant.layout)
+        self.net.to(device=variant.device, memory_format=variant.layout)
         self.loss = variant.compile(self._loss)
         self.parameters = list(self.net.parameters())
         groups = [
@@ -129,19 +134,26 @@ class StepJob:
 
     def backward(self, x_t: Tensor, v: Tensor, t: Tensor, labels: Tensor | None) -> float:
         self.optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.variant.bfloat16):
+        with torch.autocast(self.variant.device, torch.bfloat16, enabled=self.variant.bfloat16):
             loss = self.loss(x_t, v, t.float(), labels)
         loss.backward()
         return loss.item()
 
     def run(self) -> float:
-        x0, settings = self.x0, self.settings
-        t = torch.randint(len(self.a), (len(x0),))
+        x0 = self.x0
+        t = torch.randint(len(self.a), (len(x0),), device=x0.device)
         a, s, eps = self.a[t].view(-1, 1, 1, 1), self.s[t].view(-1, 1, 1, 1), torch.randn_like(x0)
         labels = self.labels
         if labels is not None:
-            labels = torch.where(torch.rand(len(x0)) < self.label_drop, self.network.classes, labels)
+            hidden = torch.rand(len(x0), device=x0.device) < self.label_drop
+            labels = torch.where(hidden, self.network.classes, labels)
         loss = self.backward(a * x0 + s * eps, a * eps - s * x0, t, labels)
+        self.update()
+        return loss
+
+    def update(self) -> None:
+        """Clip the gradients, move the weights, and their average after them."""
+        settings = self.settings
         torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip, foreach=True)
         self.step += 1
         for group in self.optimizer.param_groups:
@@ -149,15 +161,14 @@ class StepJob:
         self.optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(self.ema, self.parameters, 1 - settings.ema)
-        return loss
 
     def check(self) -> dict[str, np.ndarray]:
         """The output at given x_t and t, and the gradients of its mean squared error against v."""
         x_t, v, t, labels = self.network.noised()
-        noisy, times = self.variant.tensor(x_t), torch.from_numpy(t)
-        asked = None if labels is None else torch.from_numpy(labels)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.variant.bfloat16):
-            output = self.net(noisy, times.float(), asked).float().permute(0, 2, 3, 1).numpy()
+        noisy, times = self.variant.tensor(x_t), self.variant.plain(t)
+        asked = None if labels is None else self.variant.plain(labels)
+        with torch.no_grad(), torch.autocast(self.variant.device, torch.bfloat16, enabled=self.variant.bfloat16):
+            output = self.net(noisy, times.float(), asked).float().cpu().permute(0, 2, 3, 1).numpy()
         self.backward(noisy, self.variant.tensor(v), times, asked)
         found = gradients(self.net, weights(self.network.config))
         return {"output": output, **{f"gradient of {name}": gradient for name, gradient in found.items()}}
@@ -172,7 +183,7 @@ class SamplingJob:
         self.x_T = variant.tensor(problem.start())
         net = TorchUNet(config)
         load(net, weights(config))
-        net.requires_grad_(False).to(memory_format=variant.layout).to(variant.dtype)
+        net.requires_grad_(False).to(device=variant.device, memory_format=variant.layout).to(variant.dtype)
         # freezing lays the weights out for the kernels, once for all steps
         self.net = variant.compile(net, options={"freezing": True})
 
@@ -180,7 +191,7 @@ class SamplingJob:
         return self.draw(self.steps)
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"pictures": self.draw(CHECKED_STEPS).permute(0, 2, 3, 1).numpy()}
+        return {"pictures": self.draw(CHECKED_STEPS).cpu().permute(0, 2, 3, 1).numpy()}
 
     @torch.inference_mode()
     def draw(self, steps: int) -> Tensor:
@@ -189,7 +200,8 @@ class SamplingJob:
             alpha_bar = float(self.schedule.alpha_bar[t])
             alpha_bar_prev = float(self.schedule.alpha_bar[t_prev]) if t_prev >= 0 else 1.0
             a, s = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
-            v = self.net(x_t.to(self.dtype), torch.full((len(x_t),), float(t))).float()
+            times_t = torch.full((len(x_t),), float(t), device=x_t.device)
+            v = self.net(x_t.to(self.dtype), times_t).float()
             x0_hat = (a * x_t - s * v).clamp_(-1, 1)
             on_x_t = (1 - alpha_bar_prev) ** 0.5 / s
             x_t = on_x_t * x_t + (alpha_bar_prev**0.5 - a * on_x_t) * x0_hat

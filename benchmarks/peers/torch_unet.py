@@ -45,7 +45,7 @@ class TimeEmbedding(nn.Module):
         self.frequency = torch.exp(torch.arange(half) * (-math.log(10000.0) / (half - 1)))
 
     def forward(self, t: Tensor, labels: Tensor | None) -> Tensor:
-        angle = t[:, None] * self.frequency[None, :]
+        angle = t[:, None] * self.frequency.to(t.device)[None, :]
         waves = torch.cat([angle.sin(), angle.cos()], dim=1)
         out = self.second(F.silu(self.first(waves.to(self.first.weight.dtype))))
         if self.label is not None:
@@ -187,7 +187,7 @@ def _to_torch(name: str, array: np.ndarray) -> Tensor:
 
 def _to_ours(name: str, gradient: Tensor | None) -> np.ndarray:
     assert gradient is not None, f"{name} has no gradient"
-    array = gradient.float().numpy()
+    array = gradient.float().cpu().numpy()
     if name.endswith(".w"):
         array = array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
     return np.ascontiguousarray(array)

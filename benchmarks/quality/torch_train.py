@@ -28,15 +28,15 @@ os.environ.update(NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
 import torch
 from torch import Tensor
 
+from benchmarks.noised import noised
 from benchmarks.peers import torch_jobs
 from benchmarks.peers.torch_jobs import Variant
 from benchmarks.peers.torch_unet import TorchUNet, _to_ours, _torch_name, load
 from benchmarks.peers.workers import PEERS, cores
-from minidiff import backend, random
-from minidiff.data.dataset import Dataset, order
+from minidiff import backend
+from minidiff.data.dataset import Dataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.random import Key, Stream
 from minidiff.training import folder as folders
 from minidiff.training.arguments import parse
 from minidiff.training.config import Config
@@ -71,28 +71,13 @@ class TorchTrainer(Trainer):
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
-    def noised(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return this step's x_t and target (N, H, W, C) float32, t (N,) int64, labels (N,) int64 or None.
-
-        They are drawn as `Process.training_loss` draws them, by the same keys.
-        """
-        run, process = self.config.run, self.process
-        sample = np.arange(run.batch)
-        x0, labels = self.batch(order(self.dataset, run.seed, self.step, run.batch), sample)
-        t = random.integers(Key(run.seed, Stream.T, self.step, sample), (), process.schedule.T)
-        labels = process.drop_labels(labels, self.model, run.seed, self.step, sample)
-        alpha_bar = process.schedule.alpha_bar[t]
-        a, s = (np.sqrt(part).astype(np.float32) for part in (alpha_bar, 1 - alpha_bar))
-        x_t, eps = backend.current().add_noise(x0, a, s, (run.seed, Stream.NOISE, self.step), sample)
-        return x_t, process.target_of(x0, eps, t), t, labels
-
     def _loss(self, x_t: Tensor, target: Tensor, t: Tensor, labels: Tensor | None, weight: Tensor) -> Tensor:
         error = (self.net(x_t, t, labels).float() - target).square()
         return (weight * error.mean(dim=(1, 2, 3))).mean()
 
     def backward(self) -> float:
         """Return this step's loss, its gradients in the network's parameters."""
-        x_t, target, t, labels = self.noised()
+        x_t, target, t, labels = noised(self)
         weight = torch.from_numpy(self.process.loss_weight(t).astype(np.float32))
         asked = None if labels is None else torch.from_numpy(labels)
         times = torch.from_numpy(t.astype(np.float32))
@@ -174,7 +159,7 @@ def train(config: Config, out: Path | None, variant: Variant) -> int:
     if config.run.steps is None and config.run.minutes is None:
         raise MinidiffError("how long? give --minutes or --steps")
     trainer = TorchTrainer(config, open_data(config.data, "train", config.run.seed), variant)
-    trainer.noised()  # loads Numba; a step's numbers are the same whenever they are drawn
+    noised(trainer)  # loads Numba; a step's numbers are the same whenever they are drawn
     if torch.get_num_threads() != threads:
         raise MinidiffError(f"PyTorch had {threads} threads, and has {torch.get_num_threads()} since Numba was loaded")
     return TorchRun(trainer, folders.create(out), started).train()

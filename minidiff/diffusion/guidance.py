@@ -49,7 +49,8 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
     both = np.concatenate([labels, np.full_like(labels, model.config.classes)])
 
     def guided(x_t: np.ndarray, t: int) -> np.ndarray:
-        cond, uncond = np.split(ask(np.concatenate([x_t, x_t]), t, both), 2)
+        output = ask(backend.current().xp.concatenate([x_t, x_t]), t, both)
+        cond, uncond = output[: len(x_t)], output[len(x_t) :]
         return uncond + float(guidance_scale) * (cond - uncond)
 
     return guided

@@ -119,7 +119,7 @@ class Process:
         x_t, eps = backend.current().add_noise(x0, a, s, key[:3], key.sample)
         output = model(x_t, t.astype(np.float32), labels)
         error = ops.square(output - Tensor(self.target_of(x0, eps, t)))
-        weight = Tensor(self.loss_weight(t).astype(x0.dtype))
+        weight = Tensor(backend.to_device(self.loss_weight(t).astype(x0.dtype)))
         each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
         return ops.mean(each), each.data
 
@@ -163,4 +163,5 @@ def _a_s(alpha_bar: Any, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     float64.
     """
     alpha_bar = np.asarray(alpha_bar, dtype=np.float64).reshape(-1, *[1] * (like.ndim - 1))
-    return np.sqrt(alpha_bar).astype(like.dtype), np.sqrt(1 - alpha_bar).astype(like.dtype)
+    a, s = np.sqrt(alpha_bar).astype(like.dtype), np.sqrt(1 - alpha_bar).astype(like.dtype)
+    return backend.to_device(a), backend.to_device(s)

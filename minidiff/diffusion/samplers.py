@@ -158,10 +158,11 @@ def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:
     if clip == "none":
         return x0_hat
     if clip == "clip":
-        return np.clip(x0_hat, -1, 1)
-    over = tuple(range(1, x0_hat.ndim))
-    c = np.maximum(1, np.quantile(np.abs(x0_hat), 0.995, axis=over, keepdims=True)).astype(x0_hat.dtype)
-    return np.clip(x0_hat, -c, c) / c
+        return x0_hat.clip(-1, 1)
+    xp = backend.current().xp
+    largest = xp.quantile(abs(x0_hat).reshape(len(x0_hat), -1), 0.995, axis=1)
+    c = xp.maximum(1, largest).astype(x0_hat.dtype).reshape(-1, *[1] * (x0_hat.ndim - 1))
+    return x0_hat.clip(-c, c) / c
 
 
 def trailing(T: int, steps: int) -> list[int]:

@@ -108,12 +108,14 @@ def train(dataset: Dataset, study: Study, tell: Callable[[float], Any] = lambda 
     for step in range(study.steps):
         images, labels = dataset.batch(order(dataset, study.seed, step, study.batch))
         parameters.g[:] = 0
-        loss = ops.cross_entropy(model(Tensor(shifted(to_float(images), study.seed, step))), labels)
+        seen = backend.to_device(shifted(to_float(images), study.seed, step))
+        loss = ops.cross_entropy(model(Tensor(seen)), labels)
         loss.backward()
+        norm, numbers = gradient_norm(parameters, [loss.data])
         lr = learning_rate(OPTIMIZER, step + 1, study.steps)
         decay = decay_at(step + 1, OPTIMIZER.ema)
-        update(parameters, OPTIMIZER, step + 1, lr, gradient_norm(parameters), decay)
-        tell(loss.item())
+        update(parameters, OPTIMIZER, step + 1, lr, norm, decay)
+        tell(*numbers)
     parameters.w[:] = parameters.ema
     return model
 
@@ -132,7 +134,7 @@ def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.nd
     labels, features = [], []
     with no_grad():
         for first in range(0, len(images), batch):
-            described = model.features(Tensor(to_float(images[first : first + batch])))
+            described = model.features(Tensor(backend.to_device(to_float(images[first : first + batch]))))
             features.append(backend.to_numpy(described.data))
             labels.append(backend.to_numpy(model.leave(described).data).argmax(axis=1))
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from minidiff import random
+from minidiff import backend, random
 from minidiff.autograd import no_grad
 from minidiff.data.dataset import Dataset
 from minidiff.diffusion.process import Process
@@ -62,6 +62,7 @@ def held_out_loss(
         k = np.arange(first, min(first + batch, triples))
         images, labels = dataset.batch(pictures[k % len(dataset)])
         with no_grad():
-            key = Key(seed, Stream.EVALUATE, Part.NOISE, k)
-            each.append(process.loss(model, to_float(images), labels if model.config.classes else None, t[k], key)[1])
+            key, shown = Key(seed, Stream.EVALUATE, Part.NOISE, k), labels if model.config.classes else None
+            x0 = backend.to_device(to_float(images))
+            each.append(backend.to_numpy(process.loss(model, x0, shown, t[k], key)[1]))
     return HeldOutLoss(t, np.concatenate(each))

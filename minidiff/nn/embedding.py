@@ -8,6 +8,8 @@ Leaves out how the result enters the denoiser: unet.py.
 import math
 from typing import Any
 
+import numpy as np
+
 from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.nn.layers import Embedding, Linear
@@ -43,9 +45,8 @@ class TimeEmbedding(Module):
             self.label = Embedding(classes + 1, self.width)
 
     def forward(self, t: Any, labels: Any | None) -> Tensor:
-        waves = Tensor(sinusoidal(t.astype(self.first.w.dtype), self.base))
+        waves = Tensor(sinusoidal(backend.to_device(t.astype(self.first.w.dtype)), self.base))
         out = self.second(ops.silu(self.first(waves)))
         if self.classes:
-            xp = backend.current().xp
-            out = out + self.label(xp.full(len(t), self.classes) if labels is None else labels)
+            out = out + self.label(np.full(len(t), self.classes) if labels is None else labels)
         return ops.silu(out)

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from minidiff import backend
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 from minidiff.nn import UNet, UNetConfig
@@ -69,7 +70,7 @@ def save(
     path: Path, step: int, config: Config, network: UNetConfig, classes: tuple[str, ...], parameters: FlatParameters
 ) -> None:
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
-    flats = zip(GROUPS, (parameters.w, parameters.ema, parameters.m, parameters.v))
+    flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
     values = to_dict(About(VERSION, step, config, network, classes))
     values["digest"] = _digest(values, tensors.items())
@@ -173,7 +174,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[UNet, FlatPara
     parameters = FlatParameters(model)
     for group, flat in {"ema": parameters.ema, "adam_m": parameters.m, "adam_v": parameters.v}.items():
         for name, view in parameters.split(flat).items():
-            view[:] = checkpoint.tensors[group][name]
+            view[:] = backend.to_device(checkpoint.tensors[group][name])
     return model, parameters
 
 
@@ -185,7 +186,7 @@ def hash(path: Path) -> str:
 
 def _fill(model: UNet, tensors: dict[str, np.ndarray]) -> None:
     for name, parameter in model.named_parameters().items():
-        parameter.data = tensors[name].copy()
+        parameter.data = backend.to_device(tensors[name]).copy()
 
 
 def _read(path: Path, file: Any) -> Checkpoint:

@@ -97,8 +97,8 @@ class RunConfig:
     seed: int = 0
     """Names all randomness: same seed, same machine, backend and threads, same weights."""
     backend: str = "auto"
-    """Which kernels compute: numpy, numba, numba-direct (without Winograd's convolution), or auto for the fastest that
-    runs here."""
+    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
+    or numba-cuda (in Python); auto for the fastest that runs here."""
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use; a run keeps
     its number when it is resumed."""

@@ -7,6 +7,7 @@ In training/ after the settings.  Leaves out other optimisers.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,14 @@ def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> f
     return optimizer.lr * (1 + math.cos(math.pi * progress)) / 2
 
 
-def gradient_norm(parameters: FlatParameters, parts: int = 1) -> float:
-    """Return the Euclidean norm of all gradients together, those of `parts` added parts averaged."""
-    return math.sqrt(backend.current().square_sum(parameters.g)) / parts
+def gradient_norm(parameters: FlatParameters, losses: Sequence[Any]) -> tuple[float, list[float]]:
+    """Return the Euclidean norm of all gradients together, and the losses that they are gradients of.
+
+    losses: of the parts of a batch, each an array with one number; the gradients, which are their sum, are averaged.
+    That is all that a step brings to the host, in one copy: for it the host waits until the device has got so far.
+    """
+    square_sum, *numbers = backend.to_floats(backend.current().square_sum(parameters.g), *losses)
+    return math.sqrt(square_sum) / len(losses), numbers
 
 
 def update(

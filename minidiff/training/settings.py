@@ -13,8 +13,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import tomli_w
-
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 
@@ -60,6 +58,8 @@ def write_toml(path: Path, config: Any) -> None:
         concern: {name: value for name, value in table.items() if value is not None}
         for concern, table in to_dict(config).items()
     }
+    import tomli_w  # only who writes needs it
+
     text = HEADER.format(name=path.name) + tomli_w.dumps(tables)
     write_atomically(path, text.encode())
 

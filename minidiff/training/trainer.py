@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minidiff import random
+from minidiff import backend, random
 from minidiff.data.dataset import Dataset, order
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet
@@ -81,7 +81,8 @@ class Trainer:
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
         """Return the loss of a part of this step's batch, a Tensor."""
         x0, labels = self.batch(index, sample)
-        return self.process.training_loss(self.model, x0, labels, self.config.run.seed, self.step, sample)[0]
+        seed, step = self.config.run.seed, self.step
+        return self.process.training_loss(self.model, backend.to_device(x0), labels, seed, step, sample)[0]
 
     def advance(self) -> Record:
         """Make one step.
@@ -95,16 +96,17 @@ class Trainer:
         index = order(self.dataset, run.seed, self.step, run.batch)  # (batch,)
         parts = np.split(np.arange(run.batch), run.accumulate)
         self.parameters.g[:] = 0
-        loss = 0.0
+        losses = []
         with np.errstate(all="ignore"):  # what overflows is reported below, once, with its place
             for sample in parts:
                 part = self.loss(index[sample], sample)
-                if not math.isfinite(part.item()):
-                    where = first_layer(self.model, partial(self.loss, index[sample], sample))
-                    raise MinidiffError(f"the loss is {part.item()} at step {self.step + 1}; it arose in {where}")
                 part.backward()
-                loss += part.item() / run.accumulate
-            norm = gradient_norm(self.parameters, run.accumulate)
+                losses.append(part.data)
+            norm, losses = gradient_norm(self.parameters, losses)
+            for sample, loss in zip(parts, losses):
+                if not math.isfinite(loss):
+                    where = first_layer(self.model, partial(self.loss, index[sample], sample))
+                    raise MinidiffError(f"the loss is {loss} at step {self.step + 1}; it arose in {where}")
             if not math.isfinite(norm):
                 where = first_gradient(self.model)
                 raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
@@ -112,4 +114,4 @@ class Trainer:
         decay = decay_at(self.step + 1, optimizer.ema)
         update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
         self.step += 1
-        return Record(self.step, loss, lr, norm)
+        return Record(self.step, sum(losses) / len(losses), lr, norm)

@@ -67,7 +67,8 @@ def test_adamw_and_average_against_float64(each_backend, model):
     for step in range(1, 31):
         g = (random.standard_normal(w.size) * random.uniform(0.1, 3)).astype(np.float32)
         parameters.g[:] = g * 2  # as if two parts had been added up
-        norm = gradient_norm(parameters, parts=2)
+        norm, losses = gradient_norm(parameters, [np.float32(1.5), np.float32(2.5)])
+        assert losses == [1.5, 2.5]
         assert norm == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
         lr = learning_rate(optimizer, step, 30)
         update(parameters, optimizer, step, lr, norm, decay_at(step, 0.9), parts=2)

@@ -1,0 +1,24 @@
+"""What a step of training gets before the network: for whoever makes the same step by other means."""
+
+import numpy as np
+
+from minidiff import backend, random
+from minidiff.data.dataset import order
+from minidiff.random import Key, Stream
+from minidiff.training.trainer import Trainer
+
+
+def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the next step's x_t and target (N, H, W, C) float32, t (N,) int64, labels (N,) int64 or None, on the host.
+
+    They are drawn as `Process.training_loss` draws them, by the same keys.
+    """
+    run, process = trainer.config.run, trainer.process
+    sample = np.arange(run.batch)
+    x0, labels = trainer.batch(order(trainer.dataset, run.seed, trainer.step, run.batch), sample)
+    t = random.integers(Key(run.seed, Stream.T, trainer.step, sample), (), process.schedule.T)
+    labels = process.drop_labels(labels, trainer.model, run.seed, trainer.step, sample)
+    x0, alpha_bar = backend.to_device(x0), process.schedule.alpha_bar[t]
+    a, s = (np.sqrt(part).astype(np.float32) for part in (alpha_bar, 1 - alpha_bar))
+    x_t, eps = backend.current().add_noise(x0, a, s, (run.seed, Stream.NOISE, trainer.step), sample)
+    return backend.to_numpy(x_t), backend.to_numpy(process.target_of(x0, eps, t)), t, labels

@@ -1,0 +1,95 @@
+// Attention: a block a query of a head, which looks at all keys while they lie in its reach.
+//
+// A block's threads share out the keys for the scores and the softmax, and the head's channels for the weighted sum of
+// the values. Scores stay in shared memory, which bounds how many keys there may be; p is kept for the way back.
+// Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+
+constexpr int THREADS = 128, MOST_KEYS = 4096;
+constexpr float LOWEST = -3.402823466e38f;
+
+// The sum, or the largest, of a value over the block's threads, in the same order every time; all threads get it.
+__device__ float over_block(float value, bool largest) {
+    __shared__ float of_warp[THREADS / 32];
+    for (int apart = 16; apart > 0; apart /= 2) {
+        float other = __shfl_xor_sync(~0u, value, apart);
+        value = largest ? fmaxf(value, other) : value + other;
+    }
+    __syncthreads();  // nobody reads what the call before left there any more
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
+    __syncthreads();
+    float all = of_warp[0];
+    for (int warp = 1; warp < THREADS / 32; warp++) all = largest ? fmaxf(all, of_warp[warp]) : all + of_warp[warp];
+    return all;
+}
+
+__device__ __forceinline__ float dot(const float* a, const float* b, int d) {
+    float sum = 0;
+    for (int c = 0; c < d; c++) sum += a[c] * b[c];
+    return sum;
+}
+
+// q, y (N, L, D), k, v (N, M, D), p (N, heads, L, M). grid: (L, heads, N).
+extern "C" __global__ void __launch_bounds__(THREADS)
+attend(const float* q, const float* k, const float* v, float* y, float* p, int L, int M, int D, int heads) {
+    __shared__ float weight[MOST_KEYS];
+    int l = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    const float* query = q + ((long)n * L + l) * D + head * d;
+    long keys = (long)n * M * D + head * d;  // where this head's first key and value lie
+    float largest = LOWEST;
+    for (int m = threadIdx.x; m < M; m += THREADS) {
+        weight[m] = dot(query, k + keys + (long)m * D, d) / sqrtf(d);
+        largest = fmaxf(largest, weight[m]);
+    }
+    largest = over_block(largest, true);
+    float sum = 0;
+    for (int m = threadIdx.x; m < M; m += THREADS) sum += weight[m] = expf(weight[m] - largest);
+    sum = over_block(sum, false);
+    float* row = p + (((long)n * heads + head) * L + l) * M;
+    for (int m = threadIdx.x; m < M; m += THREADS) row[m] = weight[m] /= sum;
+    __syncthreads();  // every weight is there
+    for (int c = threadIdx.x; c < d; c += THREADS) {
+        float average = 0;
+        for (int m = 0; m < M; m++) average += weight[m] * v[keys + (long)m * D + c];
+        y[((long)n * L + l) * D + head * d + c] = average;
+    }
+}
+
+// gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: (L, heads, N), a block a query.
+extern "C" __global__ void __launch_bounds__(THREADS)
+attend_grad_queries(const float* gy, const float* k, const float* v, const float* p, float* gs, float* gq,
+                       int L, int M, int D, int heads) {
+    __shared__ float slope[MOST_KEYS];
+    int l = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    const float* gradient = gy + ((long)n * L + l) * D + head * d;
+    long keys = (long)n * M * D + head * d, row = (((long)n * heads + head) * L + l) * M;
+    float sum = 0;
+    for (int m = threadIdx.x; m < M; m += THREADS) {
+        slope[m] = dot(gradient, v + keys + (long)m * D, d);
+        sum += slope[m] * p[row + m];
+    }
+    sum = over_block(sum, false);
+    for (int m = threadIdx.x; m < M; m += THREADS) gs[row + m] = slope[m] = p[row + m] * (slope[m] - sum) / sqrtf(d);
+    __syncthreads();
+    for (int c = threadIdx.x; c < d; c += THREADS) {
+        float total = 0;
+        for (int m = 0; m < M; m++) total += slope[m] * k[keys + (long)m * D + c];
+        gq[((long)n * L + l) * D + head * d + c] = total;
+    }
+}
+
+// gk = gs' q and gv = p' gy. grid: (M, heads, N), a block a key; threads have its channels.
+extern "C" __global__ void __launch_bounds__(THREADS)
+attend_grad_keys(const float* gy, const float* q, const float* p, const float* gs, float* gk, float* gv,
+                    int L, int M, int D, int heads) {
+    int m = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    long queries = (long)n * L * D + head * d, column = ((long)n * heads + head) * L * M + m;
+    for (int c = threadIdx.x; c < d; c += THREADS) {
+        float for_key = 0, for_value = 0;
+        for (int l = 0; l < L; l++) {
+            for_key += gs[column + (long)l * M] * q[queries + (long)l * D + c];
+            for_value += p[column + (long)l * M] * gy[queries + (long)l * D + c];
+        }
+        gk[((long)n * M + m) * D + head * d + c] = for_key;
+        gv[((long)n * M + m) * D + head * d + c] = for_value;
+    }
+}

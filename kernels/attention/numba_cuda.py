@@ -1,0 +1,97 @@
+"""Attention on a GPU, written in Python: the kernels of `attention.cu`, to be read beside them.
+
+A block has a query of a head; its threads share out the keys. What they have to tell one another goes through shared
+memory.
+"""
+
+import math
+
+from numba import cuda, float32
+
+from minidiff.kernels.attention.cuda_host import Attention
+from minidiff.kernels.numba_cuda_launch import THREADS, Functions, largest_of_block, sum_of_block
+
+MOST_KEYS = 4096
+
+
+@cuda.jit
+def attend(q, k, v, y, p, L, M, D, heads):
+    """y (N, L, D), p (N, heads, L, M), of q (N, L, D), k and v (N, M, D). grid: (L, heads, N)."""
+    weight = cuda.shared.array(MOST_KEYS, float32)
+    i, head, n, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z, cuda.threadIdx.x
+    d = D // heads
+    first = head * d  # this head's first channel
+    largest = -math.inf
+    for m in range(thread, M, THREADS):
+        score = float32(0)
+        for c in range(first, first + d):
+            score += q[n, i, c] * k[n, m, c]
+        weight[m] = score / math.sqrt(float32(d))
+        largest = max(largest, weight[m])
+    largest = float32(largest_of_block(largest))
+    total = 0.0
+    for m in range(thread, M, THREADS):
+        weight[m] = math.exp(weight[m] - largest)
+        total += weight[m]
+    total = float32(sum_of_block(total))
+    for m in range(thread, M, THREADS):
+        weight[m] /= total
+        p[n, head, i, m] = weight[m]
+    cuda.syncthreads()  # every weight is there
+    for c in range(first + thread, first + d, THREADS):
+        average = float32(0)
+        for m in range(M):
+            average += weight[m] * v[n, m, c]
+        y[n, i, c] = average
+
+
+@cuda.jit
+def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
+    """gs = p (gp - sum gp p) / sqrt(d) with gp = gy v', and gq = gs k. grid: (L, heads, N), a block a query."""
+    slope = cuda.shared.array(MOST_KEYS, float32)
+    i, head, n, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z, cuda.threadIdx.x
+    d = D // heads
+    first = head * d
+    total = 0.0
+    for m in range(thread, M, THREADS):
+        gp = float32(0)
+        for c in range(first, first + d):
+            gp += gy[n, i, c] * v[n, m, c]
+        slope[m] = gp
+        total += gp * p[n, head, i, m]
+    total = float32(sum_of_block(total))
+    for m in range(thread, M, THREADS):
+        slope[m] = p[n, head, i, m] * (slope[m] - total) / math.sqrt(float32(d))
+        gs[n, head, i, m] = slope[m]
+    cuda.syncthreads()
+    for c in range(first + thread, first + d, THREADS):
+        total_c = float32(0)
+        for m in range(M):
+            total_c += slope[m] * k[n, m, c]
+        gq[n, i, c] = total_c
+
+
+@cuda.jit
+def attend_grad_keys(gy, q, p, gs, gk, gv, L, M, D, heads):
+    """gk = gs' q and gv = p' gy. grid: (M, heads, N), a block a key."""
+    m, head, n = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
+    d = D // heads
+    first = head * d
+    for c in range(first + cuda.threadIdx.x, first + d, THREADS):
+        for_key = for_value = float32(0)
+        for i in range(L):
+            for_key += gs[n, head, i, m] * q[n, i, c]
+            for_value += p[n, head, i, m] * gy[n, i, c]
+        gk[n, m, c], gv[n, m, c] = for_key, for_value
+
+
+_attention = Attention(
+    Functions(
+        attend=(THREADS, attend),
+        attend_grad_queries=(THREADS, attend_grad_queries),
+        attend_grad_keys=(THREADS, attend_grad_keys),
+    ),
+    MOST_KEYS,
+)
+
+attention, attention_grad = _attention.attention, _attention.attention_grad

@@ -1,0 +1,228 @@
+"""Convolution on a GPU, written in Python: the ladder's first two rungs, to be read beside the same in CUDA C++.
+
+The naive kernels are those of `conv2d_naive.cu`: a thread an output number, which fetches everything for itself. In the
+tiled ones the 16 x 16 threads of a block share what they fetch: 16 columns of A and 16 rows of B at a time lie in
+shared memory, so that a number is fetched a sixteenth as often. `conv2d_tiled.cu` goes a step further, and keeps pieces
+of both in registers.
+
+A convolution's numbers come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, up.
+"""
+
+from numba import cuda, float32
+
+from minidiff.kernels.conv2d.cuda_host import THREADS, Convolution, NaiveConvolution
+from minidiff.kernels.numba_cuda_launch import Functions
+
+TILE = 16
+
+# ---- a thread a number ----------------------------------------------------------------------------------------------
+
+
+@cuda.jit
+def conv2d_naive(x, w, b, y, s):
+    """y (N, Hy, Wy, C_out) of x (N, H, W, C_in), w (KH, KW, C_in, C_out) and b, which is (C_out,) or empty."""
+    _N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
+    i = cuda.grid(1)
+    if i >= y.size:
+        return
+    o, column, row, n = i % C_out, i // C_out % Wy, i // C_out // Wy % Hy, i // C_out // Wy // Hy
+    total = float32(0)
+    for kh in range(KH):
+        for kw in range(KW):
+            h, v = row * stride + kh - KH // 2, column * stride + kw - KW // 2
+            if 0 <= h < H and 0 <= v < W:
+                for c in range(C_in):
+                    total += x[n, h, v, c] * w[kh, kw, c, o]
+    y[n, row, column, o] = total + b[o] if b.size > 0 else total
+
+
+@cuda.jit
+def conv2d_grad_x_naive(gy, w, gx, s):
+    """gx (N, H, W, C_in): each number gathers from every output that saw it."""
+    _N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
+    i = cuda.grid(1)
+    if i >= gx.size:
+        return
+    c, column, row, n = i % C_in, i // C_in % W, i // C_in // W % H, i // C_in // W // H
+    total = float32(0)
+    for kh in range(KH):
+        for kw in range(KW):
+            h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's place
+            if h >= 0 and v >= 0 and h % stride == 0 and v % stride == 0 and h // stride < Hy and v // stride < Wy:
+                for o in range(C_out):
+                    total += gy[n, h // stride, v // stride, o] * w[kh, kw, c, o]
+    gx[n, row, column, c] = total
+
+
+@cuda.jit
+def conv2d_grad_w_naive(gy, x, gw, s):
+    """gw (KH, KW, C_in, C_out): each number adds up over all pixels, a line at a time, lest the error grows."""
+    N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
+    i = cuda.grid(1)
+    if i >= gw.size:
+        return
+    o, c, kw, kh = i % C_out, i // C_out % C_in, i // C_out // C_in % KW, i // C_out // C_in // KW
+    total = float32(0)
+    for n in range(N):
+        for row in range(Hy):
+            h = row * stride + kh - KH // 2
+            if 0 <= h < H:
+                line = float32(0)
+                for column in range(Wy):
+                    v = column * stride + kw - KW // 2
+                    if 0 <= v < W:
+                        line += x[n, h, v, c] * gy[n, row, column, o]
+                total += line
+    gw[kh, kw, c, o] = total
+
+
+# ---- in tiles -------------------------------------------------------------------------------------------------------
+
+
+@cuda.jit(device=True)
+def seen(x, s, pixel, k):
+    """What this pixel of y sees of x through k = (kh, kw, c); 0 outside."""
+    N, H, W, C_in, KH, KW, _C_out, stride, Hy, Wy, up = s
+    n, row, column = pixel // (Hy * Wy), pixel // Wy % Hy, pixel % Wy
+    kh, kw, c = k // (KW * C_in), k // C_in % KW, k % C_in
+    h, v = row * stride + kh - KH // 2, column * stride + kw - KW // 2
+    if n < N and kh < KH and 0 <= h < H and 0 <= v < W:
+        return x[n, h >> up, v >> up, c]
+    return float32(0)
+
+
+@cuda.jit(device=True)
+def gave(gy, s, pixel, k):
+    """What this pixel of x gets back through k = (kh, kw, o); 0 where nobody saw it."""
+    N, H, W, _C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
+    n, row, column = pixel // (H * W), pixel // W % H, pixel % W
+    kh, kw, o = k // (KW * C_out), k // C_out % KW, k % C_out
+    h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's place
+    inside = n < N and kh < KH and h >= 0 and v >= 0 and h // stride < Hy and v // stride < Wy
+    if inside and h % stride == 0 and v % stride == 0:
+        return gy[n, h // stride, v // stride, o]
+    return float32(0)
+
+
+@cuda.jit(device=True)
+def weight(w, s, k, o):
+    """w at k = (kh, kw, c), for output channel o."""
+    _N, _H, _W, C_in, KH, KW, C_out, _stride, _Hy, _Wy, _up = s
+    kh, kw, c = k // (KW * C_in), k // C_in % KW, k % C_in
+    return w[kh, kw, c, o] if kh < KH and o < C_out else float32(0)
+
+
+@cuda.jit(device=True)
+def weight_turned(w, s, k, c):
+    """w at k = (kh, kw, o), for input channel c."""
+    _N, _H, _W, C_in, KH, KW, C_out, _stride, _Hy, _Wy, _up = s
+    kh, kw, o = k // (KW * C_out), k // C_out % KW, k % C_out
+    return w[kh, kw, c, o] if kh < KH and c < C_in else float32(0)
+
+
+@cuda.jit(device=True)
+def seen_by_weight(x, s, k, pixel):
+    """`seen`, rows and columns exchanged."""
+    return seen(x, s, pixel, k)
+
+
+@cuda.jit(device=True)
+def gradient(gy, s, pixel, o):
+    """gy of this pixel of y."""
+    N, _H, _W, _C_in, _KH, _KW, C_out, _stride, Hy, Wy, _up = s
+    n, row, column = pixel // (Hy * Wy), pixel // Wy % Hy, pixel % Wy
+    return gy[n, row, column, o] if n < N and o < C_out else float32(0)
+
+
+def product(number_of_a, number_of_b):
+    """Make the function that adds up one number of A B, from functions that know the numbers of A and of B."""
+
+    @cuda.jit(device=True)
+    def multiply(left, right, s, first, stop):
+        """The sum over columns first to stop - 1 of A, for this thread's row and column of the product."""
+        a = cuda.shared.array((TILE, TILE), float32)
+        b = cuda.shared.array((TILE, TILE), float32)  # a line of its own: the simulator tells arrays apart by that
+        i, j = cuda.threadIdx.y, cuda.threadIdx.x
+        row, column = cuda.blockIdx.x * TILE + i, cuda.blockIdx.y * TILE + j
+        total = float32(0)
+        for k in range(first, stop, TILE):
+            a[i, j] = number_of_a(left, s, row, k + j)
+            b[i, j] = number_of_b(right, s, k + i, column)
+            cuda.syncthreads()  # both tiles are there
+            for p in range(TILE):
+                total += a[i, p] * b[p, j]
+            cuda.syncthreads()  # nobody needs them any more
+        return total
+
+    return multiply
+
+
+forward, backward, of_filter = product(seen, weight), product(gave, weight_turned), product(seen_by_weight, gradient)
+
+
+@cuda.jit
+def conv2d_tiled(x, w, b, y, s):
+    """y (N, Hy, Wy, C_out); b is (C_out,) or empty."""
+    N, _H, _W, C_in, KH, KW, C_out, _stride, Hy, Wy, _up = s
+    total = forward(x, w, s, 0, KH * KW * C_in)
+    pixel, o = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
+    if pixel < N * Hy * Wy and o < C_out:
+        y[pixel // (Hy * Wy), pixel // Wy % Hy, pixel % Wy, o] = total + b[o] if b.size > 0 else total
+
+
+@cuda.jit
+def conv2d_grad_x_tiled(gy, w, gx, s):
+    """gx (N, H, W, C_in)."""
+    N, H, W, C_in, KH, KW, C_out, _stride, _Hy, _Wy, _up = s
+    total = backward(gy, w, s, 0, KH * KW * C_out)
+    pixel, c = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
+    if pixel < N * H * W and c < C_in:
+        gx[pixel // (H * W), pixel // W % H, pixel % W, c] = total
+
+
+@cuda.jit
+def conv2d_grad_w_tiled(gy, x, parts, slice_, s):
+    """parts (slices, KH KW C_in, C_out): the filter's gradient, a slice of the pixels each."""
+    first = cuda.blockIdx.z * slice_
+    total = of_filter(x, gy, s, first, min(first + slice_, gy.size // gy.shape[3]))
+    k, o = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
+    if k < parts.shape[1] and o < parts.shape[2]:
+        parts[cuda.blockIdx.z, k, o] = total
+
+
+@cuda.jit
+def add_parts(parts, gw, count, slices):
+    """gw = the sum of the slices' parts, always in the same order."""
+    i = cuda.grid(1)
+    if i >= count:
+        return
+    C_in, C_out = gw.shape[2:]
+    k, o = i // C_out, i % C_out
+    total = float32(0)
+    for part in range(slices):
+        total += parts[part, k, o]
+    gw[k // C_in // gw.shape[1], k // C_in % gw.shape[1], k % C_in, o] = total
+
+
+# ---- the functions --------------------------------------------------------------------------------------------------
+
+naive = NaiveConvolution(
+    Functions(
+        conv2d_naive=(THREADS, conv2d_naive),
+        conv2d_grad_x_naive=(THREADS, conv2d_grad_x_naive),
+        conv2d_grad_w_naive=(THREADS, conv2d_grad_w_naive),
+    )
+)
+_tiled = Convolution(
+    Functions(
+        conv2d_tiled=((TILE, TILE), conv2d_tiled),
+        conv2d_grad_x_tiled=((TILE, TILE), conv2d_grad_x_tiled),
+        conv2d_grad_w_tiled=((TILE, TILE), conv2d_grad_w_tiled),
+        add_parts=(THREADS, add_parts),
+    ),
+    rows=TILE,
+    columns=TILE,
+)
+
+conv2d, conv2d_grad_x, conv2d_grad_w = _tiled.conv2d, _tiled.conv2d_grad_x, _tiled.conv2d_grad_w
+conv2d_grad_b, constant_filters = _tiled.conv2d_grad_b, _tiled.constant_filters

@@ -1,0 +1,126 @@
+"""From CUDA C++ to what a GPU runs: NVRTC, and a folder that keeps what it made.
+
+NVIDIA's run-time compiler is a library, and compiles on a machine without a GPU just as well. It is called here through
+ctypes, with a dozen functions of C, so that one way of compiling serves the program and the tests, and any place where
+the library may have come from. A result ("cubin") is kept under the hash of all that it depends on: source, options,
+architecture, version of the compiler.
+
+Left out: headers. Every .cu file stands by itself, so there is nothing to search for.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+OPTIONS = ("-std=c++17", "-Xptxas=-v")  # the second lets the log tell registers and spills
+PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")  # of PyPI that bring the library
+NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one kernel takes of a GPU: registers of a thread; bytes of stack, of spilled registers, of shared memory."""
+
+    registers: int
+    stack: int
+    spilled: int
+    shared: int
+
+
+@functools.cache
+def compiler() -> ctypes.CDLL:
+    """NVIDIA's run-time compiler.  Raises OSError in one line if it is nowhere to be found."""
+    for package in PACKAGES:
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        # what the library itself loads must be there before it
+        for name in ("libnvrtc-builtins.so", "libnvrtc.so"):
+            found = [file for file in files if file.name.startswith(name)]
+            loaded = [ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL) for file in found]
+        return loaded[-1]
+    for name in NAMES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise OSError("NVIDIA's compiler NVRTC is not installed: pip install nvidia-cuda-nvrtc")
+
+
+def version() -> tuple[int, int]:
+    """The compiler's version."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    compiler().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
+
+
+def compile_source(source: str, name: str, architecture: str) -> tuple[bytes, str]:
+    """Compile CUDA C++ for an architecture such as "sm_90"; return the cubin and the compiler's log.
+
+    name: of the file, for messages. Raises ValueError with the compiler's first error in one line.
+    """
+    library, program = compiler(), ctypes.c_void_p()
+    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), name.encode(), 0, None, None)
+    try:
+        options = [option.encode() for option in (f"-arch={architecture}", *OPTIONS)]
+        failed = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        log = _get(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
+        if failed:
+            first = next((line for line in log.splitlines() if "error" in line), log.strip() or f"error {failed}")
+            raise ValueError(f"{name} does not compile for {architecture}: {first}")
+        return _get(program, "CUBIN"), log
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _get(program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    getattr(compiler(), f"nvrtcGet{what}Size")(program, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    getattr(compiler(), f"nvrtcGet{what}")(program, buffer)
+    return buffer.raw
+
+
+def usage(log: str) -> dict[str, Usage]:
+    """What each kernel of a compilation takes, by name, from the log."""
+    found = {}
+    for entry in log.split("Compiling entry function '")[1:]:
+        numbers = {
+            what: int(match[1]) if (match := re.search(pattern, entry)) else 0
+            for what, pattern in (
+                ("registers", r"Used (\d+) registers"),
+                ("stack", r"(\d+) bytes stack frame"),
+                ("spilled", r"(\d+) bytes spill stores"),
+                ("shared", r"(\d+) bytes smem"),
+            )
+        }
+        found[entry.split("'")[0]] = Usage(**numbers)
+    return found
+
+
+def cubin(path: Path, architecture: str) -> bytes:
+    """The compiled file, from the cache if it is there."""
+    source = path.read_text("utf-8")
+    parts = (source, architecture, *OPTIONS, *map(str, version()))
+    kept = cache_folder() / f"{path.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.cubin"
+    if kept.is_file():
+        return kept.read_bytes()
+    made, _ = compile_source(source, path.name, architecture)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as beside:
+        beside.write(made)
+    Path(beside.name).replace(kept)
+    return made
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return home / "minidiff" / "cuda"

@@ -1,0 +1,112 @@
+"""Group normalisation on a GPU, written in Python: the kernels of `group_norm.cu`, to be read beside them.
+
+A block has a group of a picture, and its threads walk over the group's numbers three times: for the mean, for the mean
+square of what remains, and to normalise. Sums are float64.
+
+scale and shift come as (1, C) or (N, C); pixel i of a picture is (i // W, i % W).
+"""
+
+import math
+
+from numba import cuda, float32
+
+from minidiff.kernels.norm.cuda_host import GroupNorm
+from minidiff.kernels.numba_cuda_launch import THREADS, Functions, sum_of_block
+
+
+@cuda.jit(device=True)
+def sigmoid(z):
+    return float32(1) / (float32(1) + math.exp(-z))
+
+
+@cuda.jit
+def norm_forward(x, scale, shift, y, mean, rstd, pixels, C, groups, scale_rows, shift_rows, eps, silu):
+    """y (N, H, W, C), mean and rstd (N, groups). grid: (groups, N)."""
+    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    count = pixels * width
+    total = 0.0
+    for i in range(cuda.threadIdx.x, count, THREADS):
+        pixel, c = i // width, g * width + i % width
+        total += x[n, pixel // W, pixel % W, c]
+    center = float32(sum_of_block(total) / count)
+    total = 0.0
+    for i in range(cuda.threadIdx.x, count, THREADS):
+        pixel, c = i // width, g * width + i % width
+        centered = x[n, pixel // W, pixel % W, c] - center
+        total += centered * centered
+    factor = float32(1 / math.sqrt(sum_of_block(total) / count + eps))
+    if cuda.threadIdx.x == 0:
+        mean[n, g], rstd[n, g] = center, factor
+    for i in range(cuda.threadIdx.x, count, THREADS):
+        pixel, c = i // width, g * width + i % width
+        h, v = pixel // W, pixel % W
+        z = (x[n, h, v, c] - center) * factor * scale[n % scale_rows, c] + shift[n % shift_rows, c]
+        y[n, h, v, c] = z * sigmoid(z) if silu else z
+
+
+@cuda.jit
+def norm_again(x, scale, shift, mean, rstd, y, pixels, C, groups, scale_rows, shift_rows, silu):
+    """y from a mean and a deviation that are known. grid: (groups, N)."""
+    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    for i in range(cuda.threadIdx.x, pixels * width, THREADS):
+        pixel, c = i // width, g * width + i % width
+        h, v = pixel // W, pixel % W
+        z = (x[n, h, v, c] - mean[n, g]) * rstd[n, g] * scale[n % scale_rows, c] + shift[n % shift_rows, c]
+        y[n, h, v, c] = z * sigmoid(z) if silu else z
+
+
+@cuda.jit(device=True)
+def before_silu(gy, z, silu):
+    """gz, the gradient of what SiLU got: gy itself without SiLU."""
+    s = sigmoid(z)
+    return gy * s * (float32(1) + z * (float32(1) - s)) if silu else gy
+
+
+@cuda.jit
+def norm_grad_channels(
+    gy, x, scale, shift, mean, rstd, gscale, gshift, pixels, C, groups, scale_rows, shift_rows, silu
+):
+    """gscale and gshift (N, C). grid: (C, N), a block a channel."""
+    c, n, W = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2]
+    g = c // (C // groups)
+    for_scale = for_shift = 0.0
+    for pixel in range(cuda.threadIdx.x, pixels, THREADS):
+        h, v = pixel // W, pixel % W
+        x_hat = (x[n, h, v, c] - mean[n, g]) * rstd[n, g]
+        gz = before_silu(gy[n, h, v, c], x_hat * scale[n % scale_rows, c] + shift[n % shift_rows, c], silu)
+        for_shift += gz
+        for_scale += gz * x_hat
+    for_shift, for_scale = sum_of_block(for_shift), sum_of_block(for_scale)
+    if cuda.threadIdx.x == 0:
+        gshift[n, c], gscale[n, c] = for_shift, for_scale
+
+
+@cuda.jit
+def norm_grad_x(
+    gy, x, scale, shift, mean, rstd, gscale, gshift, add, gx, pixels, C, groups, scale_rows, shift_rows, silu
+):
+    """gx = rstd (gz scale - average(gz scale) - x_hat average(gz scale x_hat)) + add. grid: (groups, N)."""
+    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    average = average_x_hat = 0.0
+    for c in range(g * width, (g + 1) * width):
+        average += scale[n % scale_rows, c] * gshift[n, c] / (pixels * width)
+        average_x_hat += scale[n % scale_rows, c] * gscale[n, c] / (pixels * width)
+    for i in range(cuda.threadIdx.x, pixels * width, THREADS):
+        pixel, c = i // width, g * width + i % width
+        h, v, slope = pixel // W, pixel % W, scale[n % scale_rows, c]
+        x_hat = (x[n, h, v, c] - mean[n, g]) * rstd[n, g]
+        gz = before_silu(gy[n, h, v, c], x_hat * slope + shift[n % shift_rows, c], silu)
+        value = rstd[n, g] * (gz * slope - float32(average) - x_hat * float32(average_x_hat))
+        gx[n, h, v, c] = value + add[n, h, v, c] if add.size > 0 else value
+
+
+_norm = GroupNorm(
+    Functions(
+        norm_forward=(THREADS, norm_forward),
+        norm_again=(THREADS, norm_again),
+        norm_grad_channels=(THREADS, norm_grad_channels),
+        norm_grad_x=(THREADS, norm_grad_x),
+    )
+)
+
+group_norm, group_norm_again, group_norm_grad = _norm.group_norm, _norm.group_norm_again, _norm.group_norm_grad

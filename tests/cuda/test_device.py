@@ -1,0 +1,108 @@
+"""minidiff on a device's arrays: what is sent there and what comes back, in training, drawing and judging.
+
+Without a GPU these run on tests/cuda/device_array.py and emulated kernels, which refuse what a GPU would refuse.
+"""
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.data.config import DataConfig
+from minidiff.data.dataset import Pictures
+from minidiff.diffusion.guidance import denoiser
+from minidiff.diffusion.samplers import ddim, start_noise
+from minidiff.pictures import to_uint8
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training.config import Config, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.training.trainer import Trainer
+from tests.cuda.device_array import DeviceArray
+
+MODEL = ModelConfig(patch=1, base=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, groups=4)
+
+
+def config(**run):
+    return Config(
+        DataConfig(flip=True),
+        MODEL,
+        optimizer=OptimizerConfig(warmup=2),
+        run=RunConfig(**{"steps": 4, "batch": 4, **run}),
+    )
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return Pictures("toy", rng.integers(0, 256, (12, 8, 8, 3), np.uint8), np.arange(12) % 3, ("a", "b", "c"))
+
+
+def trained(steps=3, **run):
+    trainer = Trainer(config(**run), pictures())
+    return trainer, [trainer.advance() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_same_training_as_on_the_cpu(gpu_backend, accumulate):
+    """Bound: float32 through some twenty operations, and three steps of Adam on top."""
+    trainer, records = trained(accumulate=accumulate)
+    with backend.using("numpy"):
+        exact, expected = trained(accumulate=accumulate)
+    for found, wanted in zip(records, expected, strict=True):
+        assert found.loss == pytest.approx(wanted.loss, rel=1e-4)
+        assert found.grad_norm == pytest.approx(wanted.grad_norm, rel=1e-3)
+    assert np.abs(backend.to_numpy(trainer.parameters.w) - exact.parameters.w).max() < 1e-3
+
+
+def test_the_same_seed_gives_the_same_bits(gpu_backend):
+    one, other = (backend.to_numpy(trained(2)[0].parameters.w) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+
+
+def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
+    """The loss and the norm, in one; nothing else, or the GPU would wait for the host and the host for the GPU."""
+    if gpu_backend.xp.ndarray is not DeviceArray:
+        pytest.skip("a GPU's arrays do not count how often they leave")
+    trainer = Trainer(config(accumulate=2), pictures())
+    trainer.advance()
+    before = DeviceArray.leaves
+    trainer.advance()
+    assert DeviceArray.leaves == before + 1
+
+
+def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
+    trainer, _ = trained(2)
+    path = tmp_path / "step_00000002.safetensors"
+    checkpoints.save(path, 2, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters)
+    found = checkpoints.load(path)
+    again = Trainer(trainer.config, pictures(), found)
+    trainer.advance(), again.advance()
+    assert backend.to_numpy(trainer.parameters.w).tobytes() == backend.to_numpy(again.parameters.w).tobytes()
+    with backend.using("numpy"):
+        at_home = Trainer(trainer.config, pictures(), found)
+        at_home.advance()
+    assert np.abs(backend.to_numpy(trainer.parameters.w) - at_home.parameters.w).max() < 1e-3
+
+
+def test_drawing_is_the_same_as_on_the_cpu(gpu_backend):
+    trainer, _ = trained(1)
+    samples = np.arange(3)
+
+    def draw():
+        ask = denoiser(trainer.model, samples % 3, 2.0)
+        *_, last = ddim(
+            ask, trainer.process, start_noise(0, samples, (8, 8, 3)), 3, 0, samples, clip="dynamic", eta=0.5
+        )
+        return last.x_prev
+
+    there = to_uint8(draw())
+    weights = {name: backend.to_numpy(p.data) for name, p in trainer.model.named_parameters().items()}
+    with backend.using("numpy"):
+        for name, parameter in trainer.model.named_parameters().items():
+            parameter.data = weights[name]
+        here = to_uint8(draw())
+    assert np.abs(there.astype(int) - here).max() <= 1
+
+
+def test_what_is_not_finite_is_named(gpu_backend):
+    trainer, _ = trained(1)
+    trainer.model.middle[0].block.conv1.w.data[...] = np.inf
+    with pytest.raises(Exception, match=r"at step 2; it arose in middle\.0"):
+        trainer.advance()
