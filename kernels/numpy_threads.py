@@ -9,8 +9,12 @@ def threads(n: int | None = None) -> int | None:
     n: None changes nothing: BLAS starts with a thread a core, unless Numba's kernels have set it to one.
     Raises ValueError in one line for a number that cannot be.
     """
-    import threadpoolctl  # only who asks for threads needs it
-
+    try:
+        import threadpoolctl  # here, as a machine that only tries a GPU may be without it
+    except ImportError:
+        if n is None:
+            return None
+        raise ValueError(f"threads cannot be set: threadpoolctl is not installed; got {n}") from None
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     if n is None:
         return max(pools, default=None)
