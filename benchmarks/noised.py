@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minidiff import backend, random
+from minidiff import backend
 from minidiff.data.dataset import order
-from minidiff.random import Key, Stream
+from minidiff.random import Stream
 from minidiff.training.trainer import Trainer
 
 
@@ -16,9 +16,8 @@ def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     run, process = trainer.config.run, trainer.process
     sample = np.arange(run.batch)
     x0, labels = trainer.batch(order(trainer.dataset, run.seed, trainer.step, run.batch), sample)
-    t = random.integers(Key(run.seed, Stream.T, trainer.step, sample), (), process.schedule.T)
+    level = process.draw_level(run.seed, trainer.step, sample, run.batch)
     labels = process.drop_labels(labels, trainer.model, run.seed, trainer.step, sample)
-    x0, alpha_bar = backend.to_device(x0), process.schedule.alpha_bar[t]
-    a, s = (np.sqrt(part).astype(np.float32) for part in (alpha_bar, 1 - alpha_bar))
+    x0, a, s = (backend.to_device(part.astype(np.float32)) for part in (x0, level.a, level.s))
     x_t, eps = backend.current().add_noise(x0, a, s, (run.seed, Stream.NOISE, trainer.step), sample)
-    return backend.to_numpy(x_t), backend.to_numpy(process.target_of(x0, eps, t)), t, labels
+    return backend.to_numpy(x_t), backend.to_numpy(process.target_of(x0, eps, level)), level.t, labels

@@ -11,7 +11,7 @@ from conftest import float32
 from minidiff import backend
 from minidiff.data.scenes import Scenes
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import ddim, start_noise
+from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
 from minidiff.training.build import make_process, network_config
 from minidiff.training.config import Config
@@ -32,8 +32,8 @@ def network():
 
 def draw(model):
     process = make_process(Config().diffusion)
-    x_T = start_noise(0, SAMPLES, (32, 32, 3))
-    *_, last = ddim(denoiser(model, LABELS, 3.0), process, x_T, STEPS, 0, SAMPLES)
+    noise = Noise(0, SAMPLES)
+    *_, last = ddim(denoiser(model, LABELS, 3.0), process, noise.start((32, 32, 3)), STEPS, noise)
     return last.x_prev
 
 

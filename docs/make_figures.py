@@ -1,24 +1,31 @@
-"""Make every figure of the book from this very code: `python docs/make_figures.py [name ...]`.
+"""Make every figure of the book from this very code: `python docs/make_figures.py [--checkpoint RUN] [name ...]`.
 
-Each function below makes one file in docs/figures; together they take about half a minute. What a trained network drew
-(scenes_grid.png, mnist_grid.png, noise_to_image.gif) comes from trainings, not from here: see docs/results.md.
+Each function below, and in figures_sampling.py (chapter 12), makes one file in docs/figures; together they take a few
+minutes. Those of figures_editing.py (chapter 13) are made with the trained model of `--checkpoint`, and only with it.
+What a training itself writes (scenes_grid.png, mnist_grid.png, noise_to_image.gif) is not from here: see
+docs/results.md.
 """
 
+import argparse
+import functools
 import subprocess
 import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import figures_editing
+import figures_sampling
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+import minidiff
 from minidiff import backend, ops, pictures
 from minidiff.autograd import Tensor, no_grad
 from minidiff.chart import line_chart
 from minidiff.data.folder import folder
 from minidiff.data.scenes import Scenes
-from minidiff.diffusion import Process, ddim, make_schedule, start_noise
+from minidiff.diffusion import Noise, Process, ddim, make_schedule
 from minidiff.nn import UNet, sinusoidal, watch
 from minidiff.nn.attention import SelfAttention
 from minidiff.random import Key, Stream, normal
@@ -113,30 +120,58 @@ def time_embedding() -> np.ndarray:
 
 
 def schedules() -> np.ndarray:
-    """alpha_bar of the three schedules."""
-    t = np.arange(1000)
-    curves = {kind: (t, make_schedule(kind).alpha_bar) for kind in ("linear", "cosine", "sigmoid")}
-    return line_chart(curves, "What is left of the picture", "t", "alpha_bar", size=SIZE)
+    """All schedules: alpha_bar above, ln(a / s) below; on the left by shares of variance, on the right the others."""
+    by_share = {kind: make_schedule(kind) for kind in ("linear", "scaled_linear", "cosine", "sigmoid")}
+    by_share["linear, zero_snr"] = make_schedule("linear", zero_snr=True)
+    others = {kind: make_schedule(kind) for kind in ("karras", "exponential", "flow")}
+    others["flow, shift 3"] = make_schedule("flow", shift=3)
+    t, rows = np.arange(1000) / 1000, []
+    for title, y in (("What is left", "alpha_bar"), ("How it drowns", "ln(a / s)")):
+        charts = []
+        for part in (by_share, others):
+            curves = {name: (t, one.alpha_bar if y == "alpha_bar" else one.all.log_snr) for name, one in part.items()}
+            charts.append(line_chart(curves, title, "t / T", y, legend_below=y != "alpha_bar", size=(430, 380)))
+        rows.append(np.concatenate(charts, axis=1))
+    return np.concatenate(rows)
 
 
 def noise_levels() -> np.ndarray:
     """One scene and one noise at t = 0, 111, ..., 999: a row a schedule."""
     x0, eps = pictures.to_float(Scenes().batch(np.array([8]))[0]), normal(Key(0, Stream.NOISE, 0, 0), (32, 32, 3))
     rows = []
-    for kind in ("linear", "cosine", "sigmoid"):
+    for kind in ("linear", "cosine", "sigmoid", "karras", "flow"):
         for t in np.linspace(0, 999, 10).astype(int):
-            alpha_bar = make_schedule(kind).alpha_bar[t]
-            rows.append(np.sqrt(alpha_bar) * x0[0] + np.sqrt(1 - alpha_bar) * eps)
+            level = make_schedule(kind).level(t)
+            rows.append(level.a * x0[0] + level.s * eps)
     return pictures.grid(pictures.to_uint8(np.array(rows)), columns=10, zoom=3)
 
 
 def loss_weight() -> np.ndarray:
     """What an error in x0 costs at each t: with each target as it is, and with min-SNR for any target."""
     schedule, t = make_schedule("cosine"), np.arange(900)
-    snr = schedule.snr[t]
-    curves = {"eps": (t, snr), "v": (t, snr + 1), "x0": (t, np.ones(len(t)))}
-    curves["min_snr"] = (t, Process(schedule, "x0", "min_snr").loss_weight(t))
+    level, curves = schedule.level(t), {}
+    for target in ("eps", "v", "edm", "x0"):
+        g, h = Process(schedule, target).mixture(level)
+        curves[target] = (t, ((level.a * h - level.s * g) / level.s) ** 2)
+    curves["min_snr"] = (t, Process(schedule, "x0", "min_snr").loss_weight(level))
     return line_chart(curves, "What a squared error of x0_hat costs", "t", "weight", log_y=True, size=SIZE)
+
+
+def draws_of_t() -> np.ndarray:
+    """The times of three batches of 32 pictures, a dot each, for each way of drawing them; cosine schedule."""
+    image = Image.new("RGB", (1720, 700), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(26)
+    for i, (draw_t, colour) in enumerate((("uniform", "#0072b2"), ("stratified", "#d55e00"), ("lognormal", "#009e73"))):
+        process = Process(make_schedule("cosine"), draw_t=draw_t)
+        pen.text((230, 110 + 200 * i), draw_t, "#40404a", font, "rm")
+        for step in range(3):
+            y = 60 + 200 * i + 50 * step
+            pen.line([(260, y), (1660, y)], fill="#e4e6ec", width=2)
+            for t in process.draw_level(0, step, np.arange(32), 32).t:
+                pen.circle((260 + 1.4 * float(t), y), 7, fill=colour)
+    for t in range(0, 1001, 200):
+        pen.text((260 + 1.4 * t, 650), f"t = {t}", "#40404a", font, "mm")
+    return halved(image)
 
 
 def learning_rates() -> np.ndarray:
@@ -163,10 +198,10 @@ def by_heart_sampling() -> np.ndarray:
     """Two pictures on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
     process = Process(make_schedule("cosine"), "x0")
     denoise = by_heart(pictures.to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
-    samples = np.array([1, 4])
+    noise = Noise(0, np.array([1, 4]))
     shown = [
         step
-        for step in ddim(denoise, process, start_noise(0, samples, (32, 32, 3)), 50, 0, samples)
+        for step in ddim(denoise, process, noise.start((32, 32, 3)), 50, noise)
         if step.index in (0, 2, 3, 4, 6, 8, 12, 20, 32, 49)
     ]
     rows = [[step.x_t[k] for step in shown] + [step.x0_hat[k] for step in shown] for k in range(2)]
@@ -183,13 +218,13 @@ def convergence() -> np.ndarray:
         a = np.sqrt(alpha_bar)
         return mean + deviation**2 * a * (x_t - a * mean) / (alpha_bar * deviation**2 + 1 - alpha_bar)
 
-    samples = np.arange(500)
-    x_T = start_noise(0, samples, (1, 1, 1)).astype(np.float64)
+    noise = Noise(0, np.arange(500))
+    x_T = noise.start((1, 1, 1)).astype(np.float64)
     a2 = schedule.alpha_bar[-1]
     exact = mean + deviation * (x_T - np.sqrt(a2) * mean) / np.sqrt(a2 * deviation**2 + 1 - a2)
     counts, errors = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000]), []
     for steps in counts.tolist():
-        *_, last = ddim(denoise, process, x_T, steps, 0, samples, clip="none")
+        *_, last = ddim(denoise, process, x_T, steps, noise, clip="none")
         errors.append(np.abs(last.x_prev - exact).max())
     curves = {"DDIM": (np.log10(counts), np.array(errors)), "1 / steps": (np.log10(counts), errors[2] * 10 / counts)}
     return line_chart(curves, "More steps, smaller error", "log10 steps", "largest error", log_y=True, size=SIZE)
@@ -329,20 +364,36 @@ def registers() -> np.ndarray:
 
 
 FIGURES = [
-    two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, learning_rates,
-    by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures, winograd_points, registers,
+    two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, draws_of_t,
+    learning_rates, by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures, winograd_points,
+    registers, *figures_sampling.FIGURES,
 ]  # fmt: skip
+OF_A_MODEL = figures_editing.FIGURES
 
 
-def main(names: list[str]) -> None:
-    """Make the figures of these names, all by default."""
+def main(arguments: list[str]) -> None:
+    """Make the figures of these names, all by default, and with a checkpoint those that a model draws."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--checkpoint", help="a training's folder, for the figures of chapter 13")
+    asked = parser.parse_args(arguments)
+    if asked.checkpoint:
+        backend.use("auto")
+        model = minidiff.load(asked.checkpoint)
+        make_all([functools.partial(make, model) for make in OF_A_MODEL], asked.names)
     backend.use("numpy")  # the reference: what it draws does not depend on a compiler
-    for make in FIGURES:
-        if not names or make.__name__ in names:
+    make_all(FIGURES, asked.names)
+
+
+def make_all(figures: list, names: list[str]) -> None:
+    """Make those of the figures that are named, or all."""
+    for make in figures:
+        name = getattr(make, "func", make).__name__
+        if not names or name in names:
             image = make()
             if image is not None:
-                pictures.save_png(HERE / "figures" / f"{make.__name__}.png", image)
-            print(f"docs/figures/{make.__name__}.png", flush=True)
+                pictures.save_png(HERE / "figures" / f"{name}.png", image)
+            print(f"docs/figures/{name}.png", flush=True)
 
 
 if __name__ == "__main__":

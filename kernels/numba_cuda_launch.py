@@ -13,7 +13,7 @@ from numba.core.errors import NumbaPerformanceWarning
 
 from minidiff.kernels.cuda_launch import empty
 
-THREADS = 64  # a block, where it does not matter much; a power of two
+THREADS, PARTS = 64, 8  # a block, where it does not matter much; how many of it add up the others' numbers
 
 warnings.filterwarnings("ignore", category=NumbaPerformanceWarning)  # that a grid is too small to fill the GPU
 
@@ -21,11 +21,12 @@ warnings.filterwarnings("ignore", category=NumbaPerformanceWarning)  # that a gr
 class Functions:
     """Kernels written in Python, to be called by name as those of a .cu file are (`cuda_launch.Source`).
 
-    kernels: by name, the threads of a block and the function. An absent array comes to it as one without numbers.
+    kernels: by name, the threads of a block and the function. An absent array comes to it as one without numbers, of
+    `absent` dimensions: a kernel is compiled for how many there are, also where it looks at none.
     """
 
-    def __init__(self, **kernels: tuple[Any, Any]) -> None:
-        self.kernels = kernels
+    def __init__(self, absent: int = 1, **kernels: tuple[Any, Any]) -> None:
+        self.absent, self.kernels = absent, kernels
 
     def names(self) -> list[str]:
         """The kernels' names."""
@@ -35,7 +36,7 @@ class Functions:
         """Run a kernel over a grid of blocks; an empty grid is nothing to do."""
         threads, kernel = self.kernels[name]
         if min(grid) > 0:
-            kernel[grid, threads](*(empty((0,)) if a is None else a for a in arguments))
+            kernel[grid, threads](*(empty((0,) * self.absent) if a is None else a for a in arguments))
 
 
 def over_block(both):
@@ -43,17 +44,21 @@ def over_block(both):
 
     @cuda.jit(device=True)
     def reduced(value):
-        """The result for all of them; every thread gets it."""
-        values, thread, half = cuda.shared.array(THREADS, float64), cuda.threadIdx.x, THREADS // 2
+        """The result for all of them; every thread gets it.  Two rounds of eight: a barrier is what costs here."""
+        values = cuda.shared.array(THREADS, float64)
+        parts = cuda.shared.array(PARTS, float64)  # apart: the next call writes values while others still read these
+        thread = cuda.threadIdx.x
         values[thread] = value
         cuda.syncthreads()
-        while half > 0:  # the upper half joins the lower one, until one is left
-            if thread < half:
-                values[thread] = both(values[thread], values[thread + half])
-            cuda.syncthreads()
-            half //= 2
-        result = values[0]
-        cuda.syncthreads()  # everybody has read it before it is written again
+        if thread < PARTS:
+            part = values[thread]
+            for other in range(thread + PARTS, THREADS, PARTS):
+                part = both(part, values[other])
+            parts[thread] = part
+        cuda.syncthreads()
+        result = parts[0]
+        for other in range(1, PARTS):
+            result = both(result, parts[other])
         return result
 
     return reduced
@@ -65,8 +70,15 @@ def sum_of_two(a, b):
 
 
 @cuda.jit(device=True)
-def larger_of_two(a, b):
-    return max(a, b)
+def larger(a, b):
+    """As `max`, which Numba 0.68 does not compile for a GPU."""
+    return a if a > b else b
 
 
-sum_of_block, largest_of_block = over_block(sum_of_two), over_block(larger_of_two)
+@cuda.jit(device=True)
+def smaller(a, b):
+    """As `min`, likewise."""
+    return a if a < b else b
+
+
+sum_of_block, largest_of_block = over_block(sum_of_two), over_block(larger)

@@ -23,6 +23,8 @@ import numpy as np
 
 from minidiff.errors import MinidiffError
 
+AUTO = ("cupy", "numba", "numpy")  # what "auto" tries, in this order
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -69,7 +71,7 @@ def current() -> Backend:
 
 def use(name: str, threads: int | None = None) -> Backend:
     """Select a backend for the process: "numpy", "numba", "numba-direct" (without Winograd's convolution), on a GPU
-    "cupy" (kernels in CUDA C++) or "numba-cuda" (in Python), or "auto" (the first of cupy, numba, numpy that runs).
+    "cupy" (kernels in CUDA C++) or "numba-cuda" (in Python), or "auto" (the first of AUTO that runs).
 
     threads: how many CPU threads compute; None leaves their number as it is, at first all that the process may use.
     Raises MinidiffError in one line if the backend cannot run, with its reason and with those that can, or if there
@@ -99,7 +101,7 @@ def using(name: str) -> Iterator[Backend]:
 def get(name: str) -> Backend:
     """Return a backend's table without selecting it; see `use`."""
     if name == "auto":
-        return _first_of("cupy", "numba", "numpy") if find_spec("cupy") else _first_of("numba", "numpy")
+        return _first_of(*(each for each in AUTO if each != "cupy" or find_spec("cupy")))
     if name not in _BUILDERS:
         raise MinidiffError(f"backend {name!r} is not known; expected one of auto, {', '.join(_BUILDERS)}")
     try:

@@ -24,27 +24,30 @@ def line_chart(
     x_label: str = "",
     y_label: str = "",
     *,
+    log_x: bool = False,
     log_y: bool = False,
+    legend_below: bool = False,
     smooth: int = 0,
     size: tuple[int, int] = (960, 540),
 ) -> np.ndarray:
     """Draw curves {name: (x, y)} into one picture (height, width, 3) uint8; size is (width, height).
 
-    log_y: a logarithmic y axis. smooth: if more than 1, a curve is drawn pale, and on top of it its mean over so
-    many neighbouring points (at most a tenth of them all); the rarest 1% of the values may then lie outside.
-    Points that are not finite (or, with log_y, not positive) are left out.
+    log_x, log_y: logarithmic axes. legend_below: the names stand at the lower left, instead of the upper right.
+    smooth: if more than 1, a curve is drawn pale, and on top of it its mean over so many neighbouring points (at most a
+    tenth of them all); the rarest 1% of the values may then lie outside.
+    Points that are not finite (or, on a logarithmic axis, not positive) are left out.
     """
     curves, heights = {}, [np.empty(0)]
     for name, points in series.items():
         x, y = (np.asarray(values, np.float64) for values in points)
         if x.ndim != 1 or x.shape != y.shape:
             raise ValueError(f"line_chart: {name}: x and y must be equally long, got {x.shape} and {y.shape}")
-        fine = np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not log_y))
+        fine = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not log_x)) & ((y > 0) | (not log_y))
         x, y = x[fine], y[fine]
         mean = _mean(y, min(smooth, len(y) // 10)) if smooth > 1 else y
         heights += [mean, np.quantile(y, (0.01, 0.99)) if smooth > 1 and len(y) else y]
         curves[name] = (x, y, mean)
-    x_axis = _Axis(np.concatenate([np.empty(0), *(x for x, _, _ in curves.values())]), log=False, margin=0.0)
+    x_axis = _Axis(np.concatenate([np.empty(0), *(x for x, _, _ in curves.values())]), log=log_x, margin=0.0)
     y_axis = _Axis(np.concatenate(heights), log=log_y, margin=0.05)
 
     canvas = Image.new("RGB", (size[0] * _SCALE, size[1] * _SCALE), _PAPER)
@@ -59,7 +62,7 @@ def line_chart(
             _draw_curve(plot, across, (1 - y_axis.share(y)) * (plot.height - 1), _pale(colour), 1)
         _draw_curve(plot, across, (1 - y_axis.share(mean)) * (plot.height - 1), colour, 2)
     if len(curves) > 1:
-        _draw_legend(plot, list(curves))
+        _draw_legend(plot, list(curves), legend_below)
     canvas.paste(plot, (left, top))
     return np.asarray(canvas.resize(size, Image.Resampling.BOX))
 
@@ -156,11 +159,13 @@ def _draw_words(canvas: Image.Image, box: tuple[int, int, int, int], title: str,
     draw.text(((left + right) / 2, canvas.height - 12 * _SCALE), x_label, fill=_INK, font=_font(14), anchor="mb")
 
 
-def _draw_legend(plot: Image.Image, names: list[str]) -> None:
-    """Write the names into the upper right corner, each after a piece of its line."""
+def _draw_legend(plot: Image.Image, names: list[str], below: bool) -> None:
+    """Write the names into the upper right or the lower left corner, each after a piece of its line."""
     draw, font, step = ImageDraw.Draw(plot), _font(13), 22 * _SCALE
     width = max(draw.textlength(name, font=font) for name in names) + 48 * _SCALE
     x, y = plot.width - width - 8 * _SCALE, 8 * _SCALE
+    if below:
+        x, y = 8 * _SCALE, plot.height - step * len(names) - 8 * _SCALE
     draw.rectangle((x, y, x + width, y + step * len(names)), fill=_PAPER, outline=_FAINT, width=_SCALE)
     for i, name in enumerate(names):
         middle = y + step * (i + 0.5)

@@ -41,7 +41,8 @@ def one_line(error: BaseException) -> str:
         paths += [str(path) for path in (error.filename, error.filename2) if isinstance(path, os.PathLike)]
         text = ": ".join([text, *paths[:1]])
     elif isinstance(error, MemoryError):
-        text = f"out of memory: {error}" if str(error) else "out of memory"
+        said = str(error).removeprefix("Out of memory ")  # as CuPy begins, of the GPU's
+        text = f"out of memory: {said}" if said else "out of memory"
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())

@@ -102,6 +102,7 @@ def json_path(config: EvaluateConfig) -> Path:
 
 def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
     """Return which real pictures judge: the training's or those asked for, in the model's size and colours."""
+    assert model.config is not None  # as it is for checkpoints
     trained = model.config.data
     data = config.data or trained.data
     height, _, channels = model.shape

@@ -92,6 +92,8 @@ def cases() -> Iterator[Case]:
     yield _operation("reshape", lambda x: ops.reshape(x, (5, 3)), x=draw(3, 5))
     yield _operation("transpose", lambda x: ops.transpose(x, (2, 0, 1)), x=draw(3, 4, 2))
     yield _operation("concat", ops.concat, x=draw(2, 3), y=draw(2, 4))
+    yield _operation("pad", lambda x: ops.pad(x, 1, 2), x=draw(2, 3, 4, 2))
+    yield _operation("crop", lambda x: ops.crop(x, 1, 2), x=draw(2, 3, 4, 2))
     yield _operation("silu", ops.silu, x=3 * draw(3, 5))
     yield _operation("linear", ops.linear, x=draw(2, 3, 5), w=draw(5, 4), b=draw(4))
     for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
@@ -124,7 +126,6 @@ def cases() -> Iterator[Case]:
     picture, vector = draw(2, 6, 4, 8), draw(2, 16)
     t, labels = np.array([3.0, 500.0], np.float32), np.array([1, 3])
     small = UNetConfig(16, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
-    added = UNetConfig(8, 4, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, time="add")
     yield _layer("Linear", Linear(8, 5), rng, picture)
     yield _layer("Conv2d", Conv2d(8, 5), rng, picture)
     yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, picture)
@@ -132,8 +133,8 @@ def cases() -> Iterator[Case]:
     yield _layer("Embedding", Embedding(4, 3), rng, fixed=(index,))
     yield _layer("SelfAttention", SelfAttention(8, 2, 4), rng, picture)
     yield _layer("TimeEmbedding", TimeEmbedding(8, 3), rng, fixed=(t, labels))
-    yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, small), rng, picture, vector)
-    yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, added), rng, picture, vector)
+    yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, picture, vector)
+    yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, picture, vector)
     yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
 
 

@@ -120,6 +120,18 @@ def concat(a: Tensor, b: Tensor) -> Tensor:
     return record(k.concat(a.data, b.data), (a, b), lambda gy: k.split(gy, a.shape[-1]))
 
 
+def pad(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Zeros above and on the left: (N, H, W, C) to (N, rows + H, columns + W, C)."""
+    y = _xp().pad(x.data, ((0, 0), (rows, 0), (columns, 0), (0, 0)))
+    return record(y, (x,), lambda gy: (gy[:, rows:, columns:],))
+
+
+def crop(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Without the first rows and columns, (N, H, W, C) to (N, H - rows, W - columns, C); they get no gradient."""
+    y = _xp().ascontiguousarray(x.data[:, rows:, columns:])
+    return record(y, (x,), lambda gy: (_xp().pad(gy, ((0, 0), (rows, 0), (columns, 0), (0, 0))),))
+
+
 # ---- layers ---------------------------------------------------------------------------------------------------------
 
 

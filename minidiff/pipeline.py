@@ -9,17 +9,25 @@ After training/ in the reading order; sample.py is this file as a command.  Leav
 """
 
 import difflib
+import functools
+import inspect
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from minidiff import interop
+from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import SAMPLERS, Step, start_noise
+from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.schedule import make_schedule
+from minidiff.diffusion.solvers import SAMPLERS
+from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet
 from minidiff.pictures import to_uint8
@@ -42,20 +50,72 @@ def load(path: str | Path) -> "Pipeline":
     return Pipeline(checkpoints.make_network(found), process, found.classes, found.config, found.path, found.step)
 
 
+def load_diffusers(path: str | Path) -> "Pipeline":
+    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same pictures.
+
+    path: see `interop.load_diffusers`.  Its scheduler_config.json, where there is one, says which noise it knows.
+    Raises MinidiffError in one line if there is none, or one that minidiff does not know.
+    """
+    network, said = interop.load_diffusers(path), interop.read_scheduler(path)
+    if network.config.out_channels != network.config.in_channels:
+        raise MinidiffError(
+            f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
+            f"is, which no sampler here asks; got {network.config.out_channels}"
+        )
+    for name, ours in (("set_alpha_to_one", True), ("clip_sample_range", 1.0), ("dynamic_thresholding_ratio", 0.995)):
+        if said[name] != ours:
+            raise MinidiffError(f"{path}: of {name} minidiff's samplers know {ours} only, got {said[name]}")
+    T, names = said["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
+    kind = names.get(said["beta_schedule"], said["beta_schedule"])
+    betas = said["beta_start"] * T / 1000, said["beta_end"] * T / 1000  # ours are those at T = 1000
+    schedule = make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
+    process = Process(schedule, {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}[said["prediction_type"]])
+    usual = Usual(
+        spacing=said["timestep_spacing"],
+        offset=said["steps_offset"],
+        clip=_clip(said),
+        variance="large" if said["variance_type"] == "fixed_large" else "small",
+        keep_eps=True,
+    )
+    return Pipeline(network, process, (), None, interop.weights_of(path), 0, usual, interop.TorchNoise)
+
+
+def _clip(said: dict[str, Any]) -> str:
+    """What diffusers does with x0_hat: thresholding comes first, and with its usual limit of 1 it is clipping."""
+    if said["thresholding"] and said["sample_max_value"] > 1:
+        return "dynamic"
+    return "clip" if said["thresholding"] or said["clip_sample"] else "none"
+
+
+@dataclass(frozen=True)
+class Usual:
+    """How a model draws where nothing else is asked for.  offset: of spacing "leading".  keep_eps: of ddim."""
+
+    spacing: str = "trailing"
+    offset: int = 0
+    clip: str = "clip"
+    variance: str = "small"
+    keep_eps: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """A network, its noising process, and the names of its labels.
 
     classes: names of the labels 0, 1, …; () for a model without labels.
-    config: the settings that it was trained with.  path, step: the checkpoint, and how long it had been trained.
+    config: the settings that it was trained with, None for a model of others.
+    path, step: the checkpoint, and how long it had been trained.
+    noise: from a seed and the numbers of the pictures, (N,) int64, to where a drawing takes its noise.
     """
 
-    model: UNet
+    model: UNet | interop.UNet2D
     process: Process
     classes: tuple[str, ...]
-    config: Config
+    config: Config | None
     path: Path
     step: int
+    usual: Usual = Usual()
+    noise: Callable[[int, np.ndarray], Any] = Noise
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,19 +123,7 @@ class Pipeline:
         network = self.model.config
         return network.height, network.width, network.channels
 
-    def sample(
-        self,
-        count: int = 1,
-        label: Label = None,
-        *,
-        sampler: str = "ddim",
-        steps: int = 50,
-        eta: float = 0.0,
-        guidance_scale: float | None = None,
-        clip: str = "clip",
-        seed: int = 0,
-        batch: int = 64,
-    ) -> np.ndarray:
+    def sample(self, count: int = 1, label: Label = None, *, batch: int = 64, **how: Any) -> np.ndarray:
         """Draw pictures: (count, H, W, C) uint8.
 
         batch: how many at once; the rest as in `generate`.  Picture k is the same whatever count and batch are, but
@@ -85,17 +133,7 @@ class Pipeline:
             raise MinidiffError(f"batch must be 1 or more, got {batch}")
         parts = []
         for first in range(0, max(count, 1), batch):
-            *_, last = self.generate(
-                min(batch, count - first),
-                label,
-                sampler=sampler,
-                steps=steps,
-                eta=eta,
-                guidance_scale=guidance_scale,
-                clip=clip,
-                seed=seed,
-                first=first,
-            )
+            *_, last = self.generate(min(batch, count - first), label, first=first, **how)
             parts.append(to_uint8(last.x_prev))
         return np.concatenate(parts)
 
@@ -106,19 +144,27 @@ class Pipeline:
         *,
         sampler: str = "ddim",
         steps: int = 50,
+        spacing: str | None = None,
         eta: float = 0.0,
+        churn: float = 0.0,
+        variance: str | None = None,
         guidance_scale: float | None = None,
-        clip: str = "clip",
+        clip: str | None = None,
         seed: int = 0,
         first: int = 0,
+        edit: Edit | None = None,
     ) -> Iterator[Step]:
         """Draw pictures in one batch and yield every step on the way; the last one's `x_prev` are the pictures.
 
-        label: a name, a number, or several, which take turns; None goes round all the labels.
-        sampler: "ddim" or "ddpm".  steps: from 1 to the T of the model's schedule.  eta: fresh noise in ddim, 0 to 1.
+        label: a name, a number, or several, which take turns; None goes round all the labels, and edits without.
+        sampler: one of `SAMPLERS`.  steps: from 1 to the T of the model's schedule.  spacing: see `spacing.levels`.
+        What is None is the model's usual way: for minidiff's own spacing "trailing", variance "small", clip "clip".
+        eta, churn, variance: settings of single samplers: fresh noise in ddim, noise put back on in euler and heun, how
+        much fresh noise ddpm takes.
         guidance_scale: 3 by default if the model knows labels; 1 follows the label as learnt, 0 forgets it.
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
         seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
+        edit: a picture to start from, and what to do with it.
         Raises MinidiffError, before the first step, for what makes no sense.
         """
         if count < 1:
@@ -127,13 +173,28 @@ class Pipeline:
             raise MinidiffError(f"seed must be from 0 to 2^64 - 1, got {seed}")
         if sampler not in SAMPLERS:
             raise MinidiffError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-        if sampler != "ddim" and eta != 0:
-            raise MinidiffError(f"eta is a setting of ddim; {sampler} has none, got {eta:g}")
-        extra = {"eta": eta} if sampler == "ddim" else {}
-        samples = np.arange(first, first + count)
-        denoise = denoiser(self.model, self.labels(count, label, first), self.guidance(guidance_scale))
-        x_T = start_noise(seed, samples, self.shape)
-        return SAMPLERS[sampler](denoise, self.process, x_T, steps, seed, samples, clip, **extra)
+        usual, settings = self.usual, {}
+        takes = inspect.signature(SAMPLERS[sampler]).parameters
+        for name, value, nothing in (("eta", eta, 0), ("churn", churn, 0), ("variance", variance, None)):
+            if name in takes:
+                settings[name] = getattr(usual, name) if value is None else value
+            elif value != nothing:
+                having = ", ".join(each for each in SAMPLERS if name in inspect.signature(SAMPLERS[each]).parameters)
+                raise MinidiffError(f"{name} is a setting of {having}; {sampler} has none, got {value}")
+        labels = self.labels(count, label, first) if label or edit is None else None
+        scale = self.guidance(guidance_scale, edit is not None and not label)
+        if "keep_eps" in takes:
+            settings["keep_eps"] = usual.keep_eps
+        spacing, clip = spacing or usual.spacing, clip or usual.clip
+        path = levels(self.process.schedule, steps, spacing, usual.offset)
+        draw = functools.partial(
+            SAMPLERS[sampler], denoiser(self.model, labels, scale), self.process, clip=clip, **settings
+        )
+        if edit is None:
+            noise = self.noise(seed, np.arange(first, first + count))
+            return draw(noise.start(self.shape), path, noise)
+        ask = denoiser(self.model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
+        return edit.start(draw, ask, self.process, path, Noise(seed, np.arange(first, first + count)), self.shape)
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:
         """Return the labels of pictures first … first + count - 1, (count,) int64, or None for a model without."""
@@ -146,10 +207,13 @@ class Pipeline:
             return None
         return np.array(turns, dtype=np.int64)[np.arange(first, first + count) % len(turns)]
 
-    def guidance(self, guidance_scale: float | None = None) -> float:
-        """Return the guidance scale that is meant: what was asked for, else the default."""
+    def guidance(self, guidance_scale: float | None = None, unlabelled: bool = False) -> float:
+        """Return the guidance scale that is meant: what was asked for, else the default.
+
+        unlabelled: whether nothing in particular is to be drawn.
+        """
         if guidance_scale is None:
-            return GUIDANCE_SCALE if self.classes else 1.0
+            return GUIDANCE_SCALE if self.classes and not unlabelled else 1.0
         if not math.isfinite(guidance_scale):
             raise MinidiffError(f"guidance_scale must be a finite number, got {guidance_scale}")
         if guidance_scale != 1 and not self.classes:

@@ -29,6 +29,8 @@ class Stream(IntEnum):
     SCENE = 8  # the factors of a drawn scene
     EVALUATE = 9  # held-out triples (picture, t, noise)
     CLASSIFIER = 10  # everything inside the classifier that judges samples
+    KNOWN = 11  # noise on a picture that is edited
+    AGAIN = 12  # noise put back on while it is edited
 
 
 class Key(NamedTuple):

@@ -18,17 +18,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
 from minidiff import __version__, backend, pictures
+from minidiff.data.picture import read_picture
+from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Clip, Step
+from minidiff.diffusion.solvers import Sampler
+from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.files import write_atomically
-from minidiff.pipeline import Pipeline, load
+from minidiff.pipeline import Pipeline, load, load_diffusers
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.training.settings import from_dict
@@ -45,24 +49,53 @@ class SampleConfig:
 
     checkpoint: Path | None = None
     """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
+    diffusers: Path | None = None
+    """A model of others in its place: a folder with a UNet2DModel that the diffusers library has saved. Seeds are
+    PyTorch's then, and the pictures those that diffusers would draw."""
     count: int = 16
     """Number of pictures."""
     label: tuple[str, ...] = ()
-    """What to draw: names or numbers of labels, which take turns; none given: all labels in turn."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """The way from noise to picture: ddim needs few steps, ddpm is the original and wants hundreds."""
+    """What to draw: names or numbers of labels, which take turns; none given: all in turn, or none for --init."""
+    sampler: Sampler = "ddim"
+    """The way from noise to picture: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
+    heun asks the network twice a step, and wants many steps on the cosine schedule; ddpm, euler-ancestral and
+    dpm-solver-sde take fresh noise at every step."""
     steps: int = 50
     """Steps from noise to picture, from 1 to the length of the model's schedule."""
+    spacing: Spacing | None = None
+    """Where the steps lie: evenly over the times, from the last one (trailing), from the first one (leading) or between
+    both (linspace); or closer to each other where little noise is left (karras). None given: trailing, or what a model
+    of diffusers says, as for --variance and --clip."""
     eta: float = 0.0
     """Fresh noise in ddim, from 0, none, to 1, as much as ddpm."""
+    churn: float = 0.0
+    """Noise put back on before each step of euler and heun; 0 for none, tens for much."""
+    variance: Literal["small", "large"] | None = None
+    """How much fresh noise ddpm takes at every step. None given: small."""
     guidance_scale: float | None = None
     """How hard the label pulls; 1 is as learnt, 0 not at all. None given: 3, or 1 for a model without labels."""
-    clip: Clip = "clip"
-    """What becomes of guesses outside the range of pictures: cut off, scaled into it (dynamic), or left (none)."""
+    clip: Clip | None = None
+    """What becomes of guesses outside the range of pictures: cut off (clip), scaled into it (dynamic), or left (none).
+    None given: clip."""
     seed: int = 0
     """Names the noise: same seed, same pictures."""
     batch: int = 64
     """Pictures drawn at once; fewer need less memory."""
+    init: Path | None = None
+    """A picture to start from; its middle is taken and scaled to the model's size. Without further options it is drawn
+    anew, with some likeness left."""
+    strength: float | None = None
+    """How much of the picture --init may change, from 0 to 1. None given: 0.6, or 1 with a mask."""
+    mask: Path | None = None
+    """A picture that is white where that of --init is drawn anew, black where it is kept."""
+    resample: int = 1
+    """Times that each part of the way is gone under a mask: more take longer and fit edges better."""
+    noise_level: str | None = None
+    """Remove the noise on a picture, that of --init: its standard deviation in grey levels, or auto to estimate it."""
+    to: Path | None = None
+    """Another picture: draw what lies between it and --init, in --count steps."""
+    vary: float | None = None
+    """Draw variations of --init, from 0, itself, to 1, anything."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""
@@ -87,30 +120,41 @@ class SampleConfig:
 
 # What decides the pictures, and so goes into grid.png.
 REPEATED = (
-    "checkpoint", "count", "label", "sampler", "steps", "eta", "guidance_scale", "clip", "seed", "batch", "backend",
+    "checkpoint", "diffusers", "count", "label", "sampler", "steps", "spacing", "eta", "churn", "variance",
+    "guidance_scale", "clip", "seed", "batch", "init", "strength", "mask", "resample", "noise_level", "to", "vary",
+    "backend",
 )  # fmt: skip
+PICTURES = ("init", "mask", "to")  # of these, the files that must still be what they were
 
 
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
-    config, digest = parse(sys.argv[1:] if arguments is None else arguments)
+    config, was = parse(sys.argv[1:] if arguments is None else arguments)
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(config.backend, config.threads)
-    if config.checkpoint is None:
-        raise MinidiffError("which model? give --checkpoint with a checkpoint file or a training's folder")
-    model = load(config.checkpoint)
-    found = checkpoints.hash(model.path)
-    if digest not in (None, found):
+    if (config.checkpoint is None) == (config.diffusers is None):
+        both = "" if config.checkpoint is None else "one of them: "
         raise MinidiffError(
-            f"{config.like} was drawn with another checkpoint: its SHA-256 is {digest}, that of {model.path} is {found}"
+            f"which model? give {both}--checkpoint with a checkpoint file or a training's folder, or --diffusers"
         )
-    guidance_scale = model.guidance(config.guidance_scale)
-    draw(model, dataclasses.replace(config, guidance_scale=guidance_scale, backend=backend.current().name), found)
+    model = load(config.checkpoint) if config.checkpoint else load_diffusers(config.diffusers or "")
+    edit = edit_of(config, model)
+    files = {"checkpoint": model.path} | {name: path for name in PICTURES if (path := getattr(config, name))}
+    digests = {name: checkpoints.hash(path) for name, path in files.items()}
+    for name, digest in was.items():
+        if name in digests and digest != digests[name]:
+            raise MinidiffError(
+                f"{config.like} was drawn with another {name}: its SHA-256 is {digest}, "
+                f"that of {files[name]} is {digests[name]}"
+            )
+    guidance_scale = model.guidance(config.guidance_scale, edit is not None and not config.label)
+    config = dataclasses.replace(config, guidance_scale=guidance_scale, backend=backend.current().name)
+    draw(model, config, edit, digests)
 
 
-def parse(arguments: Sequence[str]) -> tuple[SampleConfig, str | None]:
-    """Read the command line, on top of what `--like` says; return it with the hash that its checkpoint must have."""
+def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
+    """Read the command line, on top of what `--like` says; return it with the hashes that its files must have."""
     read = lambda default: tyro.cli(
         SampleConfig,
         prog="python -m minidiff.sample",
@@ -120,17 +164,52 @@ def parse(arguments: Sequence[str]) -> tuple[SampleConfig, str | None]:
     )
     config = read(SampleConfig())
     if config.like is None:
-        return config, None
+        return config, {}
     about = pictures.read_metadata(config.like)
-    settings, digest = about.get("settings"), about.get("checkpoint_sha256")
-    if about.get("command") != "sample" or not isinstance(settings, dict) or not isinstance(digest, str):
+    settings, digest, others = about.get("settings"), about.get("checkpoint_sha256"), about.get("pictures_sha256", {})
+    texts = isinstance(digest, str) and isinstance(others, dict)
+    if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
         raise MinidiffError(f"{config.like} was not written by python -m minidiff.sample")
     if foreign := sorted(settings.keys() - set(REPEATED)):
         raise MinidiffError(f"{config.like}: unknown setting {foreign[0]!r}")
     if about.get("minidiff") != __version__:
         said = f"{config.like} was drawn by minidiff {about.get('minidiff')}, this is {__version__}: bits may differ"
         print(said, file=sys.stderr)
-    return read(from_dict(SampleConfig, settings, str(config.like))), digest
+    return read(from_dict(SampleConfig, settings, str(config.like))), {**others, "checkpoint": digest}
+
+
+def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
+    """Read the pictures that are to be edited, and say what is to be done with them."""
+    asked = {name: getattr(config, name) for name in ("strength", "mask", "noise_level", "to", "vary")}
+    if config.init is None:
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise MinidiffError(f"--{given[0].replace('_', '-')} needs a picture to work on: give --init")
+        return None
+    height, width, channels = model.shape
+    read = lambda path: pictures.to_float(read_picture(path, height, width, channels))
+    return Edit(
+        picture=read(config.init),
+        strength=config.strength,
+        mask=read_picture(config.mask, height, width, 1) / np.float32(255) if config.mask else None,
+        resample=config.resample,
+        sigma=None if config.noise_level is None else noise_level(config.noise_level),
+        to=read(config.to) if config.to else None,
+        vary=config.vary,
+        frames=max(config.count, 2),
+    )
+
+
+def noise_level(text: str) -> float | str:
+    """Read --noise-level: from grey levels to the scale of pictures, which are 2 wide."""
+    if text == "auto":
+        return "estimate"
+    try:
+        level = float(text)
+    except ValueError:
+        level = math.nan
+    if not 0 < level < math.inf:
+        raise MinidiffError(f"--noise-level must be auto or a number of grey levels above 0, got {text!r}")
+    return level * 2 / 255
 
 
 @dataclass
@@ -139,38 +218,60 @@ class Drawn:
 
     x0: list[np.ndarray] = field(default_factory=list)  # batch by batch
     traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
-    animated: list[Step] = field(default_factory=list)  # about a hundred steps of the first batch
+    animated: list[Step] = field(default_factory=list)  # at most a hundred steps of the first batch
+    labels: np.ndarray | None = None  # (N,) int64
 
 
-def draw(model: Pipeline, config: SampleConfig, digest: str) -> None:
+def draw(model: Pipeline, config: SampleConfig, edit: Edit | None, digests: dict[str, str]) -> None:
     """Draw the pictures, show them on the way as asked, and write the files."""
     if config.batch < 1:
         raise MinidiffError(f"batch must be 1 or more, got {config.batch}")
-    generate(model, config, 0, min(config.batch, config.count))  # mistakes are found before there is a folder
+    run = generate(model, config, edit, 0, min(config.batch, config.count))  # finds mistakes, before there is a folder
     out, drawn = make_folder(config.out), Drawn()
-    frames = {round(i) for i in np.linspace(0, config.steps - 1, min(config.steps, MOST_FRAMES))}
     with Viewer(out, config) as viewer:
         for first in range(0, config.count, config.batch):
             drawn.traced.append([])
-            for step in generate(model, config, first, min(config.batch, config.count - first)):
+            if first:
+                run = generate(model, config, edit, first, min(config.batch, config.count - first))
+            for step in run:
                 viewer.show(step)
                 if config.trace:
                     drawn.traced[-1].append(step)
-                if config.animation != "none" and first == 0 and step.index in frames:
+                if config.animation != "none" and first == 0 and is_shown(step):
                     drawn.animated.append(step)
             drawn.x0.append(backend.to_numpy(step.x_prev))
-    write(out, model, config, digest, drawn)
+    drawn.labels = None if edit is not None and not config.label else model.labels(config.count, config.label)
+    write(out, model, config, digests, drawn)
+    steps, asked = (
+        f"{n} {what}{'s' * (n > 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
+    )
+    print(f"{config.sampler}: {steps}, {asked} of the network", file=sys.stderr)
 
 
-def write(out: Path, model: Pipeline, config: SampleConfig, digest: str, drawn: Drawn) -> None:
+def is_shown(step: Step) -> bool:
+    """Whether the step is in an animation: all are, or, of many, MOST_FRAMES evenly among them with the last one."""
+    most = min(step.steps, MOST_FRAMES)
+    return (step.index + 1) * most // step.steps > step.index * most // step.steps
+
+
+def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, str], drawn: Drawn) -> None:
     """Write the files that were asked for, and say where they are."""
     x0 = np.concatenate(drawn.x0)
-    images, labels = pictures.to_uint8(x0), model.labels(config.count, config.label)
+    images, labels = pictures.to_uint8(x0), drawn.labels
     given = {} if labels is None else {"labels": labels}
 
-    settings = {name: getattr(config, name) for name in REPEATED} | {"checkpoint": model.path.as_posix()}
-    about = {"command": "sample", "minidiff": __version__, "checkpoint_sha256": digest, "settings": settings}
-    turns = len(config.label) or len(model.classes)  # a column a label, where they fit
+    values = {name: getattr(config, name) for name in REPEATED} | (
+        {"checkpoint": model.path} if config.checkpoint else {}
+    )
+    settings = {name: value.as_posix() if isinstance(value, Path) else value for name, value in values.items()}
+    about: dict[str, Any] = {
+        "command": "sample",
+        "minidiff": __version__,
+        "checkpoint_sha256": digests.pop("checkpoint"),
+    }
+    about |= {"pictures_sha256": digests} if digests else {}
+    about |= {"settings": settings}
+    turns = 0 if labels is None else len(config.label) or len(model.classes)  # a column a label, where they fit
     pictures.save_png(out / "grid.png", pictures.grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
     if config.images:
         save_images(out / "images", images, [] if labels is None else [model.classes[label] for label in labels])
@@ -188,24 +289,28 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digest: str, drawn: 
         print(path)
 
 
-def generate(model: Pipeline, config: SampleConfig, first: int, count: int) -> Iterator[Step]:
+def generate(model: Pipeline, config: SampleConfig, edit: Edit | None, first: int, count: int) -> Iterator[Step]:
     """Return the generator of the steps of pictures first … first + count - 1."""
     return model.generate(
         count,
         config.label,
         sampler=config.sampler,
         steps=config.steps,
+        spacing=config.spacing,
         eta=config.eta,
+        churn=config.churn,
+        variance=config.variance,
         guidance_scale=config.guidance_scale,
         clip=config.clip,
         seed=config.seed,
         first=first,
+        edit=edit,
     )
 
 
 def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
     """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
-    arrays = {"t": np.array([step.t for step in traced[0]])}
+    arrays: dict[str, Any] = {"t": np.array([step.t for step in traced[0]])}
     for name in ("x_t", "x0_hat", "eps_hat"):
         parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
         arrays[name] = np.concatenate(parts, axis=1)
@@ -254,9 +359,9 @@ class Viewer:
         in_terminal = sys.stdout.isatty()
         self.file = out / "watch.png" if config.watch and not in_terminal else None
         self.in_terminal = config.watch and in_terminal
-        batches = -(-config.count // config.batch)
+        self.batches = -(-config.count // config.batch)
         # disable=None: no bar where stderr is a file
-        self.bar = tqdm(total=batches * config.steps, unit="step", disable=True if self.in_terminal else None)
+        self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)
         self.start, self.done, self.lines = time.perf_counter(), 0, 0
         if self.file is not None:
             print(f"watch {self.file}", flush=True)
@@ -269,6 +374,7 @@ class Viewer:
 
     def show(self, step: Step) -> None:
         """Take in that a step is done."""
+        self.bar.total = self.batches * step.steps
         self.bar.update()
         self.done += 1
         if self.file is not None:
@@ -278,7 +384,7 @@ class Viewer:
             text, seconds = terminal_frame(step, size), time.perf_counter() - self.start
             meter = tqdm.format_meter(self.done, self.bar.total, seconds, unit="step", ncols=size.columns - 10)
             up = f"\x1b[{self.lines}F" if self.lines else ""  # to the first line of what was drawn before
-            print(f"{up}{text}\nt = {step.t:<4} {meter}\x1b[K", flush=True)
+            print(f"{up}{text}\nt = {step.t:<4.0f} {meter}\x1b[K", flush=True)
             self.lines = text.count("\n") + 2
 
 

@@ -3,21 +3,31 @@
 import pytest
 
 from minidiff import backend
-from tests.backends import BACKENDS, ON_GPU
+from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
 
 
-@pytest.fixture(params=BACKENDS)
-def each_backend(request):
-    """Run a test once on every backend of the CPU; the value is its table."""
-    with backend.using(request.param) as chosen:
-        yield chosen
+@pytest.fixture(scope="session", autouse=True)
+def auto_is_the_cpu():
+    """A test that names no backend computes on the CPU, also where there is a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "AUTO", ("numba", "numpy"))
+        yield
 
 
-@pytest.fixture(params=ON_GPU)
-def gpu_backend(request):
-    """The same for the backends whose arrays are a device's; without a GPU, "cupy" alone, emulated."""
-    with backend.using(request.param) as chosen:
-        yield chosen
+def one_after_the_other(names):
+    """A fixture that runs a test once on every backend of `names`; its value is the backend's table."""
+
+    @pytest.fixture(params=names)
+    def chosen(request):
+        with backend.using(request.param) as table:
+            yield table
+
+    return chosen
+
+
+each_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))
+every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # also emulated: for tests that launch few kernels
+gpu_backend = one_after_the_other(ON_GPU)
 
 
 @pytest.fixture

@@ -16,11 +16,22 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "data/", "pictures",
-    "chart", "training/", "pipeline", "evaluation/", "train", "sample", "evaluate", "__main__",
+    "chart", "training/", "interop/", "pipeline", "evaluation/", "train", "sample", "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": ["module", "layers", "attention", "embedding", "unet", "__init__"],
-    "diffusion": ["schedule", "process", "guidance", "samplers", "__init__"],
+    "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
+    "interop": [
+        "torch_random",
+        "torch_noise",
+        "unet2d_config",
+        "unet2d",
+        "tensor_names",
+        "diffusers_read",
+        "scheduler",
+        "diffusers_write",
+        "__init__",
+    ],
     "training": [
         "config",
         "settings",

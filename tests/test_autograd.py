@@ -128,23 +128,25 @@ def test_operators_read_like_arithmetic():
 
 
 @pytest.mark.parametrize("uses", [1, 2, 3])
-def test_a_gradient_that_is_added_to_on_the_way(each_backend, uses):
+def test_a_gradient_that_is_added_to_on_the_way(every_backend, uses):
     """A convolution's input that is used elsewhere too, before and after it, and as what the convolution adds to."""
     rng = np.random.default_rng(0)
-    dtype = np.float64 if each_backend.name == "numpy" else np.float32
+    dtype = np.float64 if every_backend.name == "numpy" else np.float32
     x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 12, 12, 16), (3, 3, 16, 16)))
-    one, nothing = np.ones(16, dtype), np.zeros(16, dtype)
 
     def loss(x):
-        y = x * 2.0 if uses > 1 else Tensor(np.zeros_like(x.data))
-        y = y + ops.norm_silu_conv2d(x, Tensor(one), Tensor(nothing), 4, 1e-5, Tensor(w), Tensor(nothing), add=x)
-        y = y + ops.conv2d(x, Tensor(w))
+        filters, one, nothing = (Tensor(backend.to_device(a)) for a in (w, np.ones(16, dtype), np.zeros(16, dtype)))
+        y = x * 2.0 if uses > 1 else Tensor(backend.current().xp.zeros_like(x.data))
+        y = y + ops.norm_silu_conv2d(x, one, nothing, 4, 1e-5, filters, nothing, add=x)
+        y = y + ops.conv2d(x, filters)
         return ops.mean(ops.square(y + x if uses > 2 else y))
 
-    tensor = Tensor(x, requires_grad=True)
+    tensor = Tensor(backend.to_device(x), requires_grad=True)
     loss(tensor).backward()
     direction = rng.standard_normal(x.shape).astype(dtype)
     with backend.using("numpy"):
         steps = [loss(Tensor(x.astype(np.float64) + h * direction)).item() for h in (1e-5, -1e-5)]
     expected = (steps[0] - steps[1]) / 2e-5
-    assert (tensor.grad * direction).sum() == pytest.approx(expected, rel=1e-6 if dtype == np.float64 else 1e-3)
+    assert (backend.to_numpy(tensor.grad) * direction).sum() == pytest.approx(
+        expected, rel=1e-6 if dtype == np.float64 else 1e-3
+    )

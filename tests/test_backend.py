@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.backend import AUTO  # as it was before the tests chose
 from minidiff.errors import MinidiffError
 from tests.backends import RUN_HERE
 
@@ -27,8 +28,28 @@ def test_a_table_is_frozen():
         backend.get("numpy").name = "other"
 
 
-def test_auto_takes_numba():
+def test_auto_takes_a_gpu_where_one_answers(monkeypatch, capsys):
+    gpu = replace(backend.get("numpy"), name="cupy")
+    monkeypatch.setattr(backend, "AUTO", AUTO)
+    monkeypatch.setattr(backend, "find_spec", lambda module: f"where {module} lies")
+    monkeypatch.setitem(backend._BUILDERS, "cupy", lambda: gpu)
+    assert backend.get("auto") is gpu and capsys.readouterr().err == ""
+
+
+def test_auto_goes_on_to_numba(monkeypatch, capsys):
+    """With a line where CuPy is installed and finds no GPU; without a word where it is not."""
+
+    def none():
+        raise OSError("no GPU can be used")
+
+    monkeypatch.setattr(backend, "AUTO", AUTO)
+    monkeypatch.setitem(backend._BUILDERS, "cupy", none)
+    monkeypatch.setattr(backend, "find_spec", lambda module: f"where {module} lies")
     assert backend.get("auto").name == "numba"
+    said = "backend cupy is not used: backend 'cupy' cannot run here: no GPU can be used; try numba, numpy\n"
+    assert capsys.readouterr().err == said
+    monkeypatch.setattr(backend, "find_spec", lambda module: None)
+    assert backend.get("auto").name == "numba" and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", RUN_HERE)
@@ -57,7 +78,7 @@ def test_an_unknown_backend_is_one_line():
 def test_a_broken_numba_is_one_line_and_auto_goes_on(tmp_path, what):
     (tmp_path / "numba.py").write_text(what)
     program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules['cupy'] = None\n"
         "from minidiff import backend\n"
         "try:\n    backend.use('numba')\nexcept backend.MinidiffError as error:\n    print(error)\n"
         "print(backend.get('auto').name)"

@@ -28,6 +28,19 @@ def test_a_falling_power_is_straight_on_a_logarithmic_axis():
         assert (np.corrcoef(rows, columns)[0, 1] > 0.999) == straight
 
 
+def test_a_power_is_straight_on_two_logarithmic_axes():
+    x = np.geomspace(1, 1000, 60)
+    for log, straight in ((True, True), (False, False)):
+        rows, columns = where(line_chart({"a": (x, x**-2.0)}, log_x=log, log_y=True), BLUE)
+        assert (np.corrcoef(rows, columns)[0, 1] > 0.999) == straight
+
+
+def test_the_legend_can_stand_below():
+    picture = line_chart({"a": ([0, 1], [1, 0]), "b": ([0, 1], [1, 0.5])}, legend_below=True)
+    above, below = picture[60:120, 840:930], picture[420:478, 90:180]
+    assert len(where(above, BLUE)[0]) == 0 and len(where(below, BLUE)[0])
+
+
 def test_curves_have_colours_and_a_legend():
     one = line_chart({"a": ([0, 1], [0, 0])})
     two = line_chart({"a": ([0, 1], [0, 0]), "b": ([0, 1], [1, 1])})

@@ -33,6 +33,10 @@ def run(error):
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (OSError("cannot identify it"), "cannot identify it"),
         (MemoryError("Unable to allocate 9 TiB"), "out of memory: Unable to allocate 9 TiB"),
+        (
+            MemoryError("Out of memory allocating 8 bytes (so far: 9)."),
+            "out of memory: allocating 8 bytes (so far: 9).",
+        ),
         (MemoryError(), "out of memory"),
     ],
 )

@@ -12,7 +12,8 @@ from PIL import Image
 from minidiff import backend, pictures
 from minidiff import pipeline as pipelines
 from minidiff import sample as command
-from minidiff.diffusion.samplers import start_noise, trailing
+from minidiff.diffusion.samplers import Noise
+from minidiff.diffusion.spacing import trailing
 from minidiff.training import checkpoint as checkpoints
 
 
@@ -42,6 +43,7 @@ def sample(*words, backend="numpy", steps=4):
 
 def fails(capsys, *words):
     """Run the command, expect one line and exit code 2, and return the line."""
+    capsys.readouterr()
     words = words if "--backend" in words else (*words, "--backend", "numpy")
     with pytest.raises(SystemExit) as caught:
         command.main([str(word) for word in words])
@@ -92,11 +94,21 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
             "label": ["dog"],
             "sampler": "ddim",
             "steps": 4,
+            "spacing": "trailing",
             "eta": 0.0,
+            "churn": 0.0,
+            "variance": "small",
             "guidance_scale": 3.0,
             "clip": "clip",
             "seed": 7,
             "batch": 64,
+            "init": None,
+            "strength": None,
+            "mask": None,
+            "resample": 1,
+            "noise_level": None,
+            "to": None,
+            "vary": None,
             "backend": name,
         },
     }
@@ -126,7 +138,7 @@ def test_all_files(run, tmp_path):
     for name in ("x_t", "x0_hat", "eps_hat"):
         assert (trace[name].shape, trace[name].dtype) == ((4, 5, 8, 8, 3), np.float32)
     with backend.using("numpy"):
-        assert np.array_equal(trace["x_t"][0], start_noise(0, np.arange(5), (8, 8, 3)))
+        assert np.array_equal(trace["x_t"][0], Noise(0, np.arange(5)).start((8, 8, 3)))
     alpha_bar = pipelines.load(run).process.schedule.alpha_bar[trace["t"]].reshape(-1, 1, 1, 1, 1)
     again = np.sqrt(alpha_bar) * trace["x0_hat"] + np.sqrt(1 - alpha_bar) * trace["eps_hat"]
     assert np.abs(again - trace["x_t"]).max() < 1e-5  # float32 at values of a few
@@ -242,7 +254,7 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
         (lambda about: about.update(command="train"), "was not written by python -m minidiff.sample"),
         (lambda about: about["settings"].update(out="/"), "unknown setting 'out'"),
         (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
-        (lambda about: about["settings"].update(sampler="euler"), "sampler must be one of ddim, ddpm, got 'euler'"),
+        (lambda about: about["settings"].update(sampler="leap"), "sampler must be one of ddpm, ddim, euler, "),
     ],
 )
 def test_like_does_not_trust_the_file(run, tmp_path, capsys, change, message):
@@ -309,7 +321,7 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
         (("--seed", -1), "seed must be from 0 to 2^64 - 1, got -1"),
         (("--label", "dgo"), "no label 'dgo'; did you mean 'dog'?; known are cat, dog, owl"),
         (("--eta", 2), "eta must be in [0, 1], got 2"),
-        (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1"),
+        (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1.0"),
         (("--guidance-scale", "nan"), "guidance_scale must be a finite number, got nan"),
         (
             ("--backend", "cuda"),
@@ -359,7 +371,7 @@ def test_like_without_settings(run, tmp_path, capsys):
 
 def test_a_mistyped_option_gets_the_parsers_box(run, capsys):
     for words, title in {
-        ("--sampler", "euler"): "Invalid choice",
+        ("--sampler", "leap"): "Invalid choice",
         ("--stepz", "4"): "Unrecognized options",
         ("--count", "many"): "Value error",
     }.items():

@@ -3,7 +3,8 @@
     python -m benchmarks.gpu --out gpu-results               on a GPU, in nine minutes
     python -m benchmarks.gpu --out /tmp/dry --dry-run        all of it at tiny shapes, on the CPU (needs g++)
 
-It needs Python 3.12, NumPy, CuPy, Numba, SciPy, Pillow, tqdm, safetensors, pytest and PyTorch, and no network.
+It needs Python 3.12, NumPy, CuPy, Numba, SciPy, Pillow, tqdm, safetensors, pytest and PyTorch for CUDA, which brings
+NVIDIA's compiler, and no network.
 """
 
 import argparse

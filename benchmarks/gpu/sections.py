@@ -81,6 +81,7 @@ def ceilings(bench: Bench) -> None:
 
 def compiling(bench: Bench) -> None:
     """Every .cu file for both architectures: seconds, registers, spills, shared memory."""
+    cuda_compile.compiler()  # where there is none, that is said once
     for path in sorted(KERNELS.glob("*/*.cu")):
         for architecture in ARCHITECTURES:
             with bench.attempt(f"compile/{path.stem}/{architecture}"):

@@ -16,7 +16,7 @@ from jax import Array
 from benchmarks.peers.jax_unet import convolve, unet
 from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
 from minidiff import backend
-from minidiff.diffusion.samplers import trailing
+from minidiff.diffusion.spacing import trailing
 from minidiff.pictures import to_float
 from minidiff.training.build import make_process
 from minidiff.training.config import DiffusionConfig, OptimizerConfig

@@ -11,7 +11,7 @@ from benchmarks.peers.records import Record
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import OURS, Workers, cores
 
-PACKAGES = ("minidiff", "numpy", "scipy", "numba", "llvmlite", "torch", "jax")
+PACKAGES = ("minidiff", "numpy", "scipy", "numba", "llvmlite", "torch", "diffusers", "jax")
 # what changes which instructions and how many threads the libraries use, or how memory comes and goes
 PREFIXES = (
     "OPENBLAS",

@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
+from benchmarks.peers.problems import (
+    CHECKED_STEPS,
+    Convolution,
+    Forward,
+    Network,
+    Problem,
+    Sampling,
+    random_weights,
+    weights,
+)
 from minidiff import backend, ops
-from minidiff.autograd import Tensor
+from minidiff.autograd import Tensor, no_grad
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
 from minidiff.data.scenes import Scenes
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import ddim
+from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
 from minidiff.training.build import make_process
 from minidiff.training.config import Config, DiffusionConfig, RunConfig
@@ -40,7 +49,7 @@ def about() -> dict[str, Any]:
 
 def make(problem: Problem) -> Any:
     """Return the problem's job."""
-    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob}
+    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob, Forward: ForwardJob}
     return kinds[type(problem)](problem)
 
 
@@ -109,5 +118,24 @@ class SamplingJob:
         return {"pictures": backend.to_numpy(self.draw(CHECKED_STEPS))}
 
     def draw(self, steps: int) -> Any:
-        *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, 0, self.samples)
+        *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, Noise(0, self.samples))
         return last.x_prev
+
+
+class ForwardJob:
+    """diffusers' network of minidiff's parts, as a sampler asks it: without a tape, what is made of a filter kept."""
+
+    def __init__(self, problem: Forward) -> None:
+        x, self.t = problem.inputs()
+        self.x, self.model = backend.to_device(x), problem.network()
+        made = random_weights(self.model)
+        for name, parameter in self.model.named_parameters().items():
+            parameter.data = backend.to_device(made[name])
+        self.constant = backend.current().constant_filters()
+
+    def run(self) -> Any:
+        with no_grad(), self.constant:
+            return self.model(self.x, self.t).data
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"output": backend.to_numpy(self.run())}

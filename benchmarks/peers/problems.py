@@ -13,7 +13,9 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.data.scenes import Scenes
-from minidiff.nn import UNet, UNetConfig
+from minidiff.interop import UNet2D
+from minidiff.interop.unet2d_config import from_json
+from minidiff.nn import Module, UNet, UNetConfig
 from minidiff.pictures import to_float
 from minidiff.training.build import make_process, network_config
 from minidiff.training.config import Config, DiffusionConfig, ModelConfig
@@ -114,11 +116,11 @@ class Network:
         rng, process = np.random.default_rng(2), make_process(DiffusionConfig())
         x0 = to_float(self.pictures())
         eps, t = rng.standard_normal(x0.shape, np.float32), rng.integers(0, process.schedule.T, self.batch)
-        alpha_bar = process.schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
-        x_t = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
+        level = process.schedule.level(t)
+        a, s = (part.reshape(-1, 1, 1, 1) for part in (level.a, level.s))
         labels = np.arange(self.classes, self.classes - self.batch, -1) % (self.classes + 1) if self.classes else None
         with backend.using("numpy"):  # whatever computes afterwards
-            return x_t.astype(np.float32), process.target_of(x0, eps, t), t, labels
+            return (a * x0 + s * eps).astype(np.float32), process.target_of(x0, eps, level), t, labels
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,46 @@ class Sampling:
         return np.random.default_rng(3).standard_normal(shape, np.float32)
 
 
+@dataclass(frozen=True)
+class Forward:
+    """One pass, without gradients, of the U-Net of google/ddpm-cifar10-32 (DDPM for CIFAR-10), its weights random.
+
+    base: features of its first level; 128 makes the 35,746,307 weights of that network.
+    """
+
+    batch: int = 1
+    base: int = 128
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its config.json."""
+        return {
+            "sample_size": 32,
+            "block_out_channels": [self.base, 2 * self.base, 2 * self.base, 2 * self.base],
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+            "layers_per_block": 2,
+            "attention_head_dim": None,
+            "norm_num_groups": 32,
+            "norm_eps": 1e-6,
+            "downsample_padding": 0,
+            "freq_shift": 1,
+            "flip_sin_to_cos": False,
+        }
+
+    def network(self) -> UNet2D:
+        """The network as minidiff builds it, its weights not filled in."""
+        return UNet2D(from_json(self.options, "ddpm"))
+
+    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return x (N, 32, 32, 3) and t (N,), float32."""
+        x = np.random.default_rng(3).standard_normal((self.batch, 32, 32, 3), np.float32)
+        return x, np.linspace(0, 999, self.batch, dtype=np.float32)
+
+
 CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to the differences of the one before
 
-Problem = Convolution | Network | Sampling
+Problem = Convolution | Network | Sampling | Forward
 
 PLAIN = Network(ModelConfig(patch=1, base=64, multipliers=(1, 2, 2), blocks=1, attention=(), time="add"))
 DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(Scenes.classes))  # minidiff.train's
@@ -150,13 +189,18 @@ def made_small(problem: Any) -> Any:
 
 
 def weights(config: UNetConfig) -> dict[str, np.ndarray]:
-    """Return float32 weights by parameter name in minidiff's layout, as a training starts but none of them zero.
+    """Return float32 weights by parameter name in minidiff's layout, as a training starts but none of them zero."""
+    return random_weights(UNet(config))
+
+
+def random_weights(model: Module) -> dict[str, np.ndarray]:
+    """Return `weights` for any network.
 
     The last convolutions of a new network are zero, and so would be every gradient below them: a comparison would
     hold whatever is computed there.  So 0.02 of noise lies on all of them.
     """
     rng, made = np.random.default_rng(4), {}
-    for name, parameter in UNet(config).named_parameters().items():
+    for name, parameter in model.named_parameters().items():
         noise = rng.standard_normal(parameter.planned_shape, np.float32)
         made[name] = (parameter.around + math.hypot(parameter.std, 0.02) * noise).astype(np.float32)
     return made

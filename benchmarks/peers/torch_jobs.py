@@ -16,10 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
+from benchmarks.peers.problems import (
+    CHECKED_STEPS,
+    Convolution,
+    Forward,
+    Network,
+    Problem,
+    Sampling,
+    random_weights,
+    weights,
+)
 from benchmarks.peers.torch_unet import TorchUNet, gradients, load
 from minidiff import backend
-from minidiff.diffusion.samplers import trailing
+from minidiff.diffusion.spacing import trailing
+from minidiff.interop.tensor_names import correspondence, to_theirs
 from minidiff.pictures import to_float
 from minidiff.training.build import make_process
 from minidiff.training.config import DiffusionConfig, OptimizerConfig
@@ -72,7 +82,7 @@ def about() -> dict[str, Any]:
 
 def make(problem: Problem, variant: Variant) -> Any:
     """Return the problem's job."""
-    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob}
+    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob, Forward: ForwardJob}
     return kinds[type(problem)](problem, variant)
 
 
@@ -206,3 +216,28 @@ class SamplingJob:
             on_x_t = (1 - alpha_bar_prev) ** 0.5 / s
             x_t = on_x_t * x_t + (alpha_bar_prev**0.5 - a * on_x_t) * x0_hat
         return x_t
+
+
+class ForwardJob:
+    """diffusers' own UNet2DModel, laid out once for all calls."""
+
+    def __init__(self, problem: Forward, variant: Variant) -> None:
+        from diffusers import UNet2DModel
+        from diffusers.utils import logging as words
+
+        words.set_verbosity_error()  # it warns of every cast, with nothing to warn of
+        x, t = problem.inputs()
+        self.x, self.t = variant.tensor(x).to(variant.dtype), variant.plain(t)
+        net, ours = UNet2DModel(**problem.options).eval(), problem.network()
+        made = random_weights(ours)
+        tensors = {theirs: to_theirs([made[own] for own in owns]) for theirs, owns in correspondence(ours).items()}
+        net.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+        net.requires_grad_(False).to(device=variant.device, memory_format=variant.layout).to(variant.dtype)
+        self.net = variant.compile(net, options={"freezing": True})
+
+    @torch.inference_mode()
+    def run(self) -> Tensor:
+        return self.net(self.x, self.t, return_dict=False)[0]
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"output": self.run().float().cpu().permute(0, 2, 3, 1).numpy()}

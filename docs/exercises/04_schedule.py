@@ -14,12 +14,17 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff.diffusion import Process, Schedule, ddim, start_noise
+from minidiff.diffusion import Noise, Process, Schedule, ddim
 
 
 def alpha_bar_of(T: int, first: float, last: float) -> np.ndarray:
     """Returns alpha_bar, (T,) float64, strictly falling inside (0, 1)."""
     raise NotImplementedError
+
+
+def schedule_of(alpha_bar: np.ndarray) -> Schedule:
+    """Returns the schedule with x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps."""
+    return Schedule("mine", np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
 
 
 def check() -> None:
@@ -29,20 +34,20 @@ def check() -> None:
         expect(np.shape(alpha_bar) == (T,), f"alpha_bar has shape {np.shape(alpha_bar)}, expected ({T},)")
         expect(0 < np.min(alpha_bar) <= np.max(alpha_bar) < 1, "alpha_bar must lie inside (0, 1)")
         expect((np.diff(alpha_bar) < 0).all(), "alpha_bar must fall: larger t is noisier")
-        snr = Schedule("mine", alpha_bar).snr
+        snr = schedule_of(alpha_bar).all.snr
         expect(np.isclose(snr[0], first), f"at t = 0 the snr should be {first:g}, got {snr[0]:g}")
         expect(np.isclose(snr[-1], last), f"at t = {T - 1} the snr should be {last:g}, got {snr[-1]:g}")
         factors = snr[1:] / snr[:-1]
         expect(np.allclose(factors, factors[0]), "the factor from one t to the next is not always the same")
 
     # and it draws: for data that is the number 0.5 alone, the ideal answer x0_hat is always 0.5
-    process = Process(Schedule("mine", alpha_bar_of(1000, 3000.0, 1e-3)), "x0")
-    samples = np.arange(4)
+    process = Process(schedule_of(alpha_bar_of(1000, 3000.0, 1e-3)), "x0")
+    noise = Noise(0, np.arange(4))
 
     def answer(x_t, t):
         return np.full_like(x_t, 0.5)
 
-    *_, step = ddim(answer, process, start_noise(0, samples, (1, 1, 1)), 50, 0, samples)
+    *_, step = ddim(answer, process, noise.start((1, 1, 1)), 50, noise)
     expect(np.allclose(step.x_prev, 0.5), "a sampler that is told the answer should arrive at it")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from checking import expect, report
 
 from minidiff import backend
-from minidiff.diffusion import Process, ddim, make_schedule, start_noise
+from minidiff.diffusion import Noise, Process, ddim, make_schedule
 
 
 def euler_step(x_t: np.ndarray, eps_hat: np.ndarray, alpha_bar: float, alpha_bar_prev: float) -> np.ndarray:
@@ -30,16 +30,16 @@ def check() -> None:
     expect(np.allclose(euler_step(x_t, eps, 0.3, 1.0), x0), "told the true noise, a step to alpha_bar = 1 gives x0")
     expect(np.allclose(euler_step(x_t, eps, 0.3, 0.3), x_t), "a step to the same alpha_bar changes nothing")
 
-    process, samples = Process(make_schedule("cosine"), "eps"), np.arange(2)
+    process, noise = Process(make_schedule("cosine"), "eps"), Noise(0, np.arange(2))
     w = rng.normal(size=(3, 3))
 
     def denoise(x_t, t):  # any function will do
         return np.tanh(x_t @ w + t / 1000)
 
-    x_T = start_noise(0, samples, (4, 4, 3)).astype(np.float64)
+    x_T = noise.start((4, 4, 3)).astype(np.float64)
     alpha_bars = [*process.schedule.alpha_bar, 1.0]
     with backend.using("numpy"):  # float64
-        steps = list(ddim(denoise, process, x_T, 20, 0, samples, clip="none"))
+        steps = list(ddim(denoise, process, x_T, 20, noise, clip="none"))
     for step in steps:
         mine = euler_step(step.x_t, step.eps_hat, alpha_bars[step.t], alpha_bars[step.t_prev])
         expect(np.allclose(mine, step.x_prev), f"at t = {step.t} the step differs from DDIM's")

@@ -28,6 +28,15 @@ __device__ __forceinline__ float dot(const float* a, const float* b, int d) {
     return sum;
 }
 
+// sum (d,) = the rows, D apart, each times its weight: a thread a channel.
+__device__ __forceinline__ void weigh(const float* weight, const float* rows, float* sum, int M, int D, int d) {
+    for (int c = threadIdx.x; c < d; c += THREADS) {
+        float total = 0;
+        for (int m = 0; m < M; m++) total += weight[m] * rows[(long)m * D + c];
+        sum[c] = total;
+    }
+}
+
 // q, y (N, L, D), k, v (N, M, D), p (N, heads, L, M). grid: (L, heads, N).
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend(const float* q, const float* k, const float* v, float* y, float* p, int L, int M, int D, int heads) {
@@ -47,11 +56,7 @@ attend(const float* q, const float* k, const float* v, float* y, float* p, int L
     float* row = p + (((long)n * heads + head) * L + l) * M;
     for (int m = threadIdx.x; m < M; m += THREADS) row[m] = weight[m] /= sum;
     __syncthreads();  // every weight is there
-    for (int c = threadIdx.x; c < d; c += THREADS) {
-        float average = 0;
-        for (int m = 0; m < M; m++) average += weight[m] * v[keys + (long)m * D + c];
-        y[((long)n * L + l) * D + head * d + c] = average;
-    }
+    weigh(weight, v + keys, y + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
 // gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: (L, heads, N), a block a query.
@@ -70,11 +75,7 @@ attend_grad_queries(const float* gy, const float* k, const float* v, const float
     sum = over_block(sum, false);
     for (int m = threadIdx.x; m < M; m += THREADS) gs[row + m] = slope[m] = p[row + m] * (slope[m] - sum) / sqrtf(d);
     __syncthreads();
-    for (int c = threadIdx.x; c < d; c += THREADS) {
-        float total = 0;
-        for (int m = 0; m < M; m++) total += slope[m] * k[keys + (long)m * D + c];
-        gq[((long)n * L + l) * D + head * d + c] = total;
-    }
+    weigh(slope, k + keys, gq + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
 // gk = gs' q and gv = p' gy. grid: (M, heads, N), a block a key; threads have its channels.

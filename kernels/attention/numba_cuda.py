@@ -9,9 +9,19 @@ import math
 from numba import cuda, float32
 
 from minidiff.kernels.attention.cuda_host import Attention
-from minidiff.kernels.numba_cuda_launch import THREADS, Functions, largest_of_block, sum_of_block
+from minidiff.kernels.numba_cuda_launch import THREADS, Functions, larger, largest_of_block, sum_of_block
 
 MOST_KEYS = 4096
+
+
+@cuda.jit(device=True)
+def weigh(weight, rows, n, first, d, total):
+    """total (d channels from the first) = rows of picture n, each times its weight: a thread a channel."""
+    for c in range(first + cuda.threadIdx.x, first + d, THREADS):
+        value = float32(0)
+        for m in range(rows.shape[1]):
+            value += weight[m] * rows[n, m, c]
+        total[c] = value
 
 
 @cuda.jit
@@ -27,7 +37,7 @@ def attend(q, k, v, y, p, L, M, D, heads):
         for c in range(first, first + d):
             score += q[n, i, c] * k[n, m, c]
         weight[m] = score / math.sqrt(float32(d))
-        largest = max(largest, weight[m])
+        largest = larger(largest, weight[m])
     largest = float32(largest_of_block(largest))
     total = 0.0
     for m in range(thread, M, THREADS):
@@ -38,11 +48,7 @@ def attend(q, k, v, y, p, L, M, D, heads):
         weight[m] /= total
         p[n, head, i, m] = weight[m]
     cuda.syncthreads()  # every weight is there
-    for c in range(first + thread, first + d, THREADS):
-        average = float32(0)
-        for m in range(M):
-            average += weight[m] * v[n, m, c]
-        y[n, i, c] = average
+    weigh(weight, v, n, first, d, y[n, i])
 
 
 @cuda.jit
@@ -64,11 +70,7 @@ def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
         slope[m] = p[n, head, i, m] * (slope[m] - total) / math.sqrt(float32(d))
         gs[n, head, i, m] = slope[m]
     cuda.syncthreads()
-    for c in range(first + thread, first + d, THREADS):
-        total_c = float32(0)
-        for m in range(M):
-            total_c += slope[m] * k[n, m, c]
-        gq[n, i, c] = total_c
+    weigh(slope, k, n, first, d, gq[n, i])
 
 
 @cuda.jit

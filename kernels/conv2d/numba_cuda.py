@@ -11,7 +11,7 @@ A convolution's numbers come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, W
 from numba import cuda, float32
 
 from minidiff.kernels.conv2d.cuda_host import THREADS, Convolution, NaiveConvolution
-from minidiff.kernels.numba_cuda_launch import Functions
+from minidiff.kernels.numba_cuda_launch import Functions, smaller
 
 TILE = 16
 
@@ -184,7 +184,7 @@ def conv2d_grad_x_tiled(gy, w, gx, s):
 def conv2d_grad_w_tiled(gy, x, parts, slice_, s):
     """parts (slices, KH KW C_in, C_out): the filter's gradient, a slice of the pixels each."""
     first = cuda.blockIdx.z * slice_
-    total = of_filter(x, gy, s, first, min(first + slice_, gy.size // gy.shape[3]))
+    total = of_filter(x, gy, s, first, smaller(first + slice_, gy.size // gy.shape[3]))
     k, o = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
     if k < parts.shape[1] and o < parts.shape[2]:
         parts[cuda.blockIdx.z, k, o] = total

@@ -10,7 +10,7 @@ from numba import cuda
 
 from minidiff.kernels.noise.cuda_host import Noise
 from minidiff.kernels.noise.reference import INCREMENT_0, INCREMENT_1, MASK, MULTIPLIER_0, MULTIPLIER_1
-from minidiff.kernels.numba_cuda_launch import THREADS, Functions
+from minidiff.kernels.numba_cuda_launch import THREADS, Functions, smaller
 
 # 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.
 M0, M1, I0, I1 = (np.uint64(c) for c in (MULTIPLIER_0, MULTIPLIER_1, INCREMENT_0, INCREMENT_1))
@@ -53,7 +53,7 @@ def fill_bits(key, sample, bits, n):
     """bits (N, n) uint32."""
     block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
     four = words(key, sample[i], block)
-    for j in range(min(4, n - 4 * block)):
+    for j in range(smaller(4, n - 4 * block)):
         bits[i, 4 * block + j] = four[j]
 
 
@@ -62,7 +62,7 @@ def fill_normals(key, sample, z, n):
     """z (N, n)."""
     block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
     four = normals(key, sample[i], block)
-    for j in range(min(4, n - 4 * block)):
+    for j in range(smaller(4, n - 4 * block)):
         z[i, 4 * block + j] = four[j]
 
 
@@ -71,7 +71,7 @@ def fill_noised(key, sample, x0, a, s, x_t, eps, n):
     """x_t = a x0 + s eps, (N, n), with an a and an s for each picture."""
     block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
     four = normals(key, sample[i], block)
-    for j in range(min(4, n - 4 * block)):
+    for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j
         eps[i, at] = four[j]
         x_t[i, at] = a[i] * x0[i, at] + s[i] * four[j]
@@ -82,7 +82,7 @@ def fill_updated(key, sample, x, x0_hat, x0_hat_prev, c0, c1, c2, c3, y, n):
     """y = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z, (N, n); x0_hat_prev may be empty, z is drawn only for a c3."""
     block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
     four = normals(key, sample[i], block)
-    for j in range(min(4, n - 4 * block)):
+    for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j
         total = np.float32(c0) * x[i, at] + np.float32(c1) * x0_hat[i, at]
         if x0_hat_prev.size > 0:
@@ -92,6 +92,7 @@ def fill_updated(key, sample, x, x0_hat, x0_hat_prev, c0, c1, c2, c3, y, n):
 
 _noise = Noise(
     Functions(
+        absent=2,
         fill_bits=(THREADS, fill_bits),
         fill_normals=(THREADS, fill_normals),
         fill_noised=(THREADS, fill_noised),

@@ -102,6 +102,7 @@ def norm_grad_x(
 
 _norm = GroupNorm(
     Functions(
+        absent=4,
         norm_forward=(THREADS, norm_forward),
         norm_again=(THREADS, norm_again),
         norm_grad_channels=(THREADS, norm_grad_channels),

@@ -1,7 +1,7 @@
 """One's own pictures: everything under a folder that Pillow can decode, cropped to squares of one size.
 
-Photographs turn up in every shape: turned by an EXIF note, with an alpha channel, a palette, 16 bits, four inks.
-Each becomes plain 8-bit RGB (or grey) here, once, and stays in memory; what cannot be read is named and left out.
+Each becomes plain 8-bit RGB (or grey), once, and stays in memory; what cannot be read is named and left out.
+After picture.py, which reads one of them.
 """
 
 import logging
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor
 from tqdm import tqdm
 
 from minidiff.data.dataset import Pictures
+from minidiff.data.picture import FORMATS, decode, why_unreadable
 from minidiff.data.standard import MOST_BYTES
 from minidiff.errors import MinidiffError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # decoders that run no code and need no other program
 _NAMED = 5  # how many unreadable files a warning names
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def folder(path: Path, size: int = 32, grey: bool = False, background: str = "wh
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for file in tqdm(files, desc="reading pictures", unit="picture", delay=2.0, leave=False):
             try:
-                images[len(read)] = decode(file, size, grey, colour)
+                images[len(read)] = decode(file, size, size, grey, colour)
                 read.append(file)
             except Exception as error:  # a decoder may raise anything at all on a damaged file
-                skipped.append(f"{_inside(path, file)} ({_reason(error)})")
+                skipped.append(f"{_inside(path, file)} ({why_unreadable(error)})")
     if skipped:
         more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
         total = len(read) + len(skipped)
@@ -91,46 +91,5 @@ def find(root: Path, on_error: Callable[[OSError], object] | None = None) -> lis
     return sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(root).parts)
 
 
-def decode(file: Path, size: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
-    """Read one picture: upright, opaque, its middle square, (size, size, 3 or 1) uint8.
-
-    Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
-    """
-    with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
-        picture.draft(None, (3 * size, 3 * size))  # a large JPEG is decoded at a half, a quarter or an eighth
-        picture.load()
-        image = ImageOps.exif_transpose(_eight_bit(picture))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    image = image.convert("L" if grey else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size, size, -1)
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion would cut everything above 255 off."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose white nobody states")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("more than 16 bits a pixel")
-    scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
-    return scaled
-
-
 def _inside(root: Path, file: str | Path) -> str:
     return Path(file).relative_to(root).as_posix()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture that can be read"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
-    return " ".join(str(error).split()) or type(error).__name__

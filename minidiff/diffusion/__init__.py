@@ -1,11 +1,32 @@
 """Diffusion: how noise is put on a picture, what a network learns from it, and how a picture is born from noise.
 
-Read schedule.py, process.py, guidance.py, samplers.py in this order.
+Read schedule.py, spacing.py, process.py, guidance.py, samplers.py, solvers.py in this order.
 """
 
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import SAMPLERS, Step, ddim, ddpm, start_noise
-from minidiff.diffusion.schedule import Schedule, make_schedule
+from minidiff.diffusion.samplers import Noise, Step, ddim, ddpm, euler_ancestral
+from minidiff.diffusion.schedule import CLEAN, Level, Schedule, make_schedule
+from minidiff.diffusion.solvers import SAMPLERS, dpm_solver, dpm_solver_sde, euler, heun, unipc
+from minidiff.diffusion.spacing import levels
 
-__all__ = ["SAMPLERS", "Process", "Schedule", "Step", "ddim", "ddpm", "denoiser", "make_schedule", "start_noise"]
+__all__ = [
+    "CLEAN",
+    "SAMPLERS",
+    "Level",
+    "Noise",
+    "Process",
+    "Schedule",
+    "Step",
+    "ddim",
+    "ddpm",
+    "denoiser",
+    "dpm_solver",
+    "dpm_solver_sde",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "levels",
+    "make_schedule",
+    "unipc",
+]

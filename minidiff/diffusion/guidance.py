@@ -19,11 +19,11 @@ from minidiff import backend
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
 
-Denoise = Callable[[np.ndarray, int], np.ndarray]
+Denoise = Callable[[np.ndarray, float], np.ndarray]
 
 
 def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float = 1.0) -> Denoise:
-    """Return the function of x_t (N, H, W, C) float32 and t, an int, to the network's (guided) output, like x_t.
+    """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
     model: called as model(x, t, labels); model.config.classes is the label that stands for "no label".
     labels: (N,) int64, or None to draw without.  The model's weights must stay as they are for as long as the function
@@ -39,7 +39,7 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
 
     constant = backend.current().constant_filters()
 
-    def ask(x_t: np.ndarray, t: int, asked: np.ndarray | None) -> np.ndarray:
+    def ask(x_t: np.ndarray, t: float, asked: np.ndarray | None) -> np.ndarray:
         with no_grad(), constant:
             return model(x_t, np.full(len(x_t), t, dtype=np.float32), asked).data
 
@@ -48,7 +48,7 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
 
     both = np.concatenate([labels, np.full_like(labels, model.config.classes)])
 
-    def guided(x_t: np.ndarray, t: int) -> np.ndarray:
+    def guided(x_t: np.ndarray, t: float) -> np.ndarray:
         output = ask(backend.current().xp.concatenate([x_t, x_t]), t, both)
         cond, uncond = output[: len(x_t)], output[len(x_t) :]
         return uncond + float(guidance_scale) * (cond - uncond)

@@ -1,13 +1,14 @@
 """What the network learns: a picture is noised, and the network says what the noise was.
 
-Idea: with a = sqrt(alpha_bar[t]) and s = sqrt(1 - alpha_bar[t]), picture, noise and noised picture lie on one line,
+Idea: picture, noise and noised picture lie on one line, and what the network says lies on another,
 
-    x_t = a x0 + s eps
+    x_t    = a x0 + s eps
+    output = g x0 + h eps
 
-so whoever knows x_t and *one* of eps, x0 or v = a eps - s x0 knows the other two.  The network may predict any of the
-three; everything after it speaks of x0_hat and eps_hat.
-Second file of diffusion/, after schedule.py; samplers.py uses the conversions, training the loss.  Leaves out learned
-variances (the network predicts no uncertainty of its own).
+Two equations with two unknowns: whoever knows x_t and the output knows x0 and eps.  What the network is to predict is
+a choice of g and h; everything after it speaks of x0_hat and eps_hat.
+After schedule.py; samplers.py uses the conversions, training the loss.  Leaves out learned variances (the network
+predicts no uncertainty of its own).
 """
 
 from collections.abc import Callable
@@ -18,24 +19,30 @@ import numpy as np
 
 from minidiff import backend, ops, random
 from minidiff.autograd import Tensor
-from minidiff.diffusion.schedule import Schedule
+from minidiff.diffusion.schedule import Level, Schedule
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 
-Target = Literal["eps", "x0", "v"]
-Weighting = Literal["plain", "min_snr"]
+Target = Literal["eps", "x0", "v", "flow", "edm"]
+Weighting = Literal["plain", "min_snr", "edm"]
+DrawT = Literal["uniform", "stratified", "lognormal"]
 TARGETS: tuple[str, ...] = get_args(Target)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
+DRAWS: tuple[str, ...] = get_args(DrawT)
+
+SIGMA_DATA = 0.5  # the spread of the pictures' values that EDM reckons with: arXiv:2206.00364, table 1
 
 
 @dataclass(frozen=True)
 class Process:
     """The noising of pictures, and what a network is to make of it.
 
-    target: what the network predicts: "eps", the noise; "x0", the picture; "v", the mixture a eps - s x0.
-    weighting: how much each t counts in the loss: "plain", all alike; "min_snr", see `loss_weight`.
+    target: what the network predicts, see `mixture`.
+    weighting: how much each t counts in the loss, see `loss_weight`.
     gamma: where min-SNR caps the signal-to-noise ratio.
     label_drop: the share of labels hidden in training, so that the network also learns to draw without one.
+    draw_t: which times are trained, see `draw_level`.  sigma_mean, sigma_std: of ln(sigma), for "lognormal".
+    Raises MinidiffError for what makes no sense.
     """
 
     schedule: Schedule
@@ -43,98 +50,166 @@ class Process:
     weighting: str = "plain"
     gamma: float = 5.0
     label_drop: float = 0.1
+    draw_t: str = "uniform"
+    sigma_mean: float = -1.2
+    sigma_std: float = 1.2
 
     def __post_init__(self) -> None:
-        if self.target not in TARGETS:
-            raise MinidiffError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
-        if self.weighting not in WEIGHTINGS:
-            raise MinidiffError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
+        for name, known in (("target", TARGETS), ("weighting", WEIGHTINGS), ("draw_t", DRAWS)):
+            if getattr(self, name) not in known:
+                raise MinidiffError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not self.gamma > 0:
             raise MinidiffError(f"gamma must be above 0, got {self.gamma}")
         if not 0 <= self.label_drop <= 1:
             raise MinidiffError(f"label_drop must be in [0, 1], got {self.label_drop}")
+        if not 0 < self.sigma_std < np.inf:
+            raise MinidiffError(f"sigma_std must be above 0, got {self.sigma_std}")
+        if self.schedule.a[-1] == 0 and self.target in ("eps", "edm"):
+            why = {
+                "eps": "there x_t is the noise itself, and who predicts it has said nothing about the picture",
+                "edm": "there sigma is infinite, and the network is told its logarithm",
+            }[self.target]
+            raise MinidiffError(f"target {self.target} needs a schedule that leaves a trace of the picture at the last "
+                                f"time: {why}; use v, x0 or flow")  # fmt: skip
 
-    # -- the line x_t = a x0 + s eps --------------------------------------------------------------------------------
+    # -- two equations, two unknowns ----------------------------------------------------------------------------------
 
-    def target_of(self, x0: np.ndarray, eps: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def mixture(self, level: Level) -> tuple[Any, Any]:
+        """Return g and h of what the network should say, g x0 + h eps; floats, or (N,) like the level's.
+
+            eps:   the noise                                          0,  1
+            x0:    the picture                                        1,  0
+            v:     across the line x_t = a x0 + s eps                -s,  a
+            flow:  along the line from picture to noise              -1,  1
+            edm:   F, so that x0_hat = c_skip x_t / a + c_out F       s / (sigma_data S),  -a sigma_data / S
+
+        with S^2 = s^2 + a^2 sigma_data^2, the variance of x_t.  EDM's numbers, for x_t / a = x0 + sigma eps, are
+
+            c_skip = sigma_data^2 / (sigma^2 + sigma_data^2),   c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2)
+
+        F is mostly the noise where there is little of it, mostly the picture where there is much: always the part that
+        x_t does not show, scaled to variance one.  With sigma_data = 1 it is -v.
+        Sources: Ho et al. 2020, arXiv:2006.11239 (eps); Salimans and Ho 2022, arXiv:2202.00512, appendix D (v); Lipman
+        et al. 2022, arXiv:2210.02747, eq. 23 (flow); Karras et al. 2022, arXiv:2206.00364, table 1 (edm).
+        """
+        a, s = level.a, level.s
+        if self.target == "edm":
+            S = spread(level)
+            return s / (SIGMA_DATA * S), -a * SIGMA_DATA / S
+        zero, one = np.zeros_like(a), np.ones_like(a)
+        return {"eps": (zero, one), "x0": (one, zero), "v": (-s, a), "flow": (-one, one)}[self.target]
+
+    def target_of(self, x0: np.ndarray, eps: np.ndarray, level: Level) -> np.ndarray:
         """Return what the network should say about x_t = a x0 + s eps.
 
-        x0, eps: (N, ...) float.  t: (N,) int64.  Returns (N, ...) of their dtype.
-        Source for v: Salimans and Ho 2022, arXiv:2202.00512, section 4 and appendix D.
+        x0, eps: (N, ...) float.  level: one, or of N times.  Returns (N, ...) of their dtype.
         """
-        if self.target == "eps":
-            return eps
-        if self.target == "x0":
-            return x0
-        a, s = _a_s(self.schedule.alpha_bar[t], x0)
-        return a * eps - s * x0
+        g, h = (_each(part, x0) for part in self.mixture(level))
+        return g * x0 + h * eps
 
-    def to_x0_eps(self, output: np.ndarray, x_t: np.ndarray, alpha_bar: Any) -> tuple[np.ndarray, np.ndarray]:
+    def to_x0_eps(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:
         """Read the network's output as a picture and a noise: the inverse of `target_of`.
 
-            eps:  x0_hat = (x_t - s eps_hat) / a
-            x0:   eps_hat = (x_t - a x0_hat) / s
-            v:    x0_hat = a x_t - s v,  eps_hat = a v + s x_t
+            x0_hat = (h x_t - s output) / (a h - s g)
+            eps_hat = (a output - g x_t) / (a h - s g)
 
-        output, x_t: (N, ...) float.  alpha_bar: one float in (0, 1) or (N,).  Returns two arrays like x_t.
+        output, x_t: (N, ...) float.  level: one, or of N times.  Returns two arrays like x_t.
         """
-        a, s = _a_s(alpha_bar, x_t)
-        if self.target == "eps":
-            return (x_t - s * output) / a, output
-        if self.target == "x0":
-            return output, (x_t - a * output) / s
-        return a * x_t - s * output, a * output + s * x_t
+        (g, h), a, s = self.mixture(level), level.a, level.s
+        determinant = a * h - s * g
+        x0_hat = _each(h / determinant, x_t) * x_t - _each(s / determinant, x_t) * output
+        eps_hat = _each(a / determinant, x_t) * output - _each(g / determinant, x_t) * x_t
+        return x0_hat, eps_hat
+
+    def ask(self, network: Callable, x_t: Any, level: Level) -> Any:
+        """Return what network(x, t) says about x_t, told what it was trained to be told.
+
+        EDM tells it x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here in
+        thousandths, as the embedding of t is made for hundreds; all others x_t and t.
+        Source: Karras et al. 2022, arXiv:2206.00364, table 1.
+        """
+        if self.target == "edm":
+            return network(x_t * _each(1 / spread(level), x_t), 250 * np.log(level.sigma))
+        return network(x_t, level.t)
 
     # -- training ---------------------------------------------------------------------------------------------------
 
-    def loss_weight(self, t: np.ndarray) -> np.ndarray:
-        """Return how much the squared error of each t counts: (N,) float64.
+    def loss_weight(self, level: Level) -> np.ndarray:
+        """Return how much the squared error of each picture counts: (N,) float64.
 
-        The squared error of eps is snr times that of x0, the squared error of v is snr + 1 times that of x0: plainly
-        weighted, both stare at almost clean pictures, where snr is in the thousands.  Min-SNR weights the squared
-        error *of x0* by min(snr, gamma), whatever the network predicts:
+        An error of the output is an error of x0_hat times s / (a h - s g), see `to_x0_eps`: of eps sqrt(snr) times, of
+        v sqrt(snr + 1) times as large as that of x0.  So plainly weighted, "plain", eps and v stare at almost clean
+        pictures, where snr is in the thousands.  The others say what an error *of x0* shall cost, whatever the target:
 
-            eps: min(snr, gamma) / snr      x0: min(snr, gamma)      v: min(snr, gamma) / (snr + 1)
+            min_snr:  min(snr, gamma)
+            edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
 
-        Source: Hang et al. 2023, arXiv:2303.09556, section 3.4.
+        Sources: Hang et al. 2023, arXiv:2303.09556, section 3.4; Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.weighting == "plain":
-            return np.ones(len(t))
-        snr = self.schedule.snr[t]
-        of_x0 = {"eps": snr, "x0": 1.0, "v": snr + 1}[self.target]
-        return np.minimum(snr, self.gamma) / of_x0
+            return np.ones(len(level.t))
+        (g, h), snr = self.mixture(level), level.snr
+        of_x0 = np.minimum(snr, self.gamma) if self.weighting == "min_snr" else snr + 1 / SIGMA_DATA**2
+        return of_x0 * (level.s / (level.a * h - level.s * g)) ** 2
 
     def loss(
-        self, model: Callable, x0: np.ndarray, labels: np.ndarray | None, t: np.ndarray, key: Key
+        self, model: Callable, x0: np.ndarray, labels: np.ndarray | None, level: Level, key: Key
     ) -> tuple[Tensor, np.ndarray]:
         """Return the weighted mean squared error of a batch at given times, with the noise that `key` names.
 
             L = mean over n of  weight(t_n) mean (model(x_t, t, label)_n - target_n)^2
 
-        x0: (N, H, W, C) float in [-1, 1].  labels: (N,) int64 or None.  t: (N,) int64.  key.sample: (N,).
+        x0: (N, H, W, C) float in [-1, 1].  labels: (N,) int64 or None.  level: of N times.  key.sample: (N,).
         Returns the loss, a Tensor to call `backward` on, and its N summands (N,) before the mean.
         Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
         """
-        a, s = (part.reshape(-1) for part in _a_s(self.schedule.alpha_bar[t], x0))
-        x_t, eps = backend.current().add_noise(x0, a, s, key[:3], key.sample)
-        output = model(x_t, t.astype(np.float32), labels)
-        error = ops.square(output - Tensor(self.target_of(x0, eps, t)))
-        weight = Tensor(backend.to_device(self.loss_weight(t).astype(x0.dtype)))
+        a, s = level.a.astype(x0.dtype), level.s.astype(x0.dtype)
+        x_t, eps = backend.current().add_noise(x0, backend.to_device(a), backend.to_device(s), key[:3], key.sample)
+        output = self.ask(lambda x, t: model(x, t.astype(np.float32), labels), x_t, level)
+        error = ops.square(output - Tensor(self.target_of(x0, eps, level)))
+        weight = Tensor(backend.to_device(self.loss_weight(level).astype(x0.dtype)))
         each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
         return ops.mean(each), each.data
 
     def training_loss(
-        self, model: Callable, x0: np.ndarray, labels: np.ndarray | None, seed: int, step: int, sample: np.ndarray
+        self,
+        model: Callable,
+        x0: np.ndarray,
+        labels: np.ndarray | None,
+        seed: int,
+        step: int,
+        sample: np.ndarray,
+        batch: int,
     ) -> tuple[Tensor, np.ndarray]:
         """Return the loss of one training step, as `loss` does, with t, noise and hidden labels drawn by key.
 
-        sample: (N,) int64, each picture's place in the step's whole batch.  All that is drawn for a picture depends
-        on (seed, step, sample) alone, so a batch may be cut into parts and the parts' losses averaged.
+        sample: (N,) int64, each picture's place in the step's whole batch of `batch` pictures.  All that is drawn for
+        a picture depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
         Source: Ho et al. 2020, arXiv:2006.11239, algorithm 1.
         """
-        t = random.integers(Key(seed, Stream.T, step, sample), (), self.schedule.T)
+        level = self.draw_level(seed, step, sample, batch)
         labels = self.drop_labels(labels, model, seed, step, sample)
-        return self.loss(model, x0, labels, t, Key(seed, Stream.NOISE, step, sample))
+        return self.loss(model, x0, labels, level, Key(seed, Stream.NOISE, step, sample))
+
+    def draw_level(self, seed: int, step: int, sample: np.ndarray, batch: int) -> Level:
+        """Draw the times that pictures `sample` of a batch are trained at: a level of N of them.
+
+        uniform: each for itself, all times alike.
+        stratified: one draw u for the step, and from there evenly over the times, t = T ((u + sample / batch) mod 1),
+            so that no step sees clean pictures only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
+        lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
+            most to learn.  Karras et al. 2022, arXiv:2206.00364, table 1.  On the flow, whose s is the logistic
+            function of ln(sigma), it is Esser et al.'s logit-normal draw, arXiv:2403.03206, eq. 19.
+        """
+        schedule, key = self.schedule, Key(seed, Stream.T, step, sample)
+        if self.draw_t == "uniform":
+            return schedule.level(random.integers(key, (), schedule.T))
+        if self.draw_t == "stratified":
+            u = float(random.uniform(key._replace(sample=0), ()))
+            return schedule.level((schedule.T * ((u + sample / batch) % 1)).astype(np.int64))
+        z = backend.to_numpy(random.normal(key, ())).astype(np.float64)
+        least, most = schedule.all.sigma[[0, -1]]
+        return schedule.at_sigma(np.clip(np.exp(self.sigma_mean + self.sigma_std * z), least, most))
 
     def drop_labels(
         self, labels: np.ndarray | None, model: Any, seed: int, step: int, sample: np.ndarray
@@ -150,18 +225,21 @@ class Process:
         return np.where(hidden, model.config.classes, labels)
 
 
-def eps_from_x0(x_t: np.ndarray, x0_hat: np.ndarray, alpha_bar: Any) -> np.ndarray:
+def spread(level: Level) -> Any:
+    """Return the standard deviation of x_t if that of the pictures is sigma_data: sqrt(s^2 + a^2 sigma_data^2)."""
+    return np.hypot(level.s, level.a * SIGMA_DATA)
+
+
+def eps_from_x0(x_t: np.ndarray, x0_hat: np.ndarray, level: Level) -> np.ndarray:
     """Return the noise that leads from x0_hat to x_t: (x_t - a x0_hat) / s.  Shapes as in `Process.to_x0_eps`."""
-    a, s = _a_s(alpha_bar, x_t)
-    return (x_t - a * x0_hat) / s
+    return (x_t - _each(level.a, x_t) * x0_hat) / _each(level.s, x_t)
 
 
-def _a_s(alpha_bar: Any, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a and s for one alpha_bar or (N,) of them, shaped (1 or N, 1, 1, 1) to multiply arrays like `like`.
+def _each(factor: Any, x: np.ndarray) -> Any:
+    """Return one float64 factor, or (N,) of them, such that it multiplies x (N, ...) picture by picture.
 
-    The roots are taken in float64 and rounded once to the arrays' dtype: a float64 factor would make the product
-    float64.
+    An array is rounded to the dtype of x and goes to its device: times a float64 array, float32 would become float64.
     """
-    alpha_bar = np.asarray(alpha_bar, dtype=np.float64).reshape(-1, *[1] * (like.ndim - 1))
-    a, s = np.sqrt(alpha_bar).astype(like.dtype), np.sqrt(1 - alpha_bar).astype(like.dtype)
-    return backend.to_device(a), backend.to_device(s)
+    if np.ndim(factor) == 0:
+        return float(factor)
+    return backend.to_device(factor.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1)))

@@ -1,144 +1,257 @@
 """From noise to picture: ask what the noise is, take some of it away, ask again.
 
-Idea: x_t is noise at first.  At each listed time t the network guesses the picture x0_hat and the noise eps_hat in
-x_t; the sampler goes to the next listed time, where both guesses are mixed with less noise.  Every sampler is a
-generator of `Step`s, so whoever draws, watches, records or tests runs the same loop:
+Idea: x_t is noise at first.  At each level of noise the network guesses the picture x0_hat and the noise eps_hat in
+x_t; the sampler goes to the next level, where both guesses are mixed with less noise.  Every sampler is a generator of
+`Step`s, so whoever draws, watches, records or tests runs the same loop:
 
-    for step in ddim(denoise, process, start_noise(seed, samples, (H, W, C)), 50, seed, samples):
+    noise = Noise(seed, samples)
+    for step in ddim(denoise, process, noise.start((H, W, C)), 50, noise):
         show(step.x0_hat)
 
-Both updates below are linear, x_prev = c0 x_t + c1 x0_hat + c3 z with fresh noise z, so one kernel does them, and a
-sampler is its list of coefficients.
-Last file of diffusion/.  Leaves out solvers of higher order; the kernel's c2, for the guess before, waits for them.
+Every update is linear, x_prev = c0 x_t + c1 x0_hat + c2 x0_hat_before + c3 z with fresh noise z, so one kernel does
+them, and most samplers are their list of coefficients.  `level` is where a step comes from, with a, s and
+sigma = s / a in the equations, `prev` where it goes, with a', s' and sigma'.
+After spacing.py.  The samplers that ask twice a step or correct themselves stand in solvers.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from minidiff import backend, random
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process, eps_from_x0
+from minidiff.diffusion.schedule import Level
+from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 
 Clip = Literal["none", "clip", "dynamic"]
 CLIPS: tuple[str, ...] = get_args(Clip)
 
+Coefficients = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Step:
     """One step from x_t to x_prev, with everything that a viewer may want.
 
-    index: 0, 1, … in the order drawn.  t: its time.  t_prev: the time of x_prev, -1 after the last step.
+    index: 0, 1, … in the order drawn.  level, prev: how noisy x_t and x_prev are.
     x_t, x0_hat, eps_hat, x_prev: (N, H, W, C) float32, with x_t = a x0_hat + s eps_hat also where x0_hat is clipped.
+    steps: how many there are in all.  evaluations: how often the network has been asked so far.
+
+    A sampler may be answered: who sends it another x_prev lets it go on from there; editing.py does.
     """
 
     index: int
-    t: int
-    t_prev: int
+    level: Level
+    prev: Level
     x_t: np.ndarray
     x0_hat: np.ndarray
     eps_hat: np.ndarray
     x_prev: np.ndarray
+    steps: int
+    evaluations: int
+
+    @property
+    def t(self) -> float:
+        """The time of x_t."""
+        return self.level.t
+
+    @property
+    def t_prev(self) -> float:
+        """The time of x_prev, -1 after the last step."""
+        return self.prev.t
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a sampling run, named by keys: picture samples[n] gets the same in every batch.
+
+    seed: int in [0, 2**64).  samples: (N,) int64.  first: the number that step 0 of the sampler has, so that two runs
+    of a sampler within one drawing take different noise.
+    """
+
+    seed: int
+    samples: np.ndarray
+    first: int = 0
+
+    def start(self, shape: Sequence[int]) -> np.ndarray:
+        """Return x_T: (N, *shape) float32 standard normals."""
+        return random.normal(Key(self.seed, Stream.START, 0, self.samples), shape)
+
+    def mix(
+        self, x: np.ndarray, x0_hat: np.ndarray, x0_hat_before: np.ndarray | None, c: Any, index: int
+    ) -> np.ndarray:
+        """Return c0 x + c1 x0_hat + c2 x0_hat_before + c3 z, with z the fresh noise of step `index`."""
+        key = (self.seed, int(Stream.SAMPLER), self.first + index)
+        return backend.current().sampler_update(x, x0_hat, x0_hat_before, np.array(c, dtype=x.dtype), key, self.samples)
+
+
+class Run:
+    """What all samplers share: the list of levels, asking the network, and counting how often.
+
+    Raises MinidiffError for what a user can get wrong; a sampler makes it at once, not at the first `next`.
+    """
+
+    def __init__(
+        self,
+        denoise: Denoise,
+        process: Process,
+        steps: int | Sequence[Level],
+        noise: Noise,
+        clip: str,
+        keep_eps: bool = False,
+    ) -> None:
+        if clip not in CLIPS:
+            raise MinidiffError(f"clip must be one of {', '.join(CLIPS)}, got {clip!r}")
+        self.levels = levels(process.schedule, steps) if isinstance(steps, int | np.integer) else list(steps)
+        if len(self.levels) < 2 or any(level.sigma <= prev.sigma for level, prev in pairwise(self.levels)):
+            raise MinidiffError(f"a sampler needs two or more levels, each less noisy than the one before, got sigma "
+                                f"{', '.join(f'{level.sigma:g}' for level in self.levels[:8]) or 'none'}")  # fmt: skip
+        self.denoise, self.process, self.noise, self.clip, self.keep_eps = denoise, process, noise, clip, keep_eps
+        self.evaluations = 0
+
+    def guess(self, x_t: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:
+        """Ask the network about x_t: x0_hat, clipped, and eps_hat such that both add up to x_t."""
+        self.evaluations += 1
+        output = self.process.ask(self.denoise, x_t, level)
+        x0_hat, eps_hat = self.process.to_x0_eps(output, x_t, level)
+        if self.clip != "none":
+            x0_hat = clip_x0(x0_hat, self.clip)
+            if not self.keep_eps:
+                eps_hat = eps_from_x0(x_t, x0_hat, level)
+        return x0_hat, eps_hat
+
+    def tell(
+        self, index: int, level: Level, x_t: Any, x0_hat: Any, eps_hat: Any, x_prev: Any
+    ) -> Generator[Step, Any, Any]:
+        """Yield the step, and return x_prev or the answer that was sent in its place."""
+        prev, steps = self.levels[index + 1], len(self.levels) - 1
+        answer = yield Step(index, level, prev, x_t, x0_hat, eps_hat, x_prev, steps, self.evaluations)
+        return x_prev if answer is None else answer
+
+    def loop(
+        self, x_t: np.ndarray, coefficients: Callable[[Level | None, Level, Level], Coefficients]
+    ) -> Iterator[Step]:
+        """Ask, clip, mix, for a sampler that is a list of coefficients.
+
+        coefficients(before, level, prev) says how x_t, x0_hat, the x0_hat of the level before (None at the first) and z
+        are mixed on the way from `level` to `prev`.
+        """
+        before, x0_hat_before = None, None
+        for index, (level, prev) in enumerate(pairwise(self.levels)):
+            x0_hat, eps_hat = self.guess(x_t, level)
+            c = coefficients(before, level, prev)
+            if self.keep_eps:  # c0 x_t + c1 x0_hat, written in x0_hat and eps_hat
+                c = c[0] * level.s, c[0] * level.a + c[1], 0.0, c[3]
+                x_prev = self.noise.mix(eps_hat, x0_hat, None, c, index)
+            else:
+                x_prev = self.noise.mix(x_t, x0_hat, x0_hat_before if c[2] else None, c, index)
+            x_t = yield from self.tell(index, level, x_t, x0_hat, eps_hat, x_prev)
+            before, x0_hat_before = level, x0_hat
 
 
 def ddpm(
     denoise: Denoise,
     process: Process,
     x_T: np.ndarray,
-    steps: int | Sequence[int],
-    seed: int,
-    samples: np.ndarray,
+    steps: int | Sequence[Level],
+    noise: Noise,
     clip: str = "clip",
+    variance: str = "small",
 ) -> Iterator[Step]:
     """Ancestral sampling: draw x_prev from the posterior q(x_prev | x_t, x0_hat).
 
-        alpha = alpha_bar / alpha_bar_prev,  beta = 1 - alpha
-        mean = sqrt(alpha_bar_prev) beta / (1 - alpha_bar) x0_hat
-             + sqrt(alpha) (1 - alpha_bar_prev) / (1 - alpha_bar) x_t
-        variance = (1 - alpha_bar_prev) / (1 - alpha_bar) beta
+        alpha = a / a',  beta = s^2 - alpha^2 s'^2        x_t = alpha x_prev + sqrt(beta) z is one step of noising
+        mean = a' beta / s^2 x0_hat + alpha s'^2 / s^2 x_t
+        variance = s'^2 / s^2 beta ("small") or beta ("large"): right where x0 is known, or is itself noise
 
-    denoise: (x_t, t) to the network's output.  x_T: (N, H, W, C) float32, see `start_noise`.
-    steps: how many of the schedule's T times to visit, see `trailing`, or the times themselves, falling.
-    seed, samples: name the noise z of picture samples[n], (N,) int64.  clip: see `clip_x0`.
-    With fewer steps than T, alpha and beta are those of the leap between two listed times.
-    Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 with eq. 7, the smaller of its two variances.
+    denoise: (x_t, t) to the network's output.  x_T: (N, H, W, C) float32, see `Noise.start`.
+    steps: how many of the schedule's times to visit, or the levels themselves, see `spacing.levels`.
+    noise: names the noise z.  clip: see `clip_x0`.
+    With fewer steps than T, alpha and beta are those of the leap between two levels.
+    Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 with eq. 7 and section 3.2, for a^2 = alpha_bar.
     """
+    if variance not in VARIANCES:
+        raise MinidiffError(f"variance must be one of {', '.join(VARIANCES)}, got {variance!r}")
 
-    def coefficients(alpha_bar: float, alpha_bar_prev: float) -> tuple[float, float, float]:
-        alpha = alpha_bar / alpha_bar_prev
-        beta = 1 - alpha
-        on_x_t = np.sqrt(alpha) * (1 - alpha_bar_prev) / (1 - alpha_bar)
-        on_x0_hat = np.sqrt(alpha_bar_prev) * beta / (1 - alpha_bar)
-        on_z = np.sqrt((1 - alpha_bar_prev) / (1 - alpha_bar) * beta)
-        return on_x_t, on_x0_hat, on_z
+    def coefficients(before: Level | None, level: Level, prev: Level) -> Coefficients:
+        alpha = level.a / prev.a
+        beta = level.s**2 - alpha**2 * prev.s**2
+        spread = beta if variance == "large" else prev.s**2 / level.s**2 * beta
+        on_x_t, on_x0_hat = alpha * prev.s**2 / level.s**2, prev.a * beta / level.s**2
+        return on_x_t, on_x0_hat, 0.0, np.sqrt(spread) if prev.s else 0.0  # the picture itself gets no noise
 
-    return _run(coefficients, denoise, process, x_T, steps, seed, samples, clip)
+    return Run(denoise, process, steps, noise, clip).loop(x_T, coefficients)
+
+
+VARIANCES = ("small", "large")
 
 
 def ddim(
     denoise: Denoise,
     process: Process,
     x_T: np.ndarray,
-    steps: int | Sequence[int],
-    seed: int,
-    samples: np.ndarray,
+    steps: int | Sequence[Level],
+    noise: Noise,
     clip: str = "clip",
     eta: float = 0.0,
+    keep_eps: bool = False,
 ) -> Iterator[Step]:
     """Denoising diffusion implicit model: keep eps_hat, shrink it; with eta above 0 part of it is drawn anew.
 
-        sigma_step = eta sqrt((1 - alpha_bar_prev) / (1 - alpha_bar)) sqrt(1 - alpha_bar / alpha_bar_prev)
-        x_prev = sqrt(alpha_bar_prev) x0_hat + sqrt(1 - alpha_bar_prev - sigma_step^2) eps_hat + sigma_step z
+        sigma_step = eta s' / s sqrt(s^2 - (a / a')^2 s'^2)
+        x_prev = a' x0_hat + sqrt(s'^2 - sigma_step^2) eps_hat + sigma_step z
 
     eta: from 0, a fixed path from noise to picture, to 1, which is `ddpm`.  The rest as in `ddpm`.
-    Source: Song et al. 2020, arXiv:2010.02502, eq. 12 and 16.
+    keep_eps: take the network's eps_hat also where x0_hat is clipped, as the `diffusers` library does; see `clip_x0`.
+    Source: Song et al. 2020, arXiv:2010.02502, eq. 12 and 16, for a^2 = alpha_bar.
     """
     if not 0 <= eta <= 1:
         raise MinidiffError(f"eta must be in [0, 1], got {eta:g}")
 
-    def coefficients(alpha_bar: float, alpha_bar_prev: float) -> tuple[float, float, float]:
-        sigma_step = eta * np.sqrt((1 - alpha_bar_prev) / (1 - alpha_bar)) * np.sqrt(1 - alpha_bar / alpha_bar_prev)
-        on_eps_hat = np.sqrt(max(0.0, 1 - alpha_bar_prev - sigma_step**2))  # never below 0, but for rounding
-        # eps_hat = (x_t - sqrt(alpha_bar) x0_hat) / sqrt(1 - alpha_bar), written out
-        on_x_t = on_eps_hat / np.sqrt(1 - alpha_bar)
-        on_x0_hat = np.sqrt(alpha_bar_prev) - np.sqrt(alpha_bar) * on_x_t
-        return on_x_t, on_x0_hat, sigma_step
+    def coefficients(before: Level | None, level: Level, prev: Level) -> Coefficients:
+        beta = max(0.0, level.s**2 - (level.a / prev.a) ** 2 * prev.s**2)
+        sigma_step = eta * prev.s / level.s * np.sqrt(beta)
+        on_eps_hat = np.sqrt(max(0.0, prev.s**2 - sigma_step**2))  # never below 0, but for rounding
+        return *from_eps(on_eps_hat, level, prev), 0.0, sigma_step
 
-    return _run(coefficients, denoise, process, x_T, steps, seed, samples, clip)
+    return Run(denoise, process, steps, noise, clip, keep_eps).loop(x_T, coefficients)
 
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+def euler_ancestral(
+    denoise: Denoise,
+    process: Process,
+    x_T: np.ndarray,
+    steps: int | Sequence[Level],
+    noise: Noise,
+    clip: str = "clip",
+) -> Iterator[Step]:
+    """Euler's step to less noise than is wanted, and fresh noise on top: DDPM in the coordinates of sigma.
+
+        sigma_up = sigma' sqrt(1 - (sigma' / sigma)^2),   sigma_down = sigma'^2 / sigma
+        x_prev = a' (x0_hat + sigma_down eps_hat + sigma_up z)
+
+    so that sigma_down^2 + sigma_up^2 = sigma'^2.  Arguments as in `ddpm`.
+    Source: Song et al. 2020, arXiv:2011.13456, appendix F (ancestral sampling for noise beside the picture); its name,
+    and the update by Euler's step, are of Crowson's k-diffusion.
+    """
+
+    def coefficients(before: Level | None, level: Level, prev: Level) -> Coefficients:
+        ratio = prev.s * level.a / (prev.a * level.s)  # sigma' / sigma, also where sigma is infinite
+        return *from_eps(prev.s * ratio, level, prev), 0.0, prev.s * np.sqrt(1 - ratio**2)
+
+    return Run(denoise, process, steps, noise, clip).loop(x_T, coefficients)
 
 
-def _run(coefficients, denoise, process, x_T, steps, seed, samples, clip) -> Iterator[Step]:
-    """Check what a user can get wrong, at once and not at the first `next`; then loop."""
-    times = _times(process.schedule.T, steps)
-    if clip not in CLIPS:
-        raise MinidiffError(f"clip must be one of {', '.join(CLIPS)}, got {clip!r}")
-    return _loop(coefficients, denoise, process, x_T, times, seed, samples, clip)
-
-
-def _loop(coefficients, denoise, process, x_T, times, seed, samples, clip) -> Iterator[Step]:
-    """Ask, clip, step; `coefficients` says how x_t, x0_hat and z are mixed on the way from alpha_bar to its next."""
-    x_t = x_T
-    for index, (t, t_prev) in enumerate(zip(times, [*times[1:], -1])):
-        alpha_bar = float(process.schedule.alpha_bar[t])
-        alpha_bar_prev = float(process.schedule.alpha_bar[t_prev]) if t_prev >= 0 else 1.0  # no noise left at the end
-        x0_hat, eps_hat = process.to_x0_eps(denoise(x_t, t), x_t, alpha_bar)
-        if clip != "none":
-            x0_hat = clip_x0(x0_hat, clip)
-            eps_hat = eps_from_x0(x_t, x0_hat, alpha_bar)
-        on_x_t, on_x0_hat, on_z = coefficients(alpha_bar, alpha_bar_prev)
-        c = np.array([on_x_t, on_x0_hat, 0.0, on_z], dtype=x_t.dtype)
-        key = (seed, Stream.SAMPLER, index)
-        x_prev = backend.current().sampler_update(x_t, x0_hat, None, c, key, samples)
-        yield Step(index, t, t_prev, x_t, x0_hat, eps_hat, x_prev)
-        x_t = x_prev
+def from_eps(on_eps_hat: float, level: Level, prev: Level) -> tuple[float, float]:
+    """Return c0 and c1 of a' x0_hat + on_eps_hat eps_hat, with eps_hat = (x_t - a x0_hat) / s written out."""
+    on_x_t = on_eps_hat / level.s
+    return on_x_t, prev.a - level.a * on_x_t
 
 
 def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:
@@ -150,8 +263,8 @@ def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:
         c = max(1, the 99.5% quantile of |x0_hat|),   x0_hat <- clip(x0_hat, -c, c) / c
 
     The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The
-    early guess of a network that predicts eps is its error times sqrt(1 - alpha_bar) / sqrt(alpha_bar), 100 and more;
-    with the raw eps_hat kept, what clipping takes from x0_hat would be missing from the picture altogether.
+    early guess of a network that predicts eps is its error times s / a, 100 and more; with the raw eps_hat kept, what
+    clipping takes from x0_hat would be missing from the picture altogether.
     x0_hat: (N, H, W, C) float.  Returns the same.
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """
@@ -163,30 +276,3 @@ def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:
     largest = xp.quantile(abs(x0_hat).reshape(len(x0_hat), -1), 0.995, axis=1)
     c = xp.maximum(1, largest).astype(x0_hat.dtype).reshape(-1, *[1] * (x0_hat.ndim - 1))
     return x0_hat.clip(-c, c) / c
-
-
-def trailing(T: int, steps: int) -> list[int]:
-    """Spread `steps` times evenly over 0 … T-1, from T-1 downwards: 50 of 1000 are 999, 979, …, 19.
-
-    The first is the noisiest there is, because x_T is pure noise, and the last leaps to the picture.
-    Source: Lin et al. 2023, arXiv:2305.08891, table 2, "trailing".
-    """
-    if not 1 <= steps <= T:
-        raise MinidiffError(f"steps must be from 1 to {T}, the schedule's length, got {steps}")
-    return [round(T * (steps - index) / steps) - 1 for index in range(steps)]
-
-
-def start_noise(seed: int, samples: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return x_T for the pictures named `samples`: (N, *shape) float32 standard normals, whatever the batch."""
-    return random.normal(Key(seed, Stream.START, 0, samples), shape)
-
-
-def _times(T: int, steps: int | Sequence[int]) -> list[int]:
-    """Return the falling list of times that `steps` means."""
-    if isinstance(steps, int | np.integer):
-        return trailing(T, int(steps))
-    times = [int(t) for t in steps]
-    falling = all(t > t_prev for t, t_prev in pairwise(times))
-    if not times or not falling or not 0 <= times[-1] <= times[0] < T:
-        raise MinidiffError(f"times must fall and lie in 0 … {T - 1}, got {times[:8]}{' …' if len(times) > 8 else ''}")
-    return times

@@ -10,6 +10,7 @@ After frechet.py.  Leaves out likelihoods in bits.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from minidiff.data.dataset import Dataset
 from minidiff.diffusion.process import Process
 from minidiff.evaluation.intervals import mean_and_error
 from minidiff.evaluation.split import Part
-from minidiff.nn import UNet
 from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
 
@@ -48,7 +48,7 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: UNet, process: Process, dataset: Dataset, seed: int = 0, triples: int = TRIPLES, batch: int = 100
+    model: Any, process: Process, dataset: Dataset, seed: int = 0, triples: int = TRIPLES, batch: int = 100
 ) -> HeldOutLoss:
     """Return the training's loss (see `Process.loss`), with all labels shown, on fixed triples of a finite dataset.
 
@@ -64,5 +64,5 @@ def held_out_loss(
         with no_grad():
             key, shown = Key(seed, Stream.EVALUATE, Part.NOISE, k), labels if model.config.classes else None
             x0 = backend.to_device(to_float(images))
-            each.append(backend.to_numpy(process.loss(model, x0, shown, t[k], key)[1]))
+            each.append(backend.to_numpy(process.loss(model, x0, shown, process.schedule.level(t[k]), key)[1]))
     return HeldOutLoss(t, np.concatenate(each))

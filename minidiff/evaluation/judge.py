@@ -9,13 +9,15 @@ After cache.py.  Leaves out how the answers are shown: report.py.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from minidiff import random
 from minidiff.data.dataset import Dataset
 from minidiff.diffusion.samplers import Clip
+from minidiff.diffusion.solvers import Sampler
+from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import count_right, read
@@ -33,10 +35,12 @@ class Drawing:
 
     count: int = 1000
     """Number of samples."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """The way from noise to picture: ddim needs few steps, ddpm is the original and wants hundreds."""
+    sampler: Sampler = "ddim"
+    """The way from noise to picture, as `python -m minidiff.sample --help` tells."""
     steps: int = 50
     """Steps from noise to picture, from 1 to the length of the model's schedule."""
+    spacing: Spacing = "trailing"
+    """Where the steps lie, as `python -m minidiff.sample --help` tells."""
     eta: float = 0.0
     """Fresh noise in ddim, from 0, none, to 1, as much as ddpm."""
     guidance_scale: float = 3.0
@@ -162,6 +166,7 @@ def _steps(model: Pipeline, drawing: Drawing, first: int, count: int) -> Any:
         count,
         sampler=drawing.sampler,
         steps=drawing.steps,
+        spacing=drawing.spacing,
         eta=drawing.eta,
         guidance_scale=drawing.guidance_scale,
         clip=drawing.clip,

@@ -4,7 +4,7 @@ from minidiff.nn.attention import SelfAttention
 from minidiff.nn.embedding import TimeEmbedding, sinusoidal
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear
 from minidiff.nn.module import Module, Parameter, watch
-from minidiff.nn.unet import ResidualBlock, UNet, UNetConfig
+from minidiff.nn.unet import ResidualBlock, Stage, UNet, UNetConfig, through
 
 __all__ = [
     "Conv2d",
@@ -15,9 +15,11 @@ __all__ = [
     "Parameter",
     "ResidualBlock",
     "SelfAttention",
+    "Stage",
     "TimeEmbedding",
     "UNet",
     "UNetConfig",
     "sinusoidal",
+    "through",
     "watch",
 ]

@@ -18,11 +18,11 @@ class SelfAttention(Module):
     Source: Ho et al. 2020, arXiv:2006.11239, appendix B; heads: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
     """
 
-    def __init__(self, channels: int, heads: int, groups: int) -> None:
+    def __init__(self, channels: int, heads: int, groups: int, eps: float = 1e-5) -> None:
         if channels % heads:
             raise ValueError(f"SelfAttention: {heads} heads do not divide {channels} channels")
         self.heads = heads
-        self.norm = GroupNorm(groups, channels)
+        self.norm: Module = GroupNorm(groups, channels, eps=eps)
         self.q = Linear(channels, channels)
         self.k = Linear(channels, channels)
         self.v = Linear(channels, channels)

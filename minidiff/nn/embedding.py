@@ -16,17 +16,20 @@ from minidiff.nn.layers import Embedding, Linear
 from minidiff.nn.module import Module
 
 
-def sinusoidal(t: Any, width: int) -> Any:
-    """Write each time as `width` waves: [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (width/2 - 1)).
+def sinusoidal(t: Any, width: int, short_of: float = 1, cosines_first: bool = False) -> Any:
+    """Write each time as `width` waves: [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (width/2 - short_of)).
 
     t: (N,) float32, 0 … T.  width: even, at least 4.  Returns (N, width) float32.
+    short_of: 1 lets the slowest frequency be 1/10000; with 0, as in the paper, it stays a step short of that.
+    cosines_first: [cos, sin], which some networks of others were trained with.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, sines first as in Ho et al. 2020, arXiv:2006.11239.
     """
     xp = backend.current().xp
     half = width // 2
-    frequency = xp.exp(xp.arange(half, dtype=t.dtype) * (-math.log(10000.0) / (half - 1)))
+    frequency = xp.exp(xp.arange(half, dtype=t.dtype) * (-math.log(10000.0) / (half - short_of)))
     angle = t[:, None] * frequency[None, :]
-    return xp.concatenate([xp.sin(angle), xp.cos(angle)], axis=1)
+    waves = [xp.sin(angle), xp.cos(angle)]
+    return xp.concatenate(waves[::-1] if cosines_first else waves, axis=1)
 
 
 class TimeEmbedding(Module):

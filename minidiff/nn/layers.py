@@ -51,13 +51,12 @@ class GroupNorm(Module):
     forward(x, scale, shift): scale and shift, each (N, C) or None, come from the time embedding and turn
     the learnt gain and bias into gain · (1 + scale) and bias · (1 + scale) + shift
     (Dhariwal and Nichol 2021, arXiv:2105.05233, eq. 3: adaptive group normalisation).
+    eps: what is added to the variance, so that a group of equal numbers is not divided by zero.
     """
 
-    eps = 1e-5
-
-    def __init__(self, groups: int, channels: int, silu: bool = False) -> None:
+    def __init__(self, groups: int, channels: int, silu: bool = False, eps: float = 1e-5) -> None:
         self.groups = math.gcd(groups, channels)  # the most groups that divide the channels, up to those asked
-        self.silu = silu
+        self.silu, self.eps = silu, eps
         self.gain = Parameter((channels,), around=1.0)
         self.bias = Parameter((channels,))
 

@@ -85,13 +85,15 @@ class ResidualBlock(Module):
     (arXiv:2105.05233, eq. 3), or added to the features (arXiv:2006.11239).
     """
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, config: UNetConfig) -> None:
-        self.norm1 = GroupNorm(config.groups, inputs, silu=True)
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, groups: int, time: str = "scale_shift", eps: float = 1e-5
+    ) -> None:
+        self.norm1 = GroupNorm(groups, inputs, silu=True, eps=eps)
         self.conv1 = Conv2d(inputs, outputs)
         self.shift = Linear(embedding, outputs)
-        if config.time == "scale_shift":
+        if time == "scale_shift":
             self.scale = Linear(embedding, outputs)
-        self.norm2 = GroupNorm(config.groups, outputs, silu=True)
+        self.norm2 = GroupNorm(groups, outputs, silu=True, eps=eps)
         self.conv2 = Conv2d(outputs, outputs, zero=True)
         if inputs != outputs:
             self.shortcut = Conv2d(inputs, outputs, kernel=1)
@@ -109,10 +111,10 @@ class ResidualBlock(Module):
 class Stage(Module):
     """A residual block, followed by attention where the level has it."""
 
-    def __init__(self, inputs: int, outputs: int, attends: bool, embedding: int, config: UNetConfig) -> None:
-        self.block = ResidualBlock(inputs, outputs, embedding, config)
-        if attends:
-            self.attention = SelfAttention(outputs, config.heads, config.groups)
+    def __init__(self, block: ResidualBlock, attention: SelfAttention | None) -> None:
+        self.block = block
+        if attention is not None:
+            self.attention = attention
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         x = self.block(x, embedding)
@@ -131,7 +133,10 @@ class UNet(Module):
         self.embedding = TimeEmbedding(config.base, config.classes)
         widths = [config.base * multiplier for multiplier in config.multipliers]
         attends = [height in config.attention for height in config.heights]
-        embedding = self.embedding.width
+
+        def stage(inputs: int, outputs: int, attends: bool) -> Stage:
+            block = ResidualBlock(inputs, outputs, self.embedding.width, config.groups, config.time)
+            return Stage(block, SelfAttention(outputs, config.heads, config.groups) if attends else None)
 
         seen = config.channels * config.patch**2
         self.enter = Conv2d(seen, config.base)
@@ -139,22 +144,19 @@ class UNet(Module):
         self.down: list[Module] = []
         for level, width in enumerate(widths):
             for _ in range(config.blocks):
-                self.down.append(Stage(features, width, attends[level], embedding, config))
+                self.down.append(stage(features, width, attends[level]))
                 features = width
                 skips.append(features)
             if level < len(widths) - 1:
                 self.down.append(Conv2d(features, features, stride=2))
                 skips.append(features)
 
-        self.middle = [
-            Stage(features, features, attends[-1], embedding, config),
-            Stage(features, features, False, embedding, config),
-        ]
+        self.middle: list[Module] = [stage(features, features, attends[-1]), stage(features, features, False)]
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):
             for _ in range(config.blocks + 1):
-                self.up.append(Stage(features + skips.pop(), widths[level], attends[level], embedding, config))
+                self.up.append(stage(features + skips.pop(), widths[level], attends[level]))
                 features = widths[level]
             if level:
                 self.up.append(Conv2d(features, features, upsample=True))
@@ -168,20 +170,27 @@ class UNet(Module):
         if x.shape[1:] != expected:
             raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
         embedding = self.embedding(t, labels)
-
-        h = self.enter(stack(x, self.config.patch))
-        skips = [h]
-        for part in self.down:
-            h = part(h, embedding) if isinstance(part, Stage) else part(h)
-            skips.append(h)
-        for part in self.middle:
-            h = part(h, embedding)
-        for part in self.up:
-            if isinstance(part, Stage):
-                h = part(ops.concat(h, skips.pop()), embedding)
-            else:
-                h = part(h)
+        h = through(self.down, self.middle, self.up, self.enter(stack(x, self.config.patch)), embedding)
         return unstack(self.norm.then(self.leave, h), self.config.patch)
+
+
+def through(down: list[Module], middle: list[Module], up: list[Module], h: Tensor, embedding: Tensor) -> Tensor:
+    """Go down, through the middle and up again; what every part on the way down left is met on the way up.
+
+    h: (N, H, W, C), the first of what is left.  embedding: (N, E), for the stages.  Returns (N, H, W, C').
+    """
+    skips = [h]
+    for part in down:
+        h = part(h, embedding) if isinstance(part, Stage) else part(h)
+        skips.append(h)
+    for part in middle:
+        h = part(h, embedding)
+    for part in up:
+        if isinstance(part, Stage):
+            h = part(ops.concat(h, skips.pop()), embedding)
+        else:
+            h = part(h)
+    return h
 
 
 def stack(x: Tensor, p: int) -> Tensor:

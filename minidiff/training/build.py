@@ -39,5 +39,13 @@ def _patch(side: int) -> int:
 
 def make_process(diffusion: DiffusionConfig) -> Process:
     """Return the noising process that the settings name."""
-    schedule = make_schedule(diffusion.schedule, diffusion.times)
-    return Process(schedule, diffusion.target, diffusion.weighting, diffusion.gamma, diffusion.label_drop)
+    return Process(
+        schedule=make_schedule(diffusion.schedule, diffusion.times, diffusion.shift, diffusion.zero_snr),
+        target=diffusion.target,
+        weighting=diffusion.weighting,
+        gamma=diffusion.gamma,
+        label_drop=diffusion.label_drop,
+        draw_t=diffusion.draw_t,
+        sigma_mean=diffusion.sigma_mean,
+        sigma_std=diffusion.sigma_std,
+    )

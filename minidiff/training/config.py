@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from minidiff.data.config import DataConfig
-from minidiff.diffusion.process import Target, Weighting
+from minidiff.diffusion.process import DrawT, Target, Weighting
 from minidiff.diffusion.schedule import Kind
 from minidiff.errors import MinidiffError
 
@@ -49,17 +49,31 @@ class DiffusionConfig:
     """The noise, and what is learnt about it."""
 
     schedule: Kind = "cosine"
-    """How fast noise grows with t."""
+    """How fast noise grows with t: by shares of variance (linear, scaled_linear, cosine, sigmoid), by sigma (karras,
+    exponential), or straight from picture to noise (flow)."""
     times: int = 1000
     """Number of times t, from almost clean to pure noise."""
     target: Target = "v"
-    """What the network predicts: the noise, the picture, or v between both."""
+    """What the network predicts: the noise (eps), the picture (x0), v between both, the flow's velocity (flow), or
+    what EDM's preconditioning leaves to it (edm)."""
     weighting: Weighting = "plain"
-    """How the error at each t counts in the loss."""
+    """How the error at each t counts in the loss: as it is (plain), or as an error of the picture that counts
+    min(snr, gamma) (min_snr) or as EDM has it (edm)."""
     gamma: float = 5.0
     """Where min_snr weighting caps the signal-to-noise ratio."""
     label_drop: float = 0.1
     """Share of labels hidden while training; classifier-free guidance needs them hidden at times."""
+    shift: float = 1.0
+    """For the flow schedule: above 1, more of its times are noisy, as large pictures need."""
+    zero_snr: bool = False
+    """Let the last time be pure noise, without a trace of the picture; the flow's always is. Not with target eps."""
+    draw_t: DrawT = "uniform"
+    """Which times are trained: all alike (uniform), all alike in each batch (stratified), or most where the logarithm
+    of sigma is near sigma_mean (lognormal)."""
+    sigma_mean: float = -1.2
+    """Mean of ln(sigma), for draw_t lognormal. EDM's value; 0 on the flow is the logit-normal of Stable Diffusion 3."""
+    sigma_std: float = 1.2
+    """Spread of ln(sigma), for draw_t lognormal."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,10 @@ def check(config: Config) -> None:
     _expect(not model.attention or min(model.attention) >= 1, "attention", "1 or more", model.attention)
 
     _expect(diffusion.times >= 2, "times", "2 or more", diffusion.times)
+    _expect(0 < diffusion.shift < math.inf, "shift", "above 0", diffusion.shift)
     _expect(0 < diffusion.gamma < math.inf, "gamma", "above 0", diffusion.gamma)
+    _expect(-20 <= diffusion.sigma_mean <= 20, "sigma-mean", "from -20 to 20", diffusion.sigma_mean)
+    _expect(0 < diffusion.sigma_std <= 20, "sigma-std", "above 0, at most 20", diffusion.sigma_std)
     _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
 
     _expect(0 < optimizer.lr < math.inf, "lr", "above 0", optimizer.lr)

@@ -16,7 +16,7 @@ import numpy as np
 from minidiff import pictures
 from minidiff.chart import line_chart
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import Step, ddim, start_noise
+from minidiff.diffusion.samplers import Noise, Step, ddim
 from minidiff.training.ema import averaged
 from minidiff.training.trainer import Trainer
 
@@ -57,10 +57,10 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
     samples = np.arange(sheet.size(network.classes))
     labels = samples % network.classes if network.classes else None
     steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
-    seed = trainer.config.run.seed
     ask = denoiser(trainer.model, labels, GUIDANCE_SCALE if network.classes else 1.0)
-    x_T = start_noise(seed, samples, (network.height, network.width, network.channels))
-    return ddim(ask, trainer.process, x_T, steps, seed, samples)
+    noise = Noise(trainer.config.run.seed, samples)
+    x_T = noise.start((network.height, network.width, network.channels))
+    return ddim(ask, trainer.process, x_T, steps, noise)
 
 
 def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:

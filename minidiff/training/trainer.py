@@ -81,8 +81,8 @@ class Trainer:
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
         """Return the loss of a part of this step's batch, a Tensor."""
         x0, labels = self.batch(index, sample)
-        seed, step = self.config.run.seed, self.step
-        return self.process.training_loss(self.model, backend.to_device(x0), labels, seed, step, sample)[0]
+        run, x0 = self.config.run, backend.to_device(x0)
+        return self.process.training_loss(self.model, x0, labels, run.seed, self.step, sample, run.batch)[0]
 
     def advance(self) -> Record:
         """Make one step.

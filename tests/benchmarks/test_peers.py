@@ -136,6 +136,11 @@ def test_the_networks_are_those_that_are_named():
     assert (default.patch, default.base) != (1, 64) and default.classes > 1 and problems.DEFAULT.batch >= 1
 
 
+def test_the_network_of_ddpm_has_as_many_weights():
+    network = problems.Forward().network()
+    assert (network.count_parameters(), len(network.named_parameters())) == (35_746_307, 328)  # google/ddpm-cifar10-32
+
+
 def test_weights_are_of_the_network_and_none_of_them_zero():
     made = problems.weights(TINY_PATCHED.config)
     expected = UNet(TINY_PATCHED.config).named_parameters()
@@ -191,7 +196,7 @@ def test_help_lists_the_sections(capsys):
     with pytest.raises(SystemExit) as left:
         command.main(["--help"])
     assert left.value.code == 0
-    assert "{all,conv,step,sample,growth,start}" in capsys.readouterr().out
+    assert "{all,conv,step,sample,growth,start,ddpm}" in capsys.readouterr().out
 
 
 def test_every_record_is_on_the_disk_as_soon_as_it_is_there(tmp_path):
@@ -240,6 +245,19 @@ def test_pytorchs_unet_is_ours(network):
             assert found.keys() == expected.keys()
             error, where = records.difference(expected, found, records.bound_of(peer))
             assert error < (1e-4 if "bfloat16" not in peer else records.BOUND_BFLOAT16), where  # no Winograd here
+
+
+def test_diffusers_network_is_ours():
+    pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+    pytest.importorskip("diffusers", reason="diffusers is a peer, not a dependency")
+    from benchmarks.peers import ours, torch_jobs
+
+    problem = problems.Forward(batch=2, base=32)
+    with backend.using("numpy"):
+        expected = ours.make(problem).check()
+        found = torch_jobs.make(problem, torch_jobs.Variant(*workers.PEERS["torch channels_last"])).check()
+    error, where = records.difference(expected, found, records.BOUND_FLOAT32)
+    assert error < 1e-4, where
 
 
 @pytest.mark.parametrize("network", [TINY, TINY_PATCHED], ids=["add", "scale_shift, patch, attention, classes"])

@@ -10,7 +10,7 @@ from minidiff import backend
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import ddim, start_noise
+from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.pictures import to_uint8
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.config import Config, ModelConfig, OptimizerConfig, RunConfig
@@ -87,9 +87,8 @@ def test_drawing_is_the_same_as_on_the_cpu(gpu_backend):
 
     def draw():
         ask = denoiser(trainer.model, samples % 3, 2.0)
-        *_, last = ddim(
-            ask, trainer.process, start_noise(0, samples, (8, 8, 3)), 3, 0, samples, clip="dynamic", eta=0.5
-        )
+        noise = Noise(0, samples)
+        *_, last = ddim(ask, trainer.process, noise.start((8, 8, 3)), 3, noise, clip="dynamic", eta=0.5)
         return last.x_prev
 
     there = to_uint8(draw())

@@ -35,6 +35,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) one_too_far(float* a, int 
     if (i <= n) a[i] = 2;
 }
 
+extern "C" __global__ void __launch_bounds__(THREADS) all_but_the_first(float* a) {
+    if (threadIdx.x > 0) a[threadIdx.x] = 1;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS) sum_of_warp(const float* a, float* sum) {
     float value = a[threadIdx.x];
     for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(~0u, value, apart);
@@ -81,6 +85,12 @@ def test_threads_of_a_warp_exchange_numbers(planted):
 def test_planted_faults_are_found(planted, kernel, arguments, said):
     with pytest.raises(AssertionError, match=said):
         planted(kernel, (2,) if arguments else (1,), numbers(), *arguments)
+
+
+def test_a_number_that_nobody_writes_is_nan(planted):
+    a = cuda_launch.empty((64,))
+    planted("all_but_the_first", (1,), a)
+    assert np.isnan(a.get()).tolist() == [True] + [False] * 63
 
 
 def test_arguments_are_held_against_the_source(planted):

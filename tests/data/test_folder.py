@@ -36,7 +36,7 @@ def corners(array):
 def read(path, size=16, grey=False, background=WHITE):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return decode(path, size, grey, background)
+        return decode(path, size, size, grey, background)
 
 
 @pytest.mark.parametrize(

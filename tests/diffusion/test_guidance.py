@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minidiff import ops
+from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.process import TARGETS, Process
-from minidiff.diffusion.schedule import make_schedule
+from minidiff.diffusion.process import TARGETS
 from minidiff.errors import MinidiffError
+from tests.diffusion.known import process_of
 
 
 class Labelled:
-    """A network whose answer tells what it was asked: x + 10 label + t / 1000; counts its calls."""
+    """A network whose answer tells what it was asked: x + 10 label + t / 1000; remembers its calls."""
 
     config = SimpleNamespace(classes=3)
 
@@ -22,14 +22,10 @@ class Labelled:
         self.calls = []
 
     def __call__(self, x, t, labels):
-        self.calls.append((len(x), labels))
+        self.calls.append((len(x), t, labels))
         bias = np.zeros(len(x)) if labels is None else 10.0 * labels
-        y = Tensor(x + (bias + t / 1000).reshape(-1, 1, 1, 1).astype(np.float32), requires_grad=True)
-        return y * 1.0
-
-
-X = np.random.default_rng(0).standard_normal((2, 2, 2, 1)).astype(np.float32)
-LABELS = np.array([0, 2])
+        added = backend.to_device((bias + t / 1000).reshape(-1, 1, 1, 1).astype(np.float32))
+        return Tensor(x + added, requires_grad=True) * 1.0
 
 
 class Convolving:
@@ -38,55 +34,49 @@ class Convolving:
     config = SimpleNamespace(classes=3)
 
     def __init__(self, seed):
-        self.w = Tensor(np.random.default_rng(seed).standard_normal((3, 3, 8, 8)).astype(np.float32))
+        w = np.random.default_rng(seed).standard_normal((3, 3, 8, 8)).astype(np.float32)
+        self.w = Tensor(backend.to_device(w))
 
     def __call__(self, x, t, labels):
         return ops.conv2d(Tensor(x), self.w)
 
 
-def test_denoisers_do_not_mix_their_filters(each_backend):
-    """What the first keeps of its filter is its own, however often the two take turns; nothing stays outside."""
-    x = np.random.default_rng(0).standard_normal((4, 8, 8, 8)).astype(np.float32)
-    models = [Convolving(1), Convolving(2)]
-    plain = [model(x, None, None).data for model in models]
-    denoisers = [denoiser(models[0]), denoiser(models[1], np.zeros(4, np.int64), 1.0)]
-    for _ in range(3):
-        for denoise, y in zip(denoisers, plain):
-            assert np.array_equal(denoise(x, 5), y)
-    models[0].w.data *= 2  # training goes on: a new denoiser sees it
-    assert np.abs(denoiser(models[0])(x, 5) - 2 * plain[0]).max() < 1e-4
-    assert np.array_equal(denoisers[1](x, 5), plain[1])
+X = np.random.default_rng(0).standard_normal((2, 2, 2, 1)).astype(np.float32)
+LABELS = np.array([0, 2])
 
 
-def answer(labels, t=500):
+def answer(labels, t=500.25):
     return X + (10.0 * np.asarray(labels) + t / 1000).reshape(-1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 7.5])
-def test_guided_is_uncond_plus_scale_times_difference(scale):
+def test_guided_is_uncond_plus_scale_times_difference(each_backend, scale):
     model = Labelled()
-    y = denoiser(model, LABELS, scale)(X, 500)
+    y = denoiser(model, LABELS, scale)(backend.to_device(X), 500.25)
     uncond, cond = answer([3, 3]), answer(LABELS)
-    assert np.abs(y - (uncond + scale * (cond - uncond))).max() < 1e-4  # float32 at about 200
+    assert np.abs(backend.to_numpy(y) - (uncond + scale * (cond - uncond))).max() < 1e-4  # float32 at about 200
     assert y.dtype == np.float32
-    assert [n for n, _ in model.calls] == [4]  # both questions in one batch
+    assert [n for n, _, _ in model.calls] == [4]  # both questions in one batch
+    assert model.calls[0][1].dtype == np.float32
+    assert np.array_equal(model.calls[0][1], np.full(4, 500.25))  # one t for each, maybe between the times
 
 
-def test_scale_one_asks_only_with_the_label():
+def test_scale_one_asks_only_with_the_label(each_backend):
     model = Labelled()
-    assert np.abs(denoiser(model, LABELS, 1.0)(X, 500) - answer(LABELS)).max() < 1e-5
-    assert [n for n, _ in model.calls] == [2]
+    y = denoiser(model, LABELS, 1.0)(backend.to_device(X), 500.25)
+    assert np.abs(backend.to_numpy(y) - answer(LABELS)).max() < 1e-5
+    assert [n for n, _, _ in model.calls] == [2]
 
 
-def test_without_labels_none_are_asked():
+def test_without_labels_none_are_asked(each_backend):
     model = Labelled()
-    denoiser(model)(X, 0)
-    assert model.calls == [(2, None)]
+    denoiser(model)(backend.to_device(X), 0)
+    assert [(n, labels) for n, _, labels in model.calls] == [(2, None)]
 
 
-def test_nothing_is_recorded():
+def test_nothing_is_recorded(each_backend):
     """The answer is an array, and no tape holds the network's intermediate results."""
-    assert isinstance(denoiser(Labelled(), LABELS, 3.0)(X, 1), np.ndarray)
+    assert not isinstance(denoiser(Labelled(), LABELS, 3.0)(backend.to_device(X), 1), Tensor)
 
 
 def test_guidance_without_labels_is_a_mistake():
@@ -97,12 +87,28 @@ def test_guidance_without_labels_is_a_mistake():
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_guiding_any_target_is_guiding_eps(target):
-    process = Process(make_schedule("cosine"), target)
+@pytest.mark.parametrize("kind", ["cosine", "karras", "flow"])
+def test_guiding_any_target_is_guiding_eps(kind, target):
+    process = process_of(kind, target)
     rng = np.random.default_rng(1)
     x_t, cond, uncond = rng.standard_normal((3, 2, 4, 4, 1))
-    alpha_bar, scale = process.schedule.alpha_bar[300], 3.0
-    _, eps_cond = process.to_x0_eps(cond, x_t, alpha_bar)
-    _, eps_uncond = process.to_x0_eps(uncond, x_t, alpha_bar)
-    _, eps = process.to_x0_eps(uncond + scale * (cond - uncond), x_t, alpha_bar)
-    assert np.abs(eps - (eps_uncond + scale * (eps_cond - eps_uncond))).max() < 1e-12
+    level, scale = process.schedule.level(300), 3.0
+    _, eps_cond = process.to_x0_eps(cond, x_t, level)
+    _, eps_uncond = process.to_x0_eps(uncond, x_t, level)
+    _, eps = process.to_x0_eps(uncond + scale * (cond - uncond), x_t, level)
+    size = np.abs(eps_cond).max() + np.abs(eps_uncond).max()  # up to 1 / s = 50 for x0; seven such terms' rounding
+    assert np.abs(eps - (eps_uncond + scale * (eps_cond - eps_uncond))).max() < 1e-14 * size
+
+
+def test_denoisers_do_not_mix_their_filters(each_backend):
+    """What the first keeps of its filter is its own, however often the two take turns; nothing stays outside."""
+    x = backend.to_device(np.random.default_rng(0).standard_normal((4, 8, 8, 8)).astype(np.float32))
+    models = [Convolving(1), Convolving(2)]
+    plain = [backend.to_numpy(model(x, None, None).data) for model in models]
+    denoisers = [denoiser(models[0]), denoiser(models[1], np.zeros(4, np.int64), 1.0)]
+    for _ in range(3):
+        for denoise, y in zip(denoisers, plain):
+            assert np.array_equal(backend.to_numpy(denoise(x, 5)), y)
+    models[0].w.data *= 2  # training goes on: a new denoiser sees it
+    assert np.abs(backend.to_numpy(denoiser(models[0])(x, 5)) - 2 * plain[0]).max() < 1e-4
+    assert np.array_equal(backend.to_numpy(denoisers[1](x, 5)), plain[1])

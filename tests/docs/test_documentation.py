@@ -54,7 +54,8 @@ def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
 def test_library_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny_model.write(tmp_path / "runs" / "my-run")
-    for page in ("chapter6", "chapter9"):
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("picture.png")
+    for page in ("chapter6", "chapter9", "chapter13"):
         blocks = fenced(DOCS / f"{page}.md", "python")
         assert len(blocks) == 1
         names: dict = {}
@@ -163,11 +164,13 @@ def test_every_file_that_the_book_names_exists():
 
 @pytest.fixture(scope="module")
 def make_figures():
-    return load(DOCS / "make_figures.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)  # it has two modules beside it
+        return load(DOCS / "make_figures.py")
 
 
 def test_every_figure_is_made_by_the_script_and_shown(make_figures):
-    made = {f"{make.__name__}.png" for make in make_figures.FIGURES}
+    made = {f"{make.__name__}.png" for make in make_figures.FIGURES + make_figures.OF_A_MODEL}
     there = {path.name for path in (DOCS / "figures").iterdir()}
     shown = {
         name

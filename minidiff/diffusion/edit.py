@@ -1,0 +1,99 @@
+"""What is to be done with a picture, settled in one place: the request that pipeline.py and the command pass on.
+
+After editing.py, which does it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.diffusion import editing
+from minidiff.diffusion.editing import Sample
+from minidiff.diffusion.guidance import Denoise
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.schedule import Level
+from minidiff.errors import MinidiffError
+
+STRENGTH = 0.6  # of a picture drawn anew, unless asked otherwise: its layout stays, its details do not
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A picture to start from, and one thing to do with it; without any of these it is drawn anew with strength 0.6.
+
+    picture: (H, W, C) float32 in [-1, 1].
+    strength: how much may change, from 0 to 1.
+    mask: (H, W, 1) float32, 1 where to draw anew; then strength is 1 unless given.  resample: see `editing.inpaint`.
+    sigma: the noise on the picture that is to be removed, on the pictures' scale; "estimate" for finding out.
+    to: another picture like it; the drawn ones are the way from one to the other, `frames` of them.
+    vary: how far from the picture, from 0 to 1.
+    Raises MinidiffError for two things at once, or shapes that do not fit.
+    """
+
+    picture: np.ndarray
+    strength: float | None = None
+    mask: np.ndarray | None = None
+    resample: int = 1
+    sigma: float | str | None = None
+    to: np.ndarray | None = None
+    vary: float | None = None
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        asked = {
+            "strength or mask": (self.strength, self.mask),
+            "sigma": (self.sigma,),
+            "to": (self.to,),
+            "vary": (self.vary,),
+        }
+        given = [name for name, values in asked.items() if any(value is not None for value in values)]
+        if len(given) > 1:
+            raise MinidiffError(f"one thing at a time can be done with a picture; asked were {' and '.join(given)}")
+        if self.resample != 1 and self.mask is None:
+            raise MinidiffError(f"resample is a setting of drawing under a mask; there is none, got {self.resample}")
+        if self.frames < 2:
+            raise MinidiffError(f"a way from one picture to another has 2 frames or more, got {self.frames}")
+        if isinstance(self.sigma, str) and self.sigma != "estimate":
+            raise MinidiffError(f'sigma must be a number or "estimate", got {self.sigma!r}')
+        for name, array, shape in (
+            ("to", self.to, self.picture.shape),
+            ("mask", self.mask, (*self.picture.shape[:2], 1)),
+        ):
+            if array is not None and array.shape != shape:
+                raise MinidiffError(f"{name} must be {shape} to fit the picture, got {array.shape}")
+
+    def start(
+        self, sample: Sample, ask: Denoise, process: Process, levels: Sequence[Level], noise: Noise, shape: tuple
+    ) -> Iterator[Step]:
+        """Return the steps that do it, for pictures noise.samples.
+
+        sample: a sampler, see `editing.Sample`.  ask: the network without guidance, for finding the picture's noise.
+        shape: (H, W, C) of the network's pictures.
+        """
+        if self.picture.shape != shape:
+            raise MinidiffError(f"the picture must be {shape} as the model's are, got {self.picture.shape}")
+        n = len(noise.samples)
+        x0 = backend.to_device(np.repeat(self.picture[None], n, 0))
+        if self.sigma is not None:
+            return editing.clean(sample, levels, x0, self.noise_level(), process.schedule, noise)
+        if self.vary is not None or self.to is not None:
+            from_here = editing.invert(ask, process, x0, levels)
+            if self.to is None:
+                return sample(editing.vary(from_here, self.vary or 0.0, noise), levels, noise)
+            there = editing.invert(ask, process, backend.to_device(np.repeat(self.to[None], n, 0)), levels)
+            weight = np.minimum(noise.samples / (self.frames - 1), 1.0)
+            return sample(editing.between(from_here, there, weight), levels, noise)
+        if self.mask is None:
+            return editing.redraw(sample, levels, x0, noise, STRENGTH if self.strength is None else self.strength)
+        strength, mask = 1.0 if self.strength is None else self.strength, backend.to_device(self.mask)
+        return editing.inpaint(sample, levels, x0, mask, noise, strength, self.resample)
+
+    def noise_level(self) -> float:
+        """The noise on the picture, given or found out."""
+        if self.sigma == "estimate":
+            return max(editing.estimate_sigma(self.picture[None]), 1e-3)
+        return float(self.sigma or math.nan)

@@ -1,0 +1,68 @@
+"""Which noise levels a sampler visits on its way from noise to picture.
+
+Idea: the network knows T times, a sampler has steps for fifty of them.  Where they lie decides how good the picture
+is, about as much as the sampler does: too few at the noisy end and the layout is wrong, too few at the clean end and
+the details are.
+After schedule.py; samplers.py takes what `levels` returns.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+
+from minidiff.diffusion.schedule import CLEAN, Level, Schedule, karras
+from minidiff.errors import MinidiffError
+
+Spacing = Literal["trailing", "leading", "linspace", "karras"]
+SPACINGS: tuple[str, ...] = get_args(Spacing)
+
+
+def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trailing", offset: int = 0) -> list[Level]:
+    """Return the levels that a sampler visits in so many steps, falling, and last of all `CLEAN`.
+
+    steps: how many, from 1 to T, or the falling times themselves.
+    trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest that
+        there is, because the start is pure noise, and the last leaps to the picture.
+    leading: 0 and every (T // steps)-th after it; 50 of 1000 are 980, …, 20, 0, each plus `offset`.  The first is not
+        the noisiest, although the start is pure noise: pictures come out greyer than they should.
+    linspace: both ends, and evenly between them.
+    karras: both ends, and between them evenly in sigma^(1/7), see `schedule.karras`; these lie between the times.
+    Source: Lin et al. 2023, arXiv:2305.08891, table 2; Karras et al. 2022, arXiv:2206.00364, eq. 5.
+    """
+    T = schedule.T
+    if not isinstance(steps, int | np.integer):
+        return [*map(schedule.level, _falling(T, steps)), CLEAN]
+    if not 1 <= steps <= T:
+        raise MinidiffError(f"steps must be from 1 to {T}, the schedule's length, got {steps}")
+    if spacing not in SPACINGS:
+        raise MinidiffError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+    if spacing == "karras":
+        last, first = schedule.level(0).sigma, schedule.level(T - 1).sigma
+        if np.isinf(first):
+            raise MinidiffError(
+                "spacing karras needs a largest sigma, and this schedule ends in pure noise, where sigma is infinite; "
+                f"use one of {', '.join(SPACINGS[:-1])}"
+            )
+        return [*map(schedule.at_sigma, karras(first, last, int(steps))), CLEAN]
+    if spacing == "trailing":
+        times = trailing(T, int(steps))
+    elif spacing == "leading":
+        times = [min(index * (T // int(steps)) + offset, T - 1) for index in reversed(range(int(steps)))]
+    else:
+        times = [int(t) for t in np.linspace(T - 1, 0, int(steps)).round()]
+    return [*map(schedule.level, times), CLEAN]
+
+
+def trailing(T: int, steps: int) -> list[int]:
+    """Spread `steps` times evenly over 0 … T-1, from T-1 downwards: 5 of 1000 are 999, 799, 599, 399, 199."""
+    return [round(T * (steps - index) / steps) - 1 for index in range(steps)]
+
+
+def _falling(T: int, steps: Sequence[int]) -> list[int]:
+    times = [int(t) for t in steps]
+    falls = all(t > t_prev for t, t_prev in pairwise(times))
+    if not times or not falls or not 0 <= times[-1] <= times[0] < T:
+        raise MinidiffError(f"times must fall and lie in 0 … {T - 1}, got {times[:8]}{' …' if len(times) > 8 else ''}")
+    return times

@@ -1,0 +1,115 @@
+"""Save minidiff's U-Net so that the diffusers library loads it.
+
+    save_as_diffusers(model, "for-diffusers", scheduler_options("cosine", 1000, "v"))
+
+    >>> UNet2DModel.from_pretrained("for-diffusers")           in diffusers; and DDIMScheduler likewise
+
+Idea: of the networks that minidiff can build, diffusers can build those whose levels agree in what it says once for
+all: the groups of a normalisation, the features of a head.  They differ in nothing but names, so that saving is
+renaming; what cannot be said is refused with the setting to train with instead.
+After scheduler.py; last of interop/.  Leaves out labels.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save as to_safetensors
+
+from minidiff import backend
+from minidiff.errors import MinidiffError
+from minidiff.files import write_atomically
+from minidiff.interop.diffusers_read import CONFIG, WEIGHTS
+from minidiff.interop.scheduler import SCHEDULER
+from minidiff.interop.tensor_names import correspondence, to_theirs
+from minidiff.interop.unet2d_config import CLASS, DOWN, UP
+from minidiff.nn import GroupNorm, SelfAttention, UNet
+
+
+def save_as_diffusers(model: UNet, folder: str | Path, scheduler: Mapping[str, Any] | None = None) -> None:
+    """Write a network's config.json and weights into a folder, and scheduler_config.json if it is given.
+
+    scheduler: what `scheduler_options` returns.  Each file is whole or as it was before, config.json the last.
+    Raises MinidiffError in one line if diffusers has no such network, OSError if a file cannot be written.
+    """
+    options, folder = unet_options(model), Path(folder)
+    parameters = model.named_parameters()
+    tensors = {
+        name: to_theirs([backend.to_numpy(parameters[own].data) for own in ours])
+        for name, ours in correspondence(model).items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / WEIGHTS, to_safetensors(tensors, {"format": "pt"}))
+    if scheduler is not None:
+        write_atomically(folder / SCHEDULER, _json(scheduler))
+    write_atomically(folder / CONFIG, _json(options))
+
+
+def unet_options(model: UNet) -> dict[str, Any]:
+    """Return the config.json of a network of minidiff's; see `save_as_diffusers`."""
+    config = model.config
+    if config.patch > 1:
+        raise MinidiffError(
+            f"diffusers has no network that sees patches of {config.patch}×{config.patch}; train with --patch 1"
+        )
+    if config.classes:
+        raise MinidiffError(
+            f"only networks without labels are written for diffusers, this one knows {config.classes}; "
+            "train with --data folder and without --folder-labels"
+        )
+    if config.multipliers[0] != 1:
+        raise MinidiffError(
+            f"diffusers writes the time as many waves as level 0 has features, ours as base = {config.base}; "
+            f"train with --multipliers that begin with 1, not {config.multipliers[0]}"
+        )
+    modules = [module for _, module in model.named_modules()]
+    groups = {module.groups for module in modules if isinstance(module, GroupNorm)}
+    if len(groups) > 1:
+        raise MinidiffError(
+            f"diffusers divides the features of all levels into as many groups, this network into {_listed(groups)}; "
+            f"train with --groups {math.gcd(*groups)}"
+        )
+    attending = [module for module in modules if isinstance(module, SelfAttention)]
+    head_widths = {module.q.w.planned_shape[0] // module.heads for module in attending}
+    if len(head_widths) > 1 and config.heads > 1:
+        raise MinidiffError(
+            f"diffusers gives the heads of all levels as many features, this network {_listed(head_widths)}; "
+            "train with --heads 1, or with --attention at one level"
+        )
+    attends = [height in config.attention for height in config.heights]
+    return {
+        "_class_name": CLASS,
+        "sample_size": config.height if config.height == config.width else [config.height, config.width],
+        "in_channels": config.channels,
+        "out_channels": config.channels,
+        "time_embedding_type": "positional",
+        "freq_shift": 1,
+        "flip_sin_to_cos": False,
+        "down_block_types": [_name(DOWN, attending_here) for attending_here in attends],
+        "up_block_types": [_name(UP, attending_here) for attending_here in reversed(attends)],
+        "block_out_channels": [config.base * multiplier for multiplier in config.multipliers],
+        "layers_per_block": config.blocks,
+        "downsample_padding": 1,
+        "act_fn": "silu",
+        "attention_head_dim": None if config.heads == 1 or not attending else head_widths.pop(),
+        "norm_num_groups": model.norm.groups,
+        "attn_norm_num_groups": model.norm.groups,
+        "norm_eps": model.norm.eps,
+        "resnet_time_scale_shift": "scale_shift" if config.time == "scale_shift" else "default",
+        "add_attention": attends[-1],
+    }
+
+
+def _name(types: Mapping[str, bool], attends: bool) -> str:
+    """The name of the block type that attends, or of the one that does not."""
+    return next(name for name, does in types.items() if does == attends)
+
+
+def _listed(numbers: set[int]) -> str:
+    return " or ".join(str(number) for number in sorted(numbers))
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()

@@ -1,0 +1,124 @@
+"""The schedule of noise as diffusers writes it down: scheduler_config.json.
+
+Idea: weights mean nothing without the alpha_bar and the target that they were trained for.  diffusers keeps both in a
+file beside the network; this one reads it, strictly, and says minidiff's schedules in its words.
+
+    beta_schedule   linear: evenly from beta_start to beta_end;  scaled_linear: the same for the roots
+                    sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
+    prediction_type epsilon, sample (x0) or v_prediction
+
+After diffusers_read.py.  Leaves out the schedule itself, which diffusion/ makes of these words, and other schedulers'
+files: those of DDPM and DDIM have what a training fixes.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from minidiff.errors import MinidiffError
+from minidiff.interop.diffusers_read import locate, read_json
+from minidiff.training.settings import from_dict
+
+SCHEDULER = "scheduler_config.json"
+CLASSES = ("DDPMScheduler", "DDIMScheduler")
+MOST_TIMES = 1 << 20
+
+_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
+_TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of DDPMScheduler and DDIMScheduler, with their names and defaults (diffusers 0.42)."""
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    # What the samplers do, which training does not fix:
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: float = 0.995
+    sample_max_value: float = 1.0
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.num_train_timesteps <= MOST_TIMES:
+            raise MinidiffError(f"num_train_timesteps must be from 2 to {MOST_TIMES}, got {self.num_train_timesteps}")
+        if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end < 1:
+            raise MinidiffError(f"expected 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
+
+
+def read_scheduler(path: str | Path) -> dict[str, Any]:
+    """Return the options in the scheduler_config.json of a network, defaults filled in.
+
+    path: as `load_diffusers` takes it; the file lies beside config.json or, in a pipeline, in the folder `scheduler`.
+    Returns num_train_timesteps, beta_schedule, beta_start, beta_end, prediction_type, rescale_betas_zero_snr,
+    clip_sample and the rest of `_Options`, in diffusers' words.
+    Without such a file they are DDPMScheduler's defaults.
+    Raises MinidiffError in one line if the file is broken, or has what minidiff does not know.
+    """
+    folder, _ = locate(Path(path))
+    places = (folder / SCHEDULER, folder.parent / "scheduler" / SCHEDULER)
+    file = next((place for place in places if place.exists()), None)
+    if file is None:
+        return asdict(_Options())
+    return options_from_json(read_json(file), str(file))
+
+
+def options_from_json(values: Any, where: str) -> dict[str, Any]:
+    """Return what `json.loads` made of a scheduler_config.json, checked; where: names it in messages."""
+    if not isinstance(values, dict):
+        raise MinidiffError(f"{where} must be a table of options")
+    kind = values.get("_class_name", CLASSES[0])
+    if kind not in CLASSES:
+        raise MinidiffError(
+            f"{where} is of a {str(kind)[:60]!r}; of diffusers' schedulers minidiff reads {', '.join(CLASSES)}"
+        )
+    options = {name: value for name, value in values.items() if not name.startswith("_")}
+    if options.pop("trained_betas", None) is not None:
+        raise MinidiffError(f"{where}: trained_betas must be null, as betas that are listed one by one are not read")
+    for name in ("tensor_format", "timestep_values"):  # of early versions: how numbers are held
+        options.pop(name, None)
+    if options.pop("predict_epsilon", True) is False:  # what an early version says for prediction_type
+        options.setdefault("prediction_type", "sample")
+    try:
+        return asdict(from_dict(_Options, options, "options"))
+    except MinidiffError as error:
+        raise MinidiffError(f"{where}: {str(error).removeprefix('options: ')}") from error
+
+
+def scheduler_options(schedule: str, T: int, target: str, zero_snr: bool = False) -> dict[str, Any]:
+    """Return a scheduler_config.json for a training of minidiff's, to give to `json.dumps`.
+
+    schedule: "linear", "scaled_linear", "cosine" or "sigmoid".  T: the number of times.  target: "eps", "x0" or "v".
+    zero_snr: whether the last time is pure noise.
+    minidiff stretches beta of the linear and the sigmoid schedule by 1000 / T, so that the last alpha_bar is the same
+    for any T; so the ends that are written depend on T.  Spacing "trailing" begins at the noisiest t, as ours does.
+    Raises MinidiffError for what diffusers has no word for.
+    """
+    for name, value, known in (("schedule", schedule, _SCHEDULES), ("target", target, _TARGETS)):
+        if value not in known:
+            raise MinidiffError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    stretch = 1000 / T if T > 0 else 0.0
+    if T < 2 or (schedule != "cosine" and 0.02 * stretch > 0.999):
+        raise MinidiffError(f"diffusers has no {schedule} schedule of {T} times that is ours; train with --times 1000")
+    options = _Options(
+        num_train_timesteps=T,
+        beta_start=1e-4 if schedule == "cosine" else 1e-4 * stretch,
+        beta_end=0.02 if schedule == "cosine" else 0.02 * stretch,
+        beta_schedule=_SCHEDULES[schedule],  # type: ignore[arg-type]
+        prediction_type=_TARGETS[target],  # type: ignore[arg-type]
+        rescale_betas_zero_snr=zero_snr,
+        timestep_spacing="trailing",
+    )
+    known = asdict(options)
+    ddpm = schedule == "sigmoid"  # which DDIMScheduler does not know
+    del known["set_alpha_to_one" if ddpm else "variance_type"]
+    return {"_class_name": CLASSES[0] if ddpm else CLASSES[1], **known, "trained_betas": None}

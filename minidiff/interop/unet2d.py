@@ -1,0 +1,141 @@
+"""diffusers' U-Net, of minidiff's parts.
+
+Idea: put beside minidiff/nn/unet.py, this is the same network; what differs is small.  The time is written with other
+waves, zeros may be padded on two sides only before a picture is halved, the middle may be scaled down and may attend
+without normalising, and the number of heads follows from the width.
+After unet2d_config.py, whose words it takes.  Leaves out weights: diffusers_read.py.
+Source: Ho et al. 2020, arXiv:2006.11239, appendix B; held against `diffusers.UNet2DModel` by tests/interop.
+"""
+
+from typing import Any
+
+from minidiff import backend, ops
+from minidiff.autograd import Tensor
+from minidiff.interop.unet2d_config import UNet2DConfig
+from minidiff.nn import Conv2d, GroupNorm, Linear, Module, ResidualBlock, SelfAttention, Stage, sinusoidal, through
+
+
+class PositionalEmbedding(Module):
+    """Mix the waves of t into one vector a picture: (N,) float32 to (N, width)."""
+
+    def __init__(self, config: UNet2DConfig) -> None:
+        self.waves = config.block_out_channels[0]
+        self.short_of, self.cosines_first = config.freq_shift, config.flip_sin_to_cos
+        self.width = config.time_embedding_dim or 4 * self.waves
+        self.first = Linear(self.waves, self.width)
+        self.second = Linear(self.width, self.width)
+
+    def forward(self, t: Any) -> Tensor:
+        t = backend.to_device(t.astype(self.first.w.dtype))
+        waves = Tensor(sinusoidal(t, self.waves, self.short_of, self.cosines_first))
+        return ops.silu(self.second(ops.silu(self.first(waves))))
+
+
+class HalveAfter(Conv2d):
+    """Stride 2 with its zeros below and on the right: (N, H, W, C) to (N, H/2, W/2, C), for even H and W.
+
+        y[i, j] = b + sum_{kh, kw} x[2 i + kh, 2 j + kw] w[kh, kw]
+
+    That is our convolution, whose filter lies one pixel further up and left, of a picture that is moved down and right
+    by two: one row and column of zeros, and one row and column of the result that nobody wants.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, features, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.crop(super().forward(ops.pad(x, 1, 1)), 1, 1)
+
+
+class Identity(Module):
+    """x: in the place of a normalisation that is left out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class ScaledStage(Stage):
+    """A stage whose block and attention are divided by a number, each with the input that it adds."""
+
+    def __init__(self, block: ResidualBlock, attention: SelfAttention | None, divisor: float) -> None:
+        super().__init__(block, attention)
+        self.factor = 1 / divisor
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.block(x, embedding) * self.factor
+        return self.attention(x) * self.factor if hasattr(self, "attention") else x
+
+
+class UNet2D(Module):
+    """Noisy pictures and their times in, what the network was trained to predict out.
+
+    forward(x, t): x (N, H, W, in_channels), array or Tensor; t (N,) float32.  Returns (N, H, W, out_channels).
+    Samplers call it as they call minidiff's own U-Net; its labels are None.
+    """
+
+    def __init__(self, config: UNet2DConfig) -> None:
+        self.config = config
+        self.embedding = PositionalEmbedding(config)
+        widths = config.block_out_channels
+
+        self.enter = Conv2d(config.in_channels, widths[0])
+        skips, features = [widths[0]], widths[0]
+        self.down: list[Module] = []
+        for level, width in enumerate(widths):
+            for _ in range(config.layers_per_block):
+                self.down.append(self._stage(features, width, config.attends_down[level]))
+                features = width
+                skips.append(features)
+            if level < len(widths) - 1:
+                self.down.append(
+                    HalveAfter(features) if config.downsample_padding == 0 else Conv2d(features, features, stride=2)
+                )
+                skips.append(features)
+
+        self.middle: list[Module] = self._middle(features) if config.mid_block_type else []
+
+        self.up: list[Module] = []
+        for level in reversed(range(len(widths))):
+            for _ in range(config.layers_per_block + 1):
+                self.up.append(self._stage(features + skips.pop(), widths[level], config.attends_up[level]))
+                features = widths[level]
+            if level:
+                self.up.append(Conv2d(features, features, upsample=True))
+
+        self.norm = GroupNorm(config.norm_num_groups, features, silu=True, eps=config.norm_eps)
+        self.leave = Conv2d(features, config.out_channels, zero=True)
+
+    def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
+        expected = (self.config.height, self.config.width, self.config.channels)
+        x = ops.as_tensor(x)
+        if x.shape[1:] != expected:
+            raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
+        if labels is not None:
+            raise ValueError("U-Net: this network knows no labels")
+        if self.config.center_input_sample:
+            x = x * 2.0 - 1.0
+        h = through(self.down, self.middle, self.up, self.enter(x), self.embedding(t))
+        return self.norm.then(self.leave, h)
+
+    def _stage(self, inputs: int, outputs: int, attends: bool) -> Stage:
+        return Stage(self._block(inputs, outputs), self._attention(outputs) if attends else None)
+
+    def _block(self, inputs: int, outputs: int) -> ResidualBlock:
+        c = self.config
+        time = "scale_shift" if c.resnet_time_scale_shift == "scale_shift" else "add"
+        return ResidualBlock(inputs, outputs, self.embedding.width, c.norm_num_groups, time, c.norm_eps)
+
+    def _attention(self, features: int, groups: int | None = None) -> SelfAttention:
+        heads = features // self.config.head_width(features)
+        return SelfAttention(features, heads, groups or self.config.norm_num_groups, self.config.norm_eps)
+
+    def _middle(self, features: int) -> list[Module]:
+        """Block, attention, block."""
+        attention = None
+        if self.config.attends_in_the_middle:
+            attention = self._attention(features, self.config.middle_groups)
+            if self.config.middle_groups is None:
+                attention.norm = Identity()
+        pairs = ((self._block(features, features), attention), (self._block(features, features), None))
+        divisor = self.config.mid_block_scale_factor
+        return [Stage(*pair) if divisor == 1 else ScaledStage(*pair, divisor) for pair in pairs]

@@ -1,0 +1,228 @@
+"""The shape of a U-Net of diffusers', as its config.json says it.
+
+Idea: `UNet2DModel` of the diffusers library is the same network as ours with other choices: how many groups are
+normalised, which heads attend, where zeros are padded.  A dataclass with diffusers' names for them reads its file, and
+refuses, by name, what is not understood: a network that is built almost right draws noise and says nothing.
+After torch_random.py; unet2d.py builds the network.  Leaves out what neither the networks of DDPM nor diffusers' own
+training example use: labels, Fourier or learnt times, blocks that are resampled in other ways.
+Source: the options and their defaults are those of `diffusers.UNet2DModel`, version 0.42.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from minidiff.errors import MinidiffError
+from minidiff.training.settings import from_dict
+
+CLASS = "UNet2DModel"
+DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}  # and whether it attends
+UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
+COUNTS = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "time_embedding_dim",
+    "block_out_channels",
+    "layers_per_block",
+    "downsample_padding",
+    "attention_head_dim",
+    "norm_num_groups",
+    "attn_norm_num_groups",
+)
+MOST = 1 << 20  # of anything that is counted: more is a broken file, not a network
+
+
+@dataclass(frozen=True)
+class UNet2DConfig:
+    """The options of `UNet2DModel`, with its names and defaults.
+
+    Level i has block_out_channels[i] features and half the height and width of level i - 1; block types are listed in
+    the order of the forward pass, so that of up_block_types the first belongs to the last level.
+    attention_head_dim: features a head, None for one head.  norm_num_groups: of every normalisation but that of the
+    attention in the middle, which has attn_norm_num_groups; where that is None, it has norm_num_groups with
+    resnet_time_scale_shift "default", and with "scale_shift" there is no such normalisation.
+    freq_shift, flip_sin_to_cos: `short_of` and `cosines_first` of the waves of t.  dropout, num_train_timesteps: of
+    no effect once a network is trained.
+    Raises MinidiffError if an option is not supported, or if the options do not make a network.
+    """
+
+    sample_size: tuple[int, ...] | None = None
+    in_channels: int = 3
+    out_channels: int = 3
+    center_input_sample: bool = False
+    time_embedding_type: Literal["positional"] = "positional"
+    time_embedding_dim: int | None = None
+    freq_shift: float = 0.0
+    flip_sin_to_cos: bool = True
+    down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    mid_block_type: Literal["UNetMidBlock2D"] | None = "UNetMidBlock2D"
+    up_block_types: tuple[str, ...] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    block_out_channels: tuple[int, ...] = (224, 448, 672, 896)
+    layers_per_block: int = 2
+    mid_block_scale_factor: float = 1.0
+    downsample_padding: int = 1
+    downsample_type: Literal["conv"] = "conv"
+    upsample_type: Literal["conv"] = "conv"
+    dropout: float = 0.0
+    act_fn: Literal["silu", "swish"] = "silu"  # two names of one function
+    attention_head_dim: int | None = 8
+    norm_num_groups: int = 32
+    attn_norm_num_groups: int | None = None
+    norm_eps: float = 1e-5
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    add_attention: bool = True
+    class_embed_type: str | None = None
+    num_class_embeds: int | None = None
+    num_train_timesteps: int | None = None
+
+    classes: ClassVar[int] = 0  # what samplers ask every network's config for, beside height, width and channels
+
+    def __post_init__(self) -> None:
+        for name in ("class_embed_type", "num_class_embeds"):
+            if getattr(self, name) is not None:
+                raise MinidiffError(
+                    f"{name} must be null, as networks with labels are not read, got {self._show(name)}"
+                )
+        for name in COUNTS:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+            least = 0 if name == "downsample_padding" else 1
+            if not all(least <= number <= MOST for number in numbers):
+                raise MinidiffError(f"{name} must be from {least} to {MOST}, got {self._show(name)}")
+        if self.downsample_padding > 1:
+            raise MinidiffError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
+        if not (math.isfinite(self.norm_eps) and self.norm_eps > 0):
+            raise MinidiffError(f"norm_eps must be a number above 0, got {self.norm_eps}")
+        if not (math.isfinite(self.mid_block_scale_factor) and self.mid_block_scale_factor):
+            raise MinidiffError(
+                f"mid_block_scale_factor must be a number other than 0, got {self.mid_block_scale_factor}"
+            )
+        self._check_levels()
+        self._check_features()
+        if self.sample_size is not None:
+            self._check_size()
+
+    def _check_levels(self) -> None:
+        levels = len(self.block_out_channels)
+        if not levels:
+            raise MinidiffError("block_out_channels is empty")
+        for name, known in (("down_block_types", DOWN), ("up_block_types", UP)):
+            types = getattr(self, name)
+            if len(types) != levels:
+                raise MinidiffError(f"{name} must have {levels} entries, as block_out_channels has, got {len(types)}")
+            for found in types:
+                if found not in known:
+                    raise MinidiffError(f"{name} must be of {', '.join(known)}, got {found[:60]!r}")
+
+    def _check_features(self) -> None:
+        """Groups must divide what they normalise, heads what they attend to; both sides of a skip are such widths."""
+        first, last = self.block_out_channels[0], self.block_out_channels[-1]
+        if first % 2 or not first / 2 > self.freq_shift:  # not <=, because NaN must not pass
+            raise MinidiffError(
+                f"block_out_channels must begin with an even number above twice freq_shift ({self.freq_shift:g}), "
+                f"as it is how many waves of the time there are, got {first}"
+            )
+        for width in self.block_out_channels:
+            if width % self.norm_num_groups:
+                raise MinidiffError(
+                    f"norm_num_groups ({self.norm_num_groups}) must divide block_out_channels, got {width}"
+                )
+        groups = self.middle_groups
+        if self.attends_in_the_middle and groups is not None and last % groups:
+            raise MinidiffError(
+                f"attn_norm_num_groups ({groups}) must divide the last of block_out_channels, got {last}"
+            )
+        attending = {width for width, attends in zip(self.block_out_channels, self.attends_down) if attends}
+        attending |= {width for width, attends in zip(self.block_out_channels, self.attends_up) if attends}
+        for width in sorted(attending | ({last} if self.attends_in_the_middle else set())):
+            if width % self.head_width(width):
+                raise MinidiffError(f"attention_head_dim ({self.attention_head_dim}) must divide the {width} features")
+
+    def _check_size(self) -> None:
+        if len(self.sample_size or ()) != 2:
+            raise MinidiffError(
+                f"sample_size must be one number or two, height and width, got {self._show('sample_size')}"
+            )
+        factor = 1 << (len(self.block_out_channels) - 1)
+        if self.height % factor or self.width % factor:
+            raise MinidiffError(
+                f"sample_size: {len(self.block_out_channels)} levels need a height and a width that {factor} divides, "
+                f"got {self.height}×{self.width}"
+            )
+
+    def _show(self, name: str) -> str:
+        text = repr(getattr(self, name))
+        return text if len(text) <= 60 else text[:57] + "..."
+
+    @property
+    def height(self) -> int:
+        return self._size[0]
+
+    @property
+    def width(self) -> int:
+        return self._size[1]
+
+    @property
+    def channels(self) -> int:
+        """Of what goes in; out_channels come out."""
+        return self.in_channels
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        if self.sample_size is None:
+            raise MinidiffError("sample_size is null: say how large the pictures are, as size=(height, width)")
+        return self.sample_size
+
+    @property
+    def attends_down(self) -> list[bool]:
+        """Whether each level attends on the way down, first level first."""
+        return [DOWN[name] for name in self.down_block_types]
+
+    @property
+    def attends_up(self) -> list[bool]:
+        """Whether each level attends on the way up, first level first too."""
+        return [UP[name] for name in self.up_block_types[::-1]]
+
+    @property
+    def attends_in_the_middle(self) -> bool:
+        return self.mid_block_type is not None and self.add_attention
+
+    @property
+    def middle_groups(self) -> int | None:
+        """The groups that are normalised before the attention in the middle; None where nothing is."""
+        if self.attn_norm_num_groups is None and self.resnet_time_scale_shift == "default":
+            return self.norm_num_groups
+        return self.attn_norm_num_groups
+
+    def head_width(self, width: int) -> int:
+        """Features of a head, of so many in all."""
+        return width if self.attention_head_dim is None else self.attention_head_dim
+
+
+def from_json(values: Any, where: str, size: tuple[int, int] | None = None) -> UNet2DConfig:
+    """Return what a config.json says.
+
+    values: what `json.loads` made of it; names that begin with "_" are notes, not options.  where: names it in
+    messages.  size: height and width in place of its sample_size.
+    Raises MinidiffError in one line for another class of network, an unknown option or a value that is not supported.
+    """
+    if not isinstance(values, dict):
+        raise MinidiffError(f"{where} must be a table of options")
+    kind = values.get("_class_name", CLASS)
+    if kind != CLASS:
+        raise MinidiffError(f"{where} is of a {str(kind)[:60]!r}; of diffusers' networks minidiff reads {CLASS}")
+    options = {name: value for name, value in values.items() if not name.startswith("_")}
+    for name in ("down_block_types", "up_block_types"):
+        if isinstance(options.get(name), list):  # early files write UNetResDownBlock2D for DownBlock2D
+            options[name] = [str(entry).removeprefix("UNetRes") for entry in options[name]]
+    if type(options.get("sample_size")) is int:
+        options["sample_size"] = [options["sample_size"]] * 2
+    try:
+        config = from_dict(UNet2DConfig, options, "options")
+        if size is not None:
+            config = replace(config, sample_size=size)
+        config._size  # noqa: B018  # raises where nobody has said it
+    except MinidiffError as error:
+        raise MinidiffError(f"{where}: {str(error).removeprefix('options: ')}") from error
+    return config

@@ -1,0 +1,41 @@
+"""Every schedule with every spacing, sampler and target: it draws the distribution, or is refused in words."""
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.diffusion import Process, levels, make_schedule
+from minidiff.diffusion.process import TARGETS
+from minidiff.diffusion.schedule import KINDS
+from minidiff.diffusion.spacing import SPACINGS
+from minidiff.errors import MinidiffError
+from tests.diffusion.known import WAYS, end, normal
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_all_ways_of_sampling(kind, zero_snr, target, spacing):
+    schedule = make_schedule(kind, zero_snr=zero_snr)
+    pure_noise = zero_snr or kind == "flow"
+    if pure_noise and target in ("eps", "edm"):
+        with pytest.raises(
+            MinidiffError, match=rf"^target {target} needs a schedule that leaves a trace of the picture"
+        ):
+            Process(schedule, target)
+        return
+    process = Process(schedule, target)
+    if pure_noise and spacing == "karras":
+        with pytest.raises(MinidiffError, match=r"^spacing karras needs a largest sigma"):
+            levels(schedule, 30, spacing)
+        return
+    visited, known = levels(schedule, 30, spacing), normal(0.3, 0.5)
+    for way in WAYS:
+        with backend.using("numpy"):
+            x0 = end(way, process, known, visited, 8)
+        # 128 values: five times 0.5 / sqrt(128) = 0.044, and 0.031 for the spread. "leading" starts its path at less
+        # than pure noise and knows nothing of it; and 30 steps are few: 0.07, for "large" 0.2 (it adds noise)
+        assert np.isfinite(x0).all()
+        assert abs(x0.mean() - 0.3) < 5 * 0.044 + 0.1, way
+        assert abs(x0.std() - 0.5) < 5 * 0.031 + (0.3 if way == "ddpm large" else 0.1), way

@@ -1,0 +1,163 @@
+"""From a picture that is there: drawn anew from some noise, cleaned of the noise that it has."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.data.scenes import Scenes
+from minidiff.diffusion import CLEAN, Noise, editing, levels
+from minidiff.errors import MinidiffError
+from tests.diffusion.known import CORRELATED, STEADY, TWO_HILLS, WAYS, ideal, process_of, sampler
+
+PROCESS = process_of("cosine", "v")
+LEVELS = levels(PROCESS.schedule, 50)
+
+
+def rms(x):
+    return np.sqrt((x**2).mean())
+
+
+# -- redraw -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strength", "steps"), [(0.0, 1), (0.001, 1), (0.02, 1), (0.04, 2), (0.5, 25), (0.99, 50), (1.0, 50)]
+)
+def test_strength_is_the_share_of_the_steps(strength, steps):
+    rest = editing.tail(LEVELS, strength)
+    assert len(rest) == steps + 1
+    assert rest == LEVELS[-steps - 1 :]
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])
+def test_strength_is_from_0_to_1(strength):
+    with pytest.raises(MinidiffError, match=rf"^strength must be from 0 to 1, got {strength:g}$"):
+        editing.tail(LEVELS, strength)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_redrawn_pictures_are_of_the_distribution_and_as_far_off_as_asked(way):
+    """Pictures of a distribution, noised and denoised, are of it again: whatever the strength, for every sampler."""
+    x0, noise = CORRELATED.draw((200, 4, 4)), Noise(0, np.arange(200))
+    moved = []
+    with backend.using("numpy"):
+        for strength in (0.0, 0.1, 0.3, 0.6):
+            *_, last = editing.redraw(sampler(way, PROCESS, ideal(PROCESS, CORRELATED)), LEVELS, x0, noise, strength)
+            moved.append(rms(last.x_prev - x0))
+            y = last.x_prev.reshape(-1, 2)
+            # 3200 vectors: five standard deviations, see test_distribution.py; 50 steps narrow the spread by 0.02
+            assert np.abs(y.mean(0) - CORRELATED.mean).max() < 5 * 0.48 / np.sqrt(len(y)) + 0.0035
+            assert np.abs(np.cov(y.T) - CORRELATED.covariance).max() < 5 * 0.25 / np.sqrt(len(y)) + 0.02
+    # One step from sigma = 0.042, churned 0.06, leaves that much; two independent draws would be 0.65 apart
+    assert moved[0] < 0.06
+    assert moved[0] < moved[1] < moved[2] < moved[3] < 0.7
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_less_and_less_noise_gives_the_picture_back(each_backend, way):
+    x0 = TWO_HILLS.draw((3, 4, 4)).astype(np.float32)
+    fine = levels(PROCESS.schedule, 1000)
+    for strength, far in (
+        (0.0, 0.05),
+        (0.005, 0.15),
+    ):  # sigma = 0.006 and 0.02, five of them; churn adds 1.4 times that
+        *_, last = editing.redraw(
+            sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS)),
+            fine, backend.to_device(x0), Noise(0, np.arange(3)), strength,
+        )  # fmt: skip
+        assert last.prev is CLEAN
+        assert last.x_prev.dtype == np.float32
+        assert np.abs(backend.to_numpy(last.x_prev) - x0).max() < far
+
+
+def test_noise_on_a_known_picture_is_the_levels(each_backend):
+    """a x0 + s eps with eps of its own for each picture and draw, the same in every batch."""
+    x0 = np.full((2, 50, 50, 1), 0.5, np.float32)
+    level = PROCESS.schedule.level(500)
+    x, again, other = (
+        backend.to_numpy(editing.at_level(backend.to_device(x0), level, Noise(0, np.arange(2)), draw))
+        for draw in (0, 0, 1)
+    )
+    assert x.mean() == pytest.approx(level.a * 0.5, abs=5 * level.s / np.sqrt(5000))
+    assert x.std() == pytest.approx(level.s, abs=5 * level.s / np.sqrt(10000))
+    assert np.array_equal(x, again)
+    assert np.abs(np.corrcoef(x.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(5000)
+    assert np.abs(np.corrcoef(x[0].ravel(), x[1].ravel())[0, 1]) < 5 / np.sqrt(2500)
+    alone = editing.at_level(backend.to_device(x0[1:]), level, Noise(0, np.arange(1, 2)))
+    assert np.array_equal(backend.to_numpy(alone)[0], x[1])
+
+
+# -- clean --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 1.0])
+def test_cleaning_finds_what_can_be_known(way, sigma):
+    """The first guess is the mean of the posterior, the best there is; what comes out is a draw from it, or less far.
+
+    Two draws from a posterior lie sqrt(2) times its spread apart, and the true picture is one.
+    """
+    x0, noise = CORRELATED.draw((60, 4, 4)), Noise(0, np.arange(60))
+    y = x0 + sigma * np.random.default_rng(1).standard_normal(x0.shape)
+    with backend.using("numpy"):
+        run = sampler(way, PROCESS, ideal(PROCESS, CORRELATED))
+        first, *_, last = editing.clean(run, LEVELS, y, sigma, PROCESS.schedule, noise)
+    level = PROCESS.schedule.at_sigma(sigma)
+    least = rms(CORRELATED.guess(level.a * y, level) - x0)
+    assert least < rms(y - x0)
+    if "churn" in way:  # it begins with more noise, at most sqrt(2) sigma: then the error is what is known of that
+        assert first.level.sigma > sigma
+        assert rms(first.x0_hat - x0) < 1.5 * least
+        assert rms(last.x_prev - x0) < 2.1 * least  # sqrt(2) of it
+        return
+    assert first.level.sigma == pytest.approx(sigma, rel=1e-9)
+    assert rms(first.x0_hat - x0) == pytest.approx(least, rel=1e-9)
+    # 1920 values: the error's size is known to 1 / sqrt(3840) = 1.6%, of which five; and few steps: 3 from 0.1
+    assert rms(last.x_prev - x0) < least * (1.25 if way in STEADY else np.sqrt(2)) * 1.08
+    assert last.prev is CLEAN
+
+
+def test_cleaning_starts_from_the_noise_that_is_there():
+    """Between the levels, if need be; and skips those that are noisier or as good as it."""
+    sigma = LEVELS[20].sigma * 1.01  # within 2% of a level: that one is left out
+    visited = []
+    list(editing.clean(lambda x, given, noise: visited.extend(given) or iter(()), LEVELS, np.zeros((1, 2, 2, 1)), sigma,
+                       PROCESS.schedule, Noise(0, np.arange(1))))  # fmt: skip
+    assert visited[0].sigma == pytest.approx(sigma, rel=1e-9)
+    assert visited[1:] == LEVELS[21:]
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+def test_cleaning_needs_some_noise(sigma):
+    with pytest.raises(MinidiffError, match=rf"^sigma, the noise on the picture, must be above 0, got {sigma:g}$"):
+        editing.clean(None, LEVELS, np.zeros((1, 2, 2, 1)), sigma, PROCESS.schedule, Noise(0, np.arange(1)))
+
+
+# -- how much noise -----------------------------------------------------------------------------------------------
+
+
+@cache
+def scenes(size):
+    return Scenes(size, "test").batch(np.arange(64))[0].astype(np.float32) / 127.5 - 1
+
+
+@pytest.mark.parametrize(("size", "texture"), [(32, 0.016), (64, 0.007)])
+@pytest.mark.parametrize("sigma", [0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+def test_the_noise_of_drawn_scenes_is_estimated(each_backend, size, texture, sigma):
+    """64 scenes together: a few percent too much, and what their own texture adds, more where pixels are coarser."""
+    x0 = scenes(size)
+    y = x0 + sigma * np.random.default_rng(0).standard_normal(x0.shape).astype(np.float32)
+    found = editing.estimate_sigma(backend.to_device(y))
+    assert 0.99 * sigma < found < 1.01 * sigma + texture  # 3e5 values: the estimate itself is known to 0.3%
+    alone = [editing.estimate_sigma(backend.to_device(y[i : i + 1])) for i in range(0, 64, 8)]
+    # one picture's 3,000 or more values are known to 7% at most; busy scenes add up to 0.046
+    assert all(0.93 * sigma < each < 1.07 * sigma + 0.046 for each in alone)
+
+
+def test_a_picture_without_noise_has_none(each_backend):
+    y, x = np.mgrid[:16, :16].astype(np.float32) / 16
+    smooth = np.stack([x, y, x + y], -1)[None]
+    assert editing.estimate_sigma(backend.to_device(smooth)) < 1e-6  # float32's rounding of ramps

@@ -1,0 +1,26 @@
+"""The smallest networks that training code can be tested with."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.autograd import Tensor
+
+
+class Scaled:
+    """A network of one weight, w x_t, that remembers what it was asked."""
+
+    config = SimpleNamespace(classes=10)
+
+    def __init__(self, w=0.5):
+        self.w = Tensor(backend.to_device(np.array(w, dtype=np.float32)), requires_grad=True)
+
+    def __call__(self, x, t, labels):
+        self.x, self.t, self.labels = backend.to_numpy(x), t, labels
+        return self.w * Tensor(x)
+
+
+def pictures(n, seed=0, shape=(4, 4, 1)):
+    """n pictures (n, *shape) float32 in [-1, 1], on the host."""
+    return np.random.default_rng(seed).uniform(-1, 1, (n, *shape)).astype(np.float32)

@@ -1,0 +1,130 @@
+"""Same weights, same scheduler, same seed: the pictures that diffusers draws, 50 steps later."""
+
+import numpy as np
+import pytest
+
+from minidiff import export
+from minidiff import pipeline as pipelines
+from minidiff import sample as command
+from minidiff.errors import MinidiffError
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training.config import Config, DiffusionConfig
+from minidiff.training.optimizer import FlatParameters
+from tests.interop.drawings import COUNT, DRAWN, PICTURES, SEED, STEPS, calm_weights, ours, theirs
+from tests.interop.foreign import OURS, PLAIN, our_network, write_folder
+
+LEVELS = 2  # of 255; rounding alone can make 1, and float32 through fifty steps moves what lies near an edge
+
+
+def difference(found, expected):
+    assert found.shape == expected.shape and found.dtype == expected.dtype == np.uint8
+    assert expected.std() > 10  # pictures, not one colour
+    return np.abs(found.astype(int) - expected).max()
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_recorded_pictures(name, tmp_path, each_backend):
+    network, *how = DRAWN[name]
+    with np.load(PICTURES) as file:
+        assert difference(ours(tmp_path, network, *how, calm_weights(network, how[1])), file[name]) <= LEVELS
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_live_pictures(name, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("diffusers", reason="diffusers is not installed")
+    network, *how = DRAWN[name]
+    noise = np.random.RandomState(sum(map(ord, name)))
+    weights = calm_weights(network, how[1])
+    weights = {key: (w * noise.uniform(0.9, 1.1, w.shape)).astype(np.float32) for key, w in weights.items()}
+    assert difference(ours(tmp_path, network, *how, weights), theirs(network, *how, weights)) <= LEVELS
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A checkpoint of a network that diffusers can have."""
+
+    def write(config=None, classes=(), **diffusion):
+        config = config or OURS["no attention"]
+        path = checkpoints.where(tmp_path / "run", 1)
+        path.parent.mkdir(parents=True)
+        settings = Config(diffusion=DiffusionConfig(**diffusion))
+        model = our_network(config)
+        model.leave.w.data = np.float32(0.05) * model.leave.w.data  # calm, as in drawings.py
+        checkpoints.save(path, 1, settings, config, classes, FlatParameters(model))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("diffusion", [{}, {"schedule": "linear", "target": "eps"}, {"zero_snr": True}])
+def test_a_model_of_ours_draws_the_same_in_diffusers(run, tmp_path, diffusion):
+    """Exported, loaded by diffusers, and drawn with 50 steps of its DDIM from its noise."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    export.main(["--checkpoint", str(run(**diffusion)), "--out", str(tmp_path / "out")])
+    net = diffusers.UNet2DModel.from_pretrained(tmp_path / "out")
+    noise = diffusers.DDIMScheduler.from_pretrained(tmp_path / "out")
+    pipeline = diffusers.DDIMPipeline(unet=net, scheduler=noise)
+    pipeline.scheduler = noise
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(SEED)
+    drawn = pipeline(batch_size=COUNT, generator=generator, num_inference_steps=STEPS, output_type="np").images
+    found = pipelines.load_diffusers(tmp_path / "out").sample(COUNT, steps=STEPS, seed=SEED)
+    assert difference(found, np.rint(drawn * 255).astype(np.uint8)) <= LEVELS
+
+
+def test_an_exported_model_comes_back_as_it_was(run, tmp_path, capsys):
+    path = run()
+    export.main(["--checkpoint", str(path), "--out", str(tmp_path / "out")])
+    names = ["config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in names]
+    before, after = pipelines.load(path), pipelines.load_diffusers(tmp_path / "out")
+    assert (after.process.target, after.shape, after.usual.spacing) == ("v", before.shape, "trailing")
+    assert np.abs(after.process.schedule.alpha_bar - before.process.schedule.alpha_bar).max() < 1e-12
+    x, t = np.random.default_rng(0).standard_normal((2, *before.shape)).astype(np.float32), np.array([3.0, 800.0])
+    one, two = (model.model(x, t).data for model in (before, after))
+    assert np.abs(one - two).max() < 1e-5 * np.abs(one).max()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"target": "flow", "schedule": "flow"}, "schedule must be one of linear, scaled_linear, cosine, sigmoid"),
+        ({"target": "edm"}, "target must be one of eps, x0, v, got 'edm'"),
+        ({"config": OURS["no attention"].__class__(**{**OURS["no attention"].__dict__, "classes": 2})}, "train with"),
+    ],
+)
+def test_what_diffusers_cannot_have_is_one_line(run, tmp_path, capsys, setting, message):
+    classes = ("a", "b") if "config" in setting else ()
+    with pytest.raises(SystemExit) as caught:
+        export.main(["--checkpoint", str(run(**setting, classes=classes)), "--out", str(tmp_path / "out")])
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert message in text and text.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        export.main(["--checkpoint", str(run()), "--out", str(tmp_path)])
+    assert "is not empty, and nothing is overwritten" in capsys.readouterr().err
+
+
+def test_the_command_draws_and_repeats(tmp_path, capsys):
+    folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
+    words = ["--diffusers", str(folder), "--count", "2", "--steps", "3", "--backend", "numpy", "--array", "--out"]
+    command.main([*words, str(tmp_path / "one")])
+    command.main(["--like", str(tmp_path / "one" / "grid.png"), "--array", "--out", str(tmp_path / "two")])
+    one, two = (np.load(tmp_path / name / "samples.npz")["arr_0"] for name in ("one", "two"))
+    assert np.array_equal(one, two)
+    with pytest.raises(SystemExit):
+        command.main([*words, str(tmp_path / "three"), "--checkpoint", "run"])
+    assert "which model? give one of them: --checkpoint" in capsys.readouterr().err
+
+
+def test_alpha_bar_that_does_not_end_at_one_is_refused(tmp_path):
+    folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
+    (folder / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler", "set_alpha_to_one": false}')
+    with pytest.raises(MinidiffError, match="of set_alpha_to_one minidiff's samplers know True only, got False"):
+        pipelines.load_diffusers(folder)
