@@ -65,7 +65,7 @@ class SampleConfig:
     spacing: Spacing | None = None
     """Where the steps lie: evenly over the times, from the last one (trailing), from the first one (leading) or between
     both (linspace); or closer to each other where little noise is left (karras). None given: trailing, or what a model
-    of diffusers says, as for --variance and --clip."""
+    of diffusers says, as for variance and clip."""
     eta: float = 0.0
     """Fresh noise in ddim, from 0, none, to 1, as much as ddpm."""
     churn: float = 0.0
@@ -95,7 +95,7 @@ class SampleConfig:
     to: Path | None = None
     """Another picture: draw what lies between it and --init, in --count steps."""
     vary: float | None = None
-    """Draw variations of --init, from 0, itself, to 1, anything."""
+    """Draw variations of the picture, that of --init, from 0, itself, to 1, anything."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""

@@ -69,7 +69,15 @@ def test_everything_it_says(run, data, capsys):
     assert Path(result["checkpoint"]["path"]).name == "step_00000010.safetensors" and result["checkpoint"]["step"] == 10
     assert result["data"] == {"name": "toy.npz", "held_out_pictures": 20, "classes": ["cat", "dog", "owl"]}
     on = {"backend": "numpy", "threads": backend.get("numpy").threads()}
-    settings = {"count": 32, "sampler": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 3.0, "clip": "clip"}
+    settings = {
+        "count": 32,
+        "sampler": "ddim",
+        "steps": 2,
+        "spacing": "trailing",
+        "eta": 0.0,
+        "guidance_scale": 3.0,
+        "clip": "clip",
+    }
     assert result["settings"] == {**settings, "seed": 5, "batch": 64, **on}
 
     read = result["read_as_asked"]

@@ -90,16 +90,17 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
         "checkpoint_sha256": checkpoints.hash(path),
         "settings": {
             "checkpoint": path.as_posix(),
+            "diffusers": None,
             "count": 4,
             "label": ["dog"],
             "sampler": "ddim",
             "steps": 4,
-            "spacing": "trailing",
+            "spacing": None,
             "eta": 0.0,
             "churn": 0.0,
-            "variance": "small",
+            "variance": None,
             "guidance_scale": 3.0,
-            "clip": "clip",
+            "clip": None,
             "seed": 7,
             "batch": 64,
             "init": None,
@@ -340,7 +341,9 @@ def test_guidance_without_labels(unlabelled, capsys):
 
 
 def test_no_checkpoint(tmp_path, capsys):
-    assert fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder"
+    assert (
+        fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder, or --diffusers"
+    )
     assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
     assert "cannot read checkpoint" in fails(capsys, "--checkpoint", tmp_path / "none.safetensors")
     (tmp_path / "foreign").write_bytes(b"GIF89a, or whatever it is")

@@ -72,7 +72,15 @@ def test_perfect_samples(kept):
     assert abs(distance - floor) < 3 * (deviation + floor_deviation)
     assert sum(moved) == 90 * DRAWING.steps
     assert [count for count, _ in model.asked_for] == [32, 32, 26]
-    expected = {"sampler": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 3.0, "clip": "clip", "seed": 0}
+    expected = {
+        "sampler": "ddim",
+        "steps": 2,
+        "spacing": "trailing",
+        "eta": 0.0,
+        "guidance_scale": 3.0,
+        "clip": "clip",
+        "seed": 0,
+    }
     assert model.asked_for[1][1] == {**expected, "first": 32}
 
 
