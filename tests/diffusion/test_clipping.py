@@ -11,13 +11,13 @@ def clipped(x0, clip):
     return backend.to_numpy(clip_x0(backend.to_device(np.asarray(x0, np.float32)), clip))
 
 
-def test_clip_cuts_and_none_does_not(each_backend):
+def test_clip_cuts_and_none_does_not(every_backend):
     x0 = [[-3.0, -0.5, 0.5, 1.5]]
     assert clipped(x0, "clip").tolist() == [[-1, -0.5, 0.5, 1]]
     assert clipped(x0, "none").tolist() == x0
 
 
-def test_dynamic_thresholding_by_hand(each_backend):
+def test_dynamic_thresholding_by_hand(every_backend):
     """201 values 0 … 200 sorted: the 99.5% quantile is the value at place 0.995 x 200 = 199."""
     ramp = np.linspace(0, 2, 201)
     small = ramp / 4  # a second picture inside the range is left alone
@@ -27,7 +27,7 @@ def test_dynamic_thresholding_by_hand(each_backend):
     assert np.array_equal(y[1], small.astype(np.float32))
 
 
-def test_every_picture_has_a_threshold_of_its_own(each_backend):
+def test_every_picture_has_a_threshold_of_its_own(every_backend):
     """A bright picture does not darken its neighbour."""
     bright = np.random.default_rng(0).uniform(-9, 9, (1, 8, 8, 3)).astype(np.float32)
     both = clipped(np.concatenate([bright, bright / 10]), "dynamic")
@@ -36,5 +36,5 @@ def test_every_picture_has_a_threshold_of_its_own(each_backend):
     assert np.abs(both[0]).max() == 1
 
 
-def test_dynamic_thresholding_keeps_float32(each_backend):
+def test_dynamic_thresholding_keeps_float32(every_backend):
     assert clip_x0(backend.to_device(np.full((1, 2, 2, 1), 3, np.float32)), "dynamic").dtype == np.float32

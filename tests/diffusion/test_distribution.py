@@ -66,7 +66,7 @@ def few_steps(way, schedule, steps):
 
 @pytest.mark.parametrize("way", ["ddpm", "ddpm large", "ddim", "ddim 0.5", "ddim 1", "euler-ancestral"])
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_mean_and_spread_after_few_steps_are_those_of_the_papers_formulas(each_backend, way, kind):
+def test_mean_and_spread_after_few_steps_are_those_of_the_papers_formulas(every_backend, way, kind):
     """Ten steps are far from exact, a spread of 0.34 to 0.6; how far, is known."""
     mean, spread = few_steps(way, SCHEDULES[kind], 10)
     x0 = end(way, process_of(kind, "eps"), normal(MU, S0), 10, 1024)

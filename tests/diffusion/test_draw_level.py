@@ -12,7 +12,7 @@ def drawn(draw_t, n, kind="linear", T=1000, seed=0, step=0, **more):
     return process.draw_level(seed, step, np.arange(n), n)
 
 
-def test_uniform_times_are_uniform(each_backend):
+def test_uniform_times_are_uniform(every_backend):
     n = 20_000
     t = drawn("uniform", n).t
     counts = np.bincount(t, minlength=1000).reshape(10, 100).sum(1)
@@ -23,7 +23,7 @@ def test_uniform_times_are_uniform(each_backend):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])
-def test_stratified_batches_cover_all_strata(each_backend, batch):
+def test_stratified_batches_cover_all_strata(every_backend, batch):
     """One t from every 1 / batch of the schedule, whatever the step; but for the start the distances are even."""
     for step in range(5):
         t = np.sort(drawn("stratified", batch, step=step).t)
@@ -34,7 +34,7 @@ def test_stratified_batches_cover_all_strata(each_backend, batch):
         assert t.max() <= 999
 
 
-def test_stratified_times_are_uniform_over_the_steps(each_backend):
+def test_stratified_times_are_uniform_over_the_steps(every_backend):
     t = np.concatenate([drawn("stratified", 2, step=step).t for step in range(1000)])
     counts = np.bincount(t, minlength=1000).reshape(10, 100).sum(1)
     # both of a step lie half the schedule apart: 1000 independent pairs, each bin hit with probability 0.2 by one
@@ -43,7 +43,7 @@ def test_stratified_times_are_uniform_over_the_steps(each_backend):
 
 
 @pytest.mark.parametrize("draw_t", DRAWS)
-def test_parts_of_a_batch_are_the_batch(each_backend, draw_t):
+def test_parts_of_a_batch_are_the_batch(every_backend, draw_t):
     process = Process(make_schedule("cosine"), "v", draw_t=draw_t)
     whole = process.draw_level(3, 5, np.arange(12), 12)
     parts = [process.draw_level(3, 5, np.arange(12)[part], 12) for part in (slice(0, 4), slice(4, 12))]
@@ -52,7 +52,7 @@ def test_parts_of_a_batch_are_the_batch(each_backend, draw_t):
 
 
 @pytest.mark.parametrize("kind", ["karras", "flow"])
-def test_lognormal_draws_sigma_as_edm_does(each_backend, kind):
+def test_lognormal_draws_sigma_as_edm_does(every_backend, kind):
     """On the flow it is the logit-normal draw of sigma_flow, ln(sigma) being its logit."""
     n, mean, std = 20_000, -1.2, 1.2
     level = drawn("lognormal", n, kind, sigma_mean=mean, sigma_std=std)
@@ -65,7 +65,7 @@ def test_lognormal_draws_sigma_as_edm_does(each_backend, kind):
     assert abs(third) < 5 * np.sqrt(15 / n)  # the sixth moment of a normal is 15: no skew
 
 
-def test_lognormal_is_cut_at_the_schedules_ends(each_backend):
+def test_lognormal_is_cut_at_the_schedules_ends(every_backend):
     schedule = make_schedule("linear")
     level = drawn("lognormal", 5000, sigma_mean=0.0, sigma_std=8.0)
     least, most = schedule.all.sigma[[0, -1]]

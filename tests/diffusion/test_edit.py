@@ -28,7 +28,7 @@ def drawn(path):
     return backend.to_numpy(path[-1].x_prev)
 
 
-def test_without_anything_said_it_is_drawn_anew(each_backend):
+def test_without_anything_said_it_is_drawn_anew(every_backend):
     path = steps(Edit(PICTURE))
     assert len(path) == round(20 * STRENGTH)
     assert np.array_equal(drawn(path), drawn(steps(Edit(PICTURE, strength=STRENGTH))))
@@ -36,7 +36,7 @@ def test_without_anything_said_it_is_drawn_anew(each_backend):
     assert len(steps(Edit(PICTURE, strength=0.0))) == 1
 
 
-def test_under_a_mask_all_steps_are_taken_unless_told(each_backend):
+def test_under_a_mask_all_steps_are_taken_unless_told(every_backend):
     path = steps(Edit(PICTURE, mask=MASK))
     assert len(path) == 20
     assert np.array_equal(drawn(path)[:, 2:], np.repeat(PICTURE[None, 2:], 3, 0))
@@ -44,7 +44,7 @@ def test_under_a_mask_all_steps_are_taken_unless_told(each_backend):
     assert len(steps(Edit(PICTURE, mask=MASK, resample=3))) == 60
 
 
-def test_noise_is_removed_from_where_it_is(each_backend):
+def test_noise_is_removed_from_where_it_is(every_backend):
     path = steps(Edit(PICTURE, sigma=0.5))
     assert path[0].level.sigma == pytest.approx(0.5, rel=1e-9)
     noisy = np.zeros((32, 32, 1), np.float32) + np.random.default_rng(0).normal(0, 0.3, (32, 32, 1)).astype(np.float32)
@@ -56,14 +56,14 @@ def test_noise_is_removed_from_where_it_is(each_backend):
         steps(Edit(PICTURE, sigma=0.0))
 
 
-def test_varied_by_nothing_the_picture_comes_back(each_backend):
+def test_varied_by_nothing_the_picture_comes_back(every_backend):
     """By DDIM there and back: with 20 steps of "cosine" to 1e-4, and float32's rounding."""
     assert np.abs(drawn(steps(Edit(PICTURE, vary=0.0))) - PICTURE).max() < 1e-3
     some, more = (np.abs(drawn(steps(Edit(PICTURE, vary=amount))) - PICTURE).mean() for amount in (0.2, 0.9))
     assert 1e-3 < some < more
 
 
-def test_the_way_to_another_picture_starts_and_ends_there(each_backend):
+def test_the_way_to_another_picture_starts_and_ends_there(every_backend):
     path = drawn(steps(Edit(PICTURE, to=OTHER, frames=4), n=4))
     assert np.abs(path[0] - PICTURE).max() < 1e-3
     assert np.abs(path[-1] - OTHER).max() < 1e-3

@@ -57,7 +57,7 @@ def test_redrawn_pictures_are_of_the_distribution_and_as_far_off_as_asked(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_less_and_less_noise_gives_the_picture_back(each_backend, way):
+def test_less_and_less_noise_gives_the_picture_back(every_backend, way):
     x0 = TWO_HILLS.draw((3, 4, 4)).astype(np.float32)
     fine = levels(PROCESS.schedule, 1000)
     for strength, far in (
@@ -73,7 +73,7 @@ def test_less_and_less_noise_gives_the_picture_back(each_backend, way):
         assert np.abs(backend.to_numpy(last.x_prev) - x0).max() < far
 
 
-def test_noise_on_a_known_picture_is_the_levels(each_backend):
+def test_noise_on_a_known_picture_is_the_levels(every_backend):
     """a x0 + s eps with eps of its own for each picture and draw, the same in every batch."""
     x0 = np.full((2, 50, 50, 1), 0.5, np.float32)
     level = PROCESS.schedule.level(500)
@@ -146,7 +146,7 @@ def scenes(size):
 
 @pytest.mark.parametrize(("size", "texture"), [(32, 0.016), (64, 0.007)])
 @pytest.mark.parametrize("sigma", [0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
-def test_the_noise_of_drawn_scenes_is_estimated(each_backend, size, texture, sigma):
+def test_the_noise_of_drawn_scenes_is_estimated(every_backend, size, texture, sigma):
     """64 scenes together: a few percent too much, and what their own texture adds, more where pixels are coarser."""
     x0 = scenes(size)
     y = x0 + sigma * np.random.default_rng(0).standard_normal(x0.shape).astype(np.float32)
@@ -157,7 +157,7 @@ def test_the_noise_of_drawn_scenes_is_estimated(each_backend, size, texture, sig
     assert all(0.93 * sigma < each < 1.07 * sigma + 0.046 for each in alone)
 
 
-def test_a_picture_without_noise_has_none(each_backend):
+def test_a_picture_without_noise_has_none(every_backend):
     y, x = np.mgrid[:16, :16].astype(np.float32) / 16
     smooth = np.stack([x, y, x + y], -1)[None]
     assert editing.estimate_sigma(backend.to_device(smooth)) < 1e-6  # float32's rounding of ramps

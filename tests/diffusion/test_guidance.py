@@ -50,7 +50,7 @@ def answer(labels, t=500.25):
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 7.5])
-def test_guided_is_uncond_plus_scale_times_difference(each_backend, scale):
+def test_guided_is_uncond_plus_scale_times_difference(every_backend, scale):
     model = Labelled()
     y = denoiser(model, LABELS, scale)(backend.to_device(X), 500.25)
     uncond, cond = answer([3, 3]), answer(LABELS)
@@ -61,20 +61,20 @@ def test_guided_is_uncond_plus_scale_times_difference(each_backend, scale):
     assert np.array_equal(model.calls[0][1], np.full(4, 500.25))  # one t for each, maybe between the times
 
 
-def test_scale_one_asks_only_with_the_label(each_backend):
+def test_scale_one_asks_only_with_the_label(every_backend):
     model = Labelled()
     y = denoiser(model, LABELS, 1.0)(backend.to_device(X), 500.25)
     assert np.abs(backend.to_numpy(y) - answer(LABELS)).max() < 1e-5
     assert [n for n, _, _ in model.calls] == [2]
 
 
-def test_without_labels_none_are_asked(each_backend):
+def test_without_labels_none_are_asked(every_backend):
     model = Labelled()
     denoiser(model)(backend.to_device(X), 0)
     assert [(n, labels) for n, _, labels in model.calls] == [(2, None)]
 
 
-def test_nothing_is_recorded(each_backend):
+def test_nothing_is_recorded(every_backend):
     """The answer is an array, and no tape holds the network's intermediate results."""
     assert not isinstance(denoiser(Labelled(), LABELS, 3.0)(backend.to_device(X), 1), Tensor)
 
@@ -100,7 +100,7 @@ def test_guiding_any_target_is_guiding_eps(kind, target):
     assert np.abs(eps - (eps_uncond + scale * (eps_cond - eps_uncond))).max() < 1e-14 * size
 
 
-def test_denoisers_do_not_mix_their_filters(each_backend):
+def test_denoisers_do_not_mix_their_filters(every_backend):
     """What the first keeps of its filter is its own, however often the two take turns; nothing stays outside."""
     x = backend.to_device(np.random.default_rng(0).standard_normal((4, 8, 8, 8)).astype(np.float32))
     models = [Convolving(1), Convolving(2)]

@@ -18,7 +18,7 @@ MASK[:, 2:] = 1  # the right half is drawn
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("resample", [1, 2])
-def test_the_known_part_is_kept_to_the_bit(each_backend, way, resample):
+def test_the_known_part_is_kept_to_the_bit(every_backend, way, resample):
     x0 = TWO_HILLS.draw((2, 4, 4)).astype(np.float32)
     run = sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS))
     noise, few = Noise(0, np.arange(2)), levels(PROCESS.schedule, 6)
@@ -36,7 +36,7 @@ def test_the_known_part_is_kept_to_the_bit(each_backend, way, resample):
     assert asked[-1] == (12 - 1) * resample if way.startswith("heun") else asked[-1] == 6 * resample
 
 
-def test_going_over_again_starts_where_the_part_started(each_backend):
+def test_going_over_again_starts_where_the_part_started(every_backend):
     x0 = backend.to_device(TWO_HILLS.draw((1, 4, 4)).astype(np.float32))
     run = sampler("ddpm", PROCESS, ideal(PROCESS, TWO_HILLS))
     few = levels(PROCESS.schedule, 5)
@@ -46,7 +46,7 @@ def test_going_over_again_starts_where_the_part_started(each_backend):
     assert [step.t for step in path] == [t for part in parts for _ in range(3) for t in part]
 
 
-def test_noise_put_back_on_is_one_step_of_noising(each_backend):
+def test_noise_put_back_on_is_one_step_of_noising(every_backend):
     """From one level to a noisier one: for pictures 0, the spread grows from s to s'."""
     level, towards = PROCESS.schedule.level(300), PROCESS.schedule.level(700)
     noise = Noise(0, np.arange(4))

@@ -73,7 +73,7 @@ def test_one_step_can_be_gone_backwards(kind):
     assert x_T.shape == x0.shape
 
 
-def test_on_every_backend(each_backend):
+def test_on_every_backend(every_backend):
     """float32, and to the device's arrays; close enough to see no difference in 8 bits, which are 0.004 apart."""
     process, visited = process_of("cosine", "v"), levels(make_schedule("cosine"), 50)
     x0 = TWO_HILLS.draw((4, 4, 4)).astype(np.float32)
@@ -87,14 +87,14 @@ def test_on_every_backend(each_backend):
 # -- vary ---------------------------------------------------------------------------------------------------------
 
 
-def test_varied_by_nothing_it_is_the_same_noise(each_backend):
+def test_varied_by_nothing_it_is_the_same_noise(every_backend):
     noise = Noise(0, np.arange(3))
     x_T = Noise(1, np.arange(3)).start((4, 4, 1))
     assert np.array_equal(*map(backend.to_numpy, (editing.vary(x_T, 0.0, noise), x_T)))
     assert np.array_equal(*map(backend.to_numpy, (editing.vary(x_T, 1.0, noise), noise.start((4, 4, 1)))))
 
 
-def test_varied_noise_is_noise_and_as_much_like_the_first_as_asked(each_backend):
+def test_varied_noise_is_noise_and_as_much_like_the_first_as_asked(every_backend):
     shape, noise = (100, 100, 1), Noise(0, np.arange(1))
     x_T = Noise(1, np.arange(1)).start(shape)
     for amount in (0.2, 0.5, 0.9):
@@ -116,7 +116,7 @@ def test_vary_is_from_0_to_1(amount):
 # -- between ------------------------------------------------------------------------------------------------------
 
 
-def test_the_ends_of_the_way_are_the_ends_and_its_length_is_kept(each_backend):
+def test_the_ends_of_the_way_are_the_ends_and_its_length_is_kept(every_backend):
     """Noises of the same length stay as long; others go evenly from one length to the other, or nearly so."""
     x, y = (Noise(seed, np.arange(5)).start((16, 16, 3)) for seed in (0, 1))
     weight = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -144,7 +144,7 @@ def test_the_way_is_an_arc_of_even_steps():
     assert angles == pytest.approx(np.full(6, np.arccos(np.sum(x * y)) / 6), abs=1e-9)
 
 
-def test_between_a_noise_and_itself_is_that_noise(each_backend):
+def test_between_a_noise_and_itself_is_that_noise(every_backend):
     x = Noise(0, np.arange(3)).start((4, 4, 1))
     z = editing.between(x, x, np.array([0.0, 0.4, 1.0]))
     assert backend.to_numpy(z) == pytest.approx(backend.to_numpy(x), abs=1e-6)

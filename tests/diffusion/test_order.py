@@ -54,7 +54,7 @@ def test_order_of_convergence(exact, way, target, kind):
 
 
 @pytest.mark.parametrize("way", STEADY)
-def test_the_path_of_one_normal_ends_where_its_closed_form_says(each_backend, way):
+def test_the_path_of_one_normal_ends_where_its_closed_form_says(every_backend, way):
     """Where x0 ~ N(mu, s0^2), x_t keeps its place in its distribution, and the place of pure noise is known:
 
     (x_t - a mu) / sqrt(a^2 s0^2 + s^2) = const

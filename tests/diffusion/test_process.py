@@ -45,7 +45,7 @@ def test_a_perfect_output_gives_back_picture_and_noise(kind, target, t, seed):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_conversions_keep_float32_and_take_one_level_or_many(each_backend, target):
+def test_conversions_keep_float32_and_take_one_level_or_many(every_backend, target):
     process = Process(SCHEDULES["linear"], target)
     x_t, output = map(backend.to_device, (pictures(3), pictures(3, seed=1)))
     one = process.to_x0_eps(output, x_t, process.schedule.level(500))
@@ -106,7 +106,7 @@ def test_all_others_are_told_x_t_and_t(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("weighting", ["plain", "min_snr", "edm"])
-def test_loss_and_its_gradient_by_hand(each_backend, target, weighting):
+def test_loss_and_its_gradient_by_hand(every_backend, target, weighting):
     process = Process(SCHEDULES["cosine"], target, weighting)
     x0, t, samples, model = pictures(3), np.array([5, 400, 990]), np.arange(3), Scaled(0.5)
     level = process.schedule.level(t)
@@ -114,7 +114,7 @@ def test_loss_and_its_gradient_by_hand(each_backend, target, weighting):
     loss.backward()
 
     a, s = level.a.reshape(3, 1, 1, 1), level.s.reshape(3, 1, 1, 1)
-    eps = backend.to_numpy(each_backend.normal((1, int(Stream.NOISE), 2), samples, 16))
+    eps = backend.to_numpy(every_backend.normal((1, int(Stream.NOISE), 2), samples, 16))
     eps = eps.reshape(x0.shape).astype(np.float64)
     x_t, spread = a * x0 + s * eps, np.sqrt(s**2 + a**2 / 4)
     wanted = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "flow": eps - x0}
@@ -135,7 +135,7 @@ def test_loss_and_its_gradient_by_hand(each_backend, target, weighting):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_perfect_network_has_no_loss(each_backend, target):
+def test_a_perfect_network_has_no_loss(every_backend, target):
     """All pictures 0: x_t = s eps, so that the target is known from x_t; the loss is 0 up to float32's rounding."""
     process = Process(SCHEDULES["linear"], target)
     level = process.schedule.level(np.array([3, 500]))
@@ -152,7 +152,7 @@ def test_a_perfect_network_has_no_loss(each_backend, target):
     assert loss.item() < 1e-12
 
 
-def test_every_target_can_be_told_a_time_between_the_times(each_backend):
+def test_every_target_can_be_told_a_time_between_the_times(every_backend):
     """As "lognormal" draws them: t reaches the network unrounded."""
     process = Process(SCHEDULES["linear"], "v", draw_t="lognormal")
     model = Scaled()
@@ -164,7 +164,7 @@ def test_every_target_can_be_told_a_time_between_the_times(each_backend):
 
 
 @pytest.mark.parametrize("draw_t", DRAWS)
-def test_a_batch_in_parts_is_the_same_batch(each_backend, draw_t):
+def test_a_batch_in_parts_is_the_same_batch(every_backend, draw_t):
     """t, noise and hidden labels of a picture depend on (seed, step, sample), not on its neighbours."""
     process = Process(SCHEDULES["cosine"], "v", label_drop=0.5, draw_t=draw_t)
     x0, labels = pictures(8), np.arange(8)
@@ -181,7 +181,7 @@ def test_a_batch_in_parts_is_the_same_batch(each_backend, draw_t):
         assert np.array_equal(one, np.concatenate(many))
 
 
-def test_steps_and_seeds_draw_anew(each_backend):
+def test_steps_and_seeds_draw_anew(every_backend):
     process, x0, model = Process(SCHEDULES["cosine"]), backend.to_device(pictures(8)), Scaled()
     drawn = []
     for seed, step in ((0, 0), (0, 1), (1, 0)):
@@ -193,7 +193,7 @@ def test_steps_and_seeds_draw_anew(each_backend):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 1.0])
-def test_labels_are_hidden_at_the_given_rate(each_backend, p):
+def test_labels_are_hidden_at_the_given_rate(every_backend, p):
     n = 10_000
     process = Process(SCHEDULES["linear"], label_drop=p)
     labels = np.arange(n) % 10

@@ -18,7 +18,7 @@ SHAPE = (4, 4, 1)
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("clip", ["none", "clip", "dynamic"])
-def test_steps_fit_together(each_backend, way, clip):
+def test_steps_fit_together(every_backend, way, clip):
     process = process_of("linear", "eps")
     path = sample(way, process, TWO_HILLS, 7, 3, clip=clip)
     times = trailing(1000, 7)
@@ -56,7 +56,7 @@ def test_churn_shows_the_level_it_went_up_to(kind, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_picture_does_not_depend_on_its_batch(each_backend, way):
+def test_a_picture_does_not_depend_on_its_batch(every_backend, way):
     process = process_of("cosine", "v")
     whole = end(way, process, TWO_HILLS, 6, 5)
     parts = [end(way, process, TWO_HILLS, 6, n, first=first) for first, n in ((0, 2), (2, 3))]
@@ -64,7 +64,7 @@ def test_a_picture_does_not_depend_on_its_batch(each_backend, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_seeds_differ_and_repeat(each_backend, way):
+def test_seeds_differ_and_repeat(every_backend, way):
     process = process_of("cosine", "v")
     one, again, other = (end(way, process, TWO_HILLS, 5, 1, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(one, again)
@@ -72,7 +72,7 @@ def test_seeds_differ_and_repeat(each_backend, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_fresh_noise_is_drawn_by_those_that_say_so(each_backend, way):
+def test_fresh_noise_is_drawn_by_those_that_say_so(every_backend, way):
     """Same start, other seed, or other number of the first step, for the noise on the way."""
     name, settings = WAYS[way]
     process = process_of("cosine", "v")
@@ -101,7 +101,7 @@ def test_no_two_steps_draw_the_same_noise(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_answer_takes_the_place_of_x_prev(each_backend, way):
+def test_an_answer_takes_the_place_of_x_prev(every_backend, way):
     """Who sends something gets a sampler that goes on from there; who sends None is not noticed."""
     name, settings = WAYS[way]
     process, noise = process_of("cosine", "v"), Noise(0, np.arange(2))

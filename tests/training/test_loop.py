@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import time
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -306,7 +307,10 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, settings, monkeypat
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_second_ctrl_c_does_not_wait(tmp_path, settings, monkeypatch):
+def test_a_second_ctrl_c_does_not_wait(tmp_path, settings, monkeypatch, request):
+    # a shell starts what runs in its background deaf to Ctrl-C, these tests too
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with stop_after(monkeypatch, 3), stop_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
         loop.train(settings(), tmp_path / "run")
 
