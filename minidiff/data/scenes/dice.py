@@ -23,6 +23,7 @@ class Part(IntEnum):
     PLACE = 2
     SUBJECT = 3
     WEATHER = 4
+    CAPTION = 5
 
 
 _TEST = 16  # added to the part for the test split: its numbers, and so its pictures, are never those of training
@@ -44,6 +45,10 @@ class Dice:
     def of(self, pictures: np.ndarray) -> "Dice":
         """Return the dice of some of the pictures, as they were before the first throw."""
         return Dice(self._numbers[pictures])
+
+    def rows(self) -> list[list[float]]:
+        """Return all numbers, a list for each picture, for what is not done to whole arrays."""
+        return self._numbers.tolist()
 
     def between(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Return a number in [low, high) for each picture: (N,) float32."""

@@ -1,0 +1,1 @@
+"""What steers the denoiser: a prompt, a drawing, another picture; read words, text, control, reference."""

@@ -1,0 +1,100 @@
+"""Words become numbers: the vocabulary of a network, and how a sentence is read with it.
+
+Idea: a network that was trained on a hundred words knows a hundred words.  Each has a number, a sentence is the row of
+its words' numbers, filled up with zeros, and a word without a number is said to be unknown, with the nearest one that
+is known, rather than passed over in silence.
+First file of conditioning/.  Leaves out pieces of words, by which large models read anything at all (Sennrich et al.
+2015, arXiv:1508.07909), and grammar: word order is left to the network.
+"""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from minidiff.errors import MinidiffError
+
+PADDING = 0  # the number of "no word"; a caption without words is how a network is told nothing
+MOST_WORDS = 4096
+LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
+
+
+class Vocabulary:
+    """The words that a network knows, in the order of their numbers 1, 2, …, and how long a caption may be.
+
+    words: lower case, each once.  length: L, the numbers in a row.
+    """
+
+    def __init__(self, words: Sequence[str], length: int) -> None:
+        self.words, self.length = tuple(words), length
+        self._number = {word: number for number, word in enumerate(self.words, 1)}
+
+    def __len__(self) -> int:
+        """How many numbers there are, with that of no word."""
+        return len(self.words) + 1
+
+    def tokens(self, captions: Iterable[str]) -> np.ndarray:
+        """Return the numbers of captions from the data: (N, L) int64; what is unknown or too long is left out."""
+        rows = [[self._number[word] for word in split(caption) if word in self._number] for caption in captions]
+        return self._fill(rows)
+
+    def read(self, prompt: str) -> np.ndarray:
+        """Return the numbers of what a user asks for: (L,) int64.
+
+        Raises MinidiffError in one line if it is empty or too long, or names its unknown words.
+        """
+        words = split(prompt)
+        if not words:
+            raise MinidiffError(f"a prompt must have words, such as {self._example()}; got {shorten(prompt)!r}")
+        if len(words) > self.length:
+            raise MinidiffError(f"a prompt may have up to {self.length} words, got {len(words)}: {shorten(prompt)!r}")
+        if unknown := list(dict.fromkeys(word for word in words if word not in self._number)):
+            raise MinidiffError(f"unknown {'words' if len(unknown) > 1 else 'word'} in the prompt: "
+                                f"{', '.join(map(self._offer, unknown[:5]))}; {self._known()}")  # fmt: skip
+        return self._fill([[self._number[word] for word in words]])[0]
+
+    def _fill(self, rows: list[list[int]]) -> np.ndarray:
+        tokens = np.full((len(rows), self.length), PADDING, np.int64)
+        for row, numbers in zip(tokens, rows):
+            row[: len(numbers)] = numbers[: self.length]
+        return tokens
+
+    def _offer(self, word: str) -> str:
+        close = difflib.get_close_matches(word, self.words, n=1)
+        return repr(shorten(word, 30)) + (f" (did you mean {close[0]!r}?)" if close else "")
+
+    def _known(self, most: int = 150) -> str:
+        more = f" and {len(self.words) - most} more" if len(self.words) > most else ""
+        return f"known are {' '.join(sorted(self.words)[:most])}{more}"
+
+    def _example(self) -> str:
+        return "'a dog'" if "dog" in self._number else repr(self.words[0])
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a text, in lower case: runs of letters and digits of any script."""
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def vocabulary(captions: Iterable[str]) -> Vocabulary:
+    """Return the vocabulary of a training: its words, at most the 4,095 most frequent, in alphabetical order.
+
+    Raises MinidiffError if there is no word in any caption.
+    """
+    counts: Counter[str] = Counter()
+    longest = 0
+    for caption in captions:
+        words = split(caption)
+        counts.update(words)
+        longest = max(longest, len(words))
+    if not counts:
+        raise MinidiffError("the captions have no words")
+    words = sorted(word for word, _ in counts.most_common(MOST_WORDS - 1))
+    return Vocabulary(words, min(longest, LONGEST))
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """Cut a text for a message."""
+    return text if len(text) <= most else text[: most - 1] + "…"
