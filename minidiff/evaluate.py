@@ -113,6 +113,7 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
         grey=channels == 1 and data != "scenes",
         background=trained.background,
         folder_labels=data == "folder",
+        captions="none" if model.classes else trained.captions,
         download=config.download,
     )
 

@@ -1,9 +1,10 @@
 """A trained model, ready to draw: what `minidiff.load` returns.
 
-Idea: whoever wants pictures has a checkpoint, a number and perhaps a label; everything between is settled here.
+Idea: whoever wants pictures has a checkpoint, a number and a wish, in words or as a label; everything between is
+settled here.
 
     model = minidiff.load("runs/my-run")
-    pictures = model.sample(8, label="dog")        # (8, H, W, C) uint8
+    pictures = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
 
 After training/ in the reading order; sample.py is this file as a command.  Leaves out files and screens.
 """
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minidiff import interop
+from minidiff.conditioning.words import Vocabulary
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process
@@ -36,8 +38,9 @@ from minidiff.training.build import make_process
 from minidiff.training.config import Config
 
 Label = str | int | Sequence[str | int] | None
+Prompt = str | Sequence[str] | None
 
-GUIDANCE_SCALE = 3.0  # unless asked otherwise, for models that know labels: clearly what was asked, still varied
+GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
 
 
 def load(path: str | Path) -> "Pipeline":
@@ -47,7 +50,8 @@ def load(path: str | Path) -> "Pipeline":
     """
     found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
     process = make_process(found.config.diffusion)
-    return Pipeline(checkpoints.make_network(found), process, found.classes, found.config, found.path, found.step)
+    network = checkpoints.make_network(found)
+    return Pipeline(network, process, found.classes, found.config, found.path, found.step, vocabulary=found.vocabulary)
 
 
 def load_diffusers(path: str | Path) -> "Pipeline":
@@ -105,6 +109,7 @@ class Pipeline:
     classes: names of the labels 0, 1, …; () for a model without labels.
     config: the settings that it was trained with, None for a model of others.
     path, step: the checkpoint, and how long it had been trained.
+    vocabulary: what prompts are written in; None for a model without.
     noise: from a seed and the numbers of the pictures, (N,) int64, to where a drawing takes its noise.
     """
 
@@ -116,6 +121,7 @@ class Pipeline:
     step: int
     usual: Usual = Usual()
     noise: Callable[[int, np.ndarray], Any] = Noise
+    vocabulary: Vocabulary | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,6 +148,8 @@ class Pipeline:
         count: int = 1,
         label: Label = None,
         *,
+        prompt: Prompt = None,
+        negative: Prompt = None,
         sampler: str = "ddim",
         steps: int = 50,
         spacing: str | None = None,
@@ -149,6 +157,7 @@ class Pipeline:
         churn: float = 0.0,
         variance: str | None = None,
         guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         clip: str | None = None,
         seed: int = 0,
         first: int = 0,
@@ -157,11 +166,14 @@ class Pipeline:
         """Draw pictures in one batch and yield every step on the way; the last one's `x_prev` are the pictures.
 
         label: a name, a number, or several, which take turns; None goes round all the labels, and edits without.
+        prompt: what to draw in words, or several, which take turns; None draws anything.  negative: what not to.
         sampler: one of `SAMPLERS`.  steps: from 1 to the T of the model's schedule.  spacing: see `spacing.levels`.
         What is None is the model's usual way: for minidiff's own spacing "trailing", variance "small", clip "clip".
         eta, churn, variance: settings of single samplers: fresh noise in ddim, noise put back on in euler and heun, how
         much fresh noise ddpm takes.
-        guidance_scale: 3 by default if the model knows labels; 1 follows the label as learnt, 0 forgets it.
+        guidance_scale: 3 by default if something is asked for; 1 follows the label as learnt, 0 forgets it.
+        guidance_interval: between which sigma to guide, the standard deviation of noise on pictures in [-1, 1]; None:
+        always.
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
         seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
         edit: a picture to start from, and what to do with it.
@@ -181,20 +193,60 @@ class Pipeline:
             elif value != nothing:
                 having = ", ".join(each for each in SAMPLERS if name in inspect.signature(SAMPLERS[each]).parameters)
                 raise MinidiffError(f"{name} is a setting of {having}; {sampler} has none, got {value}")
-        labels = self.labels(count, label, first) if label or edit is None else None
-        scale = self.guidance(guidance_scale, edit is not None and not label)
+        labels = self.asked(count, label, prompt, first, edit is not None)
+        scale = self.guidance(guidance_scale, labels is None)
+        away = None if negative is None else self.prompts(count, negative, first)
+        if away is not None and (labels is None or scale == 1):
+            raise MinidiffError(
+                "a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it"
+            )
         if "keep_eps" in takes:
             settings["keep_eps"] = usual.keep_eps
         spacing, clip = spacing or usual.spacing, clip or usual.clip
         path = levels(self.process.schedule, steps, spacing, usual.offset)
         draw = functools.partial(
-            SAMPLERS[sampler], denoiser(self.model, labels, scale), self.process, clip=clip, **settings
+            SAMPLERS[sampler],
+            denoiser(self.model, labels, scale, away, self.between(guidance_interval)),
+            self.process,
+            clip=clip,
+            **settings,
         )
         if edit is None:
             noise = self.noise(seed, np.arange(first, first + count))
             return draw(noise.start(self.shape), path, noise)
         ask = denoiser(self.model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
         return edit.start(draw, ask, self.process, path, Noise(seed, np.arange(first, first + count)), self.shape)
+
+    def asked(self, count: int, label: Label, prompt: Prompt, first: int = 0, edits: bool = False) -> np.ndarray | None:
+        """Return what the network is told: labels (N,), captions (N, L), or None for nothing in particular."""
+        if prompt is not None:
+            if label:
+                raise MinidiffError("give a prompt or a label, not both")
+            return self.prompts(count, prompt, first)
+        return None if edits and not label else self.labels(count, label, first)
+
+    def prompts(self, count: int, prompt: str | Sequence[str], first: int = 0) -> np.ndarray:
+        """Return prompts in numbers for pictures first … first + count - 1, (count, L) int64."""
+        if self.vocabulary is None:
+            knows = f"it knows the labels {_listed(self.classes)}" if self.classes else "nor has it labels"
+            raise MinidiffError(f"this model was trained without captions and cannot read a prompt; {knows}")
+        several = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not several:
+            raise MinidiffError("prompt is an empty list; give None for none")
+        rows = np.stack([self.vocabulary.read(one) for one in several])
+        return rows[np.arange(first, first + count) % len(rows)]
+
+    def between(self, interval: tuple[float, float] | None) -> tuple[float, float]:
+        """Return an interval of sigma as one of what the network is told as the time."""
+        if interval is None:
+            return -math.inf, math.inf
+        low, high = interval
+        if not 0 <= low < high:
+            raise MinidiffError(f"guidance_interval must be two sigma, the lower one first, got {low:g} and {high:g}")
+        schedule = self.process.schedule
+        least, most = schedule.all.sigma[[0, -1]]
+        ends = self.process.told(schedule.at_sigma(np.clip([low, high], least, most)))
+        return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:
         """Return the labels of pictures first … first + count - 1, (count,) int64, or None for a model without."""
@@ -212,20 +264,21 @@ class Pipeline:
 
         unlabelled: whether nothing in particular is to be drawn.
         """
+        knows = bool(self.classes or self.vocabulary)
         if guidance_scale is None:
-            return GUIDANCE_SCALE if self.classes and not unlabelled else 1.0
+            return GUIDANCE_SCALE if knows and not unlabelled else 1.0
         if not math.isfinite(guidance_scale):
             raise MinidiffError(f"guidance_scale must be a finite number, got {guidance_scale}")
-        if guidance_scale != 1 and not self.classes:
-            raise MinidiffError(
-                f"guidance_scale must be 1 for this model, which was trained without labels, got {guidance_scale:g}"
-            )
+        if guidance_scale != 1 and (unlabelled or not knows):
+            why = "where nothing is asked for" if knows else "for this model, which was trained without labels"
+            raise MinidiffError(f"guidance_scale must be 1 {why}, got {guidance_scale:g}")
         return float(guidance_scale)
 
     def _number(self, label: str | int) -> int:
         """Return the number of a label given by name, or by number, also written as text where no name is like it."""
         if not self.classes:
-            raise MinidiffError(f"this model was trained without labels; it cannot draw {label!r}")
+            instead = "; it reads prompts" if self.vocabulary else ""
+            raise MinidiffError(f"this model was trained without labels; it cannot draw {label!r}{instead}")
         if label in self.classes:
             return self.classes.index(label)  # type: ignore[arg-type]
         if not isinstance(label, str) or label.isdecimal():

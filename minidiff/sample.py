@@ -1,4 +1,4 @@
-"""The command that draws: `python -m minidiff.sample --checkpoint runs/my-run --label dog`.
+"""The command that draws: `python -m minidiff.sample --checkpoint runs/my-run "a dog in a winter forest"`.
 
 Idea: everything that decides what the pictures are goes, with the checkpoint's hash, into grid.png itself, so that
 `--like grid.png` can draw them again to the bit.
@@ -47,6 +47,8 @@ class SampleConfig:
     """Draw pictures with a trained model: grid.png, and on request the pictures one by one, as an array, as an
     animation of their making, or with every step written down."""
 
+    prompt: tyro.conf.Positional[tuple[str, ...]] = ()
+    """What to draw, in words between quotation marks; several prompts take turns."""
     checkpoint: Path | None = None
     """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
     diffusers: Path | None = None
@@ -56,6 +58,8 @@ class SampleConfig:
     """Number of pictures."""
     label: tuple[str, ...] = ()
     """What to draw: names or numbers of labels, which take turns; none given: all in turn, or none for --init."""
+    negative: str | None = None
+    """What not to draw, in words: guidance leads away from it."""
     sampler: Sampler = "ddim"
     """The way from noise to picture: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
     heun asks the network twice a step, and wants many steps on the cosine schedule; ddpm, euler-ancestral and
@@ -73,7 +77,10 @@ class SampleConfig:
     variance: Literal["small", "large"] | None = None
     """How much fresh noise ddpm takes at every step. None given: small."""
     guidance_scale: float | None = None
-    """How hard the label pulls; 1 is as learnt, 0 not at all. None given: 3, or 1 for a model without labels."""
+    """How hard the prompt or label pulls; 1 is as learnt, 0 not at all. None given: 3, or 1 where none is given."""
+    guidance_interval: tuple[float, float] | None = None
+    """Between which amounts of noise to guide, as two sigma: noise over picture, both on the scale of pictures from -1
+    to 1. Guiding only in the middle, such as 0.2 2, keeps samples varied. None given: always."""
     clip: Clip | None = None
     """What becomes of guesses outside the range of pictures: cut off (clip), scaled into it (dynamic), or left (none).
     None given: clip."""
@@ -120,9 +127,9 @@ class SampleConfig:
 
 # What decides the pictures, and so goes into grid.png.
 REPEATED = (
-    "checkpoint", "diffusers", "count", "label", "sampler", "steps", "spacing", "eta", "churn", "variance",
-    "guidance_scale", "clip", "seed", "batch", "init", "strength", "mask", "resample", "noise_level", "to", "vary",
-    "backend",
+    "prompt", "checkpoint", "diffusers", "count", "label", "negative", "sampler", "steps", "spacing", "eta", "churn",
+    "variance", "guidance_scale", "guidance_interval", "clip", "seed", "batch", "init", "strength", "mask", "resample",
+    "noise_level", "to", "vary", "backend",
 )  # fmt: skip
 PICTURES = ("init", "mask", "to")  # of these, the files that must still be what they were
 
@@ -148,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{config.like} was drawn with another {name}: its SHA-256 is {digest}, "
                 f"that of {files[name]} is {digests[name]}"
             )
-    guidance_scale = model.guidance(config.guidance_scale, edit is not None and not config.label)
+    guidance_scale = model.guidance(config.guidance_scale, asked(model, config, edit, 1) is None)
     config = dataclasses.replace(config, guidance_scale=guidance_scale, backend=backend.current().name)
     draw(model, config, edit, digests)
 
@@ -240,12 +247,21 @@ def draw(model: Pipeline, config: SampleConfig, edit: Edit | None, digests: dict
                 if config.animation != "none" and first == 0 and is_shown(step):
                     drawn.animated.append(step)
             drawn.x0.append(backend.to_numpy(step.x_prev))
-    drawn.labels = None if edit is not None and not config.label else model.labels(config.count, config.label)
+    drawn.labels = asked(model, config, edit, config.count)
     write(out, model, config, digests, drawn)
-    steps, asked = (
+    steps, evaluations = (
         f"{n} {what}{'s' * (n > 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
     )
-    print(f"{config.sampler}: {steps}, {asked} of the network", file=sys.stderr)
+    print(f"{config.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
+
+
+def name_of(model: Pipeline, labels: np.ndarray | None) -> list[str]:
+    """Return what each picture was to show, for people; [] where nothing was asked for."""
+    if labels is None:
+        return []
+    if model.vocabulary is not None:
+        return [model.vocabulary.text(row) for row in labels]
+    return [model.classes[label] for label in labels]
 
 
 def is_shown(step: Step) -> bool:
@@ -259,6 +275,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     x0 = np.concatenate(drawn.x0)
     images, labels = pictures.to_uint8(x0), drawn.labels
     given = {} if labels is None else {"labels": labels}
+    names = name_of(model, labels)
 
     values = {name: getattr(config, name) for name in REPEATED} | (
         {"checkpoint": model.path} if config.checkpoint else {}
@@ -271,10 +288,10 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     }
     about |= {"pictures_sha256": digests} if digests else {}
     about |= {"settings": settings}
-    turns = 0 if labels is None else len(config.label) or len(model.classes)  # a column a label, where they fit
+    turns = 0 if labels is None else len(config.prompt or config.label or model.classes)  # columns
     pictures.save_png(out / "grid.png", pictures.grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
     if config.images:
-        save_images(out / "images", images, [] if labels is None else [model.classes[label] for label in labels])
+        save_images(out / "images", images, names)
     if config.array:
         save_arrays(out / "samples.npz", {"arr_0": images, **given})
     if config.trace:
@@ -289,11 +306,18 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
         print(path)
 
 
+def asked(model: Pipeline, config: SampleConfig, edit: Edit | None, count: int) -> np.ndarray | None:
+    """Return what the pictures are to show: labels (N,), captions (N, L), or None."""
+    return model.asked(count, config.label, config.prompt or None, edits=edit is not None)
+
+
 def generate(model: Pipeline, config: SampleConfig, edit: Edit | None, first: int, count: int) -> Iterator[Step]:
     """Return the generator of the steps of pictures first … first + count - 1."""
     return model.generate(
         count,
         config.label,
+        prompt=config.prompt or None,
+        negative=config.negative,
         sampler=config.sampler,
         steps=config.steps,
         spacing=config.spacing,
@@ -301,6 +325,7 @@ def generate(model: Pipeline, config: SampleConfig, edit: Edit | None, first: in
         churn=config.churn,
         variance=config.variance,
         guidance_scale=config.guidance_scale,
+        guidance_interval=config.guidance_interval,
         clip=config.clip,
         seed=config.seed,
         first=first,

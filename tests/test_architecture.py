@@ -15,12 +15,14 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "data/", "pictures",
-    "chart", "training/", "interop/", "pipeline", "evaluation/", "train", "sample", "export", "evaluate", "__main__",
+    "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "conditioning/",
+    "data/", "pictures", "chart", "training/", "interop/", "pipeline", "evaluation/", "train", "sample",
+    "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
-    "nn": ["module", "layers", "attention", "embedding", "unet", "__init__"],
+    "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
     "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
+    "conditioning": ["words", "__init__"],
     "interop": [
         "torch_random",
         "torch_noise",

@@ -138,7 +138,7 @@ def test_a_checkpoint_file_is_judged_as_its_folder_is(run, data):
 def test_which_pictures_judge():
     def chosen(shape=(28, 28, 1), trained=None, **asked):
         trained = trained or DataConfig(data="mnist", data_dir=Path("there"))
-        model = SimpleNamespace(shape=shape, config=SimpleNamespace(data=trained))
+        model = SimpleNamespace(shape=shape, classes=("a",), config=SimpleNamespace(data=trained))
         return command.data_config(command.EvaluateConfig(**asked), model)
 
     same = chosen()

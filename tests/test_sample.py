@@ -89,10 +89,12 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
         "minidiff": command.__version__,
         "checkpoint_sha256": checkpoints.hash(path),
         "settings": {
+            "prompt": [],
             "checkpoint": path.as_posix(),
             "diffusers": None,
             "count": 4,
             "label": ["dog"],
+            "negative": None,
             "sampler": "ddim",
             "steps": 4,
             "spacing": None,
@@ -100,6 +102,7 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
             "churn": 0.0,
             "variance": None,
             "guidance_scale": 3.0,
+            "guidance_interval": None,
             "clip": None,
             "seed": 7,
             "batch": 64,
@@ -390,7 +393,7 @@ def test_every_option_has_help(capsys):
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for field in command.dataclasses.fields(command.SampleConfig):
-        option = "--" + field.name.replace("_", "-")
+        option = "[PROMPT" if field.name == "prompt" else "--" + field.name.replace("_", "-")
         described = text.split(f" {option} ", 1)[1].split(" --", 1)[0]
         assert len(described.split()) > 5, option
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from minidiff.errors import MinidiffError
+from minidiff.nn.text import PADDING
 
-PADDING = 0  # the number of "no word"; a caption without words is how a network is told nothing
 MOST_WORDS = 4096
 LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
 
@@ -54,6 +54,10 @@ class Vocabulary:
             raise MinidiffError(f"unknown {'words' if len(unknown) > 1 else 'word'} in the prompt: "
                                 f"{', '.join(map(self._offer, unknown[:5]))}; {self._known()}")  # fmt: skip
         return self._fill([[self._number[word] for word in words]])[0]
+
+    def text(self, tokens: np.ndarray) -> str:
+        """Return a row of numbers (L,) as words again."""
+        return " ".join(self.words[number - 1] for number in tokens.tolist() if number != PADDING)
 
     def _fill(self, rows: list[list[int]]) -> np.ndarray:
         tokens = np.full((len(rows), self.length), PADDING, np.int64)

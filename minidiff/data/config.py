@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Captions = Literal["auto", "txt", "metadata", "names", "none"]
 DataName = Literal["scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder"]
 
 
@@ -23,6 +24,9 @@ class DataConfig:
     """The colour behind transparent pictures of a folder: a name, or #rrggbb."""
     folder_labels: bool = False
     """Label the pictures of a folder with the names of its sub-folders."""
+    captions: Captions = "auto"
+    """Where a folder's captions stand: name.txt beside name.png (txt), metadata.jsonl (metadata), or the files' names.
+    auto: txt or metadata, if there are any, and for scenes their own. none: learn classes instead, if there are any."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False

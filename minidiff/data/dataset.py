@@ -4,12 +4,13 @@ A dataset is a function from numbers to pictures. Training asks for numbers, and
 function of the seed and s: a resumed run meets the same pictures in the same order, and no state is saved for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 
+from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream, permutation
 
@@ -20,7 +21,8 @@ HELD_OUT = 10
 class Dataset(Protocol):
     """Pictures by number.
 
-    classes: the names of the labels 0, 1, ...; () if there are no labels.
+    classes: the names of the labels 0, 1, ...; () if there are none.
+    vocabulary: of captions, where the pictures have them; then labels are captions, rows of L numbers of words.
     endless: every number in [0, 2**32) is another picture (and len() has no meaning); else 0 ... len() - 1 are.
     """
 
@@ -35,23 +37,26 @@ class Dataset(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
     @property
+    def vocabulary(self) -> Vocabulary | None: ...
+    @property
     def endless(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the pictures of these numbers: (N, H, W, C) uint8, and their labels, (N,) int64 or None."""
+        """Return the pictures of these numbers: (N, H, W, C) uint8, and their labels, (N,) or (N, L) int64 or None."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) int64 or None."""
+    """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None."""
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
     endless: bool = False
 
     def __post_init__(self) -> None:
@@ -60,14 +65,16 @@ class Pictures:
             raise ValueError(f"Pictures: images must be (N, H, W, 1 or 3) uint8, got {shape} {self.images.dtype}")
         if 0 in shape:
             raise MinidiffError(f"{self.name}: no pictures (an array of shape {shape})")
-        if (labels is None) != (not self.classes):
-            raise ValueError("Pictures: labels and classes are given together or not at all")
-        if labels is not None and (labels.shape != shape[:1] or labels.dtype != np.int64):
-            raise ValueError(f"Pictures: labels must be ({shape[0]},) int64, got {labels.shape} {labels.dtype}")
-        if labels is not None and not 0 <= labels.min() <= labels.max() < len(self.classes):
-            raise MinidiffError(
-                f"{self.name}: labels must be 0 to {len(self.classes) - 1}, got {labels.min()} to {labels.max()}"
-            )
+        if (labels is None) != (not self.classes and self.vocabulary is None):
+            raise ValueError("Pictures: labels come with classes or with a vocabulary, or not at all")
+        expected: tuple[int, ...] = shape[:1]
+        numbers = len(self.classes)
+        if self.vocabulary is not None:
+            expected, numbers = (shape[0], self.vocabulary.length), len(self.vocabulary)
+        if labels is not None and (labels.shape != expected or labels.dtype != np.int64):
+            raise ValueError(f"Pictures: labels must be {expected} int64, got {labels.shape} {labels.dtype}")
+        if labels is not None and not 0 <= labels.min() <= labels.max() < numbers:
+            raise MinidiffError(f"{self.name}: labels must be 0 to {numbers - 1}, got {labels.min()} to {labels.max()}")
 
     @property
     def height(self) -> int:
@@ -85,7 +92,7 @@ class Pictures:
         return len(self.images)
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return copies of the pictures of these numbers, (N, H, W, C), and their labels, (N,) or None."""
+        """Return copies of the pictures of these numbers, (N, H, W, C), and their labels, (N,) or (N, L) or None."""
         return self.images[index], None if self.labels is None else self.labels[index]
 
 
@@ -128,4 +135,4 @@ def hold_out(pictures: Pictures, split: Split) -> Pictures:
             f"there are {len(pictures)}"
         )
     labels = None if pictures.labels is None else pictures.labels[chosen]
-    return Pictures(pictures.name, pictures.images[chosen], labels, pictures.classes)
+    return replace(pictures, images=pictures.images[chosen], labels=labels)

@@ -1,5 +1,6 @@
 """From the choices about data to the pictures."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -26,7 +27,7 @@ def open_data(config: DataConfig, split: Split = "train", seed: int = 0) -> Data
     data, size = config.data, config.size
     _check(config)
     if data == "scenes":
-        return Scenes(size or SIZE, split, seed)
+        return Scenes(size or SIZE, split, seed, captions=config.captions != "none")
     assert config.data_dir is not None  # _check
     if data == "folder":
         everything = folder(config.data_dir, size or SIZE, config.grey, config.background, config.folder_labels)
@@ -60,6 +61,8 @@ def _check(config: DataConfig) -> None:
         raise MinidiffError(f"--data {data} needs --data-dir {what}")
     if config.download and data not in PUBLISHED:
         raise MinidiffError(f"--download: nothing to fetch for {data}; it works with {', '.join(PUBLISHED)}")
+    if config.captions not in ("auto", "none") and data != "folder":
+        raise MinidiffError(f"--captions {config.captions}: names where those of a folder stand; {data} is no folder")
     if config.folder_labels and data != "folder":
         raise MinidiffError(f"--folder-labels: works with --data folder, not with {data}")
 
@@ -75,4 +78,4 @@ def to_grey(pictures: Pictures) -> Pictures:
     grey = np.empty((*pictures.images.shape[:3], 1), np.uint8)
     for i in range(0, len(grey), 1000):  # in parts: the sums are four times as wide
         grey[i : i + 1000, :, :, 0] = (pictures.images[i : i + 1000] @ weights + 32768) >> 16
-    return Pictures(pictures.name, grey, pictures.labels, pictures.classes)
+    return replace(pictures, images=grey)

@@ -6,10 +6,12 @@ The difference of its two answers is what the label adds; classifier-free guidan
     eps = uncond + guidance_scale (cond - uncond)
 
 so that 1 means the label as it was learnt, more means pictures that are clearer and less varied, 0 no label at all.
-Third file of diffusion/; it makes of a network the function that samplers.py asks.  Leaves out guidance that changes
-with t, and negative labels.
+Whoever puts another label in the place of "no label" is led away from that one: a negative prompt.
+Third file of diffusion/; it makes of a network the function that samplers.py asks.  Leaves out guidance that grows or
+shrinks with t.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,16 +24,26 @@ from minidiff.errors import MinidiffError
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 
 
-def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float = 1.0) -> Denoise:
+def denoiser(
+    model: Any,
+    labels: np.ndarray | None = None,
+    guidance_scale: float = 1.0,
+    negative: np.ndarray | None = None,
+    between: tuple[float, float] = (-math.inf, math.inf),
+) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
-    model: called as model(x, t, labels); model.config.classes is the label that stands for "no label".
-    labels: (N,) int64, or None to draw without.  The model's weights must stay as they are for as long as the function
-    is used: what the convolutions make of them is made once.
+    model: called as model(x, t, labels); model.config.no_label is the number that stands for "no label".
+    labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
+    no label, shaped like labels.  between: the times, from and to, at which to guide; at others the label is followed
+    as learnt.  The model's weights must stay as they are for as long as the function is used: what the convolutions
+    make of them is made once.
 
     Both questions go through the network in one batch of 2 N; with guidance_scale 1 only the one is asked.  The
     equation is meant for eps, but for a fixed x_t the outputs x0 and v are straight lines in eps, and a point on the
     line through two points does not care about the scale drawn beside it: the same equation serves all targets.
+    Guidance in the middle of the way is enough: at its noisy start it makes pictures alike, and at its end it has
+    nothing to add (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6, whose w is guidance_scale - 1.
     """
     if guidance_scale != 1 and labels is None:
@@ -46,9 +58,11 @@ def denoiser(model: Any, labels: np.ndarray | None = None, guidance_scale: float
     if labels is None or guidance_scale == 1:
         return lambda x_t, t: ask(x_t, t, labels)
 
-    both = np.concatenate([labels, np.full_like(labels, model.config.classes)])
+    both = np.concatenate([labels, np.full_like(labels, model.config.no_label) if negative is None else negative])
 
     def guided(x_t: np.ndarray, t: float) -> np.ndarray:
+        if not between[0] <= t <= between[1]:
+            return ask(x_t, t, labels)
         output = ask(backend.current().xp.concatenate([x_t, x_t]), t, both)
         cond, uncond = output[: len(x_t)], output[len(x_t) :]
         return uncond + float(guidance_scale) * (cond - uncond)

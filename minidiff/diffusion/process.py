@@ -129,8 +129,12 @@ class Process:
         Source: Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.target == "edm":
-            return network(x_t * _each(1 / spread(level), x_t), 250 * np.log(level.sigma))
-        return network(x_t, level.t)
+            x_t = x_t * _each(1 / spread(level), x_t)
+        return network(x_t, self.told(level))
+
+    def told(self, level: Level) -> Any:
+        """Return what the network is told as the time; see `ask`."""
+        return 250 * np.log(level.sigma) if self.target == "edm" else level.t
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -214,15 +218,15 @@ class Process:
     def drop_labels(
         self, labels: np.ndarray | None, model: Any, seed: int, step: int, sample: np.ndarray
     ) -> np.ndarray | None:
-        """Hide each label with probability `label_drop`: a hidden label is the number `model.config.classes`.
+        """Hide each label with probability `label_drop`: a hidden label is the number `model.config.no_label`.
 
-        labels: (N,) int64 or None, which stays None.
+        labels: (N,) int64, or captions (N, L), or None, which stays None.
         Source: Ho and Salimans 2022, arXiv:2207.12598, algorithm 1.
         """
         if labels is None:
             return None
         hidden = random.uniform(Key(seed, Stream.LABEL_DROP, step, sample), ()) < self.label_drop
-        return np.where(hidden, model.config.classes, labels)
+        return np.where(hidden.reshape(-1, *[1] * (labels.ndim - 1)), model.config.no_label, labels)
 
 
 def spread(level: Level) -> Any:

@@ -62,7 +62,10 @@ def held_out_loss(
         k = np.arange(first, min(first + batch, triples))
         images, labels = dataset.batch(pictures[k % len(dataset)])
         with no_grad():
-            key, shown = Key(seed, Stream.EVALUATE, Part.NOISE, k), labels if model.config.classes else None
+            key, shown = (
+                Key(seed, Stream.EVALUATE, Part.NOISE, k),
+                labels if model.config.classes or model.config.words else None,
+            )
             x0 = backend.to_device(to_float(images))
             each.append(backend.to_numpy(process.loss(model, x0, shown, process.schedule.level(t[k]), key)[1]))
     return HeldOutLoss(t, np.concatenate(each))

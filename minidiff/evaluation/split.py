@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from minidiff.conditioning.words import Vocabulary
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Dataset
 from minidiff.data.open import open_data
@@ -58,6 +59,10 @@ class Stretch:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.source.classes
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self.source.vocabulary
 
     def __len__(self) -> int:
         return self.count

@@ -59,6 +59,10 @@ def unet_options(model: UNet) -> dict[str, Any]:
             f"only networks without labels are written for diffusers, this one knows {config.classes}; "
             "train with --data folder and without --folder-labels"
         )
+    if config.words:
+        raise MinidiffError(
+            "only networks without captions are written for diffusers, this one reads prompts; train with --captions none"
+        )
     if config.multipliers[0] != 1:
         raise MinidiffError(
             f"diffusers writes the time as many waves as level 0 has features, ours as base = {config.base}; "

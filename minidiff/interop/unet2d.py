@@ -12,7 +12,19 @@ from typing import Any
 from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.interop.unet2d_config import UNet2DConfig
-from minidiff.nn import Conv2d, GroupNorm, Linear, Module, ResidualBlock, SelfAttention, Stage, sinusoidal, through
+from minidiff.nn import (
+    Conv2d,
+    GroupNorm,
+    Linear,
+    Module,
+    ResidualBlock,
+    SelfAttention,
+    Stage,
+    Told,
+    ascend,
+    descend,
+    sinusoidal,
+)
 
 
 class PositionalEmbedding(Module):
@@ -61,8 +73,8 @@ class ScaledStage(Stage):
         super().__init__(block, attention)
         self.factor = 1 / divisor
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        x = self.block(x, embedding) * self.factor
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        x = self.block(x, told.embedding) * self.factor
         return self.attention(x) * self.factor if hasattr(self, "attention") else x
 
 
@@ -114,8 +126,9 @@ class UNet2D(Module):
             raise ValueError("U-Net: this network knows no labels")
         if self.config.center_input_sample:
             x = x * 2.0 - 1.0
-        h = through(self.down, self.middle, self.up, self.enter(x), self.embedding(t))
-        return self.norm.then(self.leave, h)
+        told = Told(self.embedding(t))
+        seen = descend(self.down, self.middle, self.enter(x), told)
+        return self.norm.then(self.leave, ascend(self.up, seen, told))
 
     def _stage(self, inputs: int, outputs: int, attends: bool) -> Stage:
         return Stage(self._block(inputs, outputs), self._attention(outputs) if attends else None)

@@ -1,9 +1,12 @@
-"""Self-attention over the pixels of a picture: every place may look at every other.
+"""Attention: every place of a picture may look at every other, and at the words of a caption.
 
 Idea: a 3×3 convolution sees its neighbourhood; attention lets far places agree (two eyes, a car's two wheels).
 Each pixel asks a question q, and takes a mean of all values v, weighted by how well their keys k answer.
-Leaves out attention to anything but the picture itself.
+Leaves out where the words come from: text.py.
 """
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from minidiff import ops
 from minidiff.autograd import Tensor
@@ -32,4 +35,43 @@ class SelfAttention(Module):
         n, h, w, c = x.shape
         tokens = ops.reshape(self.norm(x), (n, h * w, c))
         mixed = ops.attention(self.q(tokens), self.k(tokens), self.v(tokens), self.heads)  # (N, H*W, C)
+        return x + ops.reshape(self.out(mixed), x.shape)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every part of the denoiser is told beside its picture.
+
+    embedding: (N, E), time and class, or the sentence as a whole.  words: (N, M, D), or None without.
+    looks: what a cross-attention adds to its answer, from its questions (N, L, C) to (N, L, C): a reference picture's.
+    """
+
+    embedding: Tensor
+    words: Tensor | None = None
+    looks: Mapping["CrossAttention", Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
+class CrossAttention(Module):
+    """x + out(attention(q, k, v)) with q from the normalised x, k and v from the words: (N, H, W, C) to the same.
+
+    width: of the words.  The last projection starts at zero, so that the block begins as the identity.
+    Source: Rombach et al. 2021, arXiv:2112.10752, section 3.3.
+    """
+
+    def __init__(self, channels: int, width: int, heads: int, groups: int) -> None:
+        if channels % heads:
+            raise ValueError(f"CrossAttention: {heads} heads do not divide {channels} channels")
+        self.heads = heads
+        self.norm = GroupNorm(groups, channels)
+        self.q = Linear(channels, channels)
+        self.k = Linear(width, channels)
+        self.v = Linear(width, channels)
+        self.out = Linear(channels, channels, zero=True)
+
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        n, h, w, c = x.shape
+        q, words = self.q(ops.reshape(self.norm(x), (n, h * w, c))), told.words
+        mixed = ops.attention(q, self.k(words), self.v(words), self.heads)  # (N, H*W, C)
+        if self in told.looks:
+            mixed = mixed + told.looks[self](q)
         return x + ops.reshape(self.out(mixed), x.shape)

@@ -47,9 +47,12 @@ class TimeEmbedding(Module):
         if classes:
             self.label = Embedding(classes + 1, self.width)
 
-    def forward(self, t: Any, labels: Any | None) -> Tensor:
+    def forward(self, t: Any, labels: Any | None, more: Tensor | None = None) -> Tensor:
+        """more: (N, 4 base) to be added, of a sentence."""
         waves = Tensor(sinusoidal(backend.to_device(t.astype(self.first.w.dtype)), self.base))
         out = self.second(ops.silu(self.first(waves)))
         if self.classes:
             out = out + self.label(np.full(len(t), self.classes) if labels is None else labels)
+        if more is not None:
+            out = out + more
         return ops.silu(out)

@@ -9,13 +9,16 @@ Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.errors import MinidiffError
-from minidiff.nn.attention import SelfAttention
+from minidiff.nn.attention import CrossAttention, SelfAttention, Told
 from minidiff.nn.embedding import TimeEmbedding
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
+from minidiff.nn.text import PADDING, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class UNetConfig:
     channels, as if they were pixels.  base: features at level 0; level i has base · multipliers[i] of them and is half
     as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels that have
     self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
+    words: how many numbers captions are written in, 0 for a network without them; they are `length` long, text_width
+    and text_layers are their encoder's, and words_at the heights of the levels that look at them.
     """
 
     height: int = 32
@@ -40,9 +45,15 @@ class UNetConfig:
     groups: int = 8
     time: Literal["scale_shift", "add"] = "scale_shift"
     classes: int = 0
+    words: int = 0
+    length: int = 0
+    text_width: int = 128
+    text_layers: int = 2
+    words_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "channels", "patch", "base", "blocks", "heads", "groups"):
+        positive = ("height", "width", "channels", "patch", "base", "blocks", "heads", "groups", "text_width")
+        for name in positive + ("length",) * (self.words > 0):
             if getattr(self, name) < 1:
                 raise MinidiffError(f"U-Net: {name} must be at least 1, got {getattr(self, name)}")
         if self.base < 4 or self.base % 2:
@@ -51,6 +62,12 @@ class UNetConfig:
             raise MinidiffError(f"U-Net: multipliers must be numbers of 1 or more, got {self.multipliers}")
         if self.classes < 0:
             raise MinidiffError(f"U-Net: classes must be 0 or more, got {self.classes}")
+        if self.words < 0 or self.text_layers < 0:
+            raise MinidiffError(
+                f"U-Net: words and text_layers must be 0 or more, got {self.words} and {self.text_layers}"
+            )
+        if self.words and self.classes:
+            raise MinidiffError(f"U-Net: either words or classes, got {self.words} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
             raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
         if self.height % self.factor or self.width % self.factor:
@@ -60,17 +77,25 @@ class UNetConfig:
                 f"({self.factor}, {2 * self.factor}, {3 * self.factor}, …), got {self.height}×{self.width}"
             )
         heights = self.heights
-        for height in self.attention:
-            if height not in heights:
-                raise MinidiffError(f"U-Net: attention at height {height} does not occur; the levels are {heights}")
+        for name in ("attention", "words_at"):
+            for height in getattr(self, name):
+                if height not in heights:
+                    raise MinidiffError(f"U-Net: {name} at height {height} does not occur; the levels are {heights}")
         for height, multiplier in zip(heights, self.multipliers):
-            if height in self.attention and self.base * multiplier % self.heads:
+            if height in self.attention + self.words_at and self.base * multiplier % self.heads:
                 raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.base * multiplier} channels")
+        if self.words and self.text_width % self.heads:
+            raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.text_width} channels of the text")
 
     @property
     def factor(self) -> int:
         """What must divide height and width: each level but the last halves them."""
         return self.patch << (len(self.multipliers) - 1)
+
+    @property
+    def no_label(self) -> int:
+        """What stands for "none": one past the last class or, in captions, the number of no word."""
+        return PADDING if self.words else self.classes
 
     @property
     def heights(self) -> list[int]:
@@ -109,34 +134,46 @@ class ResidualBlock(Module):
 
 
 class Stage(Module):
-    """A residual block, followed by attention where the level has it."""
+    """A residual block, followed by attention to the picture and to the words where the level has them."""
 
-    def __init__(self, block: ResidualBlock, attention: SelfAttention | None) -> None:
+    def __init__(
+        self, block: ResidualBlock, attention: SelfAttention | None, cross: CrossAttention | None = None
+    ) -> None:
         self.block = block
         if attention is not None:
             self.attention = attention
+        if cross is not None:
+            self.cross = cross
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        x = self.block(x, embedding)
-        return self.attention(x) if hasattr(self, "attention") else x
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        x = self.block(x, told.embedding)
+        x = self.attention(x) if hasattr(self, "attention") else x
+        return self.cross(x, told) if hasattr(self, "cross") else x
 
 
 class UNet(Module):
-    """Noisy pictures and their times (and classes) in; what the network was trained to predict out.
+    """Noisy pictures and their times (and what is on them) in; what the network was trained to predict out.
 
-    forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, where `classes`
-    means none, or None for all of them none.  Returns (N, H, W, C).
+    forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, classes, or (N, L),
+    captions; in them `config.no_label` means none, and None that all are none.  Returns (N, H, W, C).
     """
 
     def __init__(self, config: UNetConfig) -> None:
         self.config = config
         self.embedding = TimeEmbedding(config.base, config.classes)
+        if config.words:
+            self.text = TextEncoder(config.words, config.length, config.text_width, config.text_layers, config.heads)
+            self.sentence = Linear(config.text_width, self.embedding.width)
         widths = [config.base * multiplier for multiplier in config.multipliers]
-        attends = [height in config.attention for height in config.heights]
 
-        def stage(inputs: int, outputs: int, attends: bool) -> Stage:
+        def stage(inputs: int, outputs: int, height: int, last: bool = False) -> Stage:
             block = ResidualBlock(inputs, outputs, self.embedding.width, config.groups, config.time)
-            return Stage(block, SelfAttention(outputs, config.heads, config.groups) if attends else None)
+            attends, looks = height in config.attention and not last, height in config.words_at and config.words
+            return Stage(
+                block,
+                SelfAttention(outputs, config.heads, config.groups) if attends else None,
+                CrossAttention(outputs, config.text_width, config.heads, config.groups) if looks else None,
+            )
 
         seen = config.channels * config.patch**2
         self.enter = Conv2d(seen, config.base)
@@ -144,19 +181,23 @@ class UNet(Module):
         self.down: list[Module] = []
         for level, width in enumerate(widths):
             for _ in range(config.blocks):
-                self.down.append(stage(features, width, attends[level]))
+                self.down.append(stage(features, width, config.heights[level]))
                 features = width
                 skips.append(features)
             if level < len(widths) - 1:
                 self.down.append(Conv2d(features, features, stride=2))
                 skips.append(features)
 
-        self.middle: list[Module] = [stage(features, features, attends[-1]), stage(features, features, False)]
+        smallest = config.heights[-1]
+        self.middle: list[Module] = [
+            stage(features, features, smallest),
+            stage(features, features, smallest, last=True),
+        ]
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):
             for _ in range(config.blocks + 1):
-                self.up.append(stage(features + skips.pop(), widths[level], attends[level]))
+                self.up.append(stage(features + skips.pop(), widths[level], config.heights[level]))
                 features = widths[level]
             if level:
                 self.up.append(Conv2d(features, features, upsample=True))
@@ -169,25 +210,43 @@ class UNet(Module):
         x = ops.as_tensor(x)
         if x.shape[1:] != expected:
             raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
-        embedding = self.embedding(t, labels)
-        h = through(self.down, self.middle, self.up, self.enter(stack(x, self.config.patch)), embedding)
+        told = self.told(t, labels)
+        seen = descend(self.down, self.middle, self.enter(stack(x, self.config.patch)), told)
+        return self.leave_from(ascend(self.up, seen, told))
+
+    def told(self, t: Any, labels: Any | None) -> Told:
+        """Return what times and labels, as `forward` has them, tell every part of the network."""
+        if not self.config.words:
+            return Told(self.embedding(t, labels))
+        tokens = np.full((len(t), self.config.length), PADDING) if labels is None else labels
+        words, sentence = self.text(tokens)
+        return Told(self.embedding(t, None, self.sentence(sentence)), words)
+
+    def leave_from(self, h: Tensor) -> Tensor:
+        """Return pictures (N, H, W, C) from the last features, those at level 0."""
         return unstack(self.norm.then(self.leave, h), self.config.patch)
 
 
-def through(down: list[Module], middle: list[Module], up: list[Module], h: Tensor, embedding: Tensor) -> Tensor:
-    """Go down, through the middle and up again; what every part on the way down left is met on the way up.
+def descend(down: list[Module], middle: list[Module], h: Tensor, told: Told) -> list[Tensor]:
+    """Go down and through the middle; return what every part on the way left, h first, and the middle's result last.
 
-    h: (N, H, W, C), the first of what is left.  embedding: (N, E), for the stages.  Returns (N, H, W, C').
+    h: (N, H, W, C).
     """
-    skips = [h]
+    seen = [h]
     for part in down:
-        h = part(h, embedding) if isinstance(part, Stage) else part(h)
-        skips.append(h)
+        h = part(h, told) if isinstance(part, Stage) else part(h)
+        seen.append(h)
     for part in middle:
-        h = part(h, embedding)
+        h = part(h, told)
+    return [*seen, h]
+
+
+def ascend(up: list[Module], seen: list[Tensor], told: Told) -> Tensor:
+    """Go up from the last of what `descend` saw, and meet the rest again on the way; returns (N, H, W, C')."""
+    *skips, h = seen
     for part in up:
         if isinstance(part, Stage):
-            h = part(ops.concat(h, skips.pop()), embedding)
+            h = part(ops.concat(h, skips.pop()), told)
         else:
             h = part(h)
     return h

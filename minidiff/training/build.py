@@ -3,19 +3,28 @@
 In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
 """
 
+from minidiff.conditioning.words import Vocabulary
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import make_schedule
 from minidiff.nn import UNetConfig
 from minidiff.training.config import DiffusionConfig, ModelConfig
 
 
-def network_config(model: ModelConfig, height: int, width: int, channels: int, classes: int) -> UNetConfig:
-    """Return the shape of the U-Net for pictures (height, width, channels) with so many classes, 0 for none.
+def network_config(
+    model: ModelConfig,
+    height: int,
+    width: int,
+    channels: int,
+    classes: int = 0,
+    vocabulary: Vocabulary | None = None,
+) -> UNetConfig:
+    """Return the shape of the U-Net for pictures (height, width, channels) with so many classes or with captions.
 
     Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
     """
     patch = _patch(min(height, width)) if model.patch is None else model.patch
     smallest = height // max(patch, 1) >> max(len(model.multipliers) - 1, 0)
+    two = (2 * smallest, smallest)[-len(model.multipliers) :]
     return UNetConfig(
         height=height,
         width=width,
@@ -29,6 +38,11 @@ def network_config(model: ModelConfig, height: int, width: int, channels: int, c
         groups=model.groups,
         time=model.time,
         classes=classes,
+        words=len(vocabulary) if vocabulary else 0,
+        length=vocabulary.length if vocabulary else 0,
+        text_width=model.text_width,
+        text_layers=model.text_layers,
+        words_at=() if vocabulary is None else two if model.words_at is None else model.words_at,
     )
 
 

@@ -3,7 +3,7 @@
 Idea: one safetensors file holds everything that the next step depends on,
 
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
-    metadata "minidiff": JSON of version, step, config, network, classes, digest
+    metadata "minidiff": JSON of version, step, config, network, classes, words, digest
 
 so a training that goes on from it computes the same bits as one that never stopped.  The digest is the SHA-256 of all
 the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
+from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 from minidiff.nn import UNet, UNetConfig
@@ -31,7 +32,7 @@ from minidiff.training.optimizer import FlatParameters
 from minidiff.training.settings import from_dict, to_dict
 
 KEY = "minidiff"  # of the metadata; a file without it is somebody else's
-VERSION = 1  # goes up when an older minidiff could not read the file, or would read it wrongly
+VERSION = 2  # 1 knew no captions; goes up when an older minidiff could not read the file, or would read it wrongly
 CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 
@@ -42,7 +43,7 @@ _NAME = re.compile(r"step_(\d+)\.safetensors")
 class Checkpoint:
     """What a checkpoint file says, checked.
 
-    step: updates made so far.  classes: the names of the labels, () for none.
+    step: updates made so far.  classes: the names of the labels, words: those of captions, () for none.
     tensors: group (model, ema, adam_m, adam_v) to parameter's name to float32 array.
     """
 
@@ -51,7 +52,13 @@ class Checkpoint:
     config: Config
     network: UNetConfig
     classes: tuple[str, ...]
+    words: tuple[str, ...]
     tensors: dict[str, dict[str, np.ndarray]]
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What captions of the network are written in."""
+        return Vocabulary(self.words, self.network.length) if self.words else None
 
 
 @dataclass(frozen=True)
@@ -63,16 +70,23 @@ class About:
     config: Config
     network: UNetConfig
     classes: tuple[str, ...]
+    words: tuple[str, ...] = ()
     digest: str = ""
 
 
 def save(
-    path: Path, step: int, config: Config, network: UNetConfig, classes: tuple[str, ...], parameters: FlatParameters
+    path: Path,
+    step: int,
+    config: Config,
+    network: UNetConfig,
+    classes: tuple[str, ...],
+    parameters: FlatParameters,
+    words: tuple[str, ...] = (),
 ) -> None:
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    values = to_dict(About(VERSION, step, config, network, classes))
+    values = to_dict(About(VERSION, step, config, network, classes, words))
     values["digest"] = _digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
@@ -199,8 +213,8 @@ def _read(path: Path, file: Any) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise MinidiffError(f"{path} is damaged: its metadata is not JSON ({error})") from error
     version = values.get("version") if isinstance(values, dict) else None
-    if version != VERSION:  # before the rest is read, which another version may spell otherwise
-        raise MinidiffError(f"{path} has format version {version}; this minidiff reads version {VERSION}")
+    if version not in (1, VERSION):  # before the rest is read, which another version may spell otherwise
+        raise MinidiffError(f"{path} has format version {version}; this minidiff reads versions 1 and {VERSION}")
     try:
         about = from_dict(About, values, "metadata")
     except MinidiffError as error:
@@ -209,6 +223,8 @@ def _read(path: Path, file: Any) -> Checkpoint:
     if len(classes) != network.classes or about.step < 0:
         found = f"step {about.step}, {len(classes)} class names for {network.classes} classes"
         raise MinidiffError(f"{path} is damaged: {found}")
+    if len(about.words) + 1 != (network.words or 1):
+        raise MinidiffError(f"{path} is damaged: {len(about.words)} words for {network.words} numbers of words")
 
     # Sizes in the metadata may be anything: a network of a billion blocks must not be built to be compared.
     names = list(file.keys())
@@ -232,7 +248,7 @@ def _read(path: Path, file: Any) -> Checkpoint:
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
     if about.digest != _digest(values, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
-    return Checkpoint(path, about.step, about.config, network, classes, tensors)
+    return Checkpoint(path, about.step, about.config, network, classes, about.words, tensors)
 
 
 def _digest(values: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:

@@ -42,6 +42,12 @@ class ModelConfig:
     """Most groups that a normalisation divides its channels into."""
     time: Literal["scale_shift", "add"] = "scale_shift"
     """How the time t enters a residual block: scaling and shifting its normalisation, or added."""
+    text_width: int = 128
+    """Numbers that describe a word of a caption."""
+    text_layers: int = 2
+    """Layers in which the words of a caption look at each other."""
+    words_at: tuple[int, ...] | None = None
+    """Picture heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +148,11 @@ def check(config: Config) -> None:
     are made; that happens before anything is written.
     """
     model, diffusion, optimizer, run = config.model, config.diffusion, config.optimizer, config.run
-    for name in ("patch", "base", "blocks", "heads", "groups"):
+    for name in ("patch", "base", "blocks", "heads", "groups", "text_width"):
         value = getattr(model, name)
-        _expect(value is None or value >= 1, name, "1 or more", value)
+        _expect(value is None or value >= 1, name.replace("_", "-"), "1 or more", value)
+    _expect(model.text_layers >= 0, "text-layers", "0 or more", model.text_layers)
+    _expect(not model.words_at or min(model.words_at) >= 1, "words-at", "1 or more", model.words_at)
     _expect(len(model.multipliers) > 0 and min(model.multipliers) >= 1, "multipliers", "1 or more", model.multipliers)
     _expect(not model.attention or min(model.attention) >= 1, "attention", "1 or more", model.attention)
 

@@ -145,8 +145,8 @@ class Run:
         assert self.pass_seconds is not None
         # A picture's way through the network takes less than there and back; a preview may have met a busy moment.
         pass_seconds = min(self.pass_seconds, self.budget.step_seconds / trainer.config.run.batch)
-        classes = trainer.network.classes
-        costs = [pass_seconds * sheet.passes(classes) for sheet in (preview.PREVIEW, preview.FINAL)]
+        variants = preview.variants(trainer)
+        costs = [pass_seconds * sheet.passes(variants) for sheet in (preview.PREVIEW, preview.FINAL)]
         trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
         trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
         write_toml(self.folder / "config.toml", trainer.config)
@@ -161,7 +161,13 @@ class Run:
             raise MinidiffError(f"the weights are not finite after step {trainer.step}; {self.last_good()}")
         path = checkpoints.where(self.folder, trainer.step)
         checkpoints.save(
-            path, trainer.step, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters
+            path,
+            trainer.step,
+            trainer.config,
+            trainer.network,
+            trainer.dataset.classes,
+            trainer.parameters,
+            trainer.words,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)
@@ -190,6 +196,7 @@ class Run:
         trainer, data = self.trainer, self.trainer.dataset
         colour = {1: "grey", 3: "colour"}[data.channels]
         labels = f"{len(data.classes)} labels" if data.classes else "no labels"
+        labels = f"captions of {len(trainer.words)} words" if trainer.words else labels
         million = len(trainer.parameters.w) / 1e6
         end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
         print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}")
@@ -203,9 +210,11 @@ class Run:
         classes = self.trainer.dataset.classes
         path = checkpoints.where(self.folder, self.trainer.step)
         label = ["--label", classes[min(1, len(classes) - 1)], "--guidance-scale", "3"] if classes else []
+        if vocabulary := self.trainer.dataset.vocabulary:
+            label = preview.names(self.trainer, 1)
         print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
         print(f"  {command('sample', '--checkpoint', path, *label)}")
-        if classes:
+        if classes or vocabulary:
             print(f"  {command('evaluate', '--checkpoint', path)}")
         print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
 

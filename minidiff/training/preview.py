@@ -21,6 +21,7 @@ from minidiff.training.ema import averaged
 from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data
+CAPTIONS = 8  # different ones on a sheet
 MOST_COLUMNS = 16  # with more classes than this the sheet is square and shows as many as fit
 ANIMATED = 16
 ANIMATION_FRAMES, ANIMATION_ZOOM = 25, 2  # noise does not compress: 50 frames four times as large are 7 MB
@@ -29,35 +30,47 @@ FRAME_MS, LAST_FRAME_MS = 120, 2500
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page of samples: about `count` of them, by DDIM in `steps` steps; a column shows one class."""
+    """A page of samples: about `count` of them, by DDIM in `steps` steps; a column shows one class, or one caption."""
 
     count: int
     steps: int
 
-    def columns(self, classes: int) -> int:
+    def columns(self, variants: int) -> int:
         square = round(np.sqrt(self.count))
-        return classes * max(square // classes, 1) if 0 < classes <= MOST_COLUMNS else square
+        return variants * max(square // variants, 1) if 0 < variants <= MOST_COLUMNS else square
 
-    def size(self, classes: int) -> int:
+    def size(self, variants: int) -> int:
         """How many pictures: full rows, at least one."""
-        return max(self.count // self.columns(classes), 1) * self.columns(classes)
+        return max(self.count // self.columns(variants), 1) * self.columns(variants)
 
-    def passes(self, classes: int) -> int:
+    def passes(self, variants: int) -> int:
         """How many pictures go through the network to draw the sheet; guided ones twice a step."""
-        return self.size(classes) * self.steps * (2 if classes else 1)
+        return self.size(variants) * self.steps * (2 if variants else 1)
 
 
 PREVIEW = Sheet(count=20, steps=10)  # cheap enough to be looked at every minute
 FINAL = Sheet(count=64, steps=50)
 
 
+def variants(trainer: Trainer) -> int:
+    """How many different things a sheet shows: classes or captions, 0 for neither."""
+    return CAPTIONS if trainer.dataset.vocabulary else trainer.network.classes
+
+
+def labels(trainer: Trainer, count: int) -> np.ndarray | None:
+    """Return the labels of a sheet: the classes in turn, (N,), or the captions of the data's first pictures, (N, L)."""
+    turns, data = np.arange(count) % max(variants(trainer), 1), trainer.dataset
+    if data.vocabulary is None:
+        return turns if data.classes else None
+    return data.batch(turns % len(data))[1]
+
+
 def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
     """Draw a sheet with the weights that the network carries: all steps from noise to pictures (N, H, W, C)."""
     network = trainer.network
-    samples = np.arange(sheet.size(network.classes))
-    labels = samples % network.classes if network.classes else None
+    samples = np.arange(sheet.size(variants(trainer)))
     steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
-    ask = denoiser(trainer.model, labels, GUIDANCE_SCALE if network.classes else 1.0)
+    ask = denoiser(trainer.model, labels(trainer, len(samples)), GUIDANCE_SCALE if variants(trainer) else 1.0)
     noise = Noise(trainer.config.run.seed, samples)
     x_T = noise.start((network.height, network.width, network.channels))
     return ddim(ask, trainer.process, x_T, steps, noise)
@@ -65,19 +78,25 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
 
 def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
     """Write pictures (N, H, W, C) float32 in [-1, 1] as a grid, with what drew them as metadata."""
-    classes = trainer.network.classes
-    columns = sheet.columns(classes)
+    different, columns = variants(trainer), sheet.columns(variants(trainer))
     about: dict[str, Any] = {
         "step": trainer.step,
         "sampler": "ddim",
         "steps": sheet.steps,
-        "guidance_scale": GUIDANCE_SCALE if classes else 1.0,
+        "guidance_scale": GUIDANCE_SCALE if different else 1.0,
         "seed": trainer.config.run.seed,
-        "columns": [trainer.dataset.classes[i % classes] for i in range(columns)]
-        if 0 < classes <= MOST_COLUMNS
-        else [],
+        "columns": names(trainer, columns) if 0 < different <= MOST_COLUMNS else [],
     }
     pictures.save_png(path, pictures.grid(pictures.to_uint8(x), columns), about)
+
+
+def names(trainer: Trainer, columns: int) -> list[str]:
+    """Return what the columns of a sheet show, in words."""
+    shown = labels(trainer, columns)
+    assert shown is not None
+    if trainer.dataset.vocabulary is not None:
+        return [trainer.dataset.vocabulary.text(row) for row in shown]
+    return [trainer.dataset.classes[label] for label in shown]
 
 
 def save_preview(path: Path, trainer: Trainer) -> float:
@@ -91,7 +110,7 @@ def save_preview(path: Path, trainer: Trainer) -> float:
     if len(times) == 1:
         return 0.0
     # Counted from the end of the first step: on a machine's first run that one compiles a kernel.
-    passes = PREVIEW.passes(trainer.network.classes) / PREVIEW.steps * (len(times) - 1)
+    passes = PREVIEW.passes(variants(trainer)) / PREVIEW.steps * (len(times) - 1)
     return (times[-1] - times[0]) / passes
 
 

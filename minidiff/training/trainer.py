@@ -48,7 +48,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.process = make_process(config.diffusion)
         self.network = network_config(
-            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes)
+            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.vocabulary
         )
         self.steps = config.run.steps
         if checkpoint is None:
@@ -60,6 +60,8 @@ class Trainer:
             if checkpoint.classes != dataset.classes:
                 theirs, ours = (" ".join(names) or "none" for names in (checkpoint.classes, dataset.classes))
                 raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
+            if checkpoint.words != self.words:
+                raise MinidiffError(f"{checkpoint.path} was trained on captions with other words than the data has")
             shapes = [(each.height, each.width, each.channels) for each in (checkpoint.network, self.network)]
             if shapes[0] != shapes[1]:
                 theirs, ours = ("×".join(map(str, shape)) for shape in shapes)
@@ -67,8 +69,13 @@ class Trainer:
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those that captions are written in, () without captions."""
+        return self.dataset.vocabulary.words if self.dataset.vocabulary else ()
+
     def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the pictures of these numbers, (N, H, W, C) float32 in [-1, 1], and their labels, (N,) or None.
+        """Return the pictures of these numbers, (N, H, W, C) float32 in [-1, 1], and their labels.
 
         sample: (N,) their places in the step's whole batch, by which the flips are drawn.
         """

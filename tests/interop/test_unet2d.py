@@ -48,7 +48,7 @@ def folder(tmp_path):
 def test_their_networks(name, tmp_path, each_backend):
     options, shapes, expected = golden("theirs", name)
     model = load_diffusers(write_folder(tmp_path, options, their_weights(shapes)))
-    assert (model.config.height, model.config.width, model.config.classes) == (*size_of(options), 0)
+    assert (model.config.height, model.config.width, model.config.no_label) == (*size_of(options), 0)
     assert model.count_parameters() == sum(int(np.prod(shape)) for shape in shapes.values())
     assert relative(output(model), expected) < BOUND
 

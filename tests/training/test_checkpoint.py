@@ -94,7 +94,7 @@ def test_anybody_can_read_it(run, it):
     tensors, about = contents(save(it, run))
     assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (1, 2, 8)
+    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (2, 2, 8)
 
 
 # -- what can be wrong with a file ------------------------------------------------------------------------------------
@@ -150,8 +150,8 @@ def test_a_foreign_file_is_one_line(tmp_path):
 def test_another_format_version_is_one_line(run, it):
     """Of a later version nothing else is read: it may spell everything otherwise."""
     path = save(it, run)
-    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=2, all_else="new")))
-    assert fails(checkpoints.load, path) == f"{path} has format version 2; this minidiff reads version 1"
+    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=3, all_else="new")))
+    assert fails(checkpoints.load, path) == f"{path} has format version 3; this minidiff reads versions 1 and 2"
 
 
 @pytest.mark.parametrize("key", ["step", "config", "network", "classes"])
@@ -174,7 +174,11 @@ def test_missing_metadata_is_one_line(run, it, key):
         ("classes", ["a"], "step 2, 1 class names for 3 classes"),
         ("digest", "0", "its content does not match its digest"),
         ("step", 3, "its content does not match its digest"),
-        ("extra", 1, "metadata: unknown setting 'extra'; known are version, step, config, network, classes, digest"),
+        (
+            "extra",
+            1,
+            "metadata: unknown setting 'extra'; known are version, step, config, network, classes, words, digest",
+        ),
     ],
 )
 def test_metadata_that_makes_no_sense_is_one_line(run, it, key, value, line):

@@ -12,8 +12,8 @@ from minidiff.training.config import Config, DiffusionConfig, ModelConfig, Optim
 from minidiff.training.settings import from_dict, read_toml, to_dict, write_toml
 
 NOTHING_DEFAULT = Config(
-    data=DataConfig("folder", None, 64, True, "#102030", True, False, True),
-    model=ModelConfig(2, 16, (1, 3), 2, (8, 4), 2, 4, "add"),
+    data=DataConfig("folder", None, 64, True, "#102030", True, "names", False, True),
+    model=ModelConfig(2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,)),
     diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
     optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),
     run=RunConfig(None, 2.5, 12, 3, 2**63 - 1, "numpy", 100, 1, 50),

@@ -11,6 +11,7 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.data.scenes import palette
+from minidiff.data.scenes.captions import VOCABULARY, caption
 from minidiff.data.scenes.dice import Dice, Part
 from minidiff.data.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.data.scenes.places import draw_places
@@ -53,7 +54,7 @@ def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray)
 
 
 class Scenes:
-    """An endless data set of drawn pictures, labelled with their subject.
+    """An endless data set of drawn pictures, with captions or, instead, labelled with their subject.
 
     size: pixels along each side, 16 or more.  split: "train" leaves out the pairs of factors.HELD_OUT; "test" has
     pictures of its own, with every pair.
@@ -61,23 +62,24 @@ class Scenes:
 
     name = "scenes"
     channels = 3
-    classes = SUBJECTS
     endless = True
 
-    def __init__(self, size: int = 32, split: str = "train", seed: int = 0):
+    def __init__(self, size: int = 32, split: str = "train", seed: int = 0, captions: bool = False):
         if size < 16:
             raise MinidiffError(f"scenes need at least 16 pixels a side, got {size}")
         if split not in ("train", "test"):
             raise MinidiffError(f'scenes have the splits "train" and "test", got {split!r}')
         self.height = self.width = size
         self.split, self.seed = split, seed
+        self.classes: tuple[str, ...] = () if captions else SUBJECTS
+        self.vocabulary = VOCABULARY if captions else None
         self._ahead = 0, np.empty((0, size, size, 3), np.uint8), np.empty(0, np.int64)  # first number, pictures, labels
 
     def __len__(self) -> int:
         return 1 << 32  # the numbers that a random key has for pictures
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pictures numbered `index`, int64 (N,): uint8 (N, size, size, 3) and labels int64 (N,).
+        """Return the pictures numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
 
         Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
         """
@@ -104,4 +106,6 @@ class Scenes:
     def _draw(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         factors = self.factors(index)
         drawing = draw(factors, self.height, self.seed, self.split, index)
-        return drawing.picture, factors.subject.astype(np.int64)
+        if self.vocabulary is None:
+            return drawing.picture, factors.subject.astype(np.int64)
+        return drawing.picture, self.vocabulary.tokens(caption(factors, self.seed, self.split, index).texts)
