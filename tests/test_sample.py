@@ -393,7 +393,7 @@ def test_every_option_has_help(capsys):
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for field in command.dataclasses.fields(command.SampleConfig):
-        option = "[PROMPT" if field.name == "prompt" else "--" + field.name.replace("_", "-")
+        option = "[[STR [STR ...]]]" if field.name == "prompt" else "--" + field.name.replace("_", "-")
         described = text.split(f" {option} ", 1)[1].split(" --", 1)[0]
         assert len(described.split()) > 5, option
 

@@ -61,7 +61,8 @@ def unet_options(model: UNet) -> dict[str, Any]:
         )
     if config.words:
         raise MinidiffError(
-            "only networks without captions are written for diffusers, this one reads prompts; train with --captions none"
+            "only networks without captions are written for diffusers, this one reads prompts; "
+            "train with --captions none"
         )
     if config.multipliers[0] != 1:
         raise MinidiffError(
