@@ -9,7 +9,7 @@ import numpy as np
 from conftest import float32
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.factors import SUBJECTS
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
@@ -17,13 +17,13 @@ from minidiff.training.build import make_process, network_config
 from minidiff.training.config import Config
 
 COUNT, STEPS = 16, 10
-LABELS = np.arange(COUNT) % len(Scenes.classes)
+LABELS = np.arange(COUNT) % len(SUBJECTS)
 SAMPLES = np.arange(COUNT)
 
 
 def network():
     """The default network with weights that answer something: an untrained one answers 0."""
-    model = UNet(network_config(Config().model, 32, 32, 3, len(Scenes.classes)))
+    model = UNet(network_config(Config().model, 32, 32, 3, len(SUBJECTS)))
     model.initialize(0)
     for number, parameter in enumerate(model.named_parameters().values()):
         parameter.data += 0.02 * float32(*parameter.shape, seed=number)

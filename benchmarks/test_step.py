@@ -11,6 +11,7 @@ from conftest import float32
 from minidiff import backend
 from minidiff.data.dataset import Pictures
 from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.factors import SUBJECTS
 from minidiff.training.config import Config, RunConfig
 from minidiff.training.trainer import Trainer
 
@@ -22,7 +23,7 @@ def trainer():
     """A training at its first step, with weights of which none is zero: an untrained network's last layers are."""
     with backend.using("numba"):
         images, labels = Scenes(32).batch(np.arange(2 * BATCH))
-    made = Trainer(CONFIG, Pictures("scenes", images, labels, Scenes.classes))
+    made = Trainer(CONFIG, Pictures("scenes", images, labels, SUBJECTS))
     made.parameters.w += 0.02 * float32(len(made.parameters.w))
     return made
 

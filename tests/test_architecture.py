@@ -22,7 +22,7 @@ ORDER = [
 INSIDE = {
     "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
     "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
-    "conditioning": ["words", "__init__"],
+    "conditioning": ["words", "control", "reference", "steer", "__init__"],
     "interop": [
         "torch_random",
         "torch_noise",

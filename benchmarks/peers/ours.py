@@ -22,7 +22,7 @@ from minidiff import backend, ops
 from minidiff.autograd import Tensor, no_grad
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
-from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.factors import SUBJECTS
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
@@ -77,7 +77,7 @@ class StepJob:
         self.network = network
         run = RunConfig(steps=1_000_000, batch=network.batch)
         config = Config(DataConfig(flip=False), network.model, run=run)
-        names = Scenes.classes if network.classes == len(Scenes.classes) else tuple(map(str, range(network.classes)))
+        names = SUBJECTS if network.classes == len(SUBJECTS) else tuple(map(str, range(network.classes)))
         self.trainer = Trainer(config, Pictures("in memory", network.pictures(), network.labels(), names))
         flat, made = self.trainer.parameters, weights(network.config)
         for name, view in flat.split(flat.w).items():

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.factors import SUBJECTS
 from minidiff.interop import UNet2D
 from minidiff.interop.unet2d_config import from_json
 from minidiff.nn import Module, UNet, UNetConfig
@@ -178,7 +178,7 @@ CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to t
 Problem = Convolution | Network | Sampling | Forward
 
 PLAIN = Network(ModelConfig(patch=1, base=64, multipliers=(1, 2, 2), blocks=1, attention=(), time="add"))
-DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(Scenes.classes))  # minidiff.train's
+DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(SUBJECTS))  # minidiff.train's
 
 
 def made_small(problem: Any) -> Any:

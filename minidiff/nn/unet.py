@@ -193,6 +193,7 @@ class UNet(Module):
             stage(features, features, smallest),
             stage(features, features, smallest, last=True),
         ]
+        self.seen_widths = (*skips, features)  # of what `descend` returns
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):

@@ -1,0 +1,53 @@
+"""ControlNet: a drawing says where things are.
+
+Idea: the encoder of a trained denoiser knows what parts pictures have.  A copy of it is shown the drawing beside the
+noisy picture, and what the copy sees is added to what the original sees, before the way up begins.  The original stays
+as it is; the copy learns what to add.  Between both stand convolutions that begin at zero, so that the first step of
+training starts from the trained denoiser itself, to the bit.
+After words.py; steer.py adds it all up.  Leaves out where drawings come from: data/maps.py.
+Source: Zhang et al. 2023, arXiv:2302.05543, section 3.
+"""
+
+from typing import Any
+
+from minidiff import ops
+from minidiff.autograd import Tensor
+from minidiff.nn import Conv2d, Module, Told, UNet, descend, stack
+
+
+class ControlNet(Module):
+    """Noisy pictures and drawings in; what is to be added to all that the denoiser sees on its way down out.
+
+    unet: the denoiser that it steers, whose weights it begins with (see `copy`).
+    channels: of the drawings.
+    """
+
+    def __init__(self, unet: UNet, channels: int) -> None:
+        config = unet.config
+        twin = UNet(config)
+        self.patch, self.channels = config.patch, channels
+        self.enter, self.down, self.middle = twin.enter, twin.down, twin.middle
+        self.look = Conv2d(channels * config.patch**2, config.base)
+        self.understand = Conv2d(config.base, config.base, zero=True)
+        self.zeros: list[Module] = [Conv2d(width, width, kernel=1, zero=True) for width in unet.seen_widths]
+
+    def copy(self, unet: UNet) -> None:
+        """Begin with the weights of the denoiser; call it after `initialize`."""
+        theirs = unet.named_parameters()
+        for name, parameter in self.named_parameters().items():
+            if name in theirs:
+                parameter.data = theirs[name].data.copy()
+
+    def forward(self, x: Tensor, drawing: Tensor, told: Told) -> list[Tensor]:
+        """Return what is to be added, one for each part that `descend` returns.
+
+        x: (N, H, W, C).  drawing: (N, H, W, channels) in [0, 1].  told: what the denoiser is told.
+        """
+        drawn = self.understand(ops.silu(self.look(stack(drawing, self.patch))))
+        seen = descend(self.down, self.middle, self.enter(stack(x, self.patch)) + drawn, told)
+        return [zero(h) for zero, h in zip(self.zeros, seen)]
+
+
+def controlled(seen: list[Tensor], added: list[Tensor], scale: Any = 1.0) -> list[Tensor]:
+    """Return what the denoiser sees with what a ControlNet adds."""
+    return [h + more * scale for h, more in zip(seen, added)]

@@ -1,0 +1,80 @@
+"""A reference picture: "in this style", "in these colours", where words fail.
+
+Idea: a small network describes the picture in a few vectors, as if in words of its own.  Wherever the denoiser looks at
+the words of the prompt, it looks at these as well, with keys and values of their own, and both answers are added up.
+The denoiser itself stays as it is.  The new values begin at zero, so that nothing is added at first.
+After control.py; steer.py adds it all up.
+Source: Ye et al. 2023, arXiv:2308.06721 (IP-Adapter), section 3.2: decoupled cross-attention.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from minidiff import ops
+from minidiff.autograd import Tensor
+from minidiff.nn import Conv2d, CrossAttention, Linear, Module, Told, UNet
+
+TOKENS = 4
+WIDTHS = (32, 64, 128)
+
+
+class PictureEncoder(Module):
+    """Pictures (N, H, W, C) in [-1, 1] to a few vectors each: (N, TOKENS, width).
+
+    Convolutions that halve the picture, and the mean over what is left: it says what a picture is like, not where.
+    Nothing is normalised, since that would take out the very colours.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        self.width = width
+        self.layers: list[Module] = [Conv2d(i, o, stride=2) for i, o in pairwise((channels, *WIDTHS))]
+        self.mix = Linear(WIDTHS[-1], 2 * WIDTHS[-1])
+        self.leave = Linear(2 * WIDTHS[-1], TOKENS * width)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        h = picture
+        for layer in self.layers:
+            h = ops.silu(layer(h))
+        h = self.leave(ops.silu(self.mix(h.mean(axis=(1, 2)))))
+        return ops.reshape(h, (len(picture.data), TOKENS, self.width))
+
+
+class Look(Module):
+    """What one cross-attention adds: the picture's answer to the questions that the words are asked."""
+
+    def __init__(self, width: int, cross: CrossAttention) -> None:
+        channels = cross.q.w.planned_shape[1]
+        self.heads = cross.heads
+        self.k = Linear(width, channels)
+        self.v = Linear(width, channels, zero=True)
+
+    def forward(self, q: Tensor, picture: Tensor) -> Tensor:
+        return ops.attention(q, self.k(picture), self.v(picture), self.heads)
+
+
+class ReferenceAdapter(Module):
+    """A picture encoder, and a look for each cross-attention of the denoiser `unet`, which must know words."""
+
+    def __init__(self, unet: UNet) -> None:
+        config = unet.config
+        self.encoder = PictureEncoder(config.channels, config.text_width)
+        self.looks: list[Module] = [Look(config.text_width, cross) for cross in crosses(unet)]
+
+    def forward(self, unet: UNet, told: Told, picture: Tensor, scale: Any) -> Told:
+        """Return what the denoiser is told, with looks at the pictures (N, H, W, C) in [-1, 1].
+
+        scale: (N, 1, 1), how much of them is added; 0 adds nothing.
+        """
+        tokens = self.encoder(picture)
+
+        def at(look: Module) -> Callable[[Tensor], Tensor]:
+            return lambda q: look(q, tokens) * scale
+
+        looks = {cross: at(look) for cross, look in zip(crosses(unet), self.looks)}
+        return Told(told.embedding, told.words, looks)
+
+
+def crosses(unet: UNet) -> list[CrossAttention]:
+    """Return the cross-attentions of a denoiser in the order in which they were written down."""
+    return [module for _, module in unet.named_modules() if isinstance(module, CrossAttention)]
