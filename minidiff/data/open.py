@@ -9,6 +9,7 @@ from minidiff.data.config import DataConfig, DataName
 from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
 from minidiff.data.folder import folder
 from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.alike import Alike
 from minidiff.data.standard import cifar10, fashion_mnist, mnist, npz
 from minidiff.errors import MinidiffError
 
@@ -17,17 +18,18 @@ NAMES = get_args(DataName)
 PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 
 
-def open_data(config: DataConfig, split: Split = "train", seed: int = 0) -> Dataset:
+def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: bool = False) -> Dataset:
     """Return the pictures that the choices name, for training or for testing.
 
     Published collections bring their own split; of a folder or an .npz every tenth picture is for testing.
-    seed: which scenes; the other data do not depend on it.
+    seed: which scenes; the other data do not depend on it.  alike: scenes come in pairs that look alike.
     Raises MinidiffError if choices contradict each other or their files cannot be read.
     """
     data, size = config.data, config.size
     _check(config)
     if data == "scenes":
-        return Scenes(size or SIZE, split, seed, captions=config.captions != "none")
+        kind = Alike if alike else Scenes
+        return kind(size or SIZE, split, seed, captions=config.captions != "none")
     assert config.data_dir is not None  # _check
     if data == "folder":
         everything = folder(config.data_dir, size or SIZE, config.grey, config.background, config.folder_labels)

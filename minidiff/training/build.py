@@ -3,10 +3,14 @@
 In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
 """
 
+from minidiff.conditioning.control import ControlNet
+from minidiff.conditioning.reference import ReferenceAdapter
 from minidiff.conditioning.words import Vocabulary
+from minidiff.data import maps
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import make_schedule
-from minidiff.nn import UNetConfig
+from minidiff.errors import MinidiffError
+from minidiff.nn import Module, UNet, UNetConfig
 from minidiff.training.config import DiffusionConfig, ModelConfig
 
 
@@ -49,6 +53,23 @@ def network_config(
 def _patch(side: int) -> int:
     """The greatest of 1, 2, 4, … pixels that leaves 16 patches along a side: level 0 then costs what 16 to 31 cost."""
     return 1 << (max(side // 16, 1).bit_length() - 1)
+
+
+def make_model(network: UNetConfig, adapter: str) -> Module:
+    """Return what a training with these settings trains: the U-Net, or what is added to it.
+
+    Raises MinidiffError if a reference picture is to be added to a network that knows no words.
+    """
+    unet = UNet(network)
+    if adapter == "none":
+        return unet
+    if adapter != "reference":
+        return ControlNet(unet, maps.channels(adapter))
+    if not network.words:
+        raise MinidiffError(
+            "a reference is looked at where words are; this network knows none: train one with captions first"
+        )
+    return ReferenceAdapter(unet)
 
 
 def make_process(diffusion: DiffusionConfig) -> Process:

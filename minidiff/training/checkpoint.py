@@ -26,7 +26,8 @@ from minidiff import backend
 from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
-from minidiff.nn import UNet, UNetConfig
+from minidiff.nn import Module, UNetConfig
+from minidiff.training.build import make_model
 from minidiff.training.config import Config
 from minidiff.training.optimizer import FlatParameters
 from minidiff.training.settings import from_dict, to_dict
@@ -44,6 +45,7 @@ class Checkpoint:
     """What a checkpoint file says, checked.
 
     step: updates made so far.  classes: the names of the labels, words: those of captions, () for none.
+    base: of an adapter, the digest of the model that it is added to; network is that model's.
     tensors: group (model, ema, adam_m, adam_v) to parameter's name to float32 array.
     """
 
@@ -53,6 +55,8 @@ class Checkpoint:
     network: UNetConfig
     classes: tuple[str, ...]
     words: tuple[str, ...]
+    base: str
+    digest: str
     tensors: dict[str, dict[str, np.ndarray]]
 
     @property
@@ -71,6 +75,7 @@ class About:
     network: UNetConfig
     classes: tuple[str, ...]
     words: tuple[str, ...] = ()
+    base: str = ""
     digest: str = ""
 
 
@@ -82,11 +87,12 @@ def save(
     classes: tuple[str, ...],
     parameters: FlatParameters,
     words: tuple[str, ...] = (),
+    base: str = "",
 ) -> None:
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    values = to_dict(About(VERSION, step, config, network, classes, words))
+    values = to_dict(About(VERSION, step, config, network, classes, words, base))
     values["digest"] = _digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
@@ -155,19 +161,22 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink()
 
 
-def make_network(checkpoint: Checkpoint, weights: str = "ema") -> UNet:
-    """Return the network of a checkpoint with its averaged weights, which draw best, or with those of another group."""
-    model = UNet(checkpoint.network)
+def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
+    """Return what a checkpoint holds, a U-Net or an adapter, with its averaged weights, which draw best.
+
+    weights: the group, where others are wanted.
+    """
+    model = make_model(checkpoint.network, checkpoint.config.adapter.adapter)
     _fill(model, checkpoint.tensors[weights])
     return model
 
 
-def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[UNet, FlatParameters]:
+def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParameters]:
     """Return the network `network` as the checkpoint left it, with the optimiser's state.
 
     Raises MinidiffError if the checkpoint is of another network, naming the first tensor or number that tells.
     """
-    model = UNet(network)
+    model = make_model(network, checkpoint.config.adapter.adapter)
     theirs = checkpoint.tensors["model"]
     for name, parameter in model.named_parameters().items():
         shape = theirs[name].shape if name in theirs else None
@@ -198,7 +207,7 @@ def hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fill(model: UNet, tensors: dict[str, np.ndarray]) -> None:
+def _fill(model: Module, tensors: dict[str, np.ndarray]) -> None:
     for name, parameter in model.named_parameters().items():
         parameter.data = backend.to_device(tensors[name]).copy()
 
@@ -232,7 +241,7 @@ def _read(path: Path, file: Any) -> Checkpoint:
         raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
     expected = {
         f"{group}/{name}": parameter.planned_shape
-        for name, parameter in UNet(network).named_parameters().items()
+        for name, parameter in make_model(network, about.config.adapter.adapter).named_parameters().items()
         for group in GROUPS
     }
     if missing := sorted(expected.keys() - set(names)):
@@ -248,7 +257,7 @@ def _read(path: Path, file: Any) -> Checkpoint:
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
     if about.digest != _digest(values, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
-    return Checkpoint(path, about.step, about.config, network, classes, about.words, tensors)
+    return Checkpoint(path, about.step, about.config, network, classes, about.words, about.base, about.digest, tensors)
 
 
 def _digest(values: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:

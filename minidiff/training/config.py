@@ -10,12 +10,15 @@ settings are read and written: settings.py, arguments.py.
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from minidiff.data.config import DataConfig
 from minidiff.diffusion.process import DrawT, Target, Weighting
 from minidiff.diffusion.schedule import Kind
 from minidiff.errors import MinidiffError
+
+Adapter = Literal["none", "edges", "segmentation", "depth", "reference"]
 
 DEFAULT_MINUTES = 8.5  # the rest of ten minutes is for machines that slow down after their speed was measured
 LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see pace.py
@@ -83,6 +86,17 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """What is added to a trained network, which stays as it is."""
+
+    adapter: Adapter = "none"
+    """What the addition is to follow: a drawing's edges, a segmentation or depth map (a ControlNet), or the look of a
+    reference picture (an IP-Adapter). none: train a whole network."""
+    base: Path | None = None
+    """The trained model that it is added to: a checkpoint file, or a training's folder for its newest checkpoint."""
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """How the weights move: AdamW, and an average of the weights."""
 
@@ -137,6 +151,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -162,6 +177,11 @@ def check(config: Config) -> None:
     _expect(-20 <= diffusion.sigma_mean <= 20, "sigma-mean", "from -20 to 20", diffusion.sigma_mean)
     _expect(0 < diffusion.sigma_std <= 20, "sigma-std", "above 0, at most 20", diffusion.sigma_std)
     _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
+
+    if (config.adapter.adapter == "none") != (config.adapter.base is None):
+        raise MinidiffError(
+            "--adapter and --base go together: what is added, and the trained model that it is added to"
+        )
 
     _expect(0 < optimizer.lr < math.inf, "lr", "above 0", optimizer.lr)
     _expect(optimizer.warmup >= 0, "warmup", "0 or more", optimizer.warmup)

@@ -53,7 +53,9 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         raise MinidiffError(
             f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
         )
-    trainer = Trainer(config, open_data(config.data, "train", config.run.seed), resume)
+    trainer = Trainer(
+        config, open_data(config.data, "train", config.run.seed, config.adapter.adapter == "reference"), resume
+    )
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     if resume is None:
@@ -168,6 +170,7 @@ class Run:
             trainer.dataset.classes,
             trainer.parameters,
             trainer.words,
+            trainer.base,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)

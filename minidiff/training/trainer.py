@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend, random
+from minidiff.conditioning.control import ControlNet
+from minidiff.conditioning.steer import Drawn, Referred, Steered
+from minidiff.data.companions import companions
 from minidiff.data.dataset import Dataset, order
+from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
-from minidiff.nn import UNet
 from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
 from minidiff.training import checkpoint as checkpoints
-from minidiff.training.build import make_process, network_config
+from minidiff.training.build import make_model, make_process, network_config
 from minidiff.training.checkpoint import Checkpoint
 from minidiff.training.config import Config
 from minidiff.training.ema import decay_at
@@ -50,11 +53,20 @@ class Trainer:
         self.network = network_config(
             config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.vocabulary
         )
+        self.adapter, self.base, self.unet = config.adapter.adapter, "", None
+        if config.adapter.base is not None:
+            base = checkpoints.find(config.adapter.base)
+            self._check_base(base)
+            self.base, self.unet = base.digest, checkpoints.make_network(base)
+            for parameter in self.unet.named_parameters().values():
+                parameter.requires_grad = False
         self.steps = config.run.steps
         if checkpoint is None:
             self.step = 0
-            self.model = UNet(self.network)
+            self.model = make_model(self.network, self.adapter)
             self.model.initialize(config.run.seed)
+            if isinstance(self.model, ControlNet):
+                self.model.copy(self.unet)
             self.parameters = FlatParameters(self.model)
         else:
             if checkpoint.classes != dataset.classes:
@@ -69,13 +81,20 @@ class Trainer:
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
 
+    def _check_base(self, base: Checkpoint) -> None:
+        """Raise MinidiffError unless what is added fits what it is added to."""
+        if base.config.adapter.adapter != "none":
+            raise MinidiffError(f"--base {base.path} is an adapter itself; expected the model that it was added to")
+        if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
+            raise MinidiffError(f"--base {base.path} was trained with other settings of the network or on other labels")
+
     @property
     def words(self) -> tuple[str, ...]:
         """Those that captions are written in, () without captions."""
         return self.dataset.vocabulary.words if self.dataset.vocabulary else ()
 
     def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the pictures of these numbers, (N, H, W, C) float32 in [-1, 1], and their labels.
+        """Return the pictures of these numbers, (N, H, W, C) uint8, and their labels.
 
         sample: (N,) their places in the step's whole batch, by which the flips are drawn.
         """
@@ -83,13 +102,34 @@ class Trainer:
         if self.config.data.flip:
             mirrored = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
             pictures[mirrored] = pictures[mirrored, :, ::-1]
-        return to_float(pictures), labels
+        return pictures, labels
 
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
         """Return the loss of a part of this step's batch, a Tensor."""
-        x0, labels = self.batch(index, sample)
-        run, x0 = self.config.run, backend.to_device(x0)
-        return self.process.training_loss(self.model, x0, labels, run.seed, self.step, sample, run.batch)[0]
+        pictures, labels = self.batch(index, sample)
+        run, model = self.config.run, self.shown(index, pictures)
+        x0 = backend.to_device(to_float(pictures))
+        return self.process.training_loss(model, x0, labels, run.seed, self.step, sample, run.batch)[0]
+
+    def shown(self, index: np.ndarray, pictures: np.ndarray, twice: bool = False) -> Any:
+        """Return what is called as the network: the network itself or, with an adapter, the base that it steers.
+
+        pictures: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
+        twice: for guidance, which asks about everything again without reference.
+        """
+        if self.unet is None:
+            return self.model
+        if self.config.data.flip and isinstance(self.dataset, Scenes):
+            raise MinidiffError(
+                "--flip mirrors pictures, and what scenes show beside them is not mirrored: leave it out"
+            )
+        beside = companions(self.dataset, self.adapter, index, pictures)
+        scale = np.ones(len(beside), np.float32)
+        if twice:
+            beside, scale = np.concatenate([beside, beside]), np.concatenate([scale, 0 * scale])
+        if isinstance(self.model, ControlNet):
+            return Steered(self.unet, Drawn(self.model, beside / np.float32(255)))
+        return Steered(self.unet, None, Referred(self.model, to_float(beside), scale))
 
     def advance(self) -> Record:
         """Make one step.

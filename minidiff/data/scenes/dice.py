@@ -24,6 +24,7 @@ class Part(IntEnum):
     SUBJECT = 3
     WEATHER = 4
     CAPTION = 5
+    STYLE = 6
 
 
 _TEST = 16  # added to the part for the test split: its numbers, and so its pictures, are never those of training

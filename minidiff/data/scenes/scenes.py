@@ -99,6 +99,10 @@ class Scenes:
         """Return what the pictures numbered `index` show."""
         return choose(self.seed, self.split, index)
 
+    def captions(self, index: np.ndarray, factors: Factors) -> list[str]:
+        """Return what is said of the pictures numbered `index`."""
+        return caption(factors, self.seed, self.split, index).texts
+
     def draw(self, index: np.ndarray) -> Drawing:
         """Return the pictures numbered `index` with their edge and segmentation maps."""
         return draw(self.factors(index), self.height, self.seed, self.split, index)
@@ -108,4 +112,4 @@ class Scenes:
         drawing = draw(factors, self.height, self.seed, self.split, index)
         if self.vocabulary is None:
             return drawing.picture, factors.subject.astype(np.int64)
-        return drawing.picture, self.vocabulary.tokens(caption(factors, self.seed, self.split, index).texts)
+        return drawing.picture, self.vocabulary.tokens(self.captions(index, factors))

@@ -1,0 +1,30 @@
+"""What is shown beside a picture while an adapter learns: its edges, another map of it, or a picture that looks alike.
+
+Idea: scenes know their maps exactly, and can be drawn again in the same look.  Of other pictures the edges are computed,
+and what looks like a picture is the picture itself, mirrored.
+After open.py.  Leaves out what is made of them: conditioning/control.py, conditioning/reference.py.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from minidiff.data.dataset import Dataset
+from minidiff.data.edges import edges
+from minidiff.data.maps import maps
+from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.alike import Alike
+
+Shown = Literal["edges", "segmentation", "depth", "reference"]
+
+
+def companions(dataset: Dataset, shown: Shown, index: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Return what is shown beside the pictures numbered `index`, (N,): (N, H, W, c) uint8.
+
+    pictures: (N, H, W, C) uint8.  c is 3 for references of colour and segmentations, else 1.
+    """
+    if shown == "reference":
+        return dataset.alike(index) if isinstance(dataset, Alike) else pictures[:, :, ::-1]
+    if shown == "edges" and not isinstance(dataset, Scenes):
+        return edges(pictures)
+    return maps(dataset, index, shown)
