@@ -1,7 +1,7 @@
-"""What is shown beside a picture while an adapter learns: its edges, another map of it, or a picture that looks alike.
+"""What is shown beside a picture while an adapter learns: a map of it, or a picture that looks alike.
 
-Idea: scenes know their maps exactly, and can be drawn again in the same look.  Of other pictures the edges are computed,
-and what looks like a picture is the picture itself, mirrored.
+Idea: scenes know their maps exactly, and can be drawn again in the same look.  Of other pictures the edges are
+computed, and what looks like a picture is the picture itself, mirrored.
 After open.py.  Leaves out what is made of them: conditioning/control.py, conditioning/reference.py.
 """
 

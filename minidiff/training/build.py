@@ -3,6 +3,8 @@
 In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
 """
 
+from typing import Any
+
 from minidiff.conditioning.control import ControlNet
 from minidiff.conditioning.reference import ReferenceAdapter
 from minidiff.conditioning.words import Vocabulary
@@ -10,8 +12,8 @@ from minidiff.data import maps
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import make_schedule
 from minidiff.errors import MinidiffError
-from minidiff.nn import Module, UNet, UNetConfig
-from minidiff.training.config import DiffusionConfig, ModelConfig
+from minidiff.nn import UNet, UNetConfig
+from minidiff.training.config import Adapter, DiffusionConfig, ModelConfig
 
 
 def network_config(
@@ -55,7 +57,7 @@ def _patch(side: int) -> int:
     return 1 << (max(side // 16, 1).bit_length() - 1)
 
 
-def make_model(network: UNetConfig, adapter: str) -> Module:
+def make_model(network: UNetConfig, adapter: Adapter) -> Any:
     """Return what a training with these settings trains: the U-Net, or what is added to it.
 
     Raises MinidiffError if a reference picture is to be added to a network that knows no words.

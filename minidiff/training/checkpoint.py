@@ -166,7 +166,7 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
 
     weights: the group, where others are wanted.
     """
-    model = make_model(checkpoint.network, checkpoint.config.adapter.adapter)
+    model = make_model(checkpoint.network, checkpoint.config.addition.adapter)
     _fill(model, checkpoint.tensors[weights])
     return model
 
@@ -176,7 +176,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
 
     Raises MinidiffError if the checkpoint is of another network, naming the first tensor or number that tells.
     """
-    model = make_model(network, checkpoint.config.adapter.adapter)
+    model = make_model(network, checkpoint.config.addition.adapter)
     theirs = checkpoint.tensors["model"]
     for name, parameter in model.named_parameters().items():
         shape = theirs[name].shape if name in theirs else None
@@ -241,7 +241,7 @@ def _read(path: Path, file: Any) -> Checkpoint:
         raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
     expected = {
         f"{group}/{name}": parameter.planned_shape
-        for name, parameter in make_model(network, about.config.adapter.adapter).named_parameters().items()
+        for name, parameter in make_model(network, about.config.addition.adapter).named_parameters().items()
         for group in GROUPS
     }
     if missing := sorted(expected.keys() - set(names)):

@@ -86,13 +86,13 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class AdapterConfig:
+class AdditionConfig:
     """What is added to a trained network, which stays as it is."""
 
     adapter: Adapter = "none"
     """What the addition is to follow: a drawing's edges, a segmentation or depth map (a ControlNet), or the look of a
     reference picture (an IP-Adapter). none: train a whole network."""
-    base: Path | None = None
+    onto: Path | None = None
     """The trained model that it is added to: a checkpoint file, or a training's folder for its newest checkpoint."""
 
 
@@ -151,7 +151,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    addition: AdditionConfig = field(default_factory=AdditionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -178,10 +178,8 @@ def check(config: Config) -> None:
     _expect(0 < diffusion.sigma_std <= 20, "sigma-std", "above 0, at most 20", diffusion.sigma_std)
     _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
 
-    if (config.adapter.adapter == "none") != (config.adapter.base is None):
-        raise MinidiffError(
-            "--adapter and --base go together: what is added, and the trained model that it is added to"
-        )
+    if (config.addition.adapter == "none") != (config.addition.onto is None):
+        raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
 
     _expect(0 < optimizer.lr < math.inf, "lr", "above 0", optimizer.lr)
     _expect(optimizer.warmup >= 0, "warmup", "0 or more", optimizer.warmup)

@@ -54,7 +54,7 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
             f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
         )
     trainer = Trainer(
-        config, open_data(config.data, "train", config.run.seed, config.adapter.adapter == "reference"), resume
+        config, open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference"), resume
     )
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")

@@ -71,7 +71,11 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
     samples = np.arange(sheet.size(variants(trainer)))
     steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
     turns = samples % min(max(variants(trainer), 1), len(trainer.dataset))
-    model = trainer.shown(turns, trainer.dataset.batch(turns)[0], twice=True) if trainer.unet else trainer.model
+    model = (
+        trainer.shown(turns, trainer.dataset.batch(turns)[0], twice=True)
+        if trainer.adapter != "none"
+        else trainer.model
+    )
     ask = denoiser(model, labels(trainer, len(samples)), GUIDANCE_SCALE if variants(trainer) else 1.0)
     noise = Noise(trainer.config.run.seed, samples)
     x_T = noise.start((network.height, network.width, network.channels))

@@ -53,9 +53,10 @@ class Trainer:
         self.network = network_config(
             config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.vocabulary
         )
-        self.adapter, self.base, self.unet = config.adapter.adapter, "", None
-        if config.adapter.base is not None:
-            base = checkpoints.find(config.adapter.base)
+        self.adapter, self.base = config.addition.adapter, ""
+        self.unet: Any = None
+        if config.addition.onto is not None:
+            base = checkpoints.find(config.addition.onto)
             self._check_base(base)
             self.base, self.unet = base.digest, checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
@@ -83,10 +84,10 @@ class Trainer:
 
     def _check_base(self, base: Checkpoint) -> None:
         """Raise MinidiffError unless what is added fits what it is added to."""
-        if base.config.adapter.adapter != "none":
-            raise MinidiffError(f"--base {base.path} is an adapter itself; expected the model that it was added to")
+        if base.config.addition.adapter != "none":
+            raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
-            raise MinidiffError(f"--base {base.path} was trained with other settings of the network or on other labels")
+            raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -117,12 +118,10 @@ class Trainer:
         pictures: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
         twice: for guidance, which asks about everything again without reference.
         """
-        if self.unet is None:
+        if self.adapter == "none":
             return self.model
         if self.config.data.flip and isinstance(self.dataset, Scenes):
-            raise MinidiffError(
-                "--flip mirrors pictures, and what scenes show beside them is not mirrored: leave it out"
-            )
+            raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
         beside = companions(self.dataset, self.adapter, index, pictures)
         scale = np.ones(len(beside), np.float32)
         if twice:

@@ -5,7 +5,9 @@ a picture twice, needs no disk and no network, and can be repeated to the byte.
 Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +17,14 @@ from minidiff.data.scenes.captions import VOCABULARY, caption
 from minidiff.data.scenes.dice import Dice, Part
 from minidiff.data.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.data.scenes.places import draw_places
-from minidiff.data.scenes.sky import draw_sky, draw_weather
+from minidiff.data.scenes.sky import CLOUD_LABEL, LIGHT_LABEL, SKY_LABEL, draw_sky, draw_weather
 from minidiff.data.scenes.stamps import Sheet
 from minidiff.data.scenes.styles import finish
 from minidiff.data.scenes.subjects import draw_subjects
 from minidiff.errors import MinidiffError
 
 _AHEAD = 256  # pictures drawn at once, so that they share what each call of NumPy costs
+_FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,23 @@ class Drawing:
     picture: np.ndarray  # (N, size, size, 3) uint8
     edge: np.ndarray  # (N, size, size) float32 in [0, 1]: the outlines
     label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
+    depth: np.ndarray | None = None  # (N, size, size) uint8: 0 the sky, larger is nearer, 255 the nearest; if asked for
+
+    def of(self, pictures: slice) -> "Drawing":
+        """Return a copy of some of the drawings."""
+        parts: Any = {name: None if value is None else value[pictures].copy() for name, value in vars(self).items()}
+        return Drawing(**parts)
+
+    @staticmethod
+    def joined(parts: Sequence["Drawing"]) -> "Drawing":
+        """Return all drawings of all parts; with depth, if the parts have it."""
+        columns = [(name, [getattr(part, name) for part in parts]) for name in vars(parts[0])]
+        whole: Any = {name: None if column[0] is None else np.concatenate(column) for name, column in columns}
+        return Drawing(**whole)
 
 
-def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the display lists of scenes with these factors: shapes (N, K, 17) float32, count (N,) int64."""
+def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:
+    """Return the sheet on which scenes with these factors are placed."""
 
     def dice(part: Part, columns: int) -> Dice:
         return Dice.roll(seed, split, part, sample, columns)
@@ -44,13 +60,34 @@ def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> tupl
     draw_places(sheet, factors, dice(Part.PLACE, 60), sun)
     draw_subjects(sheet, factors, dice(Part.SUBJECT, 8))
     draw_weather(sheet, factors, dice(Part.WEATHER, 40))
-    return sheet.lists()
+    return sheet
 
 
-def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray) -> Drawing:
-    """Draw scenes with the given factors; the details come from (seed, split, sample), sample being int64 (N,)."""
-    rgb, edge, label = backend.current().raster(*compose(factors, seed, split, sample), size)
-    return Drawing(finish(rgb, edge, factors.style, factors.hue), edge, label)
+def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Drawing:
+    """Draw scenes with the given factors; the details come from (seed, split, sample), sample being int64 (N,).
+
+    depth: whether to draw the depth map too, which takes the rasteriser a second time.
+    """
+    sheet = compose(factors, seed, split, sample)
+    rgb, edge, label = backend.current().raster(*sheet.lists(), size)
+    picture = finish(rgb, edge, factors.style, factors.hue)
+    return Drawing(picture, edge, label, _depth(sheet, label, size) if depth else None)
+
+
+def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
+    """Return the depth map, (N, size, size) uint8: the visible layers of each picture, in even steps from 0 to 255.
+
+    There are no distances in a scene, only what hides what, and that is all that the map says.
+    """
+    layer = backend.current().raster(*sheet.layers().lists(), size)[2]
+    layer[np.isin(label, _FAR)] = 0
+    n = np.arange(len(layer))[:, None, None]
+    visible = np.zeros((len(layer), 256), bool)
+    visible[n, layer] = True
+    visible[:, 0] = True  # the sky is at 0 even where trees hide all of it
+    rank = visible.cumsum(1) - 1  # (N, 256): how many visible layers lie behind
+    level = rank * 255 // np.maximum(rank[:, -1:], 1)
+    return level.astype(np.uint8)[n, layer]
 
 
 class Scenes:
@@ -73,7 +110,7 @@ class Scenes:
         self.split, self.seed = split, seed
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
         self.vocabulary = VOCABULARY if captions else None
-        self._ahead = 0, np.empty((0, size, size, 3), np.uint8), np.empty(0, np.int64)  # first number, pictures, labels
+        self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
 
     def __len__(self) -> int:
         return 1 << 32  # the numbers that a random key has for pictures
@@ -83,17 +120,8 @@ class Scenes:
 
         Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
         """
-        n = len(index)
-        first = int(index[0]) if n else 0
-        if n <= _AHEAD and np.array_equal(index, np.arange(first, first + n)):
-            start, pictures, labels = self._ahead
-            if not start <= first <= first + n <= start + len(labels):
-                self._ahead = first, *self._draw(np.arange(first, min(first + _AHEAD, len(self))))
-                start, pictures, labels = self._ahead
-            here = slice(first - start, first - start + n)
-            return pictures[here].copy(), labels[here].copy()
-        parts = [self._draw(index[k : k + _AHEAD]) for k in range(0, n, _AHEAD)]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        drawing, labels = self._drawn(index, depth=False)
+        return drawing.picture, labels
 
     def factors(self, index: np.ndarray) -> Factors:
         """Return what the pictures numbered `index` show."""
@@ -103,13 +131,35 @@ class Scenes:
         """Return what is said of the pictures numbered `index`."""
         return caption(factors, self.seed, self.split, index).texts
 
-    def draw(self, index: np.ndarray) -> Drawing:
-        """Return the pictures numbered `index` with their edge and segmentation maps."""
-        return draw(self.factors(index), self.height, self.seed, self.split, index)
+    def draw(self, index: np.ndarray, depth: bool = False) -> Drawing:
+        """Return the pictures numbered `index` with their edge, segmentation and, if asked for, depth maps.
 
-    def _draw(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        They are drawn together with the pictures of `batch`, so of the same numbers one may ask for both.
+        """
+        return self._drawn(index, depth)[0]
+
+    def _drawn(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+        n = len(index)
+        first = int(index[0]) if n else 0
+        if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
+            parts = [self._draw(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
+            return Drawing.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        if self._ahead is None or not self._holds(first, n, depth):
+            more = depth or (self._ahead is not None and self._ahead[1].depth is not None)  # who asked once asks again
+            self._ahead = first, *self._draw(np.arange(first, min(first + _AHEAD, len(self))), more)
+        start, drawing, labels = self._ahead
+        here = slice(first - start, first - start + n)
+        return drawing.of(here), labels[here].copy()
+
+    def _holds(self, first: int, n: int, depth: bool) -> bool:
+        if self._ahead is None:
+            return False
+        start, drawing, labels = self._ahead
+        return start <= first and first + n <= start + len(labels) and not (depth and drawing.depth is None)
+
+    def _draw(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
         factors = self.factors(index)
-        drawing = draw(factors, self.height, self.seed, self.split, index)
+        drawing = draw(factors, self.height, self.seed, self.split, index, depth)
         if self.vocabulary is None:
-            return drawing.picture, factors.subject.astype(np.int64)
-        return drawing.picture, self.vocabulary.tokens(self.captions(index, factors))
+            return drawing, factors.subject.astype(np.int64)
+        return drawing, self.vocabulary.tokens(self.captions(index, factors))

@@ -231,6 +231,16 @@ class Sheet:
             rgb = rgb + what.share * palette[np.arange(n)[:, None], what.slot]
         return rgb * (what.shines + (1 - what.shines) * self.light[:, None, :])
 
+    def layers(self) -> "Sheet":
+        """Return the same sheet with layers for labels: what was placed first on a picture is 0, what came next 1."""
+        relabelled, layer = Sheet(self.light), np.zeros(len(self.light), np.float32)
+        for pictures, rows in self._placed:
+            rows = rows.copy()
+            rows[..., LABEL] = np.where(rows[..., LABEL] == MARK, MARK, layer[pictures, None])
+            layer[pictures] += 1
+            relabelled._placed.append((pictures, rows))
+        return relabelled
+
     def lists(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the display lists: shapes (N, K, 17) float32 and count (N,) int64."""
         count = np.zeros(len(self.light), np.int64)
