@@ -1,9 +1,10 @@
 """minidiff: a diffusion model from scratch, to read, to train and to benchmark.
 
     import minidiff
-    pictures = minidiff.load("runs/my-run").sample(8, label="dog")  # (8, 32, 32, 3) uint8
+    pictures = minidiff.load("runs/my-run").sample(8, prompt="a dog in a winter forest")  # (8, 32, 32, 3) uint8
 
-Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, data, pictures, training, evaluation.
+Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, conditioning, data, pictures, training,
+evaluation.
 """
 
 from pathlib import Path

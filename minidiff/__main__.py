@@ -3,7 +3,7 @@
 COMMANDS = {
     "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
     "sample": "draw pictures with what was learnt, each step visible",
-    "export": "write a model as the diffusers library reads it",
+    "export": "give a model away: as the diffusers library reads it, or as one small file",
     "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen pictures",
     "gradcheck": "compare every gradient with finite differences",
 }

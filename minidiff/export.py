@@ -1,8 +1,9 @@
 """The command that gives a model away: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
 
 Idea: what was trained here can be drawn with elsewhere.  The averaged weights, which draw, go into a folder that the
-diffusers library loads as a `UNet2DModel` and a scheduler.
-Beside sample.py in the reading order; interop/ does the work.
+diffusers library loads as a `UNet2DModel` and a scheduler; or into one small file, for minidiff itself, with everything
+left out that only training needs.
+Beside sample.py in the reading order; interop/ and training/checkpoint.py do the work.
 """
 
 import sys
@@ -12,21 +13,26 @@ from pathlib import Path
 
 import tyro
 
-from minidiff import backend, interop
+from minidiff import __version__, backend, interop
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.nn import UNet
 from minidiff.pipeline import load
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training import folder as folders
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write a model without labels as the diffusers library reads it: config.json, diffusion_pytorch_model.safetensors
-    and scheduler_config.json."""
+    """Give a model away: one without labels as the diffusers library reads it (config.json,
+    diffusion_pytorch_model.safetensors and scheduler_config.json), or any model, or an adapter, as one small file to
+    draw with."""
 
     checkpoint: Path | None = None
     """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
     out: Path | None = None
-    """Folder for the files; new or empty, nothing in it is overwritten."""
+    """Folder for diffusers' files; new or empty, nothing in it is overwritten."""
+    weights: Path | None = None
+    """In its place: the file for weights to draw with, in float16, such as dogs.safetensors."""
 
 
 @exit_with_one_line
@@ -38,17 +44,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=list(sys.argv[1:] if arguments is None else arguments),
         config=(tyro.conf.HelptextFromCommentsOff,),
     )
-    if config.checkpoint is None or config.out is None:
-        raise MinidiffError("which model, and where to? give --checkpoint and --out")
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise MinidiffError(f"--out {config.out} is not empty, and nothing is overwritten; name another folder")
+    if config.checkpoint is None or (config.out is None) == (config.weights is None):
+        raise MinidiffError("which model, and where to? give --checkpoint, and --out or --weights")
     backend.use("numpy")  # nothing is computed
-    model = load(config.checkpoint)
+    if config.weights is not None:
+        write_weights(config.checkpoint, config.weights)
+    else:
+        assert config.out is not None
+        write_diffusers(config.checkpoint, config.out)
+
+
+def write_weights(checkpoint: Path, file: Path) -> None:
+    """Write a checkpoint's averaged weights in float16, with how they came about."""
+    if file.exists():
+        raise MinidiffError(f"--weights {file} exists, and nothing is overwritten; name another file")
+    if not file.parent.is_dir():
+        raise MinidiffError(f"--weights {file}: there is no folder {file.parent}")
+    found = checkpoints.find(checkpoint)
+    metrics = folders.read_metrics(folders.of_checkpoint(found.path) / "metrics.jsonl")
+    seconds = next((line["seconds"] for line in metrics if line["step"] == found.step), None)
+    minutes = "" if seconds is None else f" in {seconds / 60:.0f} minutes"
+    run = found.config.run
+    made = f"minidiff {__version__}: {found.step} steps{minutes} on {run.backend}, seed {run.seed}"
+    checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {checkpoints.hash(found.path)}")
+    print(f"{file}  {file.stat().st_size / 1e6:.2f} MB  {made}")
+
+
+def write_diffusers(checkpoint: Path, out: Path) -> None:
+    """Write a folder as the diffusers library has it."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MinidiffError(f"--out {out} is not empty, and nothing is overwritten; name another folder")
+    model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     diffusion = model.config.diffusion
     scheduler = interop.scheduler_options(diffusion.schedule, diffusion.times, diffusion.target, diffusion.zero_snr)
-    interop.save_as_diffusers(model.model, config.out, scheduler)
-    for path in sorted(config.out.iterdir()):
+    interop.save_as_diffusers(model.model, out, scheduler)
+    for path in sorted(out.iterdir()):
         print(path)
 
 

@@ -14,14 +14,15 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidiff import interop
+from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.conditioning.words import Vocabulary
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import denoiser
@@ -32,7 +33,7 @@ from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet
-from minidiff.pictures import to_uint8
+from minidiff.pictures import to_float, to_uint8
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.build import make_process
 from minidiff.training.config import Config
@@ -40,18 +41,46 @@ from minidiff.training.config import Config
 Label = str | int | Sequence[str | int] | None
 Prompt = str | Sequence[str] | None
 
+WEIGHTS = Path(__file__).parent / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
 GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
 
 
-def load(path: str | Path) -> "Pipeline":
+def load(path: str | Path | None = None) -> "Pipeline":
     """Load a checkpoint, or the newest one of a training's folder, to draw with its averaged weights.
 
+    path: None for the weights that minidiff comes with, which draw scenes, and their adapters.
     Raises MinidiffError in one line if there is none, or none that can be read.
     """
+    if path is None:
+        return _shipped()
     found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+    if found.adapter != "none":
+        raise MinidiffError(
+            f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
+        )
     process = make_process(found.config.diffusion)
     network = checkpoints.make_network(found)
-    return Pipeline(network, process, found.classes, found.config, found.path, found.step, vocabulary=found.vocabulary)
+    return Pipeline(
+        network,
+        process,
+        found.classes,
+        found.config,
+        found.path,
+        found.step,
+        vocabulary=found.vocabulary,
+        identity=found.identity,
+    )
+
+
+def _shipped() -> "Pipeline":
+    if not WEIGHTS.is_file():
+        raise MinidiffError(
+            f"this minidiff comes without weights (there is no {WEIGHTS}); train some with python -m minidiff.train"
+        )
+    model = load(WEIGHTS)
+    for path in sorted(WEIGHTS.parent.glob(f"{WEIGHTS.stem}-*.safetensors")):
+        model = model.with_adapter(path)
+    return model
 
 
 def load_diffusers(path: str | Path) -> "Pipeline":
@@ -110,6 +139,8 @@ class Pipeline:
     config: the settings that it was trained with, None for a model of others.
     path, step: the checkpoint, and how long it had been trained.
     vocabulary: what prompts are written in; None for a model without.
+    identity: what adapters know its network by.  adapters: those that it has, from what they follow (edges, …,
+    reference) to a ControlNet or ReferenceAdapter; files: where those were read.
     noise: from a seed and the numbers of the pictures, (N,) int64, to where a drawing takes its noise.
     """
 
@@ -122,12 +153,28 @@ class Pipeline:
     usual: Usual = Usual()
     noise: Callable[[int, np.ndarray], Any] = Noise
     vocabulary: Vocabulary | None = None
+    identity: str = ""
+    adapters: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of its pictures."""
         network = self.model.config
         return network.height, network.width, network.channels
+
+    def with_adapter(self, path: str | Path) -> "Pipeline":
+        """Return the model with an adapter that was trained onto it: a checkpoint, or a training's folder.
+
+        Raises MinidiffError if it is none, or one for another model.
+        """
+        found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+        if found.adapter == "none":
+            raise MinidiffError(f"{found.path} is no adapter but a model of its own")
+        if found.base != self.identity:
+            raise MinidiffError(f"{found.path} was trained onto another model than {self.path}")
+        adapters = {**self.adapters, found.adapter: checkpoints.make_network(found)}
+        return replace(self, adapters=adapters, files={**self.files, found.adapter: found.path})
 
     def sample(self, count: int = 1, label: Label = None, *, batch: int = 64, **how: Any) -> np.ndarray:
         """Draw pictures: (count, H, W, C) uint8.
@@ -162,6 +209,11 @@ class Pipeline:
         seed: int = 0,
         first: int = 0,
         edit: Edit | None = None,
+        control: np.ndarray | None = None,
+        control_kind: str = "edges",
+        control_scale: float = 1.0,
+        reference: np.ndarray | None = None,
+        reference_scale: float = 0.6,
     ) -> Iterator[Step]:
         """Draw pictures in one batch and yield every step on the way; the last one's `x_prev` are the pictures.
 
@@ -177,6 +229,9 @@ class Pipeline:
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
         seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
         edit: a picture to start from, and what to do with it.
+        control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
+        its kind is "edges".  control_scale: how much it may say; 0 takes it away.
+        reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much of it.
         Raises MinidiffError, before the first step, for what makes no sense.
         """
         if count < 1:
@@ -194,7 +249,10 @@ class Pipeline:
                 having = ", ".join(each for each in SAMPLERS if name in inspect.signature(SAMPLERS[each]).parameters)
                 raise MinidiffError(f"{name} is a setting of {having}; {sampler} has none, got {value}")
         labels = self.asked(count, label, prompt, first, edit is not None)
+        if labels is None and reference is not None and self.vocabulary is not None:
+            labels = np.zeros((count, self.vocabulary.length), np.int64)  # what is asked for is the reference
         scale = self.guidance(guidance_scale, labels is None)
+        model = self.steered(count, control, control_kind, control_scale, reference, reference_scale)
         away = None if negative is None else self.prompts(count, negative, first)
         if away is not None and (labels is None or scale == 1):
             raise MinidiffError(
@@ -206,7 +264,7 @@ class Pipeline:
         path = levels(self.process.schedule, steps, spacing, usual.offset)
         draw = functools.partial(
             SAMPLERS[sampler],
-            denoiser(self.model, labels, scale, away, self.between(guidance_interval)),
+            denoiser(model, labels, scale, away, self.between(guidance_interval)),
             self.process,
             clip=clip,
             **settings,
@@ -214,8 +272,49 @@ class Pipeline:
         if edit is None:
             noise = self.noise(seed, np.arange(first, first + count))
             return draw(noise.start(self.shape), path, noise)
-        ask = denoiser(self.model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
+        ask = denoiser(model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
         return edit.start(draw, ask, self.process, path, Noise(seed, np.arange(first, first + count)), self.shape)
+
+    def steered(
+        self,
+        count: int,
+        control: np.ndarray | None,
+        control_kind: str,
+        control_scale: float,
+        reference: np.ndarray | None,
+        reference_scale: float,
+    ) -> Any:
+        """Return the network with what it is shown, for `count` pictures, asked about once and again without reference.
+
+        See `generate`.  Raises MinidiffError for what it has no adapter for, and for scales that are no numbers.
+        """
+        if control is None and reference is None:
+            return self.model
+        assert isinstance(self.model, UNet)  # models of others have no adapters
+        drawn = referred = None
+        if control is not None:
+            net, both = self._adapter(control_kind), self._each(control, count)
+            drawn = Drawn(net, both / np.float32(255), _finite("control_scale", control_scale))
+        if reference is not None:
+            net, both = self._adapter("reference"), self._each(reference, count)
+            scale = np.repeat(np.array([_finite("reference_scale", reference_scale), 0], np.float32), count)
+            referred = Referred(net, to_float(both), scale)
+        return Steered(self.model, drawn, referred)
+
+    def _adapter(self, kind: str) -> Any:
+        if kind in self.adapters:
+            return self.adapters[kind]
+        there = f"it has those for {', '.join(self.adapters)}" if self.adapters else "it has none"
+        raise MinidiffError(f"this model has no adapter for {kind}, {there}; train one with --adapter {kind}")
+
+    def _each(self, shown: np.ndarray, count: int) -> np.ndarray:
+        """Return what each picture is shown, and all of it again: (2 count, H, W, c) uint8."""
+        shown = shown[None] if shown.ndim == 3 else shown
+        height, width, _ = self.shape
+        if shown.shape[1:3] != (height, width) or len(shown) not in (1, count):
+            raise MinidiffError(f"expected 1 or {count} of {height}×{width} pixels to be shown, got {shown.shape}")
+        each = np.broadcast_to(shown, (count, *shown.shape[1:]))
+        return np.concatenate([each, each])
 
     def asked(self, count: int, label: Label, prompt: Prompt, first: int = 0, edits: bool = False) -> np.ndarray | None:
         """Return what the network is told: labels (N,), captions (N, L), or None for nothing in particular."""
@@ -288,6 +387,12 @@ class Pipeline:
         close = difflib.get_close_matches(label, self.classes, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise MinidiffError(f"no label {label!r}{hint}; known are {_listed(self.classes)}")
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise MinidiffError(f"{name} must be a finite number, got {value}")
+    return float(value)
 
 
 def _listed(names: Sequence[str], most: int = 30) -> str:

@@ -25,6 +25,7 @@ import tyro
 from tqdm import tqdm
 
 from minidiff import __version__, backend, pictures
+from minidiff.data.control import read_control
 from minidiff.data.picture import read_picture
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Clip, Step
@@ -50,7 +51,8 @@ class SampleConfig:
     prompt: tyro.conf.Positional[tuple[str, ...]] = ()
     """What to draw, in words between quotation marks; several prompts take turns."""
     checkpoint: Path | None = None
-    """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
+    """The model: a checkpoint file, or a training's folder for its newest checkpoint. None given: the weights that
+    minidiff comes with, which draw scenes."""
     diffusers: Path | None = None
     """A model of others in its place: a folder with a UNet2DModel that the diffusers library has saved. Seeds are
     PyTorch's then, and the pictures those that diffusers would draw."""
@@ -103,6 +105,20 @@ class SampleConfig:
     """Another picture: draw what lies between it and --init, in --count steps."""
     vary: float | None = None
     """Draw variations of the picture, that of --init, from 0, itself, to 1, anything."""
+    control: Path | None = None
+    """A drawing that says where things are: lines on a plain ground, dark or light, or a photo, whose edges are taken;
+    any size."""
+    control_scale: float = 1.0
+    """How much the drawing may say, from 0, nothing."""
+    control_kind: Literal["edges", "segmentation", "depth"] = "edges"
+    """What kind of map the drawing is; segmentation and depth as scenes have them."""
+    reference: Path | None = None
+    """A picture whose look is to be taken over: its style and colours."""
+    reference_scale: float = 0.6
+    """How much of the look is taken over, from 0, nothing."""
+    adapter: tuple[Path, ...] = ()
+    """What was trained to follow drawings or references: checkpoints or folders of trainings with --adapter. The weights
+    that minidiff comes with have their own."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""
@@ -129,9 +145,10 @@ class SampleConfig:
 REPEATED = (
     "prompt", "checkpoint", "diffusers", "count", "label", "negative", "sampler", "steps", "spacing", "eta", "churn",
     "variance", "guidance_scale", "guidance_interval", "clip", "seed", "batch", "init", "strength", "mask", "resample",
-    "noise_level", "to", "vary", "backend",
+    "noise_level", "to", "vary", "control", "control_scale", "control_kind", "reference", "reference_scale", "adapter",
+    "backend",
 )  # fmt: skip
-PICTURES = ("init", "mask", "to")  # of these, the files that must still be what they were
+PICTURES = ("init", "mask", "to", "control", "reference")  # of these, the files that must still be what they were
 
 
 @exit_with_one_line
@@ -140,14 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, was = parse(sys.argv[1:] if arguments is None else arguments)
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(config.backend, config.threads)
-    if (config.checkpoint is None) == (config.diffusers is None):
-        both = "" if config.checkpoint is None else "one of them: "
-        raise MinidiffError(
-            f"which model? give {both}--checkpoint with a checkpoint file or a training's folder, or --diffusers"
-        )
-    model = load(config.checkpoint) if config.checkpoint else load_diffusers(config.diffusers or "")
+    if config.checkpoint is not None and config.diffusers is not None:
+        raise MinidiffError("which model? give --checkpoint or --diffusers, not both")
+    model = load_diffusers(config.diffusers) if config.diffusers else load(config.checkpoint)
+    for path in config.adapter:
+        model = model.with_adapter(path)
+    shown = shown_of(config, model)
     edit = edit_of(config, model)
     files = {"checkpoint": model.path} | {name: path for name in PICTURES if (path := getattr(config, name))}
+    files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
     digests = {name: checkpoints.hash(path) for name, path in files.items()}
     for name, digest in was.items():
         if name in digests and digest != digests[name]:
@@ -155,9 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{config.like} was drawn with another {name}: its SHA-256 is {digest}, "
                 f"that of {files[name]} is {digests[name]}"
             )
-    guidance_scale = model.guidance(config.guidance_scale, asked(model, config, edit, 1) is None)
+    nothing = asked(model, config, edit, 1) is None and config.reference is None
+    guidance_scale = model.guidance(config.guidance_scale, nothing)
     config = dataclasses.replace(config, guidance_scale=guidance_scale, backend=backend.current().name)
-    draw(model, config, edit, digests)
+    draw(model, config, edit, shown, digests)
 
 
 def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
@@ -206,6 +225,19 @@ def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
     )
 
 
+def shown_of(config: SampleConfig, model: Pipeline) -> dict[str, Any]:
+    """Read the drawing and the reference, and return what `Pipeline.generate` is told of them."""
+    height, width, channels = model.shape
+    shown: dict[str, Any] = {}
+    if config.control is not None:
+        shown["control"] = read_control(config.control, height, width, config.control_kind)
+        shown |= {"control_kind": config.control_kind, "control_scale": config.control_scale}
+    if config.reference is not None:
+        shown["reference"] = read_picture(config.reference, height, width, channels)
+        shown["reference_scale"] = config.reference_scale
+    return shown
+
+
 def noise_level(text: str) -> float | str:
     """Read --noise-level: from grey levels to the scale of pictures, which are 2 wide."""
     if text == "auto":
@@ -229,17 +261,21 @@ class Drawn:
     labels: np.ndarray | None = None  # (N,) int64
 
 
-def draw(model: Pipeline, config: SampleConfig, edit: Edit | None, digests: dict[str, str]) -> None:
+def draw(
+    model: Pipeline, config: SampleConfig, edit: Edit | None, shown: dict[str, Any], digests: dict[str, str]
+) -> None:
     """Draw the pictures, show them on the way as asked, and write the files."""
     if config.batch < 1:
         raise MinidiffError(f"batch must be 1 or more, got {config.batch}")
-    run = generate(model, config, edit, 0, min(config.batch, config.count))  # finds mistakes, before there is a folder
+    run = generate(
+        model, config, edit, shown, 0, min(config.batch, config.count)
+    )  # finds mistakes, before there is a folder
     out, drawn = make_folder(config.out), Drawn()
     with Viewer(out, config) as viewer:
         for first in range(0, config.count, config.batch):
             drawn.traced.append([])
             if first:
-                run = generate(model, config, edit, first, min(config.batch, config.count - first))
+                run = generate(model, config, edit, shown, first, min(config.batch, config.count - first))
             for step in run:
                 viewer.show(step)
                 if config.trace:
@@ -280,6 +316,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     values = {name: getattr(config, name) for name in REPEATED} | (
         {"checkpoint": model.path} if config.checkpoint else {}
     )
+    values["adapter"] = [path.as_posix() for path in config.adapter]
     settings = {name: value.as_posix() if isinstance(value, Path) else value for name, value in values.items()}
     about: dict[str, Any] = {
         "command": "sample",
@@ -311,7 +348,9 @@ def asked(model: Pipeline, config: SampleConfig, edit: Edit | None, count: int) 
     return model.asked(count, config.label, config.prompt or None, edits=edit is not None)
 
 
-def generate(model: Pipeline, config: SampleConfig, edit: Edit | None, first: int, count: int) -> Iterator[Step]:
+def generate(
+    model: Pipeline, config: SampleConfig, edit: Edit | None, shown: dict[str, Any], first: int, count: int
+) -> Iterator[Step]:
     """Return the generator of the steps of pictures first … first + count - 1."""
     return model.generate(
         count,
@@ -330,6 +369,7 @@ def generate(model: Pipeline, config: SampleConfig, edit: Edit | None, first: in
         seed=config.seed,
         first=first,
         edit=edit,
+        **shown,
     )
 
 

@@ -5,7 +5,8 @@ Idea: one safetensors file holds everything that the next step depends on,
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
     metadata "minidiff": JSON of version, step, config, network, classes, words, digest
 
-so a training that goes on from it computes the same bits as one that never stopped.  The digest is the SHA-256 of all
+so a training that goes on from it computes the same bits as one that never stopped.  What is given away to draw with
+holds only ema/<parameter>, in float16: a seventh of the size.  The digest is the SHA-256 of all
 the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
 In training/ after build.py.  Leaves out when to write one: loop.py.
 """
@@ -28,7 +29,7 @@ from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.training.build import make_model
-from minidiff.training.config import Config
+from minidiff.training.config import Adapter, Config
 from minidiff.training.optimizer import FlatParameters
 from minidiff.training.settings import from_dict, to_dict
 
@@ -36,6 +37,7 @@ KEY = "minidiff"  # of the metadata; a file without it is somebody else's
 VERSION = 2  # 1 knew no captions; goes up when an older minidiff could not read the file, or would read it wrongly
 CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
+DRAWING = ("ema",)  # the only group of a file that is for drawing
 
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 
@@ -46,7 +48,7 @@ class Checkpoint:
 
     step: updates made so far.  classes: the names of the labels, words: those of captions, () for none.
     base: of an adapter, the digest of the model that it is added to; network is that model's.
-    tensors: group (model, ema, adam_m, adam_v) to parameter's name to float32 array.
+    tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
     """
 
     path: Path
@@ -60,6 +62,16 @@ class Checkpoint:
     tensors: dict[str, dict[str, np.ndarray]]
 
     @property
+    def adapter(self) -> Adapter:
+        """What it adds to another network, "none" if it is a network itself."""
+        return self.config.addition.adapter
+
+    @property
+    def identity(self) -> str:
+        """What adapters know a network by: the digest of its checkpoint, also where that was reduced for drawing."""
+        return self.base if self.base and self.adapter == "none" else self.digest
+
+    @property
     def vocabulary(self) -> Vocabulary | None:
         """What captions of the network are written in."""
         return Vocabulary(self.words, self.network.length) if self.words else None
@@ -67,7 +79,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class About:
-    """The metadata: everything but the tensors."""
+    """The metadata: everything but the tensors.
+
+    drawing: whether the file only serves drawing.  made: for people, how it came about.
+    """
 
     version: int
     step: int
@@ -76,6 +91,8 @@ class About:
     classes: tuple[str, ...]
     words: tuple[str, ...] = ()
     base: str = ""
+    drawing: bool = False
+    made: str = ""
     digest: str = ""
 
 
@@ -96,6 +113,23 @@ def save(
     values["digest"] = _digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
+
+
+def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
+    """Write the averaged weights of a checkpoint alone, in float16, with a line on how they were made.
+
+    Weights lie far from the ends of what float16 can hold; it keeps eleven of their bits.
+    Raises MinidiffError if one does not: float16 ends at 65504.
+    """
+    c = checkpoint
+    halves = {f"ema/{name}": array.astype(np.float16) for name, array in c.tensors["ema"].items()}
+    if not all(np.isfinite(array).all() for array in halves.values()):
+        raise MinidiffError(f"{c.path} has weights beyond 65504, which float16 cannot hold")
+    base = c.base if c.adapter != "none" else c.identity
+    about = About(VERSION, c.step, c.config, c.network, c.classes, c.words, base, True, made)
+    values = to_dict(about)
+    values["digest"] = _digest(values, halves.items())
+    write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}))
 
 
 def load(path: Path) -> Checkpoint:
@@ -166,7 +200,7 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
 
     weights: the group, where others are wanted.
     """
-    model = make_model(checkpoint.network, checkpoint.config.addition.adapter)
+    model = make_model(checkpoint.network, checkpoint.adapter)
     _fill(model, checkpoint.tensors[weights])
     return model
 
@@ -176,7 +210,9 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
 
     Raises MinidiffError if the checkpoint is of another network, naming the first tensor or number that tells.
     """
-    model = make_model(network, checkpoint.config.addition.adapter)
+    if "model" not in checkpoint.tensors:
+        raise MinidiffError(f"{checkpoint.path} holds weights for drawing only; a training cannot go on from it")
+    model = make_model(network, checkpoint.adapter)
     theirs = checkpoint.tensors["model"]
     for name, parameter in model.named_parameters().items():
         shape = theirs[name].shape if name in theirs else None
@@ -235,6 +271,7 @@ def _read(path: Path, file: Any) -> Checkpoint:
     if len(about.words) + 1 != (network.words or 1):
         raise MinidiffError(f"{path} is damaged: {len(about.words)} words for {network.words} numbers of words")
 
+    groups, kind = (DRAWING, "F16") if about.drawing else (GROUPS, "F32")
     # Sizes in the metadata may be anything: a network of a billion blocks must not be built to be compared.
     names = list(file.keys())
     if network.blocks * len(network.multipliers) > len(names):
@@ -242,21 +279,23 @@ def _read(path: Path, file: Any) -> Checkpoint:
     expected = {
         f"{group}/{name}": parameter.planned_shape
         for name, parameter in make_model(network, about.config.addition.adapter).named_parameters().items()
-        for group in GROUPS
+        for group in groups
     }
     if missing := sorted(expected.keys() - set(names)):
         raise MinidiffError(f"{path} is damaged: {len(missing)} tensors are missing, the first is {missing[0]}")
-    tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+    tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in groups}
     for full_name, shape in expected.items():
         found = file.get_slice(full_name)
-        if (found.get_dtype(), tuple(found.get_shape())) != ("F32", shape):
+        if (found.get_dtype(), tuple(found.get_shape())) != (kind, shape):
             got = f"{found.get_dtype()} {tuple(found.get_shape())}"
-            raise MinidiffError(f"{path} is damaged: expected {full_name} as F32 {shape}, got {got}")
+            raise MinidiffError(f"{path} is damaged: expected {full_name} as {kind} {shape}, got {got}")
         group, _, name = full_name.partition("/")
         tensors[group][name] = file.get_tensor(full_name)
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
     if about.digest != _digest(values, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
+    if about.drawing:
+        tensors = {"ema": {name: array.astype(np.float32) for name, array in tensors["ema"].items()}}
     return Checkpoint(path, about.step, about.config, network, classes, about.words, about.base, about.digest, tensors)
 
 

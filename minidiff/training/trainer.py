@@ -58,7 +58,7 @@ class Trainer:
         if config.addition.onto is not None:
             base = checkpoints.find(config.addition.onto)
             self._check_base(base)
-            self.base, self.unet = base.digest, checkpoints.make_network(base)
+            self.base, self.unet = base.identity, checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
         self.steps = config.run.steps
@@ -84,7 +84,7 @@ class Trainer:
 
     def _check_base(self, base: Checkpoint) -> None:
         """Raise MinidiffError unless what is added fits what it is added to."""
-        if base.config.addition.adapter != "none":
+        if base.adapter != "none":
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
