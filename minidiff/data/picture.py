@@ -4,6 +4,8 @@ Photographs turn up in every shape: turned by an EXIF note, with an alpha channe
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,18 @@ def read_picture(file: Path, height: int, width: int, channels: int) -> np.ndarr
 
     Raises MinidiffError, with the reason, if it cannot be read.
     """
+    with named(file):
+        return decode(file, height, width, channels == 1, (255, 255, 255))
+
+
+@contextmanager
+def named(file: Path) -> Iterator[None]:
+    """While reading a picture that somebody names: whatever goes wrong becomes a MinidiffError with the reason."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks about odd metadata: the pixels are what counts
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            return decode(file, height, width, channels == 1, (255, 255, 255))
+            yield
         except Exception as error:  # a decoder may raise anything at all on a damaged file
             raise MinidiffError(f"{file}: {why_unreadable(error)}") from error
 
@@ -33,19 +42,39 @@ def decode(file: Path, height: int, width: int, grey: bool, background: tuple[in
 
     Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
     """
+    image = opaque(load(file, (3 * width, 3 * height)), background).convert("L" if grey else "RGB")
+    image = middle(image, height, width).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(height, width, -1)
+
+
+def load(file: Path, enough: tuple[int, int] | None = None) -> Image.Image:
+    """Read a picture upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`."""
     with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
-        picture.draft(None, (3 * width, 3 * height))  # a large JPEG is decoded at a half, a quarter or an eighth
+        if enough is not None:
+            picture.draft(None, enough)  # decoded at a half, a quarter or an eighth
         picture.load()
-        image = ImageOps.exif_transpose(_eight_bit(picture))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    image = image.convert("L" if grey else "RGB")
+        return ImageOps.exif_transpose(_eight_bit(picture))
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Tell whether a picture says of its pixels how opaque they are."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def opaque(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
+    """Lay a picture on a background."""
+    if not is_transparent(image):
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+
+
+def middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Crop a picture to the largest middle part that has the proportions of height and width."""
     scale = min(image.width / width, image.height / height)
     crop = max(1, round(scale * width)), max(1, round(scale * height))
     left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
-    image = image.crop((left, top, left + crop[0], top + crop[1])).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(height, width, -1)
+    return image.crop((left, top, left + crop[0], top + crop[1]))
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

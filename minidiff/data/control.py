@@ -1,0 +1,175 @@
+"""A map that somebody gives: a photograph, a pencil drawing of any size, a map painted in a paint program.
+
+Idea: what steers a picture must look like what the network learnt from, thin white lines on black, and what people draw
+is black on white, 2000 pixels wide and two of them thick.  Shrinking that would leave nothing of its lines.  So a
+drawing is told from a photograph, its ink from the paper, and each line is reduced to its centre and drawn anew, as
+thick as the outlines of scenes; of a photograph the edges are detected.
+Comes after maps.py.  Leaves out what the network does with a map.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from minidiff.data.edges import edges
+from minidiff.data.maps import PALETTE, Kind
+from minidiff.data.picture import is_transparent, load, middle, named, opaque
+from minidiff.errors import MinidiffError
+
+_MOST = 2048  # pixels a side beyond which a drawing is halved and halved again first
+_FINER = 4  # lines are thinned at this many pixels to one of the map
+_PAPERS = (1, 0.6, 0.1), (6, 0.75, 0.05)  # places at which paper is measured; how clean it must be: see _lines
+_SMALL = 128  # nobody has photographed a drawing of fewer pixels a side
+_UNEVEN = 45  # levels of 255 by which paper may vary, but for a quarter of the places, where ink may lie thick
+_FAINT = 24  # levels that do not count as ink, however little there is
+_SPECK = 16  # pixels at the finer scale, one of the map, that are dirt and not the darkest ink
+_DARK = 200  # levels; fainter drawings, as a pencil's, are made so dark
+_INK = 0.3  # from this part of the darkest ink on a pixel belongs to a line
+_MOST_INK, _THICKEST = 0.45, 3.0  # of a drawing: the part that is ink, and how thick lines are, in pixels of the map
+_GAIN = 1.25  # a slanting line of pixels that touch at their corners holds up to 1.4 times fewer of them
+_NEAR = 48  # levels between a painted colour and the palette's that an image format may be to blame for
+
+
+def read_control(file: Path, height: int, width: int, kind: Kind) -> np.ndarray:
+    """Read a map that somebody names, cropped to its middle: (height, width, channels(kind)) uint8.
+
+    edges: of a drawing its lines, be they dark on light, light on dark or on nothing at all; of all else its edges.
+    A drawing that has the right size is taken as it is, only white on black.
+    segmentation: each pixel the nearest colour of PALETTE.  depth: grey.  What is clear is sky.
+    Raises MinidiffError if the file cannot be read, is blank, or has other colours than a segmentation map.
+    """
+    with named(file):
+        image = load(file)
+        if kind == "depth":
+            image = middle(opaque(image, (0, 0, 0)).convert("L"), height, width)
+            return np.asarray(image.resize((width, height), Image.Resampling.BOX))[..., None]
+        if kind == "segmentation":
+            image = middle(opaque(image, tuple(PALETTE[0].tolist())).convert("RGB"), height, width)
+            return _nearest_colours(np.asarray(image.resize((width, height), Image.Resampling.NEAREST)))
+        image = middle(_on_contrast(image), height, width)
+        map_ = _lines(image, height, width)
+        if map_ is None:
+            small = image.resize((width, height), Image.Resampling.BICUBIC)
+            map_ = edges(np.asarray(small)[None])[0, ..., 0]
+        if not map_.any():
+            raise ValueError("blank: neither lines nor edges to follow")
+        return map_[..., None]
+
+
+def _nearest_colours(rgb: np.ndarray) -> np.ndarray:
+    """Replace each colour by the nearest of the palette: (H, W, 3) uint8."""
+    distance = np.abs(rgb[..., None, :].astype(np.int64) - PALETTE).max(-1)  # (H, W, 22)
+    if np.median(distance.min(-1)) > _NEAR:
+        raise ValueError("no segmentation map: most of its colours are not in the palette")
+    return PALETTE[distance.argmin(-1)]
+
+
+def _on_contrast(image: Image.Image) -> Image.Image:
+    """Return an RGB picture; behind what is clear is white, or black if what is drawn there is light."""
+    if not is_transparent(image):
+        return image.convert("RGB")
+    pixels = np.asarray(image.convert("RGBA").reduce(_halvings(image)), np.float32)
+    grey, alpha = pixels[..., :3].mean(-1), pixels[..., 3]
+    light = (grey * alpha).sum() > 128 * alpha.sum()
+    return opaque(image, (0, 0, 0) if light else (255, 255, 255)).convert("RGB")
+
+
+def _halvings(image: Image.Image) -> int:
+    factor = 1
+    while min(image.size) // factor > _MOST:
+        factor *= 2
+    return factor
+
+
+# ---- drawings ----
+def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
+    """Return a drawing's lines, (height, width) uint8, white on black; None if it is no drawing.
+
+    Paper is even, but the light on it need not be: what is no drawing on paper of one colour may be one on paper whose
+    colour is measured in 6 x 6 places.  That follows a photograph's colours too, so it has to be cleaner then: of the
+    paper 60% (75%) must have less than 10% (5%) of the darkest ink on it.
+    """
+    rgb = np.asarray(image.reduce(_halvings(image)))
+    for places, share, most in _PAPERS:
+        if places > 1 and min(rgb.shape[:2]) < _SMALL:
+            break
+        ink = _ink(rgb, places)
+        if ink is None:
+            continue
+        finer = _FINER * height, _FINER * width
+        fine = _greatest(ink, *finer) if ink.shape >= finer else _resized(ink, *finer)
+        peak = np.partition(fine, -_SPECK, axis=None)[-_SPECK]
+        mask = fine > max(_INK * peak, _FAINT)
+        centre = thinned(mask)
+        thickness = mask.sum() / max(1, centre.sum()) / _FINER
+        if not mask.any() or mask.mean() > _MOST_INK or thickness > _THICKEST:
+            continue
+        if np.quantile(fine[~mask], share) > most * peak:
+            continue
+        if ink.shape == (height, width):
+            map_ = ink * max(1.0, _DARK / peak)
+        else:
+            # Pillow's bilinear filter is a triangle two pixels of the map wide: so wide are the outlines of scenes.
+            map_ = _resized(centre.astype(np.float32) * (_FINER * _GAIN * 255), height, width)
+        return np.clip(map_ + 0.5, 0, 255).astype(np.uint8)
+    return None
+
+
+def _ink(rgb: np.ndarray, places: int) -> np.ndarray | None:
+    """Return how far each pixel is from the paper: (H, W) float32, 0 to 255; None if the paper is too uneven.
+
+    The paper is the median colour of each of places x places parts of the picture; in between it changes evenly.
+    """
+    h, w, _ = rgb.shape
+    rows, columns = (np.arange(places + 1) * side // places for side in (h, w))
+    paper = np.empty((places, places, 3), np.float32)
+    for i in range(places):
+        for j in range(places):
+            paper[i, j] = np.median(rgb[rows[i] : rows[i + 1], columns[j] : columns[j + 1]], axis=(0, 1))
+    usual = np.median(paper, axis=(0, 1))
+    inked = np.abs(paper - usual).max(-1) > _UNEVEN  # (places, places): more line than paper
+    if inked.mean() > 0.25:
+        return None
+    paper[inked] = usual
+    ink = np.zeros((h, w), np.float32)
+    for channel in range(3):
+        np.maximum(ink, np.abs(rgb[..., channel] - _resized(paper[..., channel], h, w)), out=ink)
+    return ink
+
+
+def _greatest(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Shrink (H, W) to (height, width); each pixel becomes the greatest of those that it replaces."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), x.shape))
+    return np.maximum.reduceat(np.maximum.reduceat(x, rows, axis=0), columns, axis=1)
+
+
+def _resized(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(x).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def thinned(mask: np.ndarray) -> np.ndarray:
+    """Return the centres of lines, one pixel thick and connected as the lines were: (H, W) bool.
+
+    Pixels are taken from the rim, first from the south and east, then from the north and west, until none can go: one
+    whose neighbours p2 ... p9, clockwise from the north, are 2 to 6 in number and in one piece.
+    Source: Zhang and Suen 1984, "A fast parallel algorithm for thinning digital patterns", doi:10.1145/357994.358023.
+    """
+    mask = np.pad(mask, 1)
+    while True:
+        before = mask.copy()
+        for a, b in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
+            p = _neighbours(mask)
+            count = p.sum(0)
+            begins = (~p & np.roll(p, -1, axis=0)).sum(0)  # how often one follows upon none, all the way round
+            inner = mask[1:-1, 1:-1]
+            inner &= ~((count >= 2) & (count <= 6) & (begins == 1) & ~p[list(a)].all(0) & ~p[list(b)].all(0))
+        if np.array_equal(mask, before):
+            return mask[1:-1, 1:-1]
+
+
+def _neighbours(mask: np.ndarray) -> np.ndarray:
+    """The eight neighbours of each pixel but the outermost, clockwise from the north: (8, H, W) bool."""
+    h, w = mask.shape
+    steps = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+    return np.stack([mask[1 + dy : h - 1 + dy, 1 + dx : w - 1 + dx] for dy, dx in steps])
