@@ -1,7 +1,7 @@
 """Maps that can steer a picture: where its edges are, what is where, and what is near.
 
-Idea: a map is a small picture of one property of a picture.  Of scenes every map is exact, for the rasteriser knows what
-it draws; of any other picture the edges are detected.
+Idea: a map is a small picture of one property of a picture.  Of scenes every map is exact, for the rasteriser knows
+what it draws; of any other picture the edges are detected.
 Comes after scenes and edges.py.  Leaves out maps that somebody else has drawn: control.py.
 """
 

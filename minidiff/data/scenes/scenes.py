@@ -36,13 +36,19 @@ class Drawing:
 
     def of(self, pictures: slice) -> "Drawing":
         """Return a copy of some of the drawings."""
-        return Drawing(*(None if value is None else value[pictures].copy() for value in vars(self).values()))
+        depth = None if self.depth is None else self.depth[pictures].copy()
+        return Drawing(self.picture[pictures].copy(), self.edge[pictures].copy(), self.label[pictures].copy(), depth)
 
     @staticmethod
     def joined(parts: Sequence["Drawing"]) -> "Drawing":
-        """Return all drawings of all parts; with depth, if the parts have it."""
-        columns = zip(*(vars(part).values() for part in parts))
-        return Drawing(*(None if column[0] is None else np.concatenate(column) for column in columns))
+        """Return all drawings of all parts; with depth, if they all have it."""
+        depths = [part.depth for part in parts if part.depth is not None]
+        return Drawing(
+            np.concatenate([part.picture for part in parts]),
+            np.concatenate([part.edge for part in parts]),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate(depths) if len(depths) == len(parts) else None,
+        )
 
 
 def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:
