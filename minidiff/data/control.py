@@ -100,11 +100,10 @@ def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
         fine = _greatest(ink, *finer) if ink.shape[0] >= finer[0] else _resized(ink, *finer)
         peak = np.partition(fine, -_SPECK, axis=None)[-_SPECK]
         mask = fine > max(_INK * peak, _FAINT)
-        centre = thinned(mask)
-        thickness = mask.sum() / max(1, centre.sum()) / _FINER
-        if not mask.any() or mask.mean() > _MOST_INK or thickness > _THICKEST:
+        if not 0 < mask.mean() <= _MOST_INK or np.quantile(fine[~mask], share) > most * peak:
             continue
-        if np.quantile(fine[~mask], share) > most * peak:
+        centre = thinned(mask)
+        if mask.sum() > _THICKEST * _FINER * centre.sum():
             continue
         if ink.shape == (height, width):
             map_ = ink if peak > _PALE else ink * (255 / peak)

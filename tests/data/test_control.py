@@ -100,8 +100,8 @@ def test_maps_of_another_size(tmp_path, size):
 
 
 def test_photographs_give_their_edges(tmp_path):
-    """A hundred pictures of 32 pixels: none of them is taken for a drawing."""
-    pictures = Scenes(32, "test").batch(np.arange(100))[0]
+    """Sixty pictures of 32 pixels: none of them is taken for a drawing."""
+    pictures = Scenes(32, "test").batch(np.arange(60))[0]
     found = np.stack([read(tmp_path, Image.fromarray(picture)) for picture in pictures])
     np.testing.assert_array_equal(found, edges(pictures))
 

@@ -89,7 +89,7 @@ def test_backends_draw_the_same_depth():
     results = []
     for name in RUN_HERE:
         with backend.using(name):
-            results.append(Scenes(32).draw(np.arange(40), depth=True).depth)
+            results.append(Scenes(32).draw(np.arange(16), depth=True).depth)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
 
