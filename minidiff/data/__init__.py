@@ -2,5 +2,6 @@
 
 Reading order: config (the choices), dataset (what a source of pictures is, and in which order they come),
 scenes (a world of pictures that is drawn), standard (MNIST and its kin, arrays), download (fetching those),
-folder (one's own pictures), open (from the choices to the pictures).
+picture (one picture from a file), folder (one's own pictures), open (from the choices to the pictures).
+Then what steers a picture: edges (where they are), maps (of pictures by number), control (a map that somebody gives).
 """
