@@ -30,7 +30,7 @@ def says(text, phrases):
 
 
 def names(fact):
-    return getattr(factors, {"subject": "SUBJECTS", "place": "PLACES"}.get(fact, fact.upper() + "S"))
+    return getattr(factors, f"{fact.upper()}S")
 
 
 def close(share, expected, n, sigmas=5):
