@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Part files into pictures, or whatever they are, and captions: each metadata.jsonl, each .txt beside its like."""
     stems = {(file.parent, file.stem) for file in files if not _is_text(file)}
-    apart = [file.name == METADATA or _is_text(file) and (file.parent, file.stem) in stems for file in files]
+    apart = [file.name == METADATA or (_is_text(file) and (file.parent, file.stem) in stems) for file in files]
     return [file for file, is_apart in zip(files, apart) if not is_apart], [
         file for file, is_apart in zip(files, apart) if is_apart
     ]
@@ -94,7 +94,7 @@ def _warn(root: Path, what: str, names: list[str]) -> None:
         log.warning("%s", f"{root}: {len(names)} {what}: {'; '.join(names[:NAMED])}{more}")
 
 
-# -- text files ---------------------------------------------------------------------------------------------------------
+# -- text files -------------------------------------------------------------------------------------------------------
 
 
 def _from_texts(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
@@ -129,7 +129,7 @@ def _read(file: Path) -> tuple[str, str]:
     return text, "not all of it is UTF-8" if "\ufffd" in text else ""
 
 
-# -- metadata -----------------------------------------------------------------------------------------------------------
+# -- metadata ---------------------------------------------------------------------------------------------------------
 
 
 def _from_metadata(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
@@ -147,7 +147,7 @@ def _from_metadata(root: Path, pictures: Sequence[Path], written: Sequence[Path]
 
 
 def _entries(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbers 1, 2, … and bytes of the lines of a file that are not blank; of long ones just the beginning."""
+    """Yield the numbers 1, 2, … and the bytes of a file's lines that are not blank, of long ones the beginning."""
     with file.open("rb") as stream:
         number, line_begins = 0, True
         while part := stream.readline(_MOST):

@@ -60,7 +60,7 @@ def variants(trainer: Trainer) -> int:
 
 
 def examples(trainer: Trainer, count: int) -> np.ndarray:
-    """Return the numbers (count,) of pictures of the data, whose captions, or maps, `count` pictures of a sheet have."""
+    """Return the numbers (count,) of the pictures of the data whose captions, or maps, those of a sheet have."""
     data = trainer.dataset
     turns = _different(data) if data.vocabulary else np.arange(min(trainer.network.classes, len(data)))
     return np.resize(turns, count) if len(turns) else np.zeros(count, np.int64)
@@ -75,16 +75,21 @@ def labels(trainer: Trainer, count: int) -> np.ndarray | None:
     return trainer.dataset.batch(examples(trainer, count))[1]
 
 
-@lru_cache(maxsize=1)
 def _different(data: Dataset) -> np.ndarray:
     """Return the numbers of up to eight pictures with different captions, from everywhere in the data."""
     if not isinstance(data, Pictures):
         return np.arange(CAPTIONS)
-    assert data.labels is not None  # as they are where there is a vocabulary
-    _, first = np.unique(data.labels, axis=0, return_index=True)
-    said = np.sort(first[data.labels[first].any(axis=1)])  # without that of no words
+    said = _said(data)
     most = min(CAPTIONS, len(said))
     return said[np.arange(most) * len(said) // max(most, 1)]
+
+
+@lru_cache(maxsize=1)
+def _said(data: Pictures) -> np.ndarray:
+    """Return the numbers of the first picture with each caption that has words."""
+    assert data.labels is not None  # as they are where there is a vocabulary
+    _, first = np.unique(data.labels, axis=0, return_index=True)
+    return np.sort(first[data.labels[first].any(axis=1)])
 
 
 def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:

@@ -90,19 +90,17 @@ class Trainer:
 
     def _check_captions(self, checkpoint: Checkpoint) -> None:
         """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
-        theirs, ours = checkpoint.words, self.words
+        theirs, ours, start = checkpoint.words, self.words, f"{checkpoint.path} was trained"
         if bool(theirs) != bool(ours):
             has, lacks = ("on captions", "none") if theirs else ("without captions", "some")
-            raise MinidiffError(f"{checkpoint.path} was trained {has}; the data has {lacks}")
+            raise MinidiffError(f"{start} {has}; the data has {lacks}")
         if theirs != ours:
             other = min(set(theirs) ^ set(ours))
             where = "there" if other in theirs else "in the data"
-            raise MinidiffError(
-                f"{checkpoint.path} was trained on captions with other words than the data has; only {where} is {other!r}"
-            )
-        if checkpoint.network.length != self.network.length:
-            raise MinidiffError(f"{checkpoint.path} was trained on captions of up to {checkpoint.network.length} words; "
-                                f"the data has up to {self.network.length}")  # fmt: skip
+            raise MinidiffError(f"{start} on captions with other words than the data has; only {where} is {other!r}")
+        there, here = checkpoint.network.length, self.network.length
+        if there != here:
+            raise MinidiffError(f"{start} on captions of up to {there} words; the data has up to {here}")
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What is said of one's own pictures: in text files, in metadata, in names; and everything that can be wrong with it."""
+"""What is said of one's own pictures: in text files, in metadata, in names; and all that can be wrong with it."""
 
 import json
 import logging
@@ -47,7 +47,12 @@ def refused(root, where):
 @pytest.mark.parametrize("where", ["txt", "auto"])
 def test_text_files_beside_pictures(tmp_path, caplog, where):
     make(tmp_path, "a.png", "b.PNG", "sub/a.jpg", "sub/a.b.png")
-    for name, text in {"a": "A red Dog.\n", "b": "a cat", "sub/a": "two dogs", "sub/a.b": "a blue cat\nat night"}.items():
+    for name, text in {
+        "a": "A red Dog.\n",
+        "b": "a cat",
+        "sub/a": "two dogs",
+        "sub/a.b": "a blue cat\nat night",
+    }.items():
         (tmp_path / f"{name}.txt").write_text(text)
     data = read(tmp_path, where)
     assert texts(data) == ["a red dog", "a cat", "a blue cat at night", "two dogs"]  # in the order of the paths
@@ -62,7 +67,9 @@ def test_metadata_in_every_folder(tmp_path, caplog, where):
     (tmp_path / "metadata.jsonl").write_text(
         "\ufeff" + entry("a.png", "ein Hündchen") + "\r\n\n" + entry("./sub/../sub/b.png", "a cat") + "\n", "utf-8"
     )
-    (tmp_path / "sub" / "metadata.jsonl").write_text(entry("deep/d.png", "狗") + "\n" + entry("deep/c.png", "кот"), "utf-8")
+    (tmp_path / "sub" / "metadata.jsonl").write_text(
+        entry("deep/d.png", "狗") + "\n" + entry("deep/c.png", "кот"), "utf-8"
+    )
     assert texts(read(tmp_path, where)) == ["ein hündchen", "a cat", "кот", "狗"]
     assert not caplog.records
 
@@ -209,7 +216,8 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
         2: "no JSON", 4: 'expected {"file_name": …, "text": …}', 5: 'expected {"file_name": …, "text": …}',
         6: 'expected {"file_name": …, "text": …}', 7: 'expected {"file_name": …, "text": …}', 8: "no picture 'no.png'",
         9: "'../out.png' lies outside the folder", 10: "'/etc/passwd' lies outside the folder",
-        11: "'a.png' has a caption already", 12: "longer than 0 KiB", 13: "no JSON", 14: r"no picture 'x\x00\ud800.png'",
+        11: "'a.png' has a caption already", 12: "longer than 0 KiB", 13: "no JSON",
+        14: r"no picture 'x\x00\ud800.png'",
         16: "no JSON",
     }  # fmt: skip
     for number, why in expected.items():
