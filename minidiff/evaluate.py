@@ -113,7 +113,7 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
         size=height if data in ("scenes", "folder") else None,
         grey=channels == 1 and data != "scenes",
         background=trained.background,
-        folder_labels=data == "folder",
+        folder_labels=data == "folder" and bool(model.classes),
         captions="none" if model.classes else trained.captions,
         download=config.download,
     )

@@ -267,6 +267,8 @@ class Pipeline:
             raise MinidiffError(f"guidance_interval must be two sigma, the lower one first, got {low:g} and {high:g}")
         schedule = self.process.schedule
         least, most = schedule.all.sigma[[0, -1]]
+        if low > most or high < least:
+            return math.inf, -math.inf  # it lies beyond all times: none is guided
         ends = self.process.told(schedule.at_sigma(np.clip([low, high], least, most)))
         return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)
 

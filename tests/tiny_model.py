@@ -11,12 +11,25 @@ from minidiff.training.config import Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
+WORDS = ("a", "big", "cat", "dog", "night", "small")
 
 
-def write(run: Path, classes: tuple[str, ...] = CLASSES, step: int = 10, channels: int = 3, times: int = 1000) -> Path:
-    """Write a checkpoint of a run and return its path; its averaged weights are not its weights."""
+def write(
+    run: Path,
+    classes: tuple[str, ...] = CLASSES,
+    step: int = 10,
+    channels: int = 3,
+    times: int = 1000,
+    words: tuple[str, ...] = (),
+) -> Path:
+    """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
+
+    words: of a network that reads prompts of up to four of them, in the place of classes.
+    """
     size = {"height": 8, "width": 8, "channels": channels}
-    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes))
+    text = {"words": len(words) + 1, "length": 4, "text_width": 8, "text_layers": 1, "words_at": (4,)} if words else {}
+    classes = () if words else classes
+    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes), **text)
     with backend.using("numpy"):
         model = UNet(network)
         model.initialize(step)
@@ -25,5 +38,5 @@ def write(run: Path, classes: tuple[str, ...] = CLASSES, step: int = 10, channel
     parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
     path = checkpoints.where(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.save(path, step, Config(diffusion=DiffusionConfig(times=times)), network, classes, parameters)
+    checkpoints.save(path, step, Config(diffusion=DiffusionConfig(times=times)), network, classes, parameters, words)
     return path
