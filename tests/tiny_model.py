@@ -21,13 +21,18 @@ def write(
     channels: int = 3,
     times: int = 1000,
     words: tuple[str, ...] = (),
+    length: int = 4,
 ) -> Path:
     """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
 
-    words: of a network that reads prompts of up to four of them, in the place of classes.
+    words: of a network that reads prompts of up to `length` of them, in the place of classes.
     """
     size = {"height": 8, "width": 8, "channels": channels}
-    text = {"words": len(words) + 1, "length": 4, "text_width": 8, "text_layers": 1, "words_at": (4,)} if words else {}
+    text = (
+        {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": (4,)}
+        if words
+        else {}
+    )
     classes = () if words else classes
     network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes), **text)
     with backend.using("numpy"):

@@ -1,8 +1,8 @@
 """Which hue does a picture have as a whole, and how far are two apart?
 
-Idea: grey has no hue and pure colours have one each, so every pixel is an arrow from grey: its direction is the hue, its
-length how colourful the pixel is.  The mean of all arrows points to the hue of the picture; two such directions are
-compared as angles are, 350 degrees being 20 from 10.
+Idea: grey has no hue and pure colours have one each, so every pixel is an arrow from grey: its direction is the hue,
+its length how colourful the pixel is.  The mean of all arrows points to the hue of the picture; two such directions
+are compared as angles are, 350 degrees being 20 from 10.
 Beside edges.py.  Leaves out lightness.
 """
 

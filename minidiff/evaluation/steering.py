@@ -28,7 +28,7 @@ Draw = Callable[..., np.ndarray]  # of prompts and, by name, what is shown: to p
 
 @dataclass(frozen=True, eq=False)
 class ControlVerdict:
-    """edges: how well edge maps are followed.  with_, without: pictures drawn with the maps and without, (N, H, W, 3)."""
+    """edges: how well maps of edges are followed.  with_, without: what was drawn with and without, (N, H, W, 3)."""
 
     edges: EdgeControl
     with_: np.ndarray

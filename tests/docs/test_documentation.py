@@ -13,6 +13,7 @@ import tiny_model
 from PIL import Image
 
 from minidiff import backend
+from minidiff.data.scenes.captions import VOCABULARY
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -53,7 +54,7 @@ def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
 
 def test_library_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tiny_model.write(tmp_path / "runs" / "my-run")
+    tiny_model.write(tmp_path / "runs" / "my-run", words=VOCABULARY.words, length=VOCABULARY.length)
     Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("picture.png")
     for page in ("chapter6", "chapter9", "chapter13"):
         blocks = fenced(DOCS / f"{page}.md", "python")
@@ -75,7 +76,7 @@ def test_the_profile_of_a_step_runs(capsys):
 
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tiny_model.write(tmp_path / "runs" / "NAME")
+    tiny_model.write(tmp_path / "runs" / "NAME", words=VOCABULARY.words, length=VOCABULARY.length)
     (block,) = fenced(README, "python")
     assert len([line for line in block.splitlines() if line]) <= 10
     with backend.using("numpy"):

@@ -42,7 +42,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
     write_toml(tmp_path / "config.toml", Config())
     text = (tmp_path / "config.toml").read_text()
     assert "python -m minidiff.train --config config.toml" in text
-    assert list(tomllib.loads(text)) == ["data", "model", "diffusion", "optimizer", "run"]
+    assert list(tomllib.loads(text)) == ["data", "model", "diffusion", "addition", "optimizer", "run"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
     [
         ("[run]\nbacth = 3\n", "{}: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
         ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, base, multipliers, blocks, "),
-        ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, optimizer, run"),
+        ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, addition, optimizer, run"),
         ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
         ("[run]\nbatch = 'many'\n", "{}: [run]: batch must be a whole number, got 'many'"),
         ("[run]\nbatch = true\n", "{}: [run]: batch must be a whole number, got True"),

@@ -75,8 +75,11 @@ def test_flips_mirror_half_of_the_pictures(trainer):
     assert (False, False) not in kinds
 
 
-def test_pictures_are_floats_in_minus_one_to_one(trainer):
-    x0, _ = trainer().batch(np.arange(36), np.arange(36))
+def test_pictures_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatch):
+    it, seen = trainer(), []
+    monkeypatch.setattr(type(it.process), "training_loss", lambda self, model, x0, *rest: [seen.append(x0)])
+    it.loss(np.arange(36), np.arange(36))
+    (x0,) = seen
     assert x0.dtype == np.float32
     assert (x0.min(), x0.max()) == (-1, 1)
 
