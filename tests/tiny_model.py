@@ -11,12 +11,29 @@ from minidiff.training.config import Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
+WORDS = ("a", "dog", "forest", "in", "owl", "winter")
 
 
-def write(run: Path, classes: tuple[str, ...] = CLASSES, step: int = 10, channels: int = 3, times: int = 1000) -> Path:
-    """Write a checkpoint of a run and return its path; its averaged weights are not its weights."""
+def write(
+    run: Path,
+    classes: tuple[str, ...] = CLASSES,
+    step: int = 10,
+    channels: int = 3,
+    times: int = 1000,
+    words: tuple[str, ...] = (),
+    target: str = "v",
+) -> Path:
+    """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
+
+    words: of a network that reads captions of up to 7 of them, at both its levels, in the place of classes.
+    """
     size = {"height": 8, "width": 8, "channels": channels}
-    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes))
+    shape = {"base": 8, "multipliers": (1, 2), "attention": (4,), "heads": 2}
+    if words:
+        reads = {"words": len(words) + 1, "length": 7, "text_width": 8, "text_layers": 1, "words_at": (8, 4)}
+        classes, network = (), UNetConfig(**size, **shape, **reads)
+    else:
+        network = UNetConfig(**size, **shape, classes=len(classes))
     with backend.using("numpy"):
         model = UNet(network)
         model.initialize(step)
@@ -25,5 +42,7 @@ def write(run: Path, classes: tuple[str, ...] = CLASSES, step: int = 10, channel
     parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
     path = checkpoints.where(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.save(path, step, Config(diffusion=DiffusionConfig(times=times)), network, classes, parameters)
+    checkpoints.save(
+        path, step, Config(diffusion=DiffusionConfig(times=times, target=target)), network, classes, parameters, words
+    )
     return path

@@ -8,7 +8,7 @@ sources stand in diffusion/.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Step
 from minidiff.explain.recording import Frame, Said
 
+At = Callable[[np.ndarray], float]
 Line = dict[str, str]  # what, formula, numbers, note: plain text, the last three maybe ""
 
 OUTPUT = {"eps": "ε", "x0": "x", "v": "v", "flow": "u", "edm": "F"}  # what a network of each target is said to predict
@@ -49,20 +50,21 @@ def lines(
     without: what the second question was asked with, such as ∅.
     """
     step, said = frame.step, frame.said
-    at = lambda array: float(array[picture, array.shape[1] // 2, array.shape[2] // 2, 0])
+    at: At = lambda array: float(array[picture, array.shape[1] // 2, array.shape[2] // 2, 0])
     found = [] if said is None else _said(step, said, picture, at, process, guidance_scale, without)
     return [*found, _mixed(step, at, sampler)]
 
 
 def _said(
-    step: Step, said: Said, picture: int, at: Any, process: Process, guidance_scale: float, without: str
+    step: Step, said: Said, picture: int, at: At, process: Process, guidance_scale: float, without: str
 ) -> list[Line]:
     out = OUTPUT[process.target]
     found: list[Line] = []
     if said.uncond is not None:
         cond, uncond = at(said.cond), at(said.uncond)
         formula = f"{out} = {out}({without}) + w ({out}(c) − {out}({without})),   w = {number(guidance_scale)}"
-        values = f"{number(at(said.guided))} = {number(uncond)} + {number(guidance_scale)} · ({number(cond)} − {_in(uncond)})"
+        w, guided = number(guidance_scale), number(at(said.guided))
+        values = f"{guided} = {number(uncond)} + {w} · ({number(cond)} − {_in(uncond)})"
         found.append(line("Guidance: from two answers, go further in the direction between", formula, values))
     else:
         found.append(line("The network's answer", f"{out}(xₜ, t) = {number(at(said.guided))}"))
@@ -84,9 +86,11 @@ def _said(
     return found
 
 
-def _mixed(step: Step, at: Any, sampler: str) -> Line:
+def _mixed(step: Step, at: At, sampler: str) -> Line:
     """Return the sampler's line: x_prev out of what is known at this step, and what remains for what is not."""
     formula, of = SAMPLERS[sampler]
+    if sampler == "ddim" and step.mix is not None and not step.mix[3]:
+        formula = "x′ = a′ x̂₀ + s′ ε̂"  # nothing is drawn anew
     x_prev, what = at(step.x_prev), f"The step to less noise: {sampler}"
     if step.mix is None:
         return line(what, formula, f"x′ = {number(x_prev)}", "x′ was corrected or partly replaced after the step")

@@ -80,14 +80,15 @@ class Recording:
 
     def _look(self, p: Any) -> None:
         """Take in where one cross-attention looks, (N, heads, h, w, M): the mean over its heads."""
-        self._looks.append(backend.to_numpy(p[: self.pictures].mean(axis=1)))  # guided: the first half has the prompt
+        self._looks.append(backend.to_numpy(p[: self.pictures].mean(axis=1)))
 
     def observe(self, answer: Answer) -> None:
         """Take in what the network says; to be given to `guidance.denoiser`."""
         layers: dict[int, list[np.ndarray]] = {}
         for look in self._looks:  # at most those of one pass through the network, the last
             layers.setdefault(look.shape[1], []).append(look)
-        looks = {height: np.mean(several, axis=0) for height, several in sorted(layers.items())}
+        n = len(answer.x_t)  # of more rows, the others are those without the prompt
+        looks = {height: np.mean(several, axis=0)[:n] for height, several in sorted(layers.items())}
         arrays = {name: self._first(getattr(answer, name)) for name in ("x_t", "cond", "uncond", "guided")}
         self._answers[answer.t] = Answer(t=answer.t, **arrays), looks  # type: ignore[arg-type]
 
@@ -105,9 +106,16 @@ class Recording:
 
     def _read(self, answer: Answer, looks: dict[int, np.ndarray], step: Step) -> Said:
         x_t = self.process.asked(answer.x_t, step.level)
-        picture = lambda output: None if output is None else self.process.to_x0_eps(output, x_t, step.level)[0]
-        outputs = answer.cond, answer.uncond, answer.guided
-        return Said(*outputs, *map(picture, outputs), looks)  # type: ignore[arg-type]
+        picture = lambda output: self.process.to_x0_eps(output, x_t, step.level)[0]
+        return Said(
+            cond=answer.cond,
+            uncond=answer.uncond,
+            guided=answer.guided,
+            x0_cond=picture(answer.cond),
+            x0_uncond=None if answer.uncond is None else picture(answer.uncond),
+            x0_guided=picture(answer.guided),
+            looks=looks,
+        )
 
     def _first(self, array: Any) -> np.ndarray | None:
         """Copy the first pictures to the host: some samplers and backends use their arrays again."""
