@@ -23,7 +23,8 @@ from minidiff.evaluation.judge import Drawing, check, judge
 from minidiff.evaluation.report import misread_sheet, summary, table
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
-from minidiff.pipeline import Pipeline, load
+from minidiff.models import load
+from minidiff.pipeline import Pipeline
 from minidiff.training.loop import progress_bar
 
 
@@ -112,7 +113,7 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
         size=height if data in ("scenes", "folder") else None,
         grey=channels == 1 and data != "scenes",
         background=trained.background,
-        folder_labels=data == "folder",
+        folder_labels=data == "folder" and bool(model.classes),
         captions="none" if model.classes else trained.captions,
         download=config.download,
     )

@@ -10,7 +10,7 @@ Stands sixth in the reading order, after the network that it checks.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,9 @@ def cases() -> Iterator[Case]:
     yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, picture, vector)
     yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, picture, vector)
     yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
+    reading = replace(small, classes=0, words=5, length=3, text_width=8, text_layers=1, words_at=(4,))
+    captions = np.array([[2, 4, 0], [0, 0, 0]])  # two words, and none
+    yield _layer("U-Net with words", UNet(reading), rng, draw(2, 16, 8, 3), fixed=(t, captions))
 
 
 def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray) -> Case:

@@ -11,22 +11,22 @@ import tiny_model
 from browser import NAMES, Browser, find
 from PIL import Image
 
-from minidiff import backend, explain, pictures
-from minidiff import pipeline as pipelines
+from minidiff import backend, explain, models, pictures
 from minidiff import sample as command
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
-from minidiff.training import checkpoint as checkpoints
 
 PROMPT = "a dog in a winter forest"
+WORDS = ("a", "dog", "forest", "in", "owl", "winter")
+READS = {"words": WORDS, "length": 7, "words_at": (8, 4)}
 
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory):
     """A run whose network reads prompts."""
     folder = tmp_path_factory.mktemp("reads")
-    tiny_model.write(folder, words=tiny_model.WORDS)
+    tiny_model.write(folder, **READS)
     return folder
 
 
@@ -42,7 +42,7 @@ def sample(*words, name="numpy", steps=4):
 
 def record(run, count=2, steps=4, **how):
     """Draw and return what was recorded."""
-    model = pipelines.load(run)
+    model = models.load(run)
     recording = Recording(model.model, model.process)
     with recording:
         for step in model.generate(count, steps=steps, observe=recording.observe, **how):
@@ -68,7 +68,7 @@ def decoded(uri):
 
 @pytest.mark.parametrize("target", ["v", "eps", "x0", "flow", "edm"])
 def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
-    tiny_model.write(tmp_path, words=tiny_model.WORDS, target=target)
+    tiny_model.write(tmp_path, **READS, target=target)
     with backend.using("numpy"):
         _, frames = record(tmp_path, prompt=PROMPT, guidance_scale=2.5, clip="none")
     first = frames[0].said
@@ -264,11 +264,6 @@ def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
     assert len(said["steps"]) == 5
     assert said["steps"][-1]["index"] == 11
     assert "x_prev" in said["pictures"][0]["frames"][1]  # the step after it is not shown
-
-
-def test_the_checkpoint_reads_what_was_written(reads):
-    assert pipelines.load(reads).vocabulary.words == tiny_model.WORDS
-    assert checkpoints.find(reads).network.words_at == (8, 4)
 
 
 # -- in a browser -------------------------------------------------------------------------------------------------

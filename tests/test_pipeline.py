@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from minidiff import backend
-from minidiff import pipeline as pipelines
+from minidiff import backend, models
 from minidiff.diffusion.spacing import trailing
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
@@ -24,17 +23,17 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    return pipelines.load(run)
+    return models.load(run)
 
 
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
-    return pipelines.load(tiny_model.write(tmp_path_factory.mktemp("run"), classes=(), channels=1, times=20))
+    return models.load(tiny_model.write(tmp_path_factory.mktemp("run"), classes=(), channels=1, times=20))
 
 
 def test_a_folder_gives_its_newest_checkpoint_and_a_file_itself(run):
-    assert pipelines.load(run).step == 20
-    older = pipelines.load(checkpoints.where(run, 10))
+    assert models.load(run).step == 20
+    older = models.load(checkpoints.where(run, 10))
     assert older.step == 10
     assert older.classes == tiny_model.CLASSES
     assert older.shape == (8, 8, 3)
@@ -48,7 +47,7 @@ def test_the_averaged_weights_draw(model):
 
 
 def test_pictures_are_bytes_and_repeat(each_backend, run):
-    model = pipelines.load(run)
+    model = models.load(run)
     pictures = model.sample(4, **FEW)
     assert pictures.shape == (4, 8, 8, 3)
     assert pictures.dtype == np.uint8
@@ -61,14 +60,14 @@ def test_backends_draw_the_same_pictures(run):
     drawn = []
     for name in RUN_HERE:
         with backend.using(name):
-            drawn.append(pipelines.load(run).sample(2, steps=2).astype(int))
+            drawn.append(models.load(run).sample(2, steps=2).astype(int))
     for other in drawn[1:]:
         # float32 in another order: 1e-5 of the range, which may tip a rounding to the next grey level
         assert np.abs(other - drawn[0]).max() <= 1
 
 
 def test_a_picture_does_not_depend_on_count_or_batch(each_backend, run):
-    model = pipelines.load(run)
+    model = models.load(run)
     whole = model.sample(5, **FEW).astype(int)
     assert np.abs(model.sample(5, batch=2, **FEW) - whole).max() <= 1  # sums in another order, as above
     assert np.abs(model.sample(2, **FEW) - whole[:2]).max() <= 1
@@ -87,7 +86,7 @@ def test_labels_by_name_number_and_in_turns(model):
 
 
 def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
-    digits = pipelines.load(tiny_model.write(tmp_path, classes=("5", "7", "0")))
+    digits = models.load(tiny_model.write(tmp_path, classes=("5", "7", "0")))
     assert digits.labels(1, "0").tolist() == [2]
     assert digits.labels(1, 0).tolist() == [0]
     assert digits.labels(1, "1").tolist() == [1]
@@ -106,6 +105,134 @@ def test_a_model_without_labels(unlabelled):
     assert unlabelled.labels(3) is None
     assert unlabelled.guidance() == 1
     assert unlabelled.sample(2, **FEW).shape == (2, 8, 8, 1)
+
+
+# -- in words -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    return models.load(tiny_model.write(tmp_path_factory.mktemp("run"), words=tiny_model.WORDS))
+
+
+def test_a_model_that_reads(reader):
+    assert reader.classes == () and reader.vocabulary.words == tiny_model.WORDS and reader.vocabulary.length == 4
+    assert reader.prompts(3, "A small dog!").tolist() == [[1, 6, 4, 0]] * 3
+    assert reader.prompts(3, ["a cat", "night"], first=1).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
+    assert reader.asked(2, None, None) is None
+
+
+def test_prompts_reach_the_network(reader):
+    at = lambda **how: reader.sample(2, seed=3, **FEW, **how)
+    dog = at(prompt="a dog")
+    assert not np.array_equal(dog, at(prompt="a cat"))
+    assert not np.array_equal(dog, at())
+    assert np.array_equal(dog, at(prompt=["a dog"], guidance_scale=3))
+    assert not np.array_equal(dog, at(prompt="a dog", guidance_scale=1))
+    assert np.array_equal(at(prompt="a dog", guidance_scale=0), at())  # forgets the words
+    both = at(prompt=["a dog", "a cat"])
+    assert np.abs(both[0].astype(int) - dog[0]).max() <= 1  # sums in another order, as above
+    assert not np.array_equal(both[1], dog[1])
+
+
+def test_a_prompt_on_every_backend(reader):
+    drawn = []
+    for name in RUN_HERE:
+        with backend.using(name):
+            model = models.load(reader.path)
+            drawn.append(model.sample(1, prompt="a dog", negative="night", steps=2).astype(int))
+    for other in drawn[1:]:
+        assert np.abs(other - drawn[0]).max() <= 1  # as above
+
+
+def test_a_negative_prompt_takes_the_place_of_no_prompt(reader):
+    at = lambda **how: list(reader.generate(2, prompt="a dog", **FEW, **how))[-1].x_prev
+    plain = at()
+    assert not np.array_equal(at(negative="night"), plain)
+    assert np.array_equal(at(negative="night"), at(negative=["night"]))
+    # led away from what it is led to, the scale has nothing to enlarge: as learnt, but for rounding
+    assert np.abs(at(negative="a dog") - at(guidance_scale=1)).max() < 1e-3
+
+
+def test_guidance_in_an_interval(reader):
+    at = lambda interval, **how: list(reader.generate(1, prompt="a dog", guidance_interval=interval, **FEW, **how))
+    last = lambda *arguments, **how: at(*arguments, **how)[-1].x_prev
+    always, never = last(None), last(None, guidance_scale=1)
+    assert np.array_equal(last((0, 1e9)), always)
+    assert np.abs(last((1e8, 1e9)) - never).max() < 1e-6  # beyond the noisiest time
+    assert np.abs(last((0, 1e-9)) - never).max() < 1e-6  # and before the cleanest
+    some = last((0.2, 2))
+    assert not np.array_equal(some, always) and not np.array_equal(some, never)
+
+
+def test_an_interval_is_one_of_noise_over_picture(reader):
+    """Where sigma = sqrt((1 - alpha_bar) / alpha_bar) lies in the interval, guidance is on."""
+    low, high = reader.between((0.2, 2))
+    alpha_bar = reader.process.schedule.alpha_bar
+    sigma = np.sqrt((1 - alpha_bar) / alpha_bar)
+    t = np.arange(len(sigma))
+    inside = (t >= low) & (t <= high)
+    assert sigma[inside].min() == pytest.approx(0.2, rel=0.02)  # the next time is that far away
+    assert sigma[inside].max() == pytest.approx(2, rel=0.02)
+    assert not ((sigma[~inside] > 0.21) & (sigma[~inside] < 1.95)).any()
+
+
+def test_the_network_is_asked_once_where_it_is_not_guided(reader, monkeypatch):
+    asked = []
+    forward = type(reader.model).forward
+    monkeypatch.setattr(
+        type(reader.model), "forward", lambda self, x, *more: asked.append(len(x)) or forward(self, x, *more)
+    )
+    low, high = reader.between((0.2, 2))
+    times = [step.t for step in reader.generate(1, prompt="a dog", guidance_interval=(0.2, 2), steps=10)]
+    assert asked == [2 if low <= t <= high else 1 for t in times]
+    assert set(asked) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "a dgo"}, "unknown word in the prompt: 'dgo' (did you mean 'dog'?); known are a big cat dog night "
+         "small"),
+        ({"prompt": ""}, "a prompt must have words, such as 'a dog'; got ''"),
+        ({"prompt": []}, "prompt is an empty list; give None for none"),
+        ({"prompt": ["a dog", " "]}, "a prompt must have words, such as 'a dog'; got ' '"),
+        ({"prompt": "a dog a dog a"}, "a prompt may have up to 4 words, got 5: 'a dog a dog a'"),
+        ({"prompt": "a dog", "label": "dog"}, "give a prompt or a label, not both"),
+        ({"label": "dog"}, "this model was trained without labels; it cannot draw 'dog'; it reads prompts"),
+        ({"negative": "a dog"}, "a negative prompt needs a prompt, and a guidance scale other than 1, to lead away "
+         "from it"),
+        ({"prompt": "a dog", "negative": "night", "guidance_scale": 1}, "a negative prompt needs a prompt, and a "
+         "guidance scale other than 1, to lead away from it"),
+        ({"prompt": "a dog", "negative": "fog"}, "unknown word in the prompt: 'fog' (did you mean 'dog'?); known are a "
+         "big cat dog night small"),
+        ({"guidance_scale": 3}, "guidance_scale must be 1 where nothing is asked for, got 3"),
+        ({"prompt": "a dog", "guidance_interval": (2, 1)}, "guidance_interval must be two sigma, the lower one first, "
+         "got 2 and 1"),
+        ({"prompt": "a dog", "guidance_interval": (-1, 1)}, "guidance_interval must be two sigma, the lower one first, "
+         "got -1 and 1"),
+        ({"prompt": "a dog", "guidance_interval": (float("nan"), 1)}, "guidance_interval must be two sigma, the lower "
+         "one first, got nan and 1"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_words_are_named(reader, settings, message):
+    with pytest.raises(MinidiffError) as caught:
+        reader.sample(1, **settings)
+    assert str(caught.value) == message
+
+
+def test_a_prompt_for_a_model_that_cannot_read(model, unlabelled):
+    start = "this model was trained without captions and cannot read a prompt; "
+    for settings in ({"prompt": "a dog"}, {"label": "dog", "negative": "a dog"}):
+        with pytest.raises(MinidiffError) as caught:
+            model.sample(1, **settings)
+        assert str(caught.value) == start + "it knows the labels cat, dog, owl"
+    with pytest.raises(MinidiffError) as caught:
+        unlabelled.sample(1, prompt="a dog")
+    assert str(caught.value) == start + "nor has it labels"
+
+
+# -- steps and mistakes ---------------------------------------------------------------------------------------------
 
 
 def test_generate_yields_the_steps_of_the_same_pictures(model):
@@ -160,13 +287,13 @@ def test_mistakes_with_a_model_without_labels(unlabelled):
 
 
 def test_many_labels_are_not_all_listed(tmp_path):
-    many = pipelines.load(tiny_model.write(tmp_path, classes=tuple(f"kind {i}" for i in range(50))))
+    many = models.load(tiny_model.write(tmp_path, classes=tuple(f"kind {i}" for i in range(50))))
     with pytest.raises(MinidiffError, match=r"kind 29 and 20 more$"):
         many.sample(1, "dog")
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path):
     with pytest.raises(MinidiffError, match="no checkpoint in"):
-        pipelines.load(tmp_path)
+        models.load(tmp_path)
     with pytest.raises(MinidiffError, match="cannot read checkpoint"):
-        pipelines.load(tmp_path / "nothing.safetensors")
+        models.load(tmp_path / "nothing.safetensors")

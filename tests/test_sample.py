@@ -9,8 +9,7 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from minidiff import backend, pictures
-from minidiff import pipeline as pipelines
+from minidiff import backend, models, outputs, pictures
 from minidiff import sample as command
 from minidiff.diffusion.samplers import Noise
 from minidiff.diffusion.spacing import trailing
@@ -81,7 +80,7 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
     assert [path.name for path in out.iterdir()] == ["grid.png"]
     assert capsys.readouterr().out == f"{out / 'grid.png'}\n"
     with backend.using(name):
-        expected = pictures.grid(pipelines.load(run).sample(4, "dog", seed=7, steps=4))
+        expected = pictures.grid(models.load(run).sample(4, "dog", seed=7, steps=4))
     assert np.array_equal(read(out / "grid.png"), expected)
     path = checkpoints.where(run, 10)
     assert pictures.read_metadata(out / "grid.png") == {
@@ -113,6 +112,12 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
             "noise_level": None,
             "to": None,
             "vary": None,
+            "control": None,
+            "control_scale": 1.0,
+            "control_kind": "edges",
+            "reference": None,
+            "reference_scale": 0.6,
+            "adapter": [],
             "backend": name,
         },
     }
@@ -130,7 +135,7 @@ def test_all_files(run, tmp_path):
     assert (arr.shape, arr.dtype) == ((5, 8, 8, 3), np.uint8)
     assert labels.tolist() == [0, 1, 2, 0, 1]
     with backend.using("numpy"):
-        assert np.array_equal(arr, pipelines.load(run).sample(5, sampler="ddpm", steps=4, batch=2))
+        assert np.array_equal(arr, models.load(run).sample(5, sampler="ddpm", steps=4, batch=2))
 
     paths = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in paths] == [f"{k:05d}_{tiny_model.CLASSES[k % 3]}.png" for k in range(5)]
@@ -143,7 +148,7 @@ def test_all_files(run, tmp_path):
         assert (trace[name].shape, trace[name].dtype) == ((4, 5, 8, 8, 3), np.float32)
     with backend.using("numpy"):
         assert np.array_equal(trace["x_t"][0], Noise(0, np.arange(5)).start((8, 8, 3)))
-    alpha_bar = pipelines.load(run).process.schedule.alpha_bar[trace["t"]].reshape(-1, 1, 1, 1, 1)
+    alpha_bar = models.load(run).process.schedule.alpha_bar[trace["t"]].reshape(-1, 1, 1, 1, 1)
     again = np.sqrt(alpha_bar) * trace["x0_hat"] + np.sqrt(1 - alpha_bar) * trace["eps_hat"]
     assert np.abs(again - trace["x_t"]).max() < 1e-5  # float32 at values of a few
     assert np.array_equal(pictures.to_uint8(trace["x0"]), arr)
@@ -206,6 +211,82 @@ def test_like_repeats_to_the_bit(each_backend, run, tmp_path):
     )
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reader")
+    tiny_model.write(folder, words=tiny_model.WORDS)
+    return folder
+
+
+def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
+    words = ("--negative", "night", "--guidance-interval", 0.2, 5, "--images", "--array")
+    sample("A small dog", "a cat!", "--checkpoint", reader, "--count", 6, *words, "--out", tmp_path / "a")
+    with backend.using("numpy"):
+        model = models.load(reader)
+        how = {"negative": "night", "guidance_interval": (0.2, 5), "steps": 4}
+        arr = model.sample(6, prompt=["A small dog", "a cat!"], **how)
+    assert np.array_equal(read(tmp_path / "a" / "grid.png"), pictures.grid(arr, 2))
+    settings = pictures.read_metadata(tmp_path / "a" / "grid.png")["settings"]
+    assert settings["prompt"] == ["A small dog", "a cat!"] and settings["negative"] == "night"
+    assert settings["guidance_interval"] == [0.2, 5] and settings["guidance_scale"] == 3
+    names = sorted(path.name for path in (tmp_path / "a" / "images").iterdir())
+    assert names[:3] == ["00000_a_small_dog.png", "00001_a_cat.png", "00002_a_small_dog.png"]
+    with np.load(tmp_path / "a" / "samples.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["arr_0"], arr)
+        assert file["labels"].tolist() == [[1, 6, 4, 0], [1, 3, 0, 0]] * 3
+
+
+def test_like_repeats_prompts_to_the_bit(each_backend, reader, tmp_path):
+    how = ("--negative", "night", "--guidance-interval", 0.1, 9, "--guidance-scale", 2, "--count", 3, "--batch", 2)
+    sample("a dog", "big cat", "--checkpoint", reader, *how, "--out", tmp_path / "a", backend=each_backend.name)
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+    command.main(["a dog", "--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "c")])
+    one, other = (pictures.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ac")
+    assert other == {**one, "prompt": ["a dog"]}
+
+
+def test_one_prompt_and_none(reader, tmp_path):
+    sample("--checkpoint", reader, "a dog", "--count", 4, "--out", tmp_path / "a")
+    sample("--checkpoint", reader, "--count", 4, "--images", "--out", tmp_path / "b")
+    with backend.using("numpy"):
+        model = models.load(reader)
+        assert np.array_equal(
+            read(tmp_path / "a" / "grid.png"), pictures.grid(model.sample(4, prompt="a dog", steps=4))
+        )
+        assert np.array_equal(read(tmp_path / "b" / "grid.png"), pictures.grid(model.sample(4, steps=4)))
+    assert (tmp_path / "b" / "images" / "00000.png").is_file()
+    assert pictures.read_metadata(tmp_path / "b" / "grid.png")["settings"]["guidance_scale"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("a dgo",), "unknown word in the prompt: 'dgo' (did you mean 'dog'?); known are a big cat dog night small"),
+        (("",), "a prompt must have words, such as 'a dog'; got ''"),
+        (("a dog", "--label", "dog"), "give a prompt or a label, not both"),
+        (
+            ("--negative", "night"),
+            "a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it",
+        ),
+        (
+            ("a dog", "--guidance-interval", 2, 1),
+            "guidance_interval must be two sigma, the lower one first, got 2 and 1",
+        ),
+    ],
+)
+def test_bad_prompts_are_one_line_and_leave_nothing(reader, tmp_path, capsys, words, message):
+    assert fails(capsys, "--checkpoint", reader, "--out", tmp_path / "out", "--backend", "numpy", *words) == message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_for_a_model_with_labels(run, capsys):
+    line = fails(capsys, "a dog", "--checkpoint", run)
+    assert line == (
+        "this model was trained without captions and cannot read a prompt; it knows the labels cat, dog, owl"
+    )
 
 
 def test_threads_change_no_bit(run, tmp_path, threads):
@@ -344,8 +425,8 @@ def test_guidance_without_labels(unlabelled, capsys):
 
 
 def test_no_checkpoint(tmp_path, capsys):
-    assert (
-        fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder, or --diffusers"
+    assert fails(capsys, "--checkpoint", tmp_path, "--diffusers", tmp_path).startswith(
+        "which model? give --checkpoint or"
     )
     assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
     assert "cannot read checkpoint" in fails(capsys, "--checkpoint", tmp_path / "none.safetensors")
@@ -363,7 +444,7 @@ def test_out_is_never_overwritten(run, tmp_path, capsys):
 
 
 def test_out_that_cannot_be_written(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command.os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(outputs.os, "access", lambda path, mode: False)  # root may write anywhere
     assert fails(capsys, "--checkpoint", run, "--out", tmp_path) == f"cannot write into the folder {tmp_path}"
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
+from minidiff.diffusion.process import Target
 from minidiff.nn import UNet, UNetConfig
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.config import Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
-WORDS = ("a", "dog", "forest", "in", "owl", "winter")
+WORDS = ("a", "big", "cat", "dog", "night", "small")
 
 
 def write(
@@ -21,19 +22,19 @@ def write(
     channels: int = 3,
     times: int = 1000,
     words: tuple[str, ...] = (),
-    target: str = "v",
+    length: int = 4,
+    words_at: tuple[int, ...] = (4,),
+    target: Target = "v",
 ) -> Path:
     """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
 
-    words: of a network that reads captions of up to 7 of them, at both its levels, in the place of classes.
+    words: of a network that reads prompts of up to `length` of them, in the place of classes, and looks at
+    them where it is words_at high.
     """
     size = {"height": 8, "width": 8, "channels": channels}
-    shape = {"base": 8, "multipliers": (1, 2), "attention": (4,), "heads": 2}
-    if words:
-        reads = {"words": len(words) + 1, "length": 7, "text_width": 8, "text_layers": 1, "words_at": (8, 4)}
-        classes, network = (), UNetConfig(**size, **shape, **reads)
-    else:
-        network = UNetConfig(**size, **shape, classes=len(classes))
+    text = {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": words_at}
+    classes, text = ((), text) if words else (classes, {})
+    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes), **text)
     with backend.using("numpy"):
         model = UNet(network)
         model.initialize(step)

@@ -8,7 +8,7 @@ First file of conditioning/.  Leaves out pieces of words, by which large models 
 """
 
 import difflib
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +19,7 @@ from minidiff.nn.text import PADDING
 
 MOST_WORDS = 4096
 LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
+LETTERS = 64  # that a word may have; what is longer is none
 
 
 class Vocabulary:
@@ -78,8 +79,20 @@ class Vocabulary:
 
 
 def split(text: str) -> list[str]:
-    """Return the words of a text, in lower case: runs of letters and digits of any script."""
-    return re.findall(r"[^\W_]+", text.lower())
+    """Return the words of a text, in lower case: runs of letters and digits of any script, with their accents.
+
+    Chinese and Japanese are written without spaces; there every character is a word.
+    """
+    text = unicodedata.normalize("NFC", text.lower())  # an é may be written as one character or as two
+    words = "".join(map(_part, text)).split()
+    return [word for word in words if any(map(str.isalnum, word))]
+
+
+def _part(character: str) -> str:
+    """Return a character as it stands in words: a space for what parts them."""
+    if "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff":
+        return f" {character} "
+    return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "
 
 
 def vocabulary(captions: Iterable[str]) -> Vocabulary:
@@ -90,13 +103,13 @@ def vocabulary(captions: Iterable[str]) -> Vocabulary:
     counts: Counter[str] = Counter()
     longest = 0
     for caption in captions:
-        words = split(caption)
+        words = [word for word in split(caption)[:LONGEST] if len(word) <= LETTERS]
         counts.update(words)
         longest = max(longest, len(words))
     if not counts:
         raise MinidiffError("the captions have no words")
     words = sorted(word for word, _ in counts.most_common(MOST_WORDS - 1))
-    return Vocabulary(words, min(longest, LONGEST))
+    return Vocabulary(words, longest)
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -1,7 +1,7 @@
 """One's own pictures: everything under a folder that Pillow can decode, cropped to squares of one size.
 
 Each becomes plain 8-bit RGB (or grey), once, and stays in memory; what cannot be read is named and left out.
-After picture.py, which reads one of them.
+After picture.py, which reads one of them, and folder_captions.py.
 """
 
 import logging
@@ -14,20 +14,29 @@ import numpy as np
 from PIL import Image, ImageColor
 from tqdm import tqdm
 
+from minidiff.conditioning.words import vocabulary
+from minidiff.data.config import Captions
 from minidiff.data.dataset import Pictures
+from minidiff.data.folder_captions import NAMED, captions, inside, set_apart
 from minidiff.data.picture import FORMATS, decode, why_unreadable
 from minidiff.data.standard import MOST_BYTES
 from minidiff.errors import MinidiffError
 
-_NAMED = 5  # how many unreadable files a warning names
-
 log = logging.getLogger(__name__)
 
 
-def folder(path: Path, size: int = 32, grey: bool = False, background: str = "white", labels: bool = False) -> Pictures:
+def folder(
+    path: Path,
+    size: int = 32,
+    grey: bool = False,
+    background: str = "white",
+    labels: bool = False,
+    where: Captions = "none",
+) -> Pictures:
     """Read every picture under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
 
     background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
+    where: without labels, where captions stand; if there are any, they make the vocabulary and are the labels (N, L).
     Hidden files and folders are passed over; files that cannot be read are named in one warning.
     Raises MinidiffError if there is no such folder, no picture, or more than 8 GiB of them.
     """
@@ -38,7 +47,8 @@ def folder(path: Path, size: int = 32, grey: bool = False, background: str = "wh
     if not path.is_dir():
         raise MinidiffError(f"{path}: no such folder of pictures")
     skipped: list[str] = []
-    files = find(path, lambda error: skipped.append(f"{_inside(path, error.filename)} ({error.strerror})"))
+    everything = find(path, lambda error: skipped.append(f"{inside(path, error.filename)} ({error.strerror})"))
+    files, written = set_apart(everything)
     shape = (len(files), size, size, 1 if grey else 3)
     if (most := int(np.prod(shape, dtype=object))) > MOST_BYTES:
         raise MinidiffError(
@@ -55,15 +65,21 @@ def folder(path: Path, size: int = 32, grey: bool = False, background: str = "wh
                 images[len(read)] = decode(file, size, size, grey, colour)
                 read.append(file)
             except Exception as error:  # a decoder may raise anything at all on a damaged file
-                skipped.append(f"{_inside(path, file)} ({why_unreadable(error)})")
+                skipped.append(f"{inside(path, file)} ({why_unreadable(error)})")
     if skipped:
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
         total = len(read) + len(skipped)
-        log.warning("%s", f"{path}: {len(skipped)} of {total} not readable: {'; '.join(skipped[:_NAMED])}{more}")
+        log.warning("%s", f"{path}: {len(skipped)} of {total} not readable: {'; '.join(skipped[:NAMED])}{more}")
     if not read:
         raise MinidiffError(f"{path}: no readable picture ({', '.join(FORMATS)}) in this folder or below it")
     images, name = images[: len(read)], path.resolve().name
-    return Pictures(name, images, *_label(path, read)) if labels else Pictures(name, images)
+    if labels:
+        return Pictures(name, images, *_label(path, read))
+    said = captions(path, read, written, where)
+    if said is None:
+        return Pictures(name, images)
+    known = vocabulary(said)
+    return Pictures(name, images, known.tokens(said), vocabulary=known)
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -89,7 +105,3 @@ def find(root: Path, on_error: Callable[[OSError], object] | None = None) -> lis
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(root).parts)
-
-
-def _inside(root: Path, file: str | Path) -> str:
-    return Path(file).relative_to(root).as_posix()

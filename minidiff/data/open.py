@@ -32,7 +32,8 @@ def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: 
         return kind(size or SIZE, split, seed, captions=config.captions != "none")
     assert config.data_dir is not None  # _check
     if data == "folder":
-        everything = folder(config.data_dir, size or SIZE, config.grey, config.background, config.folder_labels)
+        labels, where = config.folder_labels, config.captions
+        everything = folder(config.data_dir, size or SIZE, config.grey, config.background, labels, where)
         return hold_out(everything, split)
     if data == "npz":
         pictures = hold_out(npz(config.data_dir), split)
@@ -65,6 +66,8 @@ def _check(config: DataConfig) -> None:
         raise MinidiffError(f"--download: nothing to fetch for {data}; it works with {', '.join(PUBLISHED)}")
     if config.captions not in ("auto", "none") and data != "folder":
         raise MinidiffError(f"--captions {config.captions}: names where those of a folder stand; {data} is no folder")
+    if config.captions not in ("auto", "none") and config.folder_labels:
+        raise MinidiffError(f"--captions {config.captions}: a network learns captions or --folder-labels, not both")
     if config.folder_labels and data != "folder":
         raise MinidiffError(f"--folder-labels: works with --data folder, not with {data}")
 

@@ -213,11 +213,11 @@ class Run:
         classes = self.trainer.dataset.classes
         path = checkpoints.where(self.folder, self.trainer.step)
         label = ["--label", classes[min(1, len(classes) - 1)], "--guidance-scale", "3"] if classes else []
-        if vocabulary := self.trainer.dataset.vocabulary:
+        if self.trainer.dataset.vocabulary and preview.variants(self.trainer):
             label = preview.names(self.trainer, 1)
         print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
         print(f"  {command('sample', '--checkpoint', path, *label)}")
-        if classes or vocabulary:
+        if classes or self.trainer.config.data.data == "scenes":
             print(f"  {command('evaluate', '--checkpoint', path)}")
         print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
 

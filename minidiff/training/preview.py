@@ -8,6 +8,7 @@ In training/ before loop.py.  Leaves out samplers: diffusion/samplers.py.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from minidiff import pictures
 from minidiff.chart import line_chart
+from minidiff.data.dataset import Dataset, Pictures
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
 from minidiff.training.ema import averaged
@@ -54,15 +56,40 @@ FINAL = Sheet(count=64, steps=50)
 
 def variants(trainer: Trainer) -> int:
     """How many different things a sheet shows: classes or captions, 0 for neither."""
-    return CAPTIONS if trainer.dataset.vocabulary else trainer.network.classes
+    return len(_different(trainer.dataset)) if trainer.dataset.vocabulary else trainer.network.classes
+
+
+def examples(trainer: Trainer, count: int) -> np.ndarray:
+    """Return the numbers (count,) of the pictures of the data whose captions, or maps, those of a sheet have."""
+    data = trainer.dataset
+    turns = _different(data) if data.vocabulary else np.arange(min(trainer.network.classes, len(data)))
+    return np.resize(turns, count) if len(turns) else np.zeros(count, np.int64)
 
 
 def labels(trainer: Trainer, count: int) -> np.ndarray | None:
-    """Return the labels of a sheet: the classes in turn, (N,), or the captions of the data's first pictures, (N, L)."""
-    turns, data = np.arange(count) % max(variants(trainer), 1), trainer.dataset
-    if data.vocabulary is None:
-        return turns if data.classes else None
-    return data.batch(turns % len(data))[1]
+    """Return the labels of a sheet in turn: the classes, (N,), or some captions of the data, (N, L)."""
+    if not variants(trainer):
+        return None
+    if trainer.dataset.vocabulary is None:
+        return np.arange(count) % trainer.network.classes
+    return trainer.dataset.batch(examples(trainer, count))[1]
+
+
+def _different(data: Dataset) -> np.ndarray:
+    """Return the numbers of up to eight pictures with different captions, from everywhere in the data."""
+    if not isinstance(data, Pictures):
+        return np.arange(CAPTIONS)
+    said = _said(data)
+    most = min(CAPTIONS, len(said))
+    return said[np.arange(most) * len(said) // max(most, 1)]
+
+
+@lru_cache(maxsize=1)
+def _said(data: Pictures) -> np.ndarray:
+    """Return the numbers of the first picture with each caption that has words."""
+    assert data.labels is not None  # as they are where there is a vocabulary
+    _, first = np.unique(data.labels, axis=0, return_index=True)
+    return np.sort(first[data.labels[first].any(axis=1)])
 
 
 def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
@@ -70,7 +97,7 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
     network = trainer.network
     samples = np.arange(sheet.size(variants(trainer)))
     steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
-    turns = samples % min(max(variants(trainer), 1), len(trainer.dataset))
+    turns = examples(trainer, len(samples))
     model = (
         trainer.shown(turns, trainer.dataset.batch(turns)[0], twice=True)
         if trainer.adapter != "none"

@@ -58,6 +58,8 @@ class Trainer:
         if config.addition.onto is not None:
             base = checkpoints.find(config.addition.onto)
             self._check_base(base)
+            if config.data.flip and isinstance(dataset, Scenes):
+                raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
             self.base, self.unet = base.identity, checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
@@ -73,8 +75,7 @@ class Trainer:
             if checkpoint.classes != dataset.classes:
                 theirs, ours = (" ".join(names) or "none" for names in (checkpoint.classes, dataset.classes))
                 raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
-            if checkpoint.words != self.words:
-                raise MinidiffError(f"{checkpoint.path} was trained on captions with other words than the data has")
+            self._check_captions(checkpoint)
             shapes = [(each.height, each.width, each.channels) for each in (checkpoint.network, self.network)]
             if shapes[0] != shapes[1]:
                 theirs, ours = ("×".join(map(str, shape)) for shape in shapes)
@@ -88,6 +89,20 @@ class Trainer:
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
+
+    def _check_captions(self, checkpoint: Checkpoint) -> None:
+        """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
+        theirs, ours, start = checkpoint.words, self.words, f"{checkpoint.path} was trained"
+        if bool(theirs) != bool(ours):
+            has, lacks = ("on captions", "none") if theirs else ("without captions", "some")
+            raise MinidiffError(f"{start} {has}; the data has {lacks}")
+        if theirs != ours:
+            other = min(set(theirs) ^ set(ours))
+            where = "there" if other in theirs else "in the data"
+            raise MinidiffError(f"{start} on captions with other words than the data has; only {where} is {other!r}")
+        there, here = checkpoint.network.length, self.network.length
+        if there != here:
+            raise MinidiffError(f"{start} on captions of up to {there} words; the data has up to {here}")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -120,8 +135,6 @@ class Trainer:
         """
         if self.adapter == "none":
             return self.model
-        if self.config.data.flip and isinstance(self.dataset, Scenes):
-            raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
         beside = companions(self.dataset, self.adapter, index, pictures)
         scale = np.ones(len(beside), np.float32)
         if twice:

@@ -86,6 +86,45 @@ def test_guidance_without_labels_is_a_mistake():
         denoiser(Labelled(), None, 3.0)
 
 
+class Reading(Labelled):
+    """The same for captions (N, L): a caption counts as much as its words' numbers together; 0 is no word."""
+
+    config = SimpleNamespace(no_label=0)
+
+    def __call__(self, x, t, labels):
+        assert labels.ndim == 2
+        return super().__call__(x, t, labels.sum(axis=1))
+
+
+CAPTIONS, AWAY = np.array([[1, 0], [2, 3]]), np.array([[4, 0], [0, 5]])
+
+
+@pytest.mark.parametrize(("negative", "away"), [(None, [0, 0]), (AWAY, [4, 5])])
+def test_captions_are_led_away_from_nothing_or_from_others(every_backend, negative, away):
+    model = Reading()
+    y = denoiser(model, CAPTIONS, 3.0, negative)(backend.to_device(X), 500.25)
+    uncond, cond = answer(away), answer([1, 5])
+    assert np.abs(backend.to_numpy(y) - (uncond + 3 * (cond - uncond))).max() < 1e-4  # float32 at about 100
+    assert [n for n, _, _ in model.calls] == [4]
+    assert model.calls[0][2].tolist() == [1, 5, *away]
+
+
+def test_a_negative_class_is_one_too(every_backend):
+    y = denoiser(Labelled(), LABELS, 2.0, np.array([1, 1]))(backend.to_device(X), 500.25)
+    expected = answer([1, 1]) + 2 * (answer(LABELS) - answer([1, 1]))
+    assert np.abs(backend.to_numpy(y) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(("t", "guides"), [(99.9, False), (100, True), (250.5, True), (400, True), (400.1, False)])
+def test_outside_an_interval_the_label_is_followed_as_learnt(every_backend, t, guides):
+    model = Labelled()
+    y = denoiser(model, LABELS, 3.0, between=(100, 400))(backend.to_device(X), t)
+    uncond, cond = answer([3, 3], np.float32(t)), answer(LABELS, np.float32(t))
+    expected = uncond + 3 * (cond - uncond) if guides else cond
+    assert np.abs(backend.to_numpy(y) - expected).max() < 1e-4
+    assert [n for n, _, _ in model.calls] == [4 if guides else 2]  # and costs half
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ["cosine", "karras", "flow"])
 def test_guiding_any_target_is_guiding_eps(kind, target):

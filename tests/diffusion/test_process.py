@@ -204,6 +204,19 @@ def test_labels_are_hidden_at_the_given_rate(every_backend, p):
     assert dropped.dtype == np.int64
 
 
+def test_captions_are_hidden_whole(every_backend):
+    """All words of a caption or none, and of the same pictures as labels would be."""
+    n = 2000
+    process = Process(SCHEDULES["linear"], label_drop=0.3)
+    captions = 1 + np.arange(n * 5).reshape(n, 5) % 7
+    dropped = process.drop_labels(captions, Scaled(), 0, 0, np.arange(n))
+    hidden = (dropped == 10).all(axis=1)
+    assert np.array_equal(dropped[~hidden], captions[~hidden])
+    assert dropped.shape == (n, 5) and dropped.dtype == np.int64
+    assert np.array_equal(hidden, process.drop_labels(captions[:, 0], Scaled(), 0, 0, np.arange(n)) == 10)
+    assert abs(hidden.mean() - 0.3) <= 5 * np.sqrt(0.21 / n)
+
+
 def test_no_labels_stay_none():
     assert Process(SCHEDULES["linear"]).drop_labels(None, Scaled(), 0, 0, np.arange(2)) is None
 
