@@ -6,7 +6,7 @@ Stands fourth in the reading order.  Leaves out whatever no part of minidiff use
 have kernels: those are defined in kernels/<operation>/reference.py, derivative included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -216,14 +216,17 @@ def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float,
     return record(y, (x, scale, shift), closure, adds=True)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, tell: Callable[[Any], object] | None = None) -> Tensor:
     """Multi-head attention, softmax(q kᵀ / √d) v in each head; see kernels/attention/reference.py.
 
     q: (N, L, D); k, v: (N, M, D); D = heads · d.  Returns (N, L, D).
+    tell: called with the weights p (N, heads, L, M), for who wants to see where is looked.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     kernels = backend.current()
     y, p = kernels.attention(q.data, k.data, v.data, heads)
+    if tell is not None:
+        tell(p)
     return record(y, (q, k, v), lambda gy: kernels.attention_grad(gy, q.data, k.data, v.data, p, heads))
 
 

@@ -8,10 +8,12 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minidiff import pictures
+from minidiff import backend, pictures
+from minidiff.diffusion.samplers import Step
 from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
 
@@ -27,6 +29,15 @@ def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays as .npz."""
     write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
+def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
+    """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
+    arrays: dict[str, Any] = {"t": np.array([step.t for step in traced[0]])}
+    for name in ("x_t", "x0_hat", "eps_hat"):
+        parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
+        arrays[name] = np.concatenate(parts, axis=1)
+    return arrays
 
 
 def make_folder(out: Path | None) -> Path:

@@ -26,7 +26,7 @@ from minidiff import interop
 from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.conditioning.words import Vocabulary
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.guidance import denoiser
+from minidiff.diffusion.guidance import Observe, denoiser
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Noise, Step
 from minidiff.diffusion.solvers import SAMPLERS
@@ -137,6 +137,7 @@ class Pipeline:
         control_scale: float = 1.0,
         reference: np.ndarray | None = None,
         reference_scale: float = 0.6,
+        observe: Observe | None = None,
     ) -> Iterator[Step]:
         """Draw pictures in one batch and yield every step on the way; the last one's `x_prev` are the pictures.
 
@@ -155,6 +156,7 @@ class Pipeline:
         control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
         its kind is "edges".  control_scale: how much it may say; 0 takes it away.
         reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much.
+        observe: is shown what the network says at every step.
         Raises MinidiffError, before the first step, for what makes no sense.
         """
         if count < 1:
@@ -187,7 +189,7 @@ class Pipeline:
         path = levels(self.process.schedule, steps, spacing, usual.offset)
         draw = functools.partial(
             SAMPLERS[sampler],
-            denoiser(model, labels, scale, away, self.between(guidance_interval)),
+            denoiser(model, labels, scale, away, self.between(guidance_interval), observe),
             self.process,
             clip=clip,
             **settings,

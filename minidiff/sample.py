@@ -6,6 +6,7 @@ Last but one in the reading order; pipeline.py is what it calls.  Leaves out not
 and writes.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -26,8 +27,9 @@ from minidiff.diffusion.samplers import Clip, Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.models import load, load_diffusers
-from minidiff.outputs import make_folder, save_arrays, save_images
+from minidiff.outputs import make_folder, save_arrays, save_images, trace
 from minidiff.pipeline import Pipeline
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
@@ -130,6 +132,9 @@ class SampleConfig:
     """Also write samples.npz: arr_0, uint8 (N, H, W, C), as evaluators read it, and the labels."""
     animation: Literal["none", "gif", "apng"] = "none"
     """Also write noise becoming image, x_t and the guess x0_hat side by side."""
+    explain: bool = False
+    """Also write explain.html, to open in a browser: every step of the first pictures, with what guidance and each word
+    add, and the formulas with their numbers."""
     trace: bool = False
     """Also write trace.npz: t, x_t, x0_hat and eps_hat of every step."""
     watch: bool = False
@@ -254,6 +259,7 @@ class Drawn:
     traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
     animated: list[Step] = field(default_factory=list)  # at most a hundred steps of the first batch
     labels: np.ndarray | None = None  # (N,) int64
+    recording: Recording | None = None  # of the first batch
 
 
 def draw(
@@ -262,11 +268,12 @@ def draw(
     """Draw the pictures, show them on the way as asked, and write the files."""
     if config.batch < 1:
         raise MinidiffError(f"batch must be 1 or more, got {config.batch}")
-    run = generate(
-        model, config, edit, shown, 0, min(config.batch, config.count)
-    )  # finds mistakes, before there is a folder
-    out, drawn = make_folder(config.out), Drawn()
-    with Viewer(out, config.watch, -(-config.count // config.batch)) as viewer:
+    recording = Recording(model.model, model.process) if config.explain else None
+    heard = shown if recording is None else shown | {"observe": recording.observe}
+    run = generate(model, config, edit, heard, 0, min(config.batch, config.count))  # finds mistakes before a folder
+    out, drawn = make_folder(config.out), Drawn(recording=recording)
+    batches = -(-config.count // config.batch)
+    with Viewer(out, config.watch, batches) as viewer, recording or contextlib.nullcontext():
         for first in range(0, config.count, config.batch):
             drawn.traced.append([])
             if first:
@@ -275,6 +282,8 @@ def draw(
                 viewer.show(step)
                 if config.trace:
                     drawn.traced[-1].append(step)
+                if recording is not None and first == 0:
+                    recording.take(step, is_shown(step, most_frames(model.shape)))
                 if config.animation != "none" and first == 0 and is_shown(step):
                     drawn.animated.append(step)
             drawn.x0.append(backend.to_numpy(step.x_prev))
@@ -295,9 +304,9 @@ def name_of(model: Pipeline, labels: np.ndarray | None) -> list[str]:
     return [model.classes[label] for label in labels]
 
 
-def is_shown(step: Step) -> bool:
-    """Whether the step is in an animation: all are, or, of many, MOST_FRAMES evenly among them with the last one."""
-    most = min(step.steps, MOST_FRAMES)
+def is_shown(step: Step, most: int = MOST_FRAMES) -> bool:
+    """Whether the step is in an animation: all are, or, of many, `most` evenly among them with the last one."""
+    most = min(step.steps, most)
     return (step.index + 1) * most // step.steps > step.index * most // step.steps
 
 
@@ -334,8 +343,26 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
         frames.append(frame(result, zoom=ANIMATION_ZOOM))
         path = out / ("steps.gif" if config.animation == "gif" else "steps.png")
         pictures.save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
+    if drawn.recording is not None:
+        write_explanation(out / "explain.html", model, config, drawn.recording, names)
     for path in sorted(out.iterdir()):
         print(path)
+
+
+def write_explanation(
+    path: Path, model: Pipeline, config: SampleConfig, recording: Recording, names: list[str]
+) -> None:
+    """Write the page that shows the run from inside.  names: what each picture was to show, [] for nothing."""
+    shows = []
+    for k in range(len(recording.frames[0].step.x_t)):
+        text = config.prompt[k % len(config.prompt)] if config.prompt else names[k] if names else ""
+        words = tuple(names[k].split()) if config.prompt else ()
+        shows.append(Asked(text, words, config.negative or ""))
+    settings = {"steps": config.steps, "seed": config.seed, "guidance": f"{config.guidance_scale:g}"}
+    facts = [(config.sampler, "")] + [(name, str(value)) for name, value in settings.items()]
+    facts.append(("model", f"{model.path.name}, predicts {model.process.target}"))
+    scale = 1.0 if config.guidance_scale is None else config.guidance_scale
+    write_page(path, recording.frames, shows, model.process, config.sampler, scale, facts)
 
 
 def asked(model: Pipeline, config: SampleConfig, edit: Edit | None, count: int) -> np.ndarray | None:
@@ -366,15 +393,6 @@ def generate(
         edit=edit,
         **shown,
     )
-
-
-def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
-    """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
-    arrays: dict[str, Any] = {"t": np.array([step.t for step in traced[0]])}
-    for name in ("x_t", "x0_hat", "eps_hat"):
-        parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
-        arrays[name] = np.concatenate(parts, axis=1)
-    return arrays
 
 
 if __name__ == "__main__":

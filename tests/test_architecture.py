@@ -16,14 +16,15 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "conditioning/",
-    "data/", "pictures", "chart", "training/", "interop/", "pipeline", "models",
-    "evaluation/", "train", "viewer", "outputs", "sample",
+    "data/", "pictures", "chart", "training/", "interop/", "explain/", "pipeline",
+    "models", "evaluation/", "train", "viewer", "outputs", "sample",
     "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
     "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
     "conditioning": ["words", "control", "reference", "steer", "__init__"],
+    "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
         "torch_random",
         "torch_noise",
@@ -169,5 +170,6 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
     kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
+    tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in PACKAGE.rglob("*.html")}
     tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}
     assert inside == tracked

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
+from minidiff.diffusion.process import Target
 from minidiff.nn import UNet, UNetConfig
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.config import Config, DiffusionConfig
@@ -22,18 +23,17 @@ def write(
     times: int = 1000,
     words: tuple[str, ...] = (),
     length: int = 4,
+    words_at: tuple[int, ...] = (4,),
+    target: Target = "v",
 ) -> Path:
     """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
 
-    words: of a network that reads prompts of up to `length` of them, in the place of classes.
+    words: of a network that reads prompts of up to `length` of them, in the place of classes, and looks at
+    them where it is words_at high.
     """
     size = {"height": 8, "width": 8, "channels": channels}
-    text = (
-        {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": (4,)}
-        if words
-        else {}
-    )
-    classes = () if words else classes
+    text = {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": words_at}
+    classes, text = ((), text) if words else (classes, {})
     network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes), **text)
     with backend.using("numpy"):
         model = UNet(network)
@@ -43,5 +43,7 @@ def write(
     parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
     path = checkpoints.where(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.save(path, step, Config(diffusion=DiffusionConfig(times=times)), network, classes, parameters, words)
+    checkpoints.save(
+        path, step, Config(diffusion=DiffusionConfig(times=times, target=target)), network, classes, parameters, words
+    )
     return path

@@ -123,7 +123,8 @@ def inpaint(
                 while (step := _next(run, answer)) is not None:
                     index, evaluations = index + 1, asked + step.evaluations
                     answer = mask * step.x_prev + (1 - mask) * at_level(x0, step.prev, noise, index)
-                    yield replace(step, index=index - 1, x_prev=answer, steps=steps * resample, evaluations=evaluations)
+                    counted = {"steps": steps * resample, "evaluations": evaluations}
+                    yield replace(step, index=index - 1, x_prev=answer, mix=None, **counted)
                 x = answer
 
     return loop()

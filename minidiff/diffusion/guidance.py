@@ -13,6 +13,7 @@ shrinks with t.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,39 @@ from minidiff.errors import MinidiffError
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the network was asked and said, for who wants to see it.
+
+    x_t, t: what it was told.  cond: its output with the label, or the only one.  uncond: without, or for the negative
+    prompt; None where it was not asked.  guided: what was made of both.  Arrays (N, H, W, C) float32.
+    """
+
+    x_t: np.ndarray
+    t: float
+    cond: np.ndarray
+    uncond: np.ndarray | None
+    guided: np.ndarray
+
+
+Observe = Callable[[Answer], object]
+
+
 def denoiser(
     model: Any,
     labels: np.ndarray | None = None,
     guidance_scale: float = 1.0,
     negative: np.ndarray | None = None,
     between: tuple[float, float] = (-math.inf, math.inf),
+    observe: Observe | None = None,
 ) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
     model: called as model(x, t, labels); model.config.no_label is the number that stands for "no label".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
     no label, shaped like labels.  between: the times, from and to, at which to guide; at others the label is followed
-    as learnt.  The model's weights must stay as they are for as long as the function is used: what the convolutions
-    make of them is made once.
+    as learnt.  observe: is shown every answer, and must not change it.  The model's weights must stay as they are for
+    as long as the function is used: what the convolutions make of them is made once.
 
     Both questions go through the network in one batch of 2 N; with guidance_scale 1 only the one is asked.  The
     equation is meant for eps, but for a fixed x_t the outputs x0 and v are straight lines in eps, and a point on the
@@ -55,16 +75,25 @@ def denoiser(
         with no_grad(), constant:
             return model(x_t, np.full(len(x_t), t, dtype=np.float32), asked).data
 
+    def plain(x_t: np.ndarray, t: float) -> np.ndarray:
+        output = ask(x_t, t, labels)
+        if observe is not None:
+            observe(Answer(x_t, t, output, None, output))
+        return output
+
     if labels is None or guidance_scale == 1:
-        return lambda x_t, t: ask(x_t, t, labels)
+        return plain
 
     both = np.concatenate([labels, np.full_like(labels, model.config.no_label) if negative is None else negative])
 
     def guided(x_t: np.ndarray, t: float) -> np.ndarray:
         if not between[0] <= t <= between[1]:
-            return ask(x_t, t, labels)
+            return plain(x_t, t)
         output = ask(backend.current().xp.concatenate([x_t, x_t]), t, both)
         cond, uncond = output[: len(x_t)], output[len(x_t) :]
-        return uncond + float(guidance_scale) * (cond - uncond)
+        output = uncond + float(guidance_scale) * (cond - uncond)
+        if observe is not None:
+            observe(Answer(x_t, t, cond, uncond, output))
+        return output
 
     return guided

@@ -132,6 +132,10 @@ class Process:
             x_t = x_t * _each(1 / spread(level), x_t)
         return network(x_t, self.told(level))
 
+    def asked(self, told: Any, level: Level) -> Any:
+        """Return the x_t that was asked about, from what the network was told in its place; see `ask`."""
+        return told * _each(spread(level), told) if self.target == "edm" else told
+
     def told(self, level: Level) -> Any:
         """Return what the network is told as the time; see `ask`."""
         return 250 * np.log(level.sigma) if self.target == "edm" else level.t

@@ -42,6 +42,8 @@ class Step:
     index: 0, 1, … in the order drawn.  level, prev: how noisy x_t and x_prev are.
     x_t, x0_hat, eps_hat, x_prev: (N, H, W, C) float32, with x_t = a x0_hat + s eps_hat also where x0_hat is clipped.
     steps: how many there are in all.  evaluations: how often the network has been asked so far.
+    mix: the numbers with which x_prev was made of eps_hat, x0_hat, another x0_hat (that of the step before; heun's is
+    that at the step's end) and fresh noise z; None where it was made in another way.
 
     A sampler may be answered: who sends it another x_prev lets it go on from there; editing.py does.
     """
@@ -55,6 +57,7 @@ class Step:
     x_prev: np.ndarray
     steps: int
     evaluations: int
+    mix: Coefficients | None = None
 
     @property
     def t(self) -> float:
@@ -127,11 +130,15 @@ class Run:
         return x0_hat, eps_hat
 
     def tell(
-        self, index: int, level: Level, x_t: Any, x0_hat: Any, eps_hat: Any, x_prev: Any
+        self, index: int, level: Level, x_t: Any, x0_hat: Any, eps_hat: Any, x_prev: Any, c: Coefficients | None = None
     ) -> Generator[Step, Any, Any]:
-        """Yield the step, and return x_prev or the answer that was sent in its place."""
+        """Yield the step, and return x_prev or the answer that was sent in its place.
+
+        c: the coefficients with which x_prev was made, if it was made with some.
+        """
         prev, steps = self.levels[index + 1], len(self.levels) - 1
-        answer = yield Step(index, level, prev, x_t, x0_hat, eps_hat, x_prev, steps, self.evaluations)
+        mix = None if c is None else on_both(c, level)
+        answer = yield Step(index, level, prev, x_t, x0_hat, eps_hat, x_prev, steps, self.evaluations, mix)
         return x_prev if answer is None else answer
 
     def loop(
@@ -147,11 +154,10 @@ class Run:
             x0_hat, eps_hat = self.guess(x_t, level)
             c = coefficients(before, level, prev)
             if self.keep_eps:  # c0 x_t + c1 x0_hat, written in x0_hat and eps_hat
-                c = c[0] * level.s, c[0] * level.a + c[1], 0.0, c[3]
-                x_prev = self.noise.mix(eps_hat, x0_hat, None, c, index)
+                x_prev = self.noise.mix(eps_hat, x0_hat, None, on_both(c, level), index)
             else:
                 x_prev = self.noise.mix(x_t, x0_hat, x0_hat_before if c[2] else None, c, index)
-            x_t = yield from self.tell(index, level, x_t, x0_hat, eps_hat, x_prev)
+            x_t = yield from self.tell(index, level, x_t, x0_hat, eps_hat, x_prev, c)
             before, x0_hat_before = level, x0_hat
 
 
@@ -252,6 +258,11 @@ def from_eps(on_eps_hat: float, level: Level, prev: Level) -> tuple[float, float
     """Return c0 and c1 of a' x0_hat + on_eps_hat eps_hat, with eps_hat = (x_t - a x0_hat) / s written out."""
     on_x_t = on_eps_hat / level.s
     return on_x_t, prev.a - level.a * on_x_t
+
+
+def on_both(c: Coefficients, level: Level) -> Coefficients:
+    """Return coefficients of x_t, x0_hat, … as those of eps_hat, x0_hat, …, with x_t = a x0_hat + s eps_hat put in."""
+    return c[0] * level.s, c[0] * level.a + c[1], c[2], c[3]
 
 
 def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:

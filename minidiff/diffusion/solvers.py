@@ -55,7 +55,7 @@ def euler(
             x0_hat, eps_hat = run.guess(x_t, level)
             c = (*from_eps(prev.s, level, prev), 0.0, 0.0)
             x_prev = noise.mix(x_t, x0_hat, None, c, index)
-            x_t = yield from run.tell(index, level, x_t, x0_hat, eps_hat, x_prev)
+            x_t = yield from run.tell(index, level, x_t, x0_hat, eps_hat, x_prev, c)
 
     return loop(x_T)
 
@@ -85,14 +85,15 @@ def heun(
         for index, (level, prev) in enumerate(pairwise(run.levels)):
             x_t, level = churned(run, x_t, level, index, churn)
             x0_hat, eps_hat = run.guess(x_t, level)
-            x_prev = noise.mix(x_t, x0_hat, None, (*from_eps(prev.s, level, prev), 0.0, 0.0), index)
+            c = (*from_eps(prev.s, level, prev), 0.0, 0.0)
+            x_prev = noise.mix(x_t, x0_hat, None, c, index)
             if prev.s and level.a:
                 x0_hat_there, _ = run.guess(x_prev, prev)
                 # d' = d + (x0_hat - x0_hat_there) / sigma', as both belong to x_prev; the mean adds half of the second
                 half = (prev.sigma - level.sigma) / (2 * prev.sigma) * prev.a
-                on_x_t, on_x0_hat = from_eps(prev.s, level, prev)
-                x_prev = noise.mix(x_t, x0_hat, x0_hat_there, (on_x_t, on_x0_hat + half, -half, 0.0), index)
-            x_t = yield from run.tell(index, level, x_t, x0_hat, eps_hat, x_prev)
+                c = c[0], c[1] + half, -half, 0.0
+                x_prev = noise.mix(x_t, x0_hat, x0_hat_there, c, index)
+            x_t = yield from run.tell(index, level, x_t, x0_hat, eps_hat, x_prev, c)
 
     return loop(x_T)
 

@@ -1,6 +1,6 @@
 """The denoiser and the layers that it is built of; read module, layers, attention, text, embedding, unet."""
 
-from minidiff.nn.attention import CrossAttention, SelfAttention, Told
+from minidiff.nn.attention import CrossAttention, SelfAttention, Told, watch_words
 from minidiff.nn.embedding import TimeEmbedding, sinusoidal
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear
 from minidiff.nn.module import Module, Parameter, watch
@@ -28,4 +28,5 @@ __all__ = [
     "sinusoidal",
     "stack",
     "watch",
+    "watch_words",
 ]

@@ -5,8 +5,10 @@ Each pixel asks a question q, and takes a mean of all values v, weighted by how 
 Leaves out where the words come from: text.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
@@ -51,10 +53,14 @@ class Told:
     looks: Mapping["CrossAttention", Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
+Looked = Callable[[Any], object]  # is told weights (N, heads, H, W, M), of M words at H × W places; they sum to 1
+
+
 class CrossAttention(Module):
     """x + out(attention(q, k, v)) with q from the normalised x, k and v from the words: (N, H, W, C) to the same.
 
     width: of the words.  The last projection starts at zero, so that the block begins as the identity.
+    tell: who wants to see where is looked, see `watch_words`.
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.3.
     """
 
@@ -62,6 +68,7 @@ class CrossAttention(Module):
         if channels % heads:
             raise ValueError(f"CrossAttention: {heads} heads do not divide {channels} channels")
         self.heads = heads
+        self.tell: Looked | None = None
         self.norm = GroupNorm(groups, channels)
         self.q = Linear(channels, channels)
         self.k = Linear(width, channels)
@@ -71,7 +78,23 @@ class CrossAttention(Module):
     def forward(self, x: Tensor, told: Told) -> Tensor:
         n, h, w, c = x.shape
         q, words = self.q(ops.reshape(self.norm(x), (n, h * w, c))), told.words
-        mixed = ops.attention(q, self.k(words), self.v(words), self.heads)  # (N, H*W, C)
+        tell = self.tell
+        look = None if tell is None else lambda p: tell(p.reshape(n, self.heads, h, w, -1))
+        mixed = ops.attention(q, self.k(words), self.v(words), self.heads, look)  # (N, H*W, C)
         if self in told.looks:
             mixed = mixed + told.looks[self](q)
         return x + ops.reshape(self.out(mixed), x.shape)
+
+
+@contextmanager
+def watch_words(network: Module, tell: Looked) -> Iterator[None]:
+    """Show `tell` where every cross-attention of the network looks, in the order computed, inside the `with` block."""
+    watched = [module for _, module in network.named_modules() if isinstance(module, CrossAttention)]
+    before = [module.tell for module in watched]
+    for module in watched:
+        module.tell = tell
+    try:
+        yield
+    finally:
+        for module, was in zip(watched, before):
+            module.tell = was

@@ -177,7 +177,8 @@ def test_missing_metadata_is_one_line(run, it, key):
         (
             "extra",
             1,
-            "metadata: unknown setting 'extra'; known are version, step, config, network, classes, words, base, drawing, made, digest",
+            "metadata: unknown setting 'extra'; known are "
+            "version, step, config, network, classes, words, base, drawing, made, digest",
         ),
     ],
 )

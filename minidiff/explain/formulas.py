@@ -1,0 +1,142 @@
+"""The formulas of one step, in the paper's symbols, and beside each what it is in numbers, at one pixel.
+
+Idea: a step is three lines.  Guidance makes one output of the network out of two; the output and x_t are read as a
+picture and a noise; picture and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so following
+one pixel shows all there is.
+After recording.py.  A primed letter belongs to where the step goes: x′ is x_prev.  Leaves out deriving anything: the
+sources stand in diffusion/.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.samplers import Step
+from minidiff.explain.recording import Frame, Said
+
+At = Callable[[np.ndarray], float]
+Line = dict[str, str]  # what, formula, numbers, note: plain text, the last three maybe ""
+
+OUTPUT = {"eps": "ε", "x0": "x", "v": "v", "flow": "u", "edm": "F"}  # what a network of each target is said to predict
+READ = {
+    "eps": "x̂₀ = (xₜ − s ε) / a",
+    "x0": "x̂₀ = x",
+    "v": "x̂₀ = (a xₜ − s v) / (a² + s²)",
+    "flow": "x̂₀ = (xₜ − s u) / (a + s)",
+    "edm": "x̂₀ = c_skip xₜ / a + c_out F",
+}
+# A sampler's own formula, and whether its numbers are said of (xₜ, x̂₀) or of (x̂₀, ε̂).
+SAMPLERS = {
+    "ddpm": ("x′ = αs′²/s² xₜ + a′β/s² x̂₀ + σ z,   α = a/a′,  β = s² − α²s′²", "x_t"),
+    "ddim": ("x′ = a′ x̂₀ + √(s′² − σ_step²) ε̂ + σ_step z", "eps"),
+    "euler": ("x′/a′ = xₜ/a + (σ′ − σ) ε̂,   σ = s/a", "eps"),
+    "euler-ancestral": ("x′ = a′ (x̂₀ + σ_down ε̂ + σ_up z)", "eps"),
+    "heun": ("x′/a′ = xₜ/a + (σ′ − σ) (d + d′)/2,   d = ε̂ here,  d′ = ε̂ at the step's end", "eps"),
+    "dpm-solver": ("x′ = s′/s xₜ − a′ (e⁻ʰ − 1) D,   D = x̂₀ + (x̂₀ − x̂₀ before)/2r", "x_t"),
+    "dpm-solver-sde": ("x′ = s′/s e⁻ʰ xₜ + a′ (1 − e⁻²ʰ) D + s′ √(1 − e⁻²ʰ) z", "x_t"),
+    "unipc": ("x′ = s′/s xₜ − a′ (e⁻ʰ − 1) (x̂₀ + D₁/2), and corrected once x̂₀ is known there", "x_t"),
+}
+ANOTHER = {"heun": "x̂₀ at the step's end"}  # what the third number is of; elsewhere:
+BEFORE = "x̂₀ of the step before"
+
+
+def lines(
+    frame: Frame, picture: int, process: Process, sampler: str, guidance_scale: float, without: str
+) -> list[Line]:
+    """Return the lines of a step at the middle pixel of a picture, in its first channel.
+
+    without: what the second question was asked with, such as ∅.
+    """
+    step, said = frame.step, frame.said
+    at: At = lambda array: float(array[picture, array.shape[1] // 2, array.shape[2] // 2, 0])
+    found = [] if said is None else _said(step, said, picture, at, process, guidance_scale, without)
+    return [*found, _mixed(step, at, sampler)]
+
+
+def _said(
+    step: Step, said: Said, picture: int, at: At, process: Process, guidance_scale: float, without: str
+) -> list[Line]:
+    out = OUTPUT[process.target]
+    found: list[Line] = []
+    if said.uncond is not None:
+        cond, uncond = at(said.cond), at(said.uncond)
+        formula = f"{out} = {out}({without}) + w ({out}(c) − {out}({without})),   w = {number(guidance_scale)}"
+        w, guided = number(guidance_scale), number(at(said.guided))
+        values = f"{guided} = {number(uncond)} + {w} · ({number(cond)} − {_in(uncond)})"
+        found.append(line("Guidance: from two answers, go further in the direction between", formula, values))
+    else:
+        found.append(line("The network's answer", f"{out}(xₜ, t) = {number(at(said.guided))}"))
+
+    g, h = process.mixture(step.level)
+    determinant = step.level.a * h - step.level.s * g
+    on_x_t, on_output = float(h / determinant), -float(step.level.s / determinant)
+    parts = [(on_x_t, at(step.x_t), ""), (on_output, at(said.guided), "")]
+    x0 = at(said.x0_guided)
+    found.append(line("Read as a picture", READ[process.target], f"{number(x0)} = {summed(parts)}"))
+
+    beyond = float(np.mean(np.abs(said.x0_guided[picture]) > 1))
+    if not np.array_equal(said.x0_guided[picture], step.x0_hat[picture]):
+        formula = f"x̂₀ ← {number(at(step.x0_hat))}" if x0 != at(step.x0_hat) else "x̂₀ stays as it is at this pixel"
+        note = f"{100 * beyond:.0f}% of the picture's values were beyond [−1, 1]"
+        found.append(line("Brought back to where pictures are", formula, "", note))
+    values = f"{number(at(step.eps_hat))} = ({number(at(step.x_t))} − {number(step.level.a)} · {_in(at(step.x0_hat))})"
+    found.append(line("And the noise that is left", "ε̂ = (xₜ − a x̂₀) / s", f"{values} / {number(step.level.s)}"))
+    return found
+
+
+def _mixed(step: Step, at: At, sampler: str) -> Line:
+    """Return the sampler's line: x_prev out of what is known at this step, and what remains for what is not."""
+    formula, of = SAMPLERS[sampler]
+    if sampler == "ddim" and step.mix is not None and not step.mix[3]:
+        formula = "x′ = a′ x̂₀ + s′ ε̂"  # nothing is drawn anew
+    x_prev, what = at(step.x_prev), f"The step to less noise: {sampler}"
+    if step.mix is None:
+        return line(what, formula, f"x′ = {number(x_prev)}", "x′ was corrected or partly replaced after the step")
+    on_eps, on_x0, on_another, on_z = map(float, step.mix)
+    known = [(on_x0, at(step.x0_hat), "x̂₀"), (on_eps, at(step.eps_hat), "ε̂")]
+    if of == "x_t":  # eps_hat = (x_t - a x0_hat) / s
+        on_x_t = on_eps / step.level.s
+        known = [(on_x_t, at(step.x_t), "xₜ"), (on_x0 - step.level.a * on_x_t, at(step.x0_hat), "x̂₀")]
+    others = [(on_another, 0.0, ANOTHER.get(sampler, BEFORE)), (on_z, 0.0, "z")]
+    others = [part for part in others if part[0]]
+    said = "x′ = " + summed([*known, *others], values=False)
+    values = f"{number(x_prev)} = {summed(known)}"
+    if others:
+        rest = x_prev - sum(factor * value for factor, value, _ in known)
+        values += f" {'−' if rest < 0 else '+'} {number(abs(rest))}"
+        names = " and ".join("fresh noise z" if name == "z" else name for _, _, name in others)
+        return line(what, formula, f"{said}\n{values}", f"the last summand is what {names} put in")
+    return line(what, formula, f"{said}\n{values}")
+
+
+def line(what: str, formula: str, numbers: str = "", note: str = "") -> Line:
+    """Return a line of the page."""
+    return {"what": what, "formula": formula, "numbers": numbers, "note": note}
+
+
+def summed(parts: list[tuple[float, float, str]], values: bool = True) -> str:
+    """Write a sum of factors times values, or times names: "0.5 · 0.2 − 0.1 · 0.3"."""
+    text = ""
+    for factor, value, name in parts:
+        sign = "−" if factor < 0 else "+"
+        start = f" {sign} " if text else ("−" if factor < 0 else "")
+        text += f"{start}{number(abs(factor))}{f' · {_in(value)}' if values else f' {name}'}"
+    return text
+
+
+def number(x: float) -> str:
+    """Write a number for people: three digits behind the point, fewer where they say nothing."""
+    if not math.isfinite(x):
+        return "∞" if x > 0 else "−∞" if x < 0 else "?"
+    x = float(x)
+    text = f"{x:.3g}" if abs(x) >= 100 or 0 < abs(x) < 0.001 else f"{x:.3f}"
+    if float(text) == int(float(text)) and abs(float(text)) < 1e6:
+        text = str(int(float(text)))
+    return text.replace("-", "−")
+
+
+def _in(x: float) -> str:
+    """A number within a sum: in brackets if it is negative."""
+    return f"({number(x)})" if x < 0 else number(x)

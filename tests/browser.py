@@ -1,0 +1,150 @@
+"""A real browser, driven with nothing but Python: the Chromium that is found, spoken to over two pipes.
+
+Idea: Chromium takes commands as JSON, each ended by a zero byte, on its file descriptor 3, and answers on 4 (the
+DevTools protocol, with --remote-debugging-pipe).  No driver, no package, no port.
+"""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+PATIENCE = 60  # seconds for an answer, on a machine that is busy
+
+# Moves two pipes to where Chromium expects them and becomes Chromium. A process of its own, as with threads nothing may
+# be done between fork and exec; out of the way first, as one of them may be 3 or 4 already.
+MOVE = """
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3])
+os.dup2(read, 3), os.dup2(write, 4)
+os.closerange(5, 1024)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def find():
+    """Return the browser's path: what MINIDIFF_BROWSER names, or a Chromium on the path; None if there is none."""
+    if named := os.environ.get("MINIDIFF_BROWSER"):
+        return named
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """A page in a headless Chromium.  said: its console's warnings and errors.  requests: the addresses asked for."""
+
+    def __init__(self, folder, width=1240, height=900):
+        self.said, self.requests, self.number = [], [], 0
+        (read, self.write), (self.read, write) = os.pipe(), os.pipe()
+        options = [
+            "--headless", "--remote-debugging-pipe", f"--user-data-dir={folder}", f"--window-size={width},{height}",
+            "--no-sandbox",  # a container has no right to make one; the one page opened is our own
+            "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-extensions",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+        ]  # fmt: skip
+        command = [sys.executable, "-c", MOVE, str(read), str(write), find(), *options]
+        self.process = subprocess.Popen(command, pass_fds=(read, write), stderr=subprocess.DEVNULL)
+        os.close(read)
+        os.close(write)
+        self.rest, self.session = b"", None
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.read)
+        os.close(self.write)
+
+    def ask(self, method, **parameters):
+        """Send a command and return its result; what happens in the meantime is taken note of."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self.write, data) :]
+        while True:
+            answer = self.next()
+            if answer.get("id") == self.number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+            self.note(answer)
+
+    def next(self):
+        """Return the next message."""
+        end = time.monotonic() + PATIENCE
+        while b"\0" not in self.rest:
+            if not select.select([self.read], [], [], max(0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"the browser said nothing for {PATIENCE} seconds")
+            if not (data := os.read(self.read, 1 << 20)):
+                raise RuntimeError(f"the browser {find()} ended by itself, with {self.process.wait()}")
+            self.rest += data
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def note(self, event):
+        """Keep what a page does without being asked."""
+        what, how = event.get("method"), event.get("params", {})
+        if what == "Runtime.exceptionThrown":
+            self.said.append(how["exceptionDetails"].get("exception", {}).get("description", "exception"))
+        elif what == "Runtime.consoleAPICalled" and how["type"] in ("error", "warning", "assert"):
+            self.said.append(str(how["args"]))
+        elif what == "Log.entryAdded" and how["entry"]["level"] in ("error", "warning"):
+            self.said.append(how["entry"]["text"])
+        elif what == "Network.requestWillBeSent":
+            self.requests.append(how["request"]["url"])
+
+    def open(self, path):
+        """Open a file and wait until it is loaded."""
+        self.ask("Page.navigate", url=Path(path).resolve().as_uri())
+        while self.js("document.readyState") != "complete":
+            time.sleep(0.05)
+
+    def js(self, expression):
+        """Return the value of an expression, or raise what it raised."""
+        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
+        return result["result"].get("value")
+
+    def press(self, key):
+        """Press a key, as a person does."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, " ": 32, "Tab": 9}
+        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": " "} if key == " " else {}))
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def click(self, selector):
+        """Click the middle of an element with the mouse."""
+        middle = """(() => {
+            const e = document.querySelector(%s);
+            e.scrollIntoView({ block: "center" });
+            const b = e.getBoundingClientRect();
+            return [b.x + b.width / 2, b.y + b.height / 2];
+        })()"""
+        x, y = self.js(middle % json.dumps(selector))
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def screenshot(self, path, dark=False, width=1240):
+        """Write a picture of the whole page."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.ask("Emulation.setEmulatedMedia", features=scheme)
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": width, "height": size["height"], "scale": 1}
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        Path(path).write_bytes(base64.b64decode(shot["data"]))

@@ -1,0 +1,373 @@
+"""The page that shows a sampling run from inside: what is recorded, what it says, and what a browser makes of it."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import tiny_model
+from browser import NAMES, Browser, find
+from PIL import Image
+
+from minidiff import backend, explain, models, pictures
+from minidiff import sample as command
+from minidiff.diffusion.solvers import SAMPLERS
+from minidiff.explain import formulas, page
+from minidiff.explain.recording import Recording
+
+PROMPT = "a dog in a winter forest"
+WORDS = ("a", "dog", "forest", "in", "owl", "winter")
+READS = {"words": WORDS, "length": 7, "words_at": (8, 4)}
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    """A run whose network reads prompts."""
+    folder = tmp_path_factory.mktemp("reads")
+    tiny_model.write(folder, **READS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_backend(monkeypatch):
+    """The command selects a backend for its whole process, which here is the tests'."""
+    monkeypatch.setattr(backend, "_stack", [])
+
+
+def sample(*words, name="numpy", steps=4):
+    command.main([str(word) for word in (*words, "--backend", name, "--steps", steps)])
+
+
+def record(run, count=2, steps=4, **how):
+    """Draw and return what was recorded."""
+    model = models.load(run)
+    recording = Recording(model.model, model.process)
+    with recording:
+        for step in model.generate(count, steps=steps, observe=recording.observe, **how):
+            recording.take(step)
+    return model, recording.frames
+
+
+def read(path):
+    """The data of a page."""
+    block = re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)
+    return json.loads(block[1])
+
+
+def decoded(uri):
+    kind, text = uri.split(",", 1)
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+        return np.asarray(image)
+
+
+# -- recording ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["v", "eps", "x0", "flow", "edm"])
+def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
+    tiny_model.write(tmp_path, **READS, target=target)
+    with backend.using("numpy"):
+        _, frames = record(tmp_path, prompt=PROMPT, guidance_scale=2.5, clip="none")
+    first = frames[0].said
+    assert np.abs(first.cond - first.uncond).max() > 1e-4  # or guidance would have nothing to show
+    assert [frame.step.index for frame in frames] == [0, 1, 2, 3]
+    for step, said in ((frame.step, frame.said) for frame in frames):
+        assert np.array_equal(said.guided, said.uncond + 2.5 * (said.cond - said.uncond))
+        size = max(1, np.abs(step.x0_hat).max())  # float32's rounding grows with it
+        assert np.abs(said.x0_guided - step.x0_hat).max() < 1e-5 * size
+        straight = said.x0_uncond + 2.5 * (said.x0_cond - said.x0_uncond)
+        assert np.abs(straight - said.x0_guided).max() < 1e-5 * size
+
+
+def test_looks_are_those_of_the_prompt_and_add_up_to_one(each_backend, reads):
+    model, frames = record(reads, prompt=PROMPT, guidance_scale=2.5)
+    for frame in frames:
+        assert list(frame.said.looks) == [4, 8]
+        for height, look in frame.said.looks.items():
+            assert look.shape == (2, height, height, 7)
+            assert np.abs(look.sum(-1) - 1).max() < 1e-5  # seven summands in float32
+    # asked alone, without guidance, the network looks at the same x_t in the same way
+    first = frames[0]
+    alone = Recording(model.model, model.process)
+    with alone:
+        next(iter(model.generate(2, prompt=PROMPT, guidance_scale=1.0, steps=4, observe=alone.observe)))
+    ((_, looks),) = alone._answers.values()
+    for height, look in looks.items():
+        assert np.abs(look - first.said.looks[height]).max() < 1e-5  # products of another size add up in another order
+
+
+def test_watching_ends_with_the_block(reads):
+    with backend.using("numpy"):
+        model, _ = record(reads, prompt=PROMPT)
+    assert all(getattr(module, "tell", None) is None for _, module in model.model.named_modules())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_samplers_numbers_lead_to_x_prev(reads, sampler):
+    """x_prev is the mix that the step says, where that needs nothing but x0_hat and eps_hat; and is so on the page."""
+    with backend.using("numpy"):
+        model, frames = record(reads, prompt="a dog", sampler=sampler)
+    said = [formulas.lines(frame, 0, model.process, sampler, 3.0, "∅") for frame in frames]
+    assert all(len(lines) >= 4 for lines in said)
+    exact = 0
+    for frame in frames:
+        step = frame.step
+        if step.mix is not None and not any(step.mix[2:]):
+            on_eps, on_x0, *_ = step.mix
+            assert np.abs(on_eps * step.eps_hat + on_x0 * step.x0_hat - step.x_prev).max() < 2e-5  # float32
+            exact += 1
+    assert exact >= (0 if sampler == "unipc" else 1)  # at least the last step
+
+
+def test_numbers_on_the_page_add_up(reads):
+    with backend.using("numpy"):
+        model, frames = record(reads, prompt="a dog")
+    for frame in frames:
+        for line in formulas.lines(frame, 1, model.process, "ddim", 3.0, "∅"):
+            text = line["numbers"].split("\n")[-1]
+            if "=" in text:
+                left, right = (part.replace("−", "-").replace("·", "*") for part in text.split("="))
+                # each number is rounded to its third digit, and factors are up to a few
+                assert eval(left) == pytest.approx(eval(right), abs=0.01, rel=0.01), line
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(0, "0"), (3.0, "3"), (-0.5678, "−0.568"), (0.00012345, "0.000123"), (1234.5, "1230"), (np.inf, "∞")],
+)
+def test_numbers_for_people(x, text):
+    assert formulas.number(x) == text
+
+
+# -- the page -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_pictures_are_the_same_with_it(reads, tmp_path, name):
+    words = (PROMPT, "--checkpoint", reads, "--count", 5, "--batch", 3, "--sampler", "ddpm", "--array")
+    sample(*words, "--out", tmp_path / "with", "--explain", name=name)
+    sample(*words, "--out", tmp_path / "without", name=name)
+    for file in ("grid.png", "samples.npz"):
+        assert (tmp_path / "with" / file).read_bytes() == (tmp_path / "without" / file).read_bytes()
+    assert {path.name for path in (tmp_path / "with").iterdir()} == {"grid.png", "samples.npz", "explain.html"}
+
+
+def test_the_page_says_what_was_recorded(reads, tmp_path):
+    words = (PROMPT, "a owl", "--checkpoint", reads, "--count", 3)
+    sample(*words, "--out", tmp_path, "--explain", "--array")
+    said = read(tmp_path / "explain.html")
+    with backend.using("numpy"):
+        _, frames = record(reads, 3, prompt=[PROMPT, "a owl"])
+    assert [each["asked"] for each in said["pictures"]] == [PROMPT, "a owl", PROMPT]
+    assert [each["words"] for each in said["pictures"]] == [PROMPT.split(), ["a", "owl"], PROMPT.split()]
+    assert [step["t"] for step in said["steps"]] == [frame.step.t for frame in frames]
+    assert [step["sigma"] for step in said["steps"]] == [frame.step.level.sigma for frame in frames]
+    with np.load(tmp_path / "samples.npz") as file:
+        drawn = file["arr_0"]
+    for k, picture in enumerate(said["pictures"]):
+        assert np.array_equal(decoded(picture["result"]), drawn[k])
+        assert len(picture["frames"]) == 4
+        for now, frame in zip(picture["frames"], frames):
+            assert np.array_equal(decoded(now["x_t"]), pictures.to_uint8(frame.step.x_t[k]))
+            assert np.array_equal(decoded(now["x0"]), pictures.to_uint8(frame.step.x0_hat[k]))
+            assert np.array_equal(decoded(now["cond"]), pictures.to_uint8(frame.said.x0_cond[k]))
+            assert np.array_equal(decoded(now["uncond"]), pictures.to_uint8(frame.said.x0_uncond[k]))
+            difference = frame.said.x0_cond[k] - frame.said.x0_uncond[k]
+            shown = pictures.to_float(decoded(now["difference"])) * now["scale"]
+            assert np.abs(shown - difference).max() <= now["scale"] * 1.01 / 255  # half of a grey level
+            for height in (4, 8):
+                looks = now["looks"][str(height)]
+                assert len(looks) == len(picture["words"]) + 1
+                assert sum(look["share"] for look in looks) == pytest.approx(1, abs=1e-5)
+                assert decoded(looks[0]["map"]).shape == (height, height)
+                assert decoded(looks[0]["map"]).max() == 255
+                assert looks[0]["most"] == pytest.approx(float(frame.said.looks[height][k, ..., 0].max()), rel=1e-6)
+        assert "x_prev" in picture["frames"][-1]  # elsewhere it is the next x_t
+        assert "x_prev" not in picture["frames"][0]
+
+
+def test_the_page_is_complete_in_itself(reads, tmp_path):
+    sample(PROMPT, "--checkpoint", reads, "--count", 1, "--out", tmp_path, "--explain")
+    text = (tmp_path / "explain.html").read_text("utf-8")
+    addresses = set(re.findall(r"\b(?:https?|file|ftp):[^\s\"'<>)]*", text))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # the name of a language, which nobody fetches
+    assert not re.search(r"<(?:link|script|img)[^>]*\s(?:src|href)=\"(?!data:)", text)
+    assert "{{" not in text
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize("name", ['</script><script>alert("1")</script>', "{{data}} & <b>", "\u2028'\"\\"])
+def test_texts_stay_texts(tmp_path, name):
+    tiny_model.write(tmp_path / "run", classes=(name, "owl"))
+    sample("--checkpoint", tmp_path / "run", "--label", name, "--count", 1, "--out", tmp_path / "out", "--explain")
+    path = tmp_path / "out" / "explain.html"
+    assert read(path)["pictures"][0]["asked"] == name
+    text = path.read_text("utf-8")
+    assert text.count("<script") == 2
+    assert text.count("</script") == 2
+    assert "<b>" not in re.search("<title>(.*?)</title>", text, re.DOTALL)[1]
+
+
+def test_what_a_model_has_not_is_left_out(tmp_path):
+    tiny_model.write(tmp_path / "plain", classes=(), channels=1, times=20)
+    sample("--checkpoint", tmp_path / "plain", "--count", 1, "--out", tmp_path / "a", "--explain")
+    (picture,) = read(tmp_path / "a" / "explain.html")["pictures"]
+    assert picture["asked"] == ""
+    for frame in picture["frames"]:
+        assert not {"cond", "uncond", "difference", "looks"} & set(frame)
+        assert decoded(frame["x0"]).shape == (8, 8)
+
+    tiny_model.write(tmp_path / "labels")
+    sample("--checkpoint", tmp_path / "labels", "--label", "dog", "--count", 1, "--out", tmp_path / "b", "--explain")
+    (picture,) = read(tmp_path / "b" / "explain.html")["pictures"]
+    assert picture["asked"] == "dog"
+    assert all("difference" in frame and "looks" not in frame for frame in picture["frames"])
+
+
+def test_negative_prompts_and_intervals(reads, tmp_path):
+    words = ("a dog", "--negative", "winter", "--guidance-interval", 0.2, 2, "--checkpoint", reads, "--count", 1)
+    sample(*words, "--out", tmp_path, "--explain", steps=10)
+    said = read(tmp_path / "explain.html")
+    (picture,) = said["pictures"]
+    assert picture["instead"] == "winter"
+    guided = ["cond" in frame for frame in picture["frames"]]
+    assert guided == [0.2 <= step["sigma"] <= 2 for step in said["steps"]]
+    assert any("v(n)" in line["formula"] for frame in picture["frames"] for line in frame["lines"])
+    assert all("looks" in frame for frame in picture["frames"])
+
+
+def test_edits_can_be_explained(reads, tmp_path):
+    pictures.save_png(tmp_path / "in.png", np.full((8, 8, 3), 200, np.uint8))
+    pictures.save_png(tmp_path / "mask.png", np.eye(8, dtype=np.uint8)[..., None] * 255)
+    words = ("a dog", "--checkpoint", reads, "--count", 1, "--init", tmp_path / "in.png", "--explain")
+    sample(*words, "--mask", tmp_path / "mask.png", "--out", tmp_path / "masked")
+    (picture,) = read(tmp_path / "masked" / "explain.html")["pictures"]
+    assert all("partly replaced" in frame["lines"][-1]["note"] for frame in picture["frames"])
+    sample("--checkpoint", reads, "--count", 1, "--init", tmp_path / "in.png", "--vary", 0.3, "--explain", "--out",
+           tmp_path / "varied")  # fmt: skip
+    assert len(read(tmp_path / "varied" / "explain.html")["pictures"][0]["frames"]) == 4
+
+
+def test_many_steps_and_large_pictures_keep_the_page_small():
+    assert page.weight((32, 32, 3)) * explain.most_frames((32, 32, 3)) <= page.BUDGET
+    assert page.weight((64, 64, 3)) * explain.most_frames((64, 64, 3)) <= page.BUDGET
+    assert explain.most_frames((1024, 1024, 3)) == page.FEWEST_FRAMES
+
+
+def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "most_frames", lambda shape: 5)
+    sample("a dog", "--checkpoint", reads, "--count", 1, "--out", tmp_path, "--explain", steps=12)
+    said = read(tmp_path / "explain.html")
+    assert len(said["steps"]) == 5
+    assert said["steps"][-1]["index"] == 11
+    assert "x_prev" in said["pictures"][0]["frames"][1]  # the step after it is not shown
+
+
+# -- in a browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if find() is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the path, nor does MINIDIFF_BROWSER name one")
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(browser, reads, tmp_path):
+    """The page of a run, opened from disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "_stack", [])
+        sample(PROMPT, "a owl", "--checkpoint", reads, "--count", 2, "--out", tmp_path, "--explain", steps=6)
+    browser.said.clear()
+    browser.requests.clear()
+    browser.open(tmp_path / "explain.html")
+    yield browser, read(tmp_path / "explain.html"), tmp_path / "explain.html"
+    assert browser.said == []
+
+
+def src(browser, name):
+    return browser.js(f"document.getElementById('{name}').src")
+
+
+def visible(browser, selector):
+    return browser.js(f"[...document.querySelectorAll('{selector}')].filter((e) => e.checkVisibility()).length")
+
+
+def test_it_opens_from_disk_and_asks_for_nothing_else(opened):
+    browser, said, path = opened
+    assert [url for url in browser.requests if not url.startswith("data:")] == [path.resolve().as_uri()]
+    assert browser.js("document.querySelector('h1').textContent") == f"“{PROMPT}”"
+    assert browser.js("[...document.images].filter((i) => i.checkVisibility() && !i.naturalWidth).length") == 0
+    assert src(browser, "x_t") == said["pictures"][0]["frames"][0]["x_t"]
+
+
+def test_keys_and_slider_move_through_the_steps(opened):
+    browser, said, _ = opened
+    frames = said["pictures"][0]["frames"]
+    browser.press("ArrowRight")
+    browser.press("ArrowRight")
+    for name in ("x_t", "x0", "cond", "uncond", "difference"):
+        assert src(browser, name) == frames[2][name]
+    assert src(browser, "x_prev") == frames[3]["x_t"]
+    assert "step 3 of 6" in browser.js("document.getElementById('now').textContent")
+    browser.press("ArrowLeft")
+    assert src(browser, "x0") == frames[1]["x0"]
+    browser.press("End")
+    assert src(browser, "x_prev") == said["pictures"][0]["result"]
+    browser.press("Home")
+    assert src(browser, "x0") == frames[0]["x0"]
+    browser.click("#slider")  # the middle of its track
+    at = int(browser.js("document.getElementById('slider').value"))
+    assert at in (2, 3)
+    assert src(browser, "x0") == frames[at]["x0"]
+    browser.press("ArrowRight")  # with the slider in focus: one step, not two
+    assert src(browser, "x0") == frames[at + 1]["x0"]
+
+
+def test_each_word_has_its_map(opened):
+    browser, said, _ = opened
+    words = "[...document.querySelectorAll('.tile .word')].map((e) => e.textContent)"
+    assert browser.js(words) == PROMPT.split()
+    assert visible(browser, ".tile") == len(PROMPT.split())
+    assert visible(browser, ".none") == 1
+    looks = said["pictures"][0]["frames"][0]["looks"]
+    shown = "[...document.querySelectorAll('.map')].map((e) => e.src)"
+    assert browser.js(shown) == [look["map"] for look in looks["8"]]
+    browser.click("#heights label")
+    assert browser.js(shown) == [look["map"] for look in looks["4"]]
+    browser.click("#picker button:nth-child(2)")
+    assert browser.js(words) == ["a", "owl"]
+    assert browser.js(shown) == [look["map"] for look in said["pictures"][1]["frames"][0]["looks"]["4"]]
+
+
+def test_it_plays_to_the_end(opened):
+    browser, said, _ = opened
+    browser.click("#play")
+    assert browser.js("document.getElementById('play').getAttribute('aria-label')") == "Pause"
+    stopped = "new Promise((done) => { const look = () => timer === null ? done(choice.step) : setTimeout(look, 20);"
+    assert browser.js(stopped + " look(); })") == 5
+    assert src(browser, "x_prev") == said["pictures"][0]["result"]
+
+
+def test_formulas_stand_there_as_text(opened):
+    browser, said, _ = opened
+    shown = "[...document.querySelectorAll('#lines .formula')].map((e) => e.textContent)"
+    assert browser.js(shown) == [line["formula"] for line in said["pictures"][0]["frames"][0]["lines"]]
+
+
+def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):
+    name = "</script><img src=x onerror=alert(1)>"
+    tiny_model.write(tmp_path / "run", classes=(name, "owl"))
+    words = ("--checkpoint", tmp_path / "run", "--label", name, "--count", 1, "--explain")
+    sample(*words, "--guidance-scale", 1, "--out", tmp_path / "out")
+    browser.said.clear()
+    browser.open(tmp_path / "out" / "explain.html")
+    assert browser.js("document.querySelector('h1').textContent") == f"“{name}”"
+    assert visible(browser, "#guidance, #words, #picker, .tile") == 0
+    assert visible(browser, "#way, #numbers, #slider") == 3
+    assert browser.said == []
