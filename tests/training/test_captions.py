@@ -65,7 +65,7 @@ def test_captions_are_what_tells_pictures_apart(captioned):
     """Two pictures, over and over: the loss falls and, at the noisiest time, where the picture itself says nothing, the
     network sees the one that is asked for.
 
-    Measured after 90 steps: the loss a quarter of what it was, the other picture six times as far away as the right one.
+    Measured after 90 steps: the loss a quarter of what it was, the other picture six times as far away as its own.
     """
     it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, label_drop=0.0, steps=90)
     losses = [it.advance().loss for _ in range(90)]
