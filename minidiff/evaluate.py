@@ -23,7 +23,8 @@ from minidiff.evaluation.judge import Drawing, check, judge
 from minidiff.evaluation.report import misread_sheet, summary, table
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
-from minidiff.pipeline import Pipeline, load
+from minidiff.models import load
+from minidiff.pipeline import Pipeline
 from minidiff.training.loop import progress_bar
 
 

@@ -15,8 +15,8 @@ import tyro
 
 from minidiff import __version__, backend, interop
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.models import load
 from minidiff.nn import UNet
-from minidiff.pipeline import load
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
 

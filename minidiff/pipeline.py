@@ -6,7 +6,8 @@ settled here.
     model = minidiff.load("runs/my-run")
     pictures = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
 
-After training/ in the reading order; sample.py is this file as a command.  Leaves out files and screens.
+After training/ in the reading order; models.py makes one of a file, sample.py is this file as a command.  Leaves out
+files and screens.
 """
 
 import difflib
@@ -28,96 +29,18 @@ from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Noise, Step
-from minidiff.diffusion.schedule import make_schedule
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet
 from minidiff.pictures import to_float, to_uint8
 from minidiff.training import checkpoint as checkpoints
-from minidiff.training.build import make_process
 from minidiff.training.config import Config
 
 Label = str | int | Sequence[str | int] | None
 Prompt = str | Sequence[str] | None
 
-WEIGHTS = Path(__file__).parent / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
 GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
-
-
-def load(path: str | Path | None = None) -> "Pipeline":
-    """Load a checkpoint, or the newest one of a training's folder, to draw with its averaged weights.
-
-    path: None for the weights that minidiff comes with, which draw scenes, and their adapters.
-    Raises MinidiffError in one line if there is none, or none that can be read.
-    """
-    if path is None:
-        return _shipped()
-    found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
-    if found.adapter != "none":
-        raise MinidiffError(
-            f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
-        )
-    process = make_process(found.config.diffusion)
-    network = checkpoints.make_network(found)
-    return Pipeline(
-        network,
-        process,
-        found.classes,
-        found.config,
-        found.path,
-        found.step,
-        vocabulary=found.vocabulary,
-        identity=found.identity,
-    )
-
-
-def _shipped() -> "Pipeline":
-    if not WEIGHTS.is_file():
-        raise MinidiffError(
-            f"this minidiff comes without weights (there is no {WEIGHTS}); train some with python -m minidiff.train"
-        )
-    model = load(WEIGHTS)
-    for path in sorted(WEIGHTS.parent.glob(f"{WEIGHTS.stem}-*.safetensors")):
-        model = model.with_adapter(path)
-    return model
-
-
-def load_diffusers(path: str | Path) -> "Pipeline":
-    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same pictures.
-
-    path: see `interop.load_diffusers`.  Its scheduler_config.json, where there is one, says which noise it knows.
-    Raises MinidiffError in one line if there is none, or one that minidiff does not know.
-    """
-    network, said = interop.load_diffusers(path), interop.read_scheduler(path)
-    if network.config.out_channels != network.config.in_channels:
-        raise MinidiffError(
-            f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
-            f"is, which no sampler here asks; got {network.config.out_channels}"
-        )
-    for name, ours in (("set_alpha_to_one", True), ("clip_sample_range", 1.0), ("dynamic_thresholding_ratio", 0.995)):
-        if said[name] != ours:
-            raise MinidiffError(f"{path}: of {name} minidiff's samplers know {ours} only, got {said[name]}")
-    T, names = said["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
-    kind = names.get(said["beta_schedule"], said["beta_schedule"])
-    betas = said["beta_start"] * T / 1000, said["beta_end"] * T / 1000  # ours are those at T = 1000
-    schedule = make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
-    process = Process(schedule, {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}[said["prediction_type"]])
-    usual = Usual(
-        spacing=said["timestep_spacing"],
-        offset=said["steps_offset"],
-        clip=_clip(said),
-        variance="large" if said["variance_type"] == "fixed_large" else "small",
-        keep_eps=True,
-    )
-    return Pipeline(network, process, (), None, interop.weights_of(path), 0, usual, interop.TorchNoise)
-
-
-def _clip(said: dict[str, Any]) -> str:
-    """What diffusers does with x0_hat: thresholding comes first, and with its usual limit of 1 it is clipping."""
-    if said["thresholding"] and said["sample_max_value"] > 1:
-        return "dynamic"
-    return "clip" if said["thresholding"] or said["clip_sample"] else "none"
 
 
 @dataclass(frozen=True)
@@ -231,7 +154,7 @@ class Pipeline:
         edit: a picture to start from, and what to do with it.
         control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
         its kind is "edges".  control_scale: how much it may say; 0 takes it away.
-        reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much of it.
+        reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much.
         Raises MinidiffError, before the first step, for what makes no sense.
         """
         if count < 1:

@@ -7,16 +7,10 @@ and writes.
 """
 
 import dataclasses
-import itertools
 import math
-import os
-import re
-import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,15 +26,16 @@ from minidiff.diffusion.samplers import Clip, Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.files import write_atomically
-from minidiff.pipeline import Pipeline, load, load_diffusers
+from minidiff.models import load, load_diffusers
+from minidiff.outputs import make_folder, save_arrays, save_images
+from minidiff.pipeline import Pipeline
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.training.settings import from_dict
+from minidiff.viewer import Viewer
 
 MOST_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
 MOST_COLUMNS = 16
-MOST_WATCHED = 4  # pictures in a terminal, which has few pixels
 
 
 @dataclass(frozen=True)
@@ -117,8 +112,8 @@ class SampleConfig:
     reference_scale: float = 0.6
     """How much of the look is taken over, from 0, nothing."""
     adapter: tuple[Path, ...] = ()
-    """What was trained to follow drawings or references: checkpoints or folders of trainings with --adapter. The weights
-    that minidiff comes with have their own."""
+    """What was trained to follow drawings or references: checkpoints or trainings' folders. Those of the
+    weights that minidiff comes with are there already."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""
@@ -271,7 +266,7 @@ def draw(
         model, config, edit, shown, 0, min(config.batch, config.count)
     )  # finds mistakes, before there is a folder
     out, drawn = make_folder(config.out), Drawn()
-    with Viewer(out, config) as viewer:
+    with Viewer(out, config.watch, -(-config.count // config.batch)) as viewer:
         for first in range(0, config.count, config.batch):
             drawn.traced.append([])
             if first:
@@ -380,85 +375,6 @@ def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
         parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
         arrays[name] = np.concatenate(parts, axis=1)
     return arrays
-
-
-def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
-    """Write pictures as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _."""
-    folder.mkdir()
-    for k, image in enumerate(images):
-        name = f"{k:05d}_{names[k]}" if names else f"{k:05d}"
-        pictures.save_png(folder / (re.sub(r"[^\w-]+", "_", name)[:80] + ".png"), image)
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays as .npz."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-
-
-def make_folder(out: Path | None) -> Path:
-    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it."""
-    if out is None:
-        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_samples"
-        free = (Path("runs") / (f"{name}_{number}" if number else name) for number in itertools.count())
-        out = next(path for path in free if not path.exists())
-    if out.exists() and not out.is_dir():
-        raise MinidiffError(f"--out {out} is a file; expected a folder, or a name that is free")
-    if out.is_dir() and any(out.iterdir()):
-        raise MinidiffError(f"--out {out} is not empty, and nothing is overwritten; name another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinidiffError(f"cannot make the folder {out}: {error.strerror}") from error
-    if not os.access(out, os.W_OK):  # better now than after an hour of drawing
-        raise MinidiffError(f"cannot write into the folder {out}")
-    return out
-
-
-class Viewer:
-    """What is seen while it draws: a progress bar with the time left and, with `--watch`, the pictures.
-
-    In a terminal they are drawn over themselves, with the bar's text below; elsewhere they go to watch.png.
-    """
-
-    def __init__(self, out: Path, config: SampleConfig) -> None:
-        in_terminal = sys.stdout.isatty()
-        self.file = out / "watch.png" if config.watch and not in_terminal else None
-        self.in_terminal = config.watch and in_terminal
-        self.batches = -(-config.count // config.batch)
-        # disable=None: no bar where stderr is a file
-        self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)
-        self.start, self.done, self.lines = time.perf_counter(), 0, 0
-        if self.file is not None:
-            print(f"watch {self.file}", flush=True)
-
-    def __enter__(self) -> "Viewer":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
-
-    def show(self, step: Step) -> None:
-        """Take in that a step is done."""
-        self.bar.total = self.batches * step.steps
-        self.bar.update()
-        self.done += 1
-        if self.file is not None:
-            pictures.save_png(self.file, frame(step))
-        if self.in_terminal:
-            size = shutil.get_terminal_size()
-            text, seconds = terminal_frame(step, size), time.perf_counter() - self.start
-            meter = tqdm.format_meter(self.done, self.bar.total, seconds, unit="step", ncols=size.columns - 10)
-            up = f"\x1b[{self.lines}F" if self.lines else ""  # to the first line of what was drawn before
-            print(f"{up}{text}\nt = {step.t:<4.0f} {meter}\x1b[K", flush=True)
-            self.lines = text.count("\n") + 2
-
-
-def terminal_frame(step: Step, size: os.terminal_size) -> str:
-    """Return x_t and x0_hat of the first pictures as text that fits a terminal, one line left for the bar."""
-    image = frame(step, MOST_WATCHED)
-    height, width, _ = image.shape
-    shrink = max(width / size.columns, height / 2 / max(size.lines - 2, 1))
-    return pictures.half_blocks(image, max(1, width // math.ceil(shrink)))
 
 
 if __name__ == "__main__":

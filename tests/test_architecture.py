@@ -16,7 +16,8 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "errors", "files", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/", "conditioning/",
-    "data/", "pictures", "chart", "training/", "interop/", "pipeline", "evaluation/", "train", "sample",
+    "data/", "pictures", "chart", "training/", "interop/", "pipeline", "models",
+    "evaluation/", "train", "viewer", "outputs", "sample",
     "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from minidiff import backend
-from minidiff import pipeline as pipelines
+from minidiff import backend, models
 from minidiff.diffusion.spacing import trailing
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
@@ -24,17 +23,17 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    return pipelines.load(run)
+    return models.load(run)
 
 
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
-    return pipelines.load(tiny_model.write(tmp_path_factory.mktemp("run"), classes=(), channels=1, times=20))
+    return models.load(tiny_model.write(tmp_path_factory.mktemp("run"), classes=(), channels=1, times=20))
 
 
 def test_a_folder_gives_its_newest_checkpoint_and_a_file_itself(run):
-    assert pipelines.load(run).step == 20
-    older = pipelines.load(checkpoints.where(run, 10))
+    assert models.load(run).step == 20
+    older = models.load(checkpoints.where(run, 10))
     assert older.step == 10
     assert older.classes == tiny_model.CLASSES
     assert older.shape == (8, 8, 3)
@@ -48,7 +47,7 @@ def test_the_averaged_weights_draw(model):
 
 
 def test_pictures_are_bytes_and_repeat(each_backend, run):
-    model = pipelines.load(run)
+    model = models.load(run)
     pictures = model.sample(4, **FEW)
     assert pictures.shape == (4, 8, 8, 3)
     assert pictures.dtype == np.uint8
@@ -61,14 +60,14 @@ def test_backends_draw_the_same_pictures(run):
     drawn = []
     for name in RUN_HERE:
         with backend.using(name):
-            drawn.append(pipelines.load(run).sample(2, steps=2).astype(int))
+            drawn.append(models.load(run).sample(2, steps=2).astype(int))
     for other in drawn[1:]:
         # float32 in another order: 1e-5 of the range, which may tip a rounding to the next grey level
         assert np.abs(other - drawn[0]).max() <= 1
 
 
 def test_a_picture_does_not_depend_on_count_or_batch(each_backend, run):
-    model = pipelines.load(run)
+    model = models.load(run)
     whole = model.sample(5, **FEW).astype(int)
     assert np.abs(model.sample(5, batch=2, **FEW) - whole).max() <= 1  # sums in another order, as above
     assert np.abs(model.sample(2, **FEW) - whole[:2]).max() <= 1
@@ -87,7 +86,7 @@ def test_labels_by_name_number_and_in_turns(model):
 
 
 def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
-    digits = pipelines.load(tiny_model.write(tmp_path, classes=("5", "7", "0")))
+    digits = models.load(tiny_model.write(tmp_path, classes=("5", "7", "0")))
     assert digits.labels(1, "0").tolist() == [2]
     assert digits.labels(1, 0).tolist() == [0]
     assert digits.labels(1, "1").tolist() == [1]
@@ -113,7 +112,7 @@ def test_a_model_without_labels(unlabelled):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    return pipelines.load(tiny_model.write(tmp_path_factory.mktemp("run"), words=tiny_model.WORDS))
+    return models.load(tiny_model.write(tmp_path_factory.mktemp("run"), words=tiny_model.WORDS))
 
 
 def test_a_model_that_reads(reader):
@@ -140,7 +139,7 @@ def test_a_prompt_on_every_backend(reader):
     drawn = []
     for name in RUN_HERE:
         with backend.using(name):
-            model = pipelines.load(reader.path)
+            model = models.load(reader.path)
             drawn.append(model.sample(1, prompt="a dog", negative="night", steps=2).astype(int))
     for other in drawn[1:]:
         assert np.abs(other - drawn[0]).max() <= 1  # as above
@@ -288,13 +287,13 @@ def test_mistakes_with_a_model_without_labels(unlabelled):
 
 
 def test_many_labels_are_not_all_listed(tmp_path):
-    many = pipelines.load(tiny_model.write(tmp_path, classes=tuple(f"kind {i}" for i in range(50))))
+    many = models.load(tiny_model.write(tmp_path, classes=tuple(f"kind {i}" for i in range(50))))
     with pytest.raises(MinidiffError, match=r"kind 29 and 20 more$"):
         many.sample(1, "dog")
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path):
     with pytest.raises(MinidiffError, match="no checkpoint in"):
-        pipelines.load(tmp_path)
+        models.load(tmp_path)
     with pytest.raises(MinidiffError, match="cannot read checkpoint"):
-        pipelines.load(tmp_path / "nothing.safetensors")
+        models.load(tmp_path / "nothing.safetensors")

@@ -23,11 +23,11 @@ _SMALL = 128  # nobody has photographed a drawing of fewer pixels a side
 _UNEVEN = 45  # levels of 255 by which paper may vary, but for a quarter of the places, where ink may lie thick
 _FAINT = 24  # levels that do not count as ink, however little there is
 _SPECK = 16  # pixels at the finer scale, one of the map, that are dirt and not the darkest ink
-_DARK = 200  # levels; fainter drawings, as a pencil's, are made so dark
+_PALE = 100  # levels; ink that is fainter even at its darkest, as a pencil's, is taken for full ink
 _INK = 0.3  # from this part of the darkest ink on a pixel belongs to a line
 _MOST_INK, _THICKEST = 0.45, 3.0  # of a drawing: the part that is ink, and how thick lines are, in pixels of the map
 _GAIN = 1.25  # a slanting line of pixels that touch at their corners holds up to 1.4 times fewer of them
-_NEAR = 48  # levels between a painted colour and the palette's that an image format may be to blame for
+_NEAR = 24  # levels between a painted colour and the palette's that an image format may be to blame for
 
 
 def read_control(file: Path, height: int, width: int, kind: Kind) -> np.ndarray:
@@ -97,17 +97,16 @@ def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
         if ink is None:
             continue
         finer = _FINER * height, _FINER * width
-        fine = _greatest(ink, *finer) if ink.shape >= finer else _resized(ink, *finer)
+        fine = _greatest(ink, *finer) if ink.shape[0] >= finer[0] else _resized(ink, *finer)
         peak = np.partition(fine, -_SPECK, axis=None)[-_SPECK]
         mask = fine > max(_INK * peak, _FAINT)
-        centre = thinned(mask)
-        thickness = mask.sum() / max(1, centre.sum()) / _FINER
-        if not mask.any() or mask.mean() > _MOST_INK or thickness > _THICKEST:
+        if not 0 < mask.mean() <= _MOST_INK or np.quantile(fine[~mask], share) > most * peak:
             continue
-        if np.quantile(fine[~mask], share) > most * peak:
+        centre = thinned(mask)
+        if mask.sum() > _THICKEST * _FINER * centre.sum():
             continue
         if ink.shape == (height, width):
-            map_ = ink * max(1.0, _DARK / peak)
+            map_ = ink if peak > _PALE else ink * (255 / peak)
         else:
             # Pillow's bilinear filter is a triangle two pixels of the map wide: so wide are the outlines of scenes.
             map_ = _resized(centre.astype(np.float32) * (_FINER * _GAIN * 255), height, width)

@@ -84,6 +84,9 @@ def parse(words: Sequence[str]) -> Request:
         start = resume.config
     elif early.config is not None:
         start = read_toml(Config, early.config)
+    elif early.onto is not None:  # what is added to a network sees the same pictures, and the same noise on them
+        base = checkpoints.find(early.onto).config
+        start = Config(data=base.data, model=base.model, diffusion=base.diffusion)
     if early.steps is not None and early.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {early.steps} steps and {early.minutes} minutes")
     # The one that is typed replaces the other where that comes from a file.
@@ -108,7 +111,8 @@ def parse(words: Sequence[str]) -> Request:
 def _early(words: Sequence[str]) -> Any:
     """Look ahead for the options that decide what the others start from.  tyro reads and checks them all again."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name, kind in {"config": Path, "resume": Path, "out": Path, "steps": str, "minutes": str}.items():
+    kinds = {"config": Path, "resume": Path, "onto": Path, "out": Path, "steps": str, "minutes": str}
+    for name, kind in kinds.items():
         parser.add_argument(f"--{name}", type=kind, nargs="?")
     return parser.parse_known_args(list(words))[0]
 

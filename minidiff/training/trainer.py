@@ -58,6 +58,8 @@ class Trainer:
         if config.addition.onto is not None:
             base = checkpoints.find(config.addition.onto)
             self._check_base(base)
+            if config.data.flip and isinstance(dataset, Scenes):
+                raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
             self.base, self.unet = base.identity, checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
@@ -133,8 +135,6 @@ class Trainer:
         """
         if self.adapter == "none":
             return self.model
-        if self.config.data.flip and isinstance(self.dataset, Scenes):
-            raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
         beside = companions(self.dataset, self.adapter, index, pictures)
         scale = np.ones(len(beside), np.float32)
         if twice:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import pipeline as pipelines
+from minidiff import models
 from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
 PICTURES = Path(__file__).with_name("pictures.npz")
@@ -57,7 +57,7 @@ def ours(folder: Path, network: str, sampler: str, scheduler: dict, weights: dic
     """Draw the pictures with minidiff: (COUNT, H, W, C) uint8."""
     write_folder(folder, THEIRS[network], weights)
     (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
-    return pipelines.load_diffusers(folder).sample(COUNT, sampler=sampler, steps=STEPS, seed=SEED)
+    return models.load_diffusers(folder).sample(COUNT, sampler=sampler, steps=STEPS, seed=SEED)
 
 
 def theirs(network: str, sampler: str, scheduler: dict, weights: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from minidiff import export
-from minidiff import pipeline as pipelines
+from minidiff import export, models
 from minidiff import sample as command
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
@@ -70,7 +69,7 @@ def test_a_model_of_ours_draws_the_same_in_diffusers(run, tmp_path, diffusion):
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     drawn = pipeline(batch_size=COUNT, generator=generator, num_inference_steps=STEPS, output_type="np").images
-    found = pipelines.load_diffusers(tmp_path / "out").sample(COUNT, steps=STEPS, seed=SEED)
+    found = models.load_diffusers(tmp_path / "out").sample(COUNT, steps=STEPS, seed=SEED)
     assert difference(found, np.rint(drawn * 255).astype(np.uint8)) <= LEVELS
 
 
@@ -79,7 +78,7 @@ def test_an_exported_model_comes_back_as_it_was(run, tmp_path, capsys):
     export.main(["--checkpoint", str(path), "--out", str(tmp_path / "out")])
     names = ["config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
     assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in names]
-    before, after = pipelines.load(path), pipelines.load_diffusers(tmp_path / "out")
+    before, after = models.load(path), models.load_diffusers(tmp_path / "out")
     assert (after.process.target, after.shape, after.usual.spacing) == ("v", before.shape, "trailing")
     assert np.abs(after.process.schedule.alpha_bar - before.process.schedule.alpha_bar).max() < 1e-12
     x, t = np.random.default_rng(0).standard_normal((2, *before.shape)).astype(np.float32), np.array([3.0, 800.0])
@@ -120,11 +119,11 @@ def test_the_command_draws_and_repeats(tmp_path, capsys):
     assert np.array_equal(one, two)
     with pytest.raises(SystemExit):
         command.main([*words, str(tmp_path / "three"), "--checkpoint", "run"])
-    assert "which model? give one of them: --checkpoint" in capsys.readouterr().err
+    assert "which model? give --checkpoint or --diffusers, not both" in capsys.readouterr().err
 
 
 def test_alpha_bar_that_does_not_end_at_one_is_refused(tmp_path):
     folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
     (folder / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler", "set_alpha_to_one": false}')
     with pytest.raises(MinidiffError, match="of set_alpha_to_one minidiff's samplers know True only, got False"):
-        pipelines.load_diffusers(folder)
+        models.load_diffusers(folder)

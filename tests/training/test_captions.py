@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidiff import backend, pictures
-from minidiff import pipeline as pipelines
+from minidiff import backend, models, pictures
 from minidiff import sample as sampling
 from minidiff import train as command
 from minidiff.conditioning.words import vocabulary
@@ -226,7 +225,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     sampling.main(["--checkpoint", str(last), "blue square", "--count", "2", "--steps", "2", "--backend", "numpy",
                    "--out", str(tmp_path / "drawn")])  # fmt: skip
     with backend.using("numpy"):
-        arr = pipelines.load(last).sample(2, prompt="blue square", steps=2)
+        arr = models.load(last).sample(2, prompt="blue square", steps=2)
     with Image.open(tmp_path / "drawn" / "grid.png") as grid:
         assert np.array_equal(np.asarray(grid), pictures.grid(arr))
 

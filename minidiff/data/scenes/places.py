@@ -129,9 +129,10 @@ TOWERS = stamps(
     ]
 )
 STREET = stamp(
-    solid(SECOND, box(-4, -4, 4, 0.1), label=_label("road"), outline=0),
+    solid(SECOND, box(-4, -4, 4, 0.14), label=_label("ground"), outline=0),
     solid(OWN, box(-4, -4, 4, 0), label=_label("road"), outline=0.7),
 )
+VERGE = stamp(solid(OWN, box(-4, -4, 4, 0), label=_label("ground"), outline=0.7))
 DASH = stamp(mark(paint(240, 238, 226), box(-1, -0.15, 1, 0.15), opacity=0.8))
 BLOSSOM = stamp(mark(OWN, ellipse(0, 0, 1, 1)), mark(paint(250, 214, 90), ellipse(0, 0, 0.4, 0.4)))
 
@@ -219,13 +220,17 @@ def draw_desert(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
 
 
 def draw_city(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """A pale skyline behind a street; alone, a nearer row of houses."""
+    """A pale skyline behind a street with grass and trees along it; alone, a nearer row of houses."""
     level = dice.between(-0.34, -0.28)
     _towers(sheet, f, dice, level, ((-0.78, 0.9), (-0.3, 0.66), (0.2, 0.98), (0.72, 0.74)), 0.45)
     _towers(sheet, f, dice, level, ((-0.62, 0.7), (0.02, 0.86), (0.62, 0.6)), 0.0, f.subject == NOTHING)
-    sheet.place(STREET, 0, level, 1, colours=[palette.ROAD, palette.PAVEMENT])
+    grass = palette.GRASS[f.season]
+    sheet.place(STREET, 0, level, 1, colours=[palette.ROAD, grass])
+    for x in (-0.84, 0.84):
+        _trees(sheet, f, dice, x, level, 0.62, 0.1)
     for x in (-0.6, 0.1, 0.8):
-        sheet.place(DASH, x, -0.68, 0.17)
+        sheet.place(DASH, x, -0.6, 0.17)
+    sheet.place(VERGE, 0, -0.78, 1, colours=[grass])
 
 
 def _towers(sheet: Sheet, f: Factors, dice: Dice, level, row, haze: float, visible=True) -> None:

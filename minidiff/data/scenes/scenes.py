@@ -7,7 +7,6 @@ Comes last of the scenes.  Leaves out nothing: sample the factors, compose the s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -38,15 +37,19 @@ class Drawing:
 
     def of(self, pictures: slice) -> "Drawing":
         """Return a copy of some of the drawings."""
-        parts: Any = {name: None if value is None else value[pictures].copy() for name, value in vars(self).items()}
-        return Drawing(**parts)
+        depth = None if self.depth is None else self.depth[pictures].copy()
+        return Drawing(self.picture[pictures].copy(), self.edge[pictures].copy(), self.label[pictures].copy(), depth)
 
     @staticmethod
     def joined(parts: Sequence["Drawing"]) -> "Drawing":
-        """Return all drawings of all parts; with depth, if the parts have it."""
-        columns = [(name, [getattr(part, name) for part in parts]) for name in vars(parts[0])]
-        whole: Any = {name: None if column[0] is None else np.concatenate(column) for name, column in columns}
-        return Drawing(**whole)
+        """Return all drawings of all parts; with depth, if they all have it."""
+        depths = [part.depth for part in parts if part.depth is not None]
+        return Drawing(
+            np.concatenate([part.picture for part in parts]),
+            np.concatenate([part.edge for part in parts]),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate(depths) if len(depths) == len(parts) else None,
+        )
 
 
 def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:

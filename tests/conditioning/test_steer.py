@@ -1,0 +1,140 @@
+"""What drawings and references add: nothing at first, and afterwards what was learnt; the denoiser itself stays."""
+
+import numpy as np
+import pytest
+
+from minidiff import backend, ops
+from minidiff.conditioning.control import ControlNet
+from minidiff.conditioning.reference import ReferenceAdapter, crosses
+from minidiff.conditioning.steer import Drawn, Referred, Steered
+from minidiff.nn import UNet, UNetConfig
+
+SHAPE = UNetConfig(
+    8, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(2,), heads=2, groups=4,
+    words=7, length=5, text_width=8, text_layers=1, words_at=(4, 2),
+)  # fmt: skip
+N = 3
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def stirred(module, seed):
+    """Initialise, then leave no weight at zero: an untrained network's last layers are."""
+    module.initialize(seed)
+    for i, parameter in enumerate(module.named_parameters().values()):
+        parameter.data += backend.to_device(0.1 * random(*parameter.shape, seed=100 * seed + i))
+    return module
+
+
+@pytest.fixture
+def unet(every_backend):
+    return stirred(UNet(SHAPE), 1)
+
+
+@pytest.fixture
+def question():
+    """x_t, t and captions."""
+    return backend.to_device(random(N, 8, 8, 3)), np.array([1, 400, 999], np.float32), np.array([[1, 2, 0, 0, 0]] * N)
+
+
+def drawn(unet, seed=None, scale=1.0):
+    net = ControlNet(unet, 1)
+    net.initialize(2)
+    net.copy(unet)
+    if seed is not None:
+        stirred(net, seed)
+    return Drawn(net, np.abs(random(N, 8, 8, 1, seed=5)).clip(0, 1), scale)
+
+
+def referred(unet, seed=None, scale=1.0):
+    net = ReferenceAdapter(unet)
+    net.initialize(3)
+    if seed is not None:
+        stirred(net, seed)
+    return Referred(net, random(N, 8, 8, 3, seed=6).clip(-1, 1), np.full(N, scale, np.float32))
+
+
+def answer(model, question):
+    return backend.to_numpy(model(*question).data)
+
+
+def test_untrained_adapters_add_nothing_to_the_bit(unet, question):
+    plain = answer(unet, question)
+    assert np.abs(plain).max() > 0.1
+    for steered in (Steered(unet), Steered(unet, drawn(unet)), Steered(unet, None, referred(unet))):
+        assert np.array_equal(answer(steered, question), plain)
+    assert np.array_equal(answer(Steered(unet, drawn(unet), referred(unet)), question), plain)
+
+
+@pytest.mark.parametrize("make", [drawn, referred])
+def test_trained_ones_add_what_the_scale_says(unet, question, make):
+    place = 1 if make is drawn else 2
+
+    def steered(scale):
+        return Steered(unet, **{("drawn", "referred")[place - 1]: make(unet, 4, scale)})
+
+    plain, none, some, much = (answer(model, question) for model in (unet, steered(0.0), steered(0.5), steered(1.0)))
+    assert np.array_equal(none, plain)
+    few, many = np.abs(some - plain).mean(), np.abs(much - plain).mean()
+    assert 1e-3 < few < many
+
+
+def test_a_picture_is_shown_its_own_drawing_and_reference(unet, question):
+    """Another drawing beside the second picture changes the second answer, and no other."""
+    a, b = drawn(unet, 4), referred(unet, 4)
+    before = answer(Steered(unet, a, b), question)
+    for changed in (a.drawing, b.picture):
+        changed[1] = -changed[1] * 0.5
+        after = answer(Steered(unet, a, b), question)
+        assert [np.abs(after[n] - before[n]).max() > 1e-4 for n in range(N)] == [False, True, False]
+        before = after
+
+
+def test_fewer_questions_than_pictures_take_the_first_ones(unet, question):
+    x, t, words = question
+    model = Steered(unet, drawn(unet, 4), referred(unet, 4))
+    one = backend.to_numpy(model(x[:1], t[:1], words[:1]).data)
+    np.testing.assert_allclose(one, answer(model, question)[:1], atol=2e-5)
+
+
+@pytest.mark.parametrize("make", [drawn, referred])
+def test_gradients_reach_all_of_the_adapter_and_nothing_of_the_denoiser(unet, question, make):
+    for parameter in unet.named_parameters().values():
+        parameter.requires_grad = False
+    what = make(unet, 4)
+    steered = Steered(unet, drawn=what) if make is drawn else Steered(unet, referred=what)
+    ops.mean(ops.square(steered(*question))).backward()
+    assert all(parameter.grad is None for parameter in unet.named_parameters().values())
+    for name, parameter in what.net.named_parameters().items():
+        assert parameter.grad is not None, name
+        if "embedding" not in name and ".k.b" not in name:  # one number added to all scores changes no softmax
+            assert float(abs(parameter.grad).max()) > 0, name
+
+
+def test_a_controlnet_begins_as_the_encoder(unet):
+    net = drawn(unet).net
+    theirs = unet.named_parameters()
+    same = [name for name in net.named_parameters() if name in theirs]
+    assert {name.split(".")[0] for name in same} == {"enter", "down", "middle"}
+    for name in same:
+        ours = net.named_parameters()[name].data
+        assert bool((ours == theirs[name].data).all()) and ours is not theirs[name].data
+
+
+def test_a_look_for_every_cross_attention(unet):
+    assert len(referred(unet).net.looks) == len(crosses(unet)) == 8
+    names = [name for name, module in unet.named_modules() if module in crosses(unet)]
+    assert all(name.endswith(".cross") for name in names)
+
+
+def test_all_backends_agree(every_backend, question):
+    unet = stirred(UNet(SHAPE), 1)
+    found = answer(Steered(unet, drawn(unet, 4), referred(unet, 4)), question)
+    with backend.using("numpy"):
+        unet = stirred(UNet(SHAPE), 1)
+        x, t, words = question
+        steered = Steered(unet, drawn(unet, 4), referred(unet, 4))
+        expected = steered(backend.to_numpy(x) if not isinstance(x, np.ndarray) else x, t, words).data
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -1,0 +1,142 @@
+"""Maps of pictures by number: exact for scenes, the same with every backend, and drawn once with the pictures."""
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.data.dataset import Pictures
+from minidiff.data.edges import edges
+from minidiff.data.maps import KINDS, PALETTE, channels, maps
+from minidiff.data.scenes import Scenes, scenes
+from minidiff.data.scenes.factors import LABELS
+from minidiff.errors import MinidiffError
+from tests.backends import RUN_HERE
+
+INDEX = np.arange(300)
+SKY = [LABELS.index(name) for name in ("sky", "cloud", "light")]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    data = Scenes(32, "test")
+    return data.factors(INDEX), data.draw(INDEX, depth=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes(kind):
+    made = maps(Scenes(16), np.array([5, 2]), kind)
+    assert made.shape == (2, 16, 16, channels(kind)) and made.dtype == np.uint8
+    assert maps(Scenes(16), np.empty(0, np.int64), kind).shape == (0, 16, 16, channels(kind))
+
+
+def test_edges_and_segmentation_are_those_of_the_drawing(drawn):
+    _, drawing = drawn
+    data = Scenes(32, "test")
+    np.testing.assert_allclose(
+        maps(data, INDEX, "edges")[..., 0] / 255, drawing.edge, atol=0.5 / 255 + 1e-6
+    )  # rounding
+    painted = maps(data, INDEX, "segmentation")
+    label = (painted[..., None, :] == PALETTE).all(-1).argmax(-1)
+    np.testing.assert_array_equal(label, drawing.label)
+
+
+def test_colours_of_the_palette_are_far_apart():
+    difference = np.abs(PALETTE[:, None].astype(int) - PALETTE).max(-1)
+    assert PALETTE.shape == (len(LABELS), 3)
+    assert difference[~np.eye(len(LABELS), dtype=bool)].min() >= 127
+
+
+def test_depth_is_nought_in_the_sky_and_nowhere_else(drawn):
+    _, drawing = drawn
+    np.testing.assert_array_equal(drawing.depth == 0, np.isin(drawing.label, SKY))
+    np.testing.assert_array_equal(drawing.depth.max((1, 2)), np.full(len(INDEX), 255))
+
+
+def test_a_subject_has_one_depth_and_is_the_nearest(drawn):
+    f, drawing = drawn
+    for i in np.flatnonzero((f.subject > 0) & (f.count == 1)):
+        inside = drawing.label[i] == f.subject[i]
+        assert (drawing.depth[i][inside] == 255).all()
+        assert (drawing.depth[i][~inside] < 255).all()
+
+
+def test_depths_are_the_layers_in_their_order():
+    """Two or three of a subject: each its own layer, the last placed the nearest; the levels are evenly spaced."""
+    data = Scenes(32, "test")
+    several = INDEX[(data.factors(INDEX).count > 1) & (data.factors(INDEX).subject > 0)]
+    f, drawing = data.factors(several), data.draw(several, depth=True)
+    assert len(several) > 10
+    for i in range(len(several)):
+        inside = np.unique(drawing.depth[i][drawing.label[i] == f.subject[i]])
+        levels = np.union1d(0, drawing.depth[i])
+        assert len(inside) == f.count[i]
+        np.testing.assert_array_equal(inside, levels[-f.count[i] :])
+        np.testing.assert_array_equal(levels, np.arange(len(levels)) * 255 // (len(levels) - 1))
+
+
+def test_layers_count_placings_and_leave_marks_alone():
+    data = Scenes(16, "test")
+    sheet = scenes.compose(data.factors(INDEX[:20]), 0, "test", INDEX[:20])
+    (rows, count), (layers, same) = sheet.lists(), sheet.layers().lists()
+    np.testing.assert_array_equal(same, count)
+    np.testing.assert_array_equal(layers[..., :15], rows[..., :15])
+    np.testing.assert_array_equal(layers[..., 15] == -1, rows[..., 15] == -1)
+    solid = layers[0, : count[0], 15][layers[0, : count[0], 15] >= 0]
+    assert solid[0] == 0 and (np.diff(solid) >= 0).all() and len(np.unique(solid)) > 5
+
+
+def test_backends_draw_the_same_depth():
+    results = []
+    for name in RUN_HERE:
+        with backend.using(name):
+            results.append(Scenes(32).draw(np.arange(16), depth=True).depth)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_do_not_depend_on_what_was_asked_before(kind):
+    expected = maps(Scenes(16), INDEX, kind)
+    data = Scenes(16)
+    for index in (range(3), [7], [299, 5, 5], range(250, 262), range(255, 300), range(40, 50), range(300)):
+        pictures, labels = data.batch(np.array(index))
+        np.testing.assert_array_equal(maps(data, np.array(index), kind), expected[list(index)])
+        again, same = data.batch(np.array(index))
+        np.testing.assert_array_equal(pictures, again)
+        np.testing.assert_array_equal(labels, same)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_run_draws_pictures_and_maps_together(kind, monkeypatch):
+    """Eight steps of 32 pictures with their maps: one call of `draw`, for depth two at the start."""
+    calls = []
+    draw = scenes.draw
+    monkeypatch.setattr(scenes, "draw", lambda *given: calls.append(len(given[0])) or draw(*given))
+    data = Scenes(16)
+    for step in range(8, 16):
+        index = np.arange(step * 32, step * 32 + 32)
+        data.batch(index)
+        maps(data, index, kind)
+    assert calls == [256, 256] if kind == "depth" else [256]
+    data.batch(np.arange(512, 544))
+    maps(data, np.arange(512, 544), kind)
+    assert len(calls) == (3 if kind == "depth" else 2)
+
+
+def test_a_drawing_belongs_to_the_caller():
+    data = Scenes(16)
+    drawing = data.draw(np.arange(4), depth=True)
+    kept = drawing.label.copy(), drawing.depth.copy()
+    drawing.label[:], drawing.depth[:] = 0, 0
+    again = data.draw(np.arange(4), depth=True)
+    np.testing.assert_array_equal(again.label, kept[0])
+    np.testing.assert_array_equal(again.depth, kept[1])
+
+
+def test_other_pictures_have_edges_alone():
+    images = Scenes(16).batch(np.arange(12))[0]
+    data = Pictures("photos", images)
+    np.testing.assert_array_equal(maps(data, np.array([3, 1]), "edges"), edges(images[[3, 1]]))
+    with pytest.raises(MinidiffError) as error:
+        maps(data, np.array([0]), "depth")
+    assert str(error.value) == "photos: depth maps are known of scenes only; other pictures have edges"

@@ -1,0 +1,180 @@
+"""What is added to a trained network: it is trained with the network frozen, kept by itself, and fits no other."""
+
+import numpy as np
+import pytest
+
+from minidiff import export, models
+from minidiff.data.open import open_data
+from minidiff.errors import MinidiffError
+from minidiff.training import checkpoint as checkpoints
+from minidiff.training import loop
+from minidiff.training.arguments import parse
+from minidiff.training.optimizer import update
+from minidiff.training.trainer import Trainer
+
+KINDS = ["edges", "segmentation", "depth", "reference"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Settings of scenes small enough for a test."""
+    return {
+        "data": "scenes", "data_dir": None, "size": 16, "patch": 2, "base": 8, "text_width": 8, "text_layers": 1,
+        "groups": 4, "warmup": 1, "steps": 4, "batch": 4, "save_every": 2, "preview_every": 100,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def base(tmp_path, settings, small):
+    run = tmp_path / "base"
+    assert loop.train(settings(**small), run) == 0
+    return run
+
+
+def weights(run, step):
+    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    return {f"{group}/{name}": array for group in tensors for name, array in tensors[group].items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base, kind, capsys):
+    before = checkpoints.where(base, 4).read_bytes()
+    config = settings(**small, adapter=kind, onto=base)
+    assert loop.train(config, tmp_path / "whole") == 0
+    assert loop.train(settings(**{**small, "steps": 4}, adapter=kind, onto=base), tmp_path / "parts") == 0
+    checkpoints.where(tmp_path / "parts", 4).unlink()
+    half = checkpoints.load(checkpoints.where(tmp_path / "parts", 2))
+    assert loop.train(half.config, resume=half) == 0
+    one, two = (weights(tmp_path / name, 4) for name in ("whole", "parts"))
+    assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+    assert any(
+        np.abs(one[name]).max() > 0
+        for name in one
+        if name.startswith("model/zeros" if kind != "reference" else "model/looks")
+    )
+    assert checkpoints.where(base, 4).read_bytes() == before
+
+    plain = models.load(base)
+    steered = plain.with_adapter(tmp_path / "whole")
+    shown = np.full((16, 16, 3 if kind in ("segmentation", "reference") else 1), 200, np.uint8)
+    name = "reference" if kind == "reference" else "control"
+    how = {"prompt": "a dog", "steps": 2, name: shown}
+    how |= {} if kind == "reference" else {"control_kind": kind}
+    drawn, silent = (steered.sample(2, **how, **{f"{name}_scale": scale}) for scale in (5.0, 0.0))
+    assert np.array_equal(silent, plain.sample(2, prompt="a dog", steps=2))
+    assert not np.array_equal(drawn, silent)
+    with pytest.raises(MinidiffError, match=f"this model has no adapter for {kind}, it has none; train one with"):
+        plain.sample(1, **how)
+
+
+def test_it_learns_on_one_batch(settings, small, base):
+    """Thirty steps on the same four pictures, with the same noise: the loss falls though the network is frozen."""
+    config = settings(**{**small, "steps": 40, "warmup": 0, "lr": 5e-3}, adapter="edges", onto=base)
+    it = Trainer(config, open_data(config.data))
+    for parameter in it.unet.named_parameters().values():  # a trained network is not silent
+        parameter.data += 0.1 * np.random.default_rng(0).normal(size=parameter.shape).astype(np.float32)
+    same = np.arange(4)
+
+    def loss():
+        it.step = 0
+        return it.loss(same, same)
+
+    first = float(loss().data)
+    for step in range(1, 31):
+        it.parameters.g[:] = 0
+        loss().backward()
+        update(it.parameters, config.optimizer, step, 5e-3, 1.0, 0.0)
+    assert float(loss().data) < 0.9 * first
+
+
+def test_what_does_not_fit_is_one_line(tmp_path, settings, small, base):
+    def fails(line, **changes):
+        with pytest.raises(MinidiffError, match=line) as caught:
+            loop.train(settings(**{**small, "steps": 2, **changes}), tmp_path / "never")
+        assert "\n" not in str(caught.value) and not (tmp_path / "never").exists()
+
+    fails("^--adapter and --onto go together", adapter="edges")
+    fails("^--adapter and --onto go together", onto=base)
+    fails("no checkpoint in", adapter="edges", onto=tmp_path)
+    fails("was trained with other settings of the network or on other labels", adapter="edges", onto=base, base=16)
+    fails(
+        "was trained with other settings of the network or on other labels", adapter="edges", onto=base, captions="none"
+    )
+    fails("--flip mirrors pictures, but not the maps of scenes", adapter="edges", onto=base, flip=True)
+    loop.train(settings(**{**small, "steps": 1}, adapter="edges", onto=base), tmp_path / "edges")
+    fails("is an adapter itself; expected the model that it was added to", adapter="depth", onto=tmp_path / "edges")
+    with pytest.raises(MinidiffError, match=r"is an adapter \(edges\); load the model that it is added to"):
+        models.load(tmp_path / "edges")
+    loop.train(settings(**{**small, "steps": 1, "seed": 5}), tmp_path / "other")
+    with pytest.raises(MinidiffError, match="was trained onto another model than"):
+        models.load(tmp_path / "other").with_adapter(tmp_path / "edges")
+    with pytest.raises(MinidiffError, match="is no adapter but a model of its own"):
+        models.load(base).with_adapter(tmp_path / "other")
+
+
+def test_a_network_without_words_takes_drawings_but_no_references(tmp_path, settings, small):
+    plain = {**small, "captions": "none", "steps": 1}
+    assert loop.train(settings(**plain), tmp_path / "plain") == 0
+    assert loop.train(settings(**plain, adapter="edges", onto=tmp_path / "plain"), tmp_path / "edges") == 0
+    with pytest.raises(MinidiffError, match="a reference is looked at where words are; this network knows none"):
+        loop.train(settings(**plain, adapter="reference", onto=tmp_path / "plain"), tmp_path / "never")
+
+
+def test_the_command_line_starts_from_the_settings_of_the_network(base):
+    """Whoever names the network need not repeat how it was made."""
+    request = parse(["--adapter", "edges", "--onto", str(base), "--steps", "3"])
+    trained = checkpoints.find(base).config
+    assert (request.config.model, request.config.data, request.config.diffusion) == (
+        trained.model, trained.data, trained.diffusion,
+    )  # fmt: skip
+    assert (request.config.run.steps, request.config.run.batch) == (3, 32)
+
+
+# -- weights to draw with ---------------------------------------------------------------------------------------------
+
+
+def test_weights_for_drawing_draw_the_same_within_float16(tmp_path, base, settings, small, capsys):
+    loop.train(settings(**{**small, "steps": 2}, adapter="edges", onto=base), tmp_path / "edges")
+    for source, name in ((base, "w.safetensors"), (tmp_path / "edges", "w-edges.safetensors")):
+        export.main(["--checkpoint", str(source), "--weights", str(tmp_path / name)])
+    whole, small_one = models.load(base), models.load(tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").stat().st_size < checkpoints.where(base, 4).stat().st_size / 6
+    how = {"prompt": "a cat", "steps": 3}
+    a, b = (model.sample(2, **how).astype(int) for model in (whole, small_one))
+    assert np.abs(a - b).max() <= 3
+
+    shown = np.full((16, 16, 1), 255, np.uint8)
+    adapted = small_one.with_adapter(tmp_path / "w-edges.safetensors").sample(2, **how, control=shown).astype(int)
+    expected = whole.with_adapter(tmp_path / "edges").sample(2, **how, control=shown).astype(int)
+    assert np.abs(adapted - expected).max() <= 3
+
+    found = checkpoints.load(tmp_path / "w.safetensors")
+    with pytest.raises(MinidiffError, match="holds weights for drawing only; a training cannot go on from it"):
+        loop.train(found.config, resume=found)
+    with pytest.raises(SystemExit):
+        export.main(["--checkpoint", str(base), "--weights", str(tmp_path / "w.safetensors")])
+    assert "exists, and nothing is overwritten" in capsys.readouterr().err
+
+
+def test_weights_that_are_damaged_are_one_line(tmp_path, base):
+    path = tmp_path / "w.safetensors"
+    export.main(["--checkpoint", str(base), "--weights", str(path)])
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(MinidiffError, match="does not match its digest"):
+        models.load(path)
+
+
+def test_weights_that_minidiff_comes_with(tmp_path, base, settings, small, monkeypatch):
+    """Beside the model lie its adapters; without the model there is one line."""
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "none.safetensors")
+    with pytest.raises(MinidiffError, match="this minidiff comes without weights"):
+        models.load()
+    loop.train(settings(**{**small, "steps": 2}, adapter="reference", onto=base), tmp_path / "reference")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "w.safetensors")
+    export.main(["--checkpoint", str(base), "--weights", str(tmp_path / "w.safetensors")])
+    export.main(["--checkpoint", str(tmp_path / "reference"), "--weights", str(tmp_path / "w-reference.safetensors")])
+    model = models.load()
+    assert set(model.adapters) == {"reference"}
+    assert model.sample(1, prompt="a dog", steps=2).shape == (1, 16, 16, 3)
