@@ -17,10 +17,13 @@ from tqdm import tqdm
 from minidiff import backend, pictures
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.evaluation.cache import classifier_for
+from minidiff.evaluation import attributes as facts
+from minidiff.evaluation import scenes_report
+from minidiff.evaluation.cache import attributes_for, classifier_for
 from minidiff.evaluation.classifier import study_for
 from minidiff.evaluation.judge import Drawing, check, judge
 from minidiff.evaluation.report import misread_sheet, summary, table
+from minidiff.evaluation.scenes_judge import judge_scenes
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
 from minidiff.models import load
@@ -30,17 +33,20 @@ from minidiff.training.loop import progress_bar
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Judge a model that was trained on labelled pictures: the share of its samples that a classifier reads as what was
-    asked for, their Fréchet distance to real pictures, and the loss on pictures held out from training."""
+    """Judge a model: the share of its samples that classifiers read as what was asked for, by label or in words, their
+    distance to real pictures, and the loss on pictures held out from training."""
 
     checkpoint: Path | None = None
-    """The model: a checkpoint file, or a training's folder for its newest checkpoint."""
+    """The model: a checkpoint file, or a training's folder for its newest checkpoint. None given: the weights that
+    minidiff comes with."""
     data: DataName | None = None
     """The real pictures. None given: those that the model was trained on."""
     data_dir: Path | None = None
     """Where the real pictures lie. None given: where they lay for training."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
+    adapter: tuple[Path, ...] = ()
+    """What was trained onto the model to follow drawings or references: judged, too."""
     drawing: Drawing = field(default_factory=Drawing)
     json: Path | None = None
     """File for the results, by default evaluation.json beside the checkpoint; misread.png goes beside it."""
@@ -62,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     backend.on_compile(say)
     backend.use(config.backend, config.threads)
-    if config.checkpoint is None:
-        raise MinidiffError("which model? give --checkpoint with a checkpoint file or a training's folder")
     model = load(config.checkpoint)
+    for path in config.adapter:
+        model = model.with_adapter(path)
+    if model.vocabulary is not None:
+        return listen_to(config, model)
     if not model.classes:
         raise MinidiffError(f"{model.path} was trained without labels, so no sample of it is asked to show anything")
     target = json_path(config)
@@ -89,10 +97,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"                 {path}")
 
 
+def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
+    """Judge a model that reads prompts about scenes, and its adapters."""
+    assert model.config is not None  # as it is for checkpoints
+    if model.config.data.data != "scenes":
+        raise MinidiffError(
+            f"{model.path} reads prompts about {model.config.data.data}, and of what those pictures show nothing is known: "
+            "look at its samples"
+        )
+    target, drawing = json_path(config), config.drawing
+    lessons = [facts.study_for(seed) for seed in (1, 2)]
+    with progress_bar("training the judges", total=2 * facts.STEPS, unit="step", leave=False, delay=1.0) as bar:
+        judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]
+    sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))
+    with progress_bar("drawing", total=sets * drawing.count * drawing.steps, unit="picture step", leave=False) as bar:
+        result = judge_scenes(model, [kept.model for kept in judges], drawing, tell=bar.update)
+    print(scenes_report.table(result))
+    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
+    print(f"written          {target}")
+
+
 def json_path(config: EvaluateConfig) -> Path:
     """Return the file for the results; that its folder is missing is said now, not after minutes of work."""
-    assert config.checkpoint is not None
-    beside = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
+    if config.checkpoint is None:
+        beside = Path()
+    else:
+        beside = config.checkpoint if config.checkpoint.is_dir() else config.checkpoint.parent
     target = config.json or beside / "evaluation.json"
     if not target.parent.is_dir():
         raise MinidiffError(f"--json {target}: there is no folder {target.parent}")

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
 from minidiff.data.dataset import Dataset
+from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError, one_line
-from minidiff.evaluation import classifier
+from minidiff.evaluation import attributes, classifier
 from minidiff.evaluation.classifier import Classifier, Study, make_classifier
 from minidiff.files import write_atomically
+from minidiff.nn import Module
 
 FORMAT = "minidiff-classifier"
 DRAWN = 1000  # pictures of an endless dataset that stand for all of them
@@ -33,7 +36,7 @@ DRAWN = 1000  # pictures of an endless dataset that stand for all of them
 class Kept:
     """A classifier, the file where it is kept, and the seconds of its training, None if it was there already."""
 
-    model: Classifier
+    model: Any
     path: Path
     seconds: float | None
 
@@ -56,14 +59,44 @@ def classifier_for(
     tell: called after each training step with its loss.
     """
     path = (folder or default_folder()) / name(dataset, study)
+    what = f"classifier of {dataset.name}"
+    return keep(path, what, study, partial(make_classifier, dataset), partial(classifier.train, dataset), say, tell)
+
+
+def attributes_for(
+    size: int,
+    study: Study,
+    folder: Path | None = None,
+    say: Callable[[str], Any] = print,
+    tell: Callable[[float], Any] = lambda loss: None,
+) -> Kept:
+    """Return the judge of the facts of scenes of size×size pixels: the one that is kept, or a new one."""
+    sha256 = hashlib.sha256(Path(attributes.__file__).read_bytes() + Path(classifier.__file__).read_bytes())
+    sha256.update(repr(sorted(asdict(study).items())).encode())
+    sha256.update(fingerprint(Scenes(size, "test")).encode())
+    path = (folder or default_folder()) / f"facts_of_scenes-{sha256.hexdigest()[:16]}.safetensors"
+    make, train = partial(attributes.Attributes, size, size), partial(attributes.train, size)
+    return keep(path, "judge of the facts of scenes", study, make, train, say, tell)
+
+
+def keep(
+    path: Path,
+    what: str,
+    study: Study,
+    make: Callable[[], Module],
+    train: Callable[[Study, Callable[[float], Any]], Module],
+    say: Callable[[str], Any],
+    tell: Callable[[float], Any],
+) -> Kept:
+    """Return what is kept at `path`; if there is nothing, or it is damaged, train it and keep it there."""
     try:
         if path.exists():
-            return Kept(load(path, dataset), path, None)
+            return Kept(_read(path, make(), what), path, None)
     except MinidiffError as error:
         say(f"{error}: training it again")
-    say(f"training a classifier of {dataset.name}: {study.steps} steps of {study.batch} pictures, kept in {path}")
+    say(f"training a {what}: {study.steps} steps of {study.batch} pictures, kept in {path}")
     start = time.perf_counter()
-    model = classifier.train(dataset, study, tell)
+    model = train(study, tell)
     seconds = time.perf_counter() - start
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +126,7 @@ def fingerprint(dataset: Dataset) -> str:
     return sha256.hexdigest()
 
 
-def save(path: Path, model: Classifier) -> None:
+def save(path: Path, model: Module) -> None:
     """Write a classifier's parameters as safetensors, with their digest."""
     tensors = {name: backend.to_numpy(p.data) for name, p in model.named_parameters().items()}
     write_atomically(path, to_safetensors(tensors, {"format": FORMAT, "digest": _digest(tensors)}))
@@ -104,14 +137,17 @@ def load(path: Path, dataset: Dataset) -> Classifier:
 
     Raises MinidiffError in one line if the file cannot be read, is damaged, or is not that of such a classifier.
     """
-    model = make_classifier(dataset)
+    return _read(path, make_classifier(dataset), f"classifier of {dataset.name}")
+
+
+def _read(path: Path, model: Any, what: str) -> Any:
     parameters = model.named_parameters()
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             if metadata.get("format") != FORMAT or found != {n: p.planned_shape for n, p in parameters.items()}:
-                raise MinidiffError(f"{path} is not a classifier of {dataset.name}")
+                raise MinidiffError(f"{path} is not a {what}")
             tensors = {name: file.get_tensor(name) for name in found}
     except OSError as error:
         raise MinidiffError(f"cannot read the classifier {path}: {error.strerror or error}") from error

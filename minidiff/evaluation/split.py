@@ -29,6 +29,7 @@ class Part(IntEnum):
     TIME = 1  # at which t
     NOISE = 2  # with which noise
     REAL = 3  # which real pictures the samples are compared with
+    VARIED = 4  # which values the scenes show that judges of attributes learn from
 
 
 @dataclass(frozen=True)

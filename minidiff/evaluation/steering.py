@@ -8,7 +8,6 @@ After edges.py, hue.py and attributes.py.  Leaves out segmentation and depth, of
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from minidiff.data.scenes.factors import NOTHING, STYLES, choose, sensible
 from minidiff.data.scenes.scenes import draw
 from minidiff.evaluation.edges import EdgeControl, edge_control
 from minidiff.evaluation.hue import hue, hue_error
+from minidiff.evaluation.prompts import Prompts
 
 PLAIN, DUOTONE = STYLES.index("plain"), STYLES.index("duotone")
 OTHERS = 1 << 24  # numbers of the reference pictures, from those of the prompts
@@ -28,8 +28,12 @@ Draw = Callable[..., np.ndarray]  # of prompts and, by name, what is shown: to p
 
 @dataclass(frozen=True, eq=False)
 class ControlVerdict:
-    """edges: how well maps of edges are followed.  with_, without: what was drawn with and without, (N, H, W, 3)."""
+    """asked: what was drawn.  edges: how well maps of edges are followed.
 
+    with_, without: what was drawn with maps and without, (N, H, W, 3).
+    """
+
+    asked: Prompts
     edges: EdgeControl
     with_: np.ndarray
     without: np.ndarray
@@ -37,10 +41,13 @@ class ControlVerdict:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceVerdict:
-    """error: between the hues of samples and references, shuffled: and those of other references, real: between those
-    of real pictures of the same look and the references; (N,) degrees.  with_, without: pictures, (N, H, W, 3).
+    """asked: what was drawn.  error: between the hues of samples and references, (N,) degrees.
+
+    shuffled: between those of samples and other references.  real: between those of real pictures of the same look and
+    the references.  with_, without: what was drawn with references and without, (N, H, W, 3).
     """
 
+    asked: Prompts
     error: np.ndarray
     shuffled: np.ndarray
     real: np.ndarray
@@ -55,9 +62,9 @@ def judge_control(paint: Draw, size: int, seed: int, sample: np.ndarray) -> Cont
     """
     scenes = Scenes(size, "test", seed, captions=True)
     factors, real = scenes.factors(sample), scenes.batch(sample)[0]
-    texts, wanted = scenes.captions(sample, factors), maps(scenes, sample, "edges")
-    steered = paint(texts, control=wanted)
-    return ControlVerdict(edge_control(wanted, steered, real), steered, paint(texts))
+    asked, wanted = Prompts(sample, factors, caption(factors, seed, "test", sample)), maps(scenes, sample, "edges")
+    steered = paint(asked.captions.texts, control=wanted)
+    return ControlVerdict(asked, edge_control(wanted, steered, real), steered, paint(asked.captions.texts))
 
 
 def judge_reference(paint: Draw, size: int, seed: int, sample: np.ndarray) -> ReferenceVerdict:
@@ -65,7 +72,8 @@ def judge_reference(paint: Draw, size: int, seed: int, sample: np.ndarray) -> Re
 
     sample: (N,) int64, the numbers of the prompts in split "test"; see `silent`.
     """
-    factors, texts = silent(seed, sample)
+    asked = silent(seed, sample)
+    factors, texts = asked.factors, asked.captions.texts
     other = sample + OTHERS
     tones = np.full_like(factors.style, DUOTONE)
     look = {name: getattr(factors, name) for name in ("time", "season", "weather", "hue")}
@@ -76,6 +84,7 @@ def judge_reference(paint: Draw, size: int, seed: int, sample: np.ndarray) -> Re
     wanted, found = hue(references), hue(steered)
     half = len(sample) // 2
     return ReferenceVerdict(
+        asked,
         hue_error(found, wanted),
         hue_error(found, np.roll(wanted, half)),
         hue_error(hue(real), wanted),
@@ -84,9 +93,9 @@ def judge_reference(paint: Draw, size: int, seed: int, sample: np.ndarray) -> Re
     )
 
 
-def silent(seed: int, sample: np.ndarray) -> tuple[Any, list[str]]:
-    """Return what prompts ask for that name a subject and no style: factors and captions."""
+def silent(seed: int, sample: np.ndarray) -> Prompts:
+    """Return prompts that name a subject and no style."""
     factors = choose(seed, "test", sample)
     subject = np.where(factors.subject == NOTHING, 1 + sample % 10, factors.subject)
     factors = sensible(replace(factors, subject=subject, style=np.full_like(factors.style, PLAIN)))
-    return factors, caption(factors, seed, "test", sample).texts
+    return Prompts(sample, factors, caption(factors, seed, "test", sample))

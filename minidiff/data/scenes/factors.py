@@ -90,10 +90,11 @@ class Factors:
         found = np.zeros(len(self), bool)
         for factor, pairs in HELD_OUT.items():
             for subject, value in pairs:
-                found |= self._shows(subject, factor, value)
+                found |= self.shows(subject, factor, value)
         return found
 
-    def _shows(self, subject: str, factor: str, value: str) -> np.ndarray:
+    def shows(self, subject: str, factor: str, value: str) -> np.ndarray:
+        """Return which pictures show this subject with this value of a factor: (N,) bool."""
         chosen = getattr(self, factor) == _VALUES[factor].index(value)
         return (self.subject == SUBJECTS.index(subject)) & chosen
 
@@ -150,6 +151,6 @@ def _without_held_out(factors: Factors) -> Factors:
     for factor, pairs in HELD_OUT.items():
         values = getattr(factors, factor).copy()
         for subject, value in pairs:
-            values[factors._shows(subject, factor, value)] += 1
+            values[factors.shows(subject, factor, value)] += 1
         factors = replace(factors, **{factor: values % len(_VALUES[factor])})
     return factors

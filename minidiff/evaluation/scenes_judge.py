@@ -1,0 +1,87 @@
+"""A model of scenes before its judges: are prompts heard, are drawings and references followed?
+
+Idea: one way of drawing, the user's settings, for all questions; each question brings prompts and what is shown.
+After scenes_report.py.  Leaves out models with labels: judge.py.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidiff.data.scenes import Scenes
+from minidiff.evaluation import scenes_report
+from minidiff.evaluation.attributes import Attributes
+from minidiff.evaluation.heldout import TRIPLES, held_out_loss
+from minidiff.evaluation.judge import Drawing
+from minidiff.evaluation.prompts import FIRST, counted, heard, listen
+from minidiff.evaluation.split import EXAM_COUNT, EXAM_FIRST, Stretch
+from minidiff.evaluation.steering import judge_control, judge_reference
+from minidiff.pictures import to_uint8
+from minidiff.pipeline import Pipeline
+
+
+def judge_scenes(
+    model: Pipeline, judges: list[Attributes], drawing: Drawing, tell: Callable[[int], Any] = lambda done: None
+) -> dict[str, Any]:
+    """Draw, have the judges read, and return what `scenes_report.summary` makes of it.
+
+    tell: called after each sampling step with the number of pictures it moved.
+    """
+    size, seed, sample = model.shape[0], drawing.seed, FIRST + np.arange(drawing.count)
+    seconds, clock = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
+
+    def paint(texts: list[str], **shown: np.ndarray) -> np.ndarray:
+        return draw(model, drawing, texts, shown, tell)
+
+    accuracy, facts = counted(judges, size)
+    lap("exam")
+    found = listen(paint, judges, facts, size, seed, drawing.count)
+    lap("prompts")
+    steered: dict[str, Any] = {}
+    if "edges" in model.adapters:
+        control = judge_control(paint, size, seed, sample)
+        both = (heard(judges, facts, control.asked, images) for images in (control.with_, control.without))
+        steered["control"] = scenes_report.control(control, *both)
+        lap("control")
+    if "reference" in model.adapters:
+        reference = judge_reference(paint, size, seed, sample)
+        both = (heard(judges, facts, reference.asked, images) for images in (reference.with_, reference.without))
+        steered["reference"] = scenes_report.reference(reference, *both)
+        lap("reference")
+    exam = Stretch(Scenes(size, "test", captions=True), EXAM_FIRST, EXAM_COUNT)
+    loss = held_out_loss(model.model, model.process, exam, seed, TRIPLES)
+    lap("held_out_loss")
+    return scenes_report.summary(model, drawing, accuracy, facts, found, loss, steered, seconds)
+
+
+def draw(
+    model: Pipeline, drawing: Drawing, texts: list[str], shown: dict[str, Any], tell: Callable[[int], Any]
+) -> np.ndarray:
+    """Draw a picture for each text: (N, H, W, C) uint8.  shown: maps or references, one each."""
+    parts = []
+    for first in range(0, len(texts), drawing.batch):
+        some = slice(first, first + drawing.batch)
+        count = len(texts[some])
+        for step in model.generate(
+            count,
+            prompt=texts[some],
+            sampler=drawing.sampler,
+            steps=drawing.steps,
+            spacing=drawing.spacing,
+            eta=drawing.eta,
+            guidance_scale=drawing.guidance_scale,
+            clip=drawing.clip,
+            seed=drawing.seed,
+            first=first,
+            **{name: each[some] for name, each in shown.items()},
+        ):
+            x = step.x_prev
+            tell(count)
+        parts.append(to_uint8(x))
+    return np.concatenate(parts)
