@@ -102,7 +102,7 @@ def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
     assert model.config is not None  # as it is for checkpoints
     if model.config.data.data != "scenes":
         raise MinidiffError(
-            f"{model.path} reads prompts about {model.config.data.data}, and of what those pictures show nothing is known: "
+            f"{model.path} reads prompts about {model.config.data.data}, and nobody knows what those pictures show: "
             "look at its samples"
         )
     target, drawing = json_path(config), config.drawing
