@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
     drawing = config.drawing
     with progress_bar("drawing", total=drawing.count * drawing.steps, unit="picture step", leave=False) as bar:
-        verdict = judge(model, kept, exam, drawing, tell=bar.update)
+        verdict = judge(model, kept, exam, drawing, tell=bar.update, study=study)
 
     result = summary(model, exam, kept, drawing, verdict)
     print(table(result))

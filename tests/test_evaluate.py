@@ -92,6 +92,10 @@ def test_everything_it_says(run, data, capsys):
     assert result["frechet"]["pictures_in_each_set"] == 10
     samples, real = (result["frechet"][key]["distance"] for key in ("samples_to_real", "real_to_real"))
     assert samples > real > 0  # an untrained network
+    like = result["likeness"]
+    assert like["kid"]["samples"]["distance"] > like["kid"]["real"]["distance"]
+    assert 0 <= like["precision"]["samples"] <= like["precision"]["real"] <= 1
+    assert like["nearest_training_picture"]["samples"] > 0 and "nearest          " in table
     loss = result["held_out_loss"]
     assert loss["count"] == 200 and loss["standard_error"] > 0
     assert sum(part["count"] for part in loss["by_t"]) == 200
@@ -152,10 +156,11 @@ def test_which_pictures_judge():
     assert (folder.size, folder.folder_labels, folder.background) == (24, True, "red")
 
 
-def test_mistakes(run, data, tmp_path, capsys):
+def test_mistakes(run, data, tmp_path, capsys, monkeypatch):
     about_data = ("--data", "npz", "--data-dir", data)
     here = ("--checkpoint", run, *about_data)
-    assert fails(capsys) == "which model? give --checkpoint with a checkpoint file or a training's folder"
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "none.safetensors")
+    assert fails(capsys).startswith("this minidiff comes without weights (there is no ")
     assert "no such file" in fails(capsys, "--checkpoint", tmp_path / "none").lower()
     assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
     assert fails(capsys, *here, "--count", 1) == "--count must be 2 or more, as distances need a variance, got 1"

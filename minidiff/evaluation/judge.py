@@ -23,6 +23,9 @@ from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import count_right, read
 from minidiff.evaluation.frechet import deviation, frechet_distance
 from minidiff.evaluation.heldout import TRIPLES, HeldOutLoss, held_out_loss
+from minidiff.evaluation.kid import kid, kid_deviation
+from minidiff.evaluation.nearest import MOST, nearest
+from minidiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from minidiff.evaluation.split import Part
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
@@ -66,13 +69,27 @@ class Frechet:
     real: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """Between n samples and n real pictures, each beside what n other real pictures have.
+
+    kid: distances, with deviations.  precision, recall: shares.  nearest: the median distance to the nearest training
+    picture, None where training never sees a picture twice.
+    """
+
+    kid: tuple[tuple[float, float], tuple[float, float]]
+    precision: tuple[float, float]
+    recall: tuple[float, float]
+    nearest: tuple[float, float] | None
+
+
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What the judges found.
 
     classifier_right: of the `exam` held-out pictures, how many the classifier reads as they are labelled.
     samples: (N, H, W, C) uint8.  asked, read: (N,) int64, the label each was to show, and what the classifier sees.
-    frechet: None where there are not even four held-out pictures.  seconds: what took how long.
+    frechet: None where there are not even four held-out pictures, likeness: eight.  seconds: what took how long.
     """
 
     classifier_right: int
@@ -81,6 +98,7 @@ class Verdict:
     asked: np.ndarray
     read: np.ndarray
     frechet: Frechet | None
+    likeness: Likeness | None
     loss: HeldOutLoss
     seconds: dict[str, float]
 
@@ -106,10 +124,12 @@ def judge(
     exam: Dataset,
     drawing: Drawing,
     tell: Callable[[int], Any] = lambda done: None,
+    study: Dataset | None = None,
 ) -> Verdict:
     """Examine the classifier, take the held-out loss, draw the samples, and have them read and compared.
 
-    exam: the held-out pictures, finite.  tell: called after each sampling step with the number of pictures it moved.
+    exam: the held-out pictures, finite.  study: those that the model was trained on, to look for copies.
+    tell: called after each sampling step with the number of pictures it moved.
     """
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
@@ -126,11 +146,12 @@ def judge(
     samples = draw(model, drawing, tell)
     lap("samples")
     seen, features = read(kept.model, samples)
-    frechet = compare(kept, features, exam, drawing.seed)
+    real = real_features(kept, len(features), exam, drawing.seed)
+    frechet, likeness = compare(features, real), liken(kept, features, real, study)
     lap("comparison")
     asked = model.labels(drawing.count)
     assert asked is not None  # check
-    return Verdict(right, len(exam), samples, asked, seen, frechet, loss, seconds)
+    return Verdict(right, len(exam), samples, asked, seen, frechet, likeness, loss, seconds)
 
 
 def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda done: None) -> np.ndarray:
@@ -145,20 +166,41 @@ def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda 
     return np.concatenate(parts)
 
 
-def compare(kept: Kept, features: np.ndarray, exam: Dataset, seed: int) -> Frechet | None:
-    """Return the distance of the samples' features (N, D) to real ones, and that of real pictures to real pictures.
+def real_features(kept: Kept, samples: int, exam: Dataset, seed: int) -> np.ndarray:
+    """Return the features of 2 n held-out pictures: (2 n, D).
 
-    All sets have the same size n, since the distance shrinks as they grow: that of the samples, or half of the
-    held-out pictures where these are fewer.
+    n is the number of samples, or half of the held-out pictures where these are fewer: all sets that are compared have
+    the same size, since distances shrink as they grow.
     """
-    n = min(len(features), len(exam) // 2)
+    n = min(samples, len(exam) // 2)
+    chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, 0), len(exam))[: 2 * n]
+    return read(kept.model, exam.batch(chosen)[0])[1] if n else np.zeros((0, 1))
+
+
+def compare(features: np.ndarray, real: np.ndarray) -> Frechet | None:
+    """Return the distance of the samples' features (N, D) to the first half of real ones, and that of both halves."""
+    n = len(real) // 2
     if n < 2:
         return None
-    chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, 0), len(exam))[: 2 * n]
-    _, real = read(kept.model, exam.batch(chosen)[0])
     pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
     samples, floor = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
     return Frechet(n, samples, floor)
+
+
+def liken(kept: Kept, features: np.ndarray, real: np.ndarray, study: Dataset | None) -> Likeness | None:
+    """Return how like real pictures the samples are, by features as in `compare`."""
+    n = len(real) // 2
+    if n <= NEIGHBOURS:
+        return None
+    sets = features[:n], real[n:]
+    shares = [precision_recall(each, real[:n]) for each in sets]
+    found = None
+    if study is not None and not study.endless:
+        training = read(kept.model, study.batch(np.arange(min(len(study), MOST)))[0])[1]
+        samples, others = (float(np.median(nearest(each, training))) for each in sets)
+        found = samples, others
+    distances, (ours, theirs) = [(kid(each, real[:n]), kid_deviation(each, real[:n])) for each in sets], shares
+    return Likeness((distances[0], distances[1]), (ours[0], theirs[0]), (ours[1], theirs[1]), found)
 
 
 def _steps(model: Pipeline, drawing: Drawing, first: int, count: int) -> Any:

@@ -25,6 +25,7 @@ from minidiff.training.settings import to_dict
 VERSION = 1  # of the JSON; goes up when a key changes its meaning
 MOST_CLASSES = 20  # lines in the table; the JSON has all of them
 MOST_MISREAD = 40
+SIDES = "samples", "real"  # what is compared with real pictures: the samples, and others that are real
 TILE, CAPTION = 96, 14  # pixels
 
 
@@ -48,6 +49,15 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
             "pictures_in_each_set": found.n,
             "features": FEATURES,
         }
+    likeness = None
+    if verdict.likeness is not None:
+        like = verdict.likeness
+        pairs = {"precision": like.precision, "recall": like.recall}
+        likeness = {
+            "kid": {side: _plus_minus("distance", "deviation", each) for side, each in zip(SIDES, like.kid)},
+            **{name: dict(zip(SIDES, pair)) for name, pair in pairs.items()},
+            "nearest_training_picture": None if like.nearest is None else dict(zip(SIDES, like.nearest)),
+        }
     by_t = [
         {"from": first, "to": last, "count": len(each), **_plus_minus("mean", "standard_error", mean_and_error(each))}
         for first, last, each in verdict.loss.buckets(model.process.schedule.T)
@@ -66,6 +76,7 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
         "classifier": {"file": kept.path.as_posix(), **_share(verdict.classifier_right, verdict.exam)},
         "read_as_asked": {**_share(int(right.sum()), len(right)), "by_class": by_class},
         "frechet": frechet,
+        "likeness": likeness,
         "held_out_loss": {**overall, "count": len(verdict.loss.t), "by_t": by_t},
         "misread": [
             {"sample": int(k), "asked": model.classes[verdict.asked[k]], "read": model.classes[verdict.read[k]]}
@@ -109,6 +120,17 @@ def table(result: dict[str, Any]) -> str:
         ]
     else:
         lines.append(f"Fréchet distance not taken: only {held_out}")
+    if like := result["likeness"]:
+        samples, real = (_pm(like["kid"][side], "distance") for side in SIDES)
+        lines.append(f"kernel distance  {samples}; other real pictures {real}")
+        for name in ("precision", "recall"):
+            ours, theirs = (100 * like[name][side] for side in SIDES)
+            lines.append(f"{name:<16} {ours:.1f}%; other real pictures {theirs:.1f}%")
+        if near := like["nearest_training_picture"]:
+            lines.append(
+                f"nearest          {near[SIDES[0]]:.3f} to the nearest training picture, in the median; "
+                f"other real pictures {near[SIDES[1]]:.3f}"
+            )
     lines.append(f"held-out loss    {_pm(loss, 'mean')} ({loss['count']} fixed pictures, times and noises)")
     lines += [f"  t {part['from']:>4} to {part['to']:<4}  {_pm(part, 'mean')}" for part in loss["by_t"]]
     lines.append("")
