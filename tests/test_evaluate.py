@@ -11,7 +11,7 @@ import pytest
 import tiny_model
 import toy_pictures
 
-from minidiff import backend, pictures
+from minidiff import backend, models, pictures
 from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
 from minidiff.evaluation import cache, judge

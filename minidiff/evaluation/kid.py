@@ -28,7 +28,7 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kid_deviation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the standard deviation of the distance of two sets of n, by leaving out parts of both as frechet.py does."""
+    """Return the standard deviation of the distance of two sets of n, by leaving out parts as frechet.py does."""
     n, groups = len(a), min(GROUPS, len(a) // 2)
     if n < 4:
         return math.nan
