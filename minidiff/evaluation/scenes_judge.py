@@ -70,7 +70,7 @@ def draw(
         count = len(texts[some])
         for step in model.generate(
             count,
-            prompt=texts[some],
+            prompt=texts,  # which take turns: picture k has the k-th
             sampler=drawing.sampler,
             steps=drawing.steps,
             spacing=drawing.spacing,

@@ -1,6 +1,7 @@
 """Prompts held against pictures: what counts as asked, what as right, and what floor and ceiling are."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from minidiff import backend
 from minidiff.conditioning.words import split
 from minidiff.data.scenes import factors as f
-from minidiff.evaluation import attributes, prompts, scenes_report, steering
+from minidiff.evaluation import attributes, prompts, scenes_judge, scenes_report, steering
 from minidiff.evaluation.attributes import Attributes, answers, visible
 from minidiff.evaluation.classifier import Study
 from minidiff.evaluation.hue import hue, hue_error
+from minidiff.evaluation.judge import Drawing
 
 FACTS = tuple(attributes.VALUES)
 
@@ -150,3 +152,20 @@ def test_the_table_says_what_the_json_says(knows):
     text = scenes_report.table(result)
     assert "place     99.00% and 98.00%\n" in text and "size      99.00% and 90.00%   left out, below 97%" in text
     assert text.count("all mentioned") == 2 and "100.0%" in text
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 10])
+def test_every_picture_has_its_own_prompt_whatever_the_batch(batch):
+    """Also those of a last batch that is smaller than the others."""
+    texts, maps = [f"prompt {k}" for k in range(10)], np.arange(10)
+
+    class Model:
+        def generate(self, count, *, prompt, first, control, **how):
+            numbers = (first + np.arange(count)) % len(prompt)
+            assert [int(prompt[k].split()[1]) for k in numbers] == control.tolist()
+            yield SimpleNamespace(x_prev=control.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
+
+    done = []
+    drawn = scenes_judge.draw(Model(), Drawing(count=10, batch=batch), texts, {"control": maps}, done.append)
+    assert sum(done) == len(drawn) == 10
+    assert (np.diff(drawn.ravel().astype(int)) > 0).all()
