@@ -1,7 +1,7 @@
 """The figures of chapter 13: what a trained model does with a picture that is there.
 
-make_figures.py calls them, with the model of `--checkpoint`; those in the book are of the default training.  The
-pictures to edit are scenes that no training sees.
+make_figures.py calls them, with the weights that minidiff comes with.  The pictures to edit are scenes that no training
+sees.
 """
 
 import numpy as np
@@ -63,16 +63,16 @@ def cleaned(model: Pipeline) -> np.ndarray:
 def masked(model: Pipeline) -> np.ndarray:
     """Drawing under a mask: what is asked for, where the mask is white, with each part of the way gone 1 or 5 times."""
     rows = []
-    for number, label, (top, bottom, left, right) in (
-        (SEA, "boat", (6, 30, 6, 26)),
-        (CAT, "rabbit", (2, 31, 3, 28)),
+    for number, prompt, (top, bottom, left, right) in (
+        (SEA, "a boat", (6, 30, 6, 26)),
+        (CAT, "a rabbit", (2, 31, 3, 28)),
         (DOG, None, (0, 32, 16, 32)),
     ):
         x0, mask = scene(number), np.zeros((32, 32, 1), np.float32)
         mask[top:bottom, left:right] = 1
         row = [x0, np.repeat(mask * 2 - 1, 3, axis=2)]
         for resample in (1, 5):
-            row += list(model.sample(3, label, edit=Edit(x0, mask=mask, resample=resample), seed=2))
+            row += list(model.sample(3, prompt=prompt, edit=Edit(x0, mask=mask, resample=resample), seed=2))
         rows.append(row)
     return sheet(rows, ["picture", "mask", "once", "once", "once", "5 times", "5 times", "5 times"])
 

@@ -1,7 +1,8 @@
-"""Make every figure of the book from this very code: `python docs/make_figures.py [--checkpoint RUN] [name ...]`.
+"""Make every figure of the book from this very code: `python docs/make_figures.py [name ...]`.
 
 Each function below, and in figures_sampling.py (chapter 12), makes one file in docs/figures; together they take a few
-minutes. Those of figures_editing.py (chapter 13) are made with the trained model of `--checkpoint`, and only with it.
+minutes. Those of figures_editing.py (chapter 13) and figures_conditioning.py (chapters 14 to 16) are made with the
+weights that minidiff comes with.
 What a training itself writes (scenes_grid.png, mnist_grid.png, noise_to_image.gif) is not from here: see
 docs/results.md.
 """
@@ -14,6 +15,7 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import figures_conditioning
 import figures_editing
 import figures_sampling
 import numpy as np
@@ -368,19 +370,17 @@ FIGURES = [
     learning_rates, by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures, winograd_points,
     registers, *figures_sampling.FIGURES,
 ]  # fmt: skip
-OF_A_MODEL = figures_editing.FIGURES
+OF_A_MODEL = [*figures_editing.FIGURES, *figures_conditioning.FIGURES]
 
 
 def main(arguments: list[str]) -> None:
-    """Make the figures of these names, all by default, and with a checkpoint those that a model draws."""
+    """Make the figures of these names, all by default."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--checkpoint", help="a training's folder, for the figures of chapter 13")
     asked = parser.parse_args(arguments)
-    if asked.checkpoint:
-        backend.use("auto")
-        model = minidiff.load(asked.checkpoint)
-        make_all([functools.partial(make, model) for make in OF_A_MODEL], asked.names)
+    backend.use("auto")
+    model = minidiff.load()
+    make_all([functools.partial(make, model) for make in OF_A_MODEL], asked.names)
     backend.use("numpy")  # the reference: what it draws does not depend on a compiler
     make_all(FIGURES, asked.names)
 

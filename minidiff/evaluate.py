@@ -23,6 +23,7 @@ from minidiff.evaluation.cache import attributes_for, classifier_for
 from minidiff.evaluation.classifier import study_for
 from minidiff.evaluation.judge import Drawing, check, judge
 from minidiff.evaluation.report import misread_sheet, summary, table
+from minidiff.evaluation.scenes_judge import check as check_scenes
 from minidiff.evaluation.scenes_judge import judge_scenes
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
@@ -99,13 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
     """Judge a model that reads prompts about scenes, and its adapters."""
-    assert model.config is not None  # as it is for checkpoints
-    if model.config.data.data != "scenes":
-        raise MinidiffError(
-            f"{model.path} reads prompts about {model.config.data.data}, and nobody knows what those pictures show: "
-            "look at its samples"
-        )
+    if config.data is not None or config.data_dir is not None:
+        raise MinidiffError(f"{model.path} reads prompts and is judged by scenes; --data is for models with labels")
     target, drawing = json_path(config), config.drawing
+    check_scenes(model, drawing)
     lessons = [facts.study_for(seed) for seed in (1, 2)]
     with progress_bar("training the judges", total=2 * facts.STEPS, unit="step", leave=False, delay=1.0) as bar:
         judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]

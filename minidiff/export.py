@@ -65,7 +65,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     seconds = next((line["seconds"] for line in metrics if line["step"] == found.step), None)
     minutes = "" if seconds is None else f" in {seconds / 60:.0f} minutes"
     run = found.config.run
-    made = f"minidiff {__version__}: {found.step} steps{minutes} on {run.backend}, seed {run.seed}"
+    made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
     checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {checkpoints.hash(found.path)}")
     print(f"{file}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 

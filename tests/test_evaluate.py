@@ -14,7 +14,7 @@ import toy_pictures
 from minidiff import backend, models, pictures
 from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
-from minidiff.evaluation import cache, judge
+from minidiff.evaluation import attributes, cache, judge, prompts, scenes_judge
 from minidiff.evaluation.classifier import Study
 
 
@@ -189,6 +189,37 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
     toy_pictures.write(tmp_path / "three.npz", 20)
     said = fails(capsys, "--checkpoint", tmp_path / "two", "--data", "npz", "--data-dir", tmp_path / "three.npz")
     assert said.endswith("was trained on other labels: it has 2 (cat, dog), three.npz has 3 (cat, dog, owl)")
+
+
+def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
+    """From prompts to the table, with the weights that minidiff comes with; its judges studied for seconds only."""
+    monkeypatch.setattr(attributes, "STEPS", 30)
+    monkeypatch.setattr(prompts, "NEEDED", 0.0)  # so that they are asked about everything
+    monkeypatch.setattr(scenes_judge, "TRIPLES", 100)
+    how = ("--count", "16", "--steps", "8", "--sampler", "unipc", "--backend", "numba")
+    command.main([*how, "--json", str(tmp_path / "one.json")])
+    said, result = capsys.readouterr().out, json.loads((tmp_path / "one.json").read_text())
+    assert result["checkpoint"]["step"] == 30000 and result["judges"]["left_out"] == result["judges"]["missing"] == []
+    assert result["control"]["score"] > 0.8
+    hue = result["reference"]["median_hue_error"]
+    assert hue["samples"] < 20 < hue["shuffled"] and 0 < hue["real"] < 20
+    for kind in ("seen", "unseen"):
+        shares = {what: each["all mentioned"] for what, each in result["prompts"][kind].items()}
+        assert {each["of"] for each in shares.values()} == {shares["samples"]["of"]} and shares["samples"]["of"] > 16
+        share = shares["samples"]["share"]
+        assert f"{100 * share:6.1f}%  (" in said
+        # judges that read real pictures badly read samples about as badly; what they hear by chance is less
+        assert shares["floor"]["share"] < share and abs(shares["ceiling"]["share"] - share) < 0.3
+    assert f"median hue error {hue['samples']:.1f}°" in said and f"{result['control']['score']:.3f} of the way" in said
+
+
+def test_what_a_model_that_reads_prompts_cannot_be_asked(tmp_path, data, capsys):
+    tiny_model.write(tmp_path / "words", words=tiny_model.WORDS)
+    here = ("--checkpoint", tmp_path / "words", "--json", tmp_path / "x.json")
+    assert fails(capsys, *here, "--data", "npz", "--data-dir", data).endswith("--data is for models with labels")
+    assert fails(capsys, *here, "--count", 7).startswith("--count must be 8 or more")
+    assert fails(capsys, *here, "--batch", 0) == "--batch must be 1 or more, got 0"
+    assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
 
 
 def test_help_names_every_option():

@@ -5,12 +5,14 @@ After scenes_report.py.  Leaves out models with labels: judge.py.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from minidiff.data.scenes import Scenes
+from minidiff.diffusion.samplers import Step
+from minidiff.errors import MinidiffError
 from minidiff.evaluation import scenes_report
 from minidiff.evaluation.attributes import Attributes
 from minidiff.evaluation.heldout import TRIPLES, held_out_loss
@@ -20,6 +22,23 @@ from minidiff.evaluation.split import EXAM_COUNT, EXAM_FIRST, Stretch
 from minidiff.evaluation.steering import judge_control, judge_reference
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
+
+FEWEST = 8  # prompts, for each fact to be mentioned
+
+
+def check(model: Pipeline, drawing: Drawing) -> None:
+    """Raise MinidiffError for whatever cannot be judged, before anything takes time."""
+    assert model.config is not None  # as it is for checkpoints
+    data = model.config.data.data
+    if data != "scenes":
+        raise MinidiffError(
+            f"{model.path} reads prompts about {data}, and nobody knows what those pictures show: look at its samples"
+        )
+    if drawing.count < FEWEST:
+        raise MinidiffError(f"--count must be {FEWEST} or more, so that prompts mention enough, got {drawing.count}")
+    if drawing.batch < 1:
+        raise MinidiffError(f"--batch must be 1 or more, got {drawing.batch}")
+    _steps(model, drawing, ["a"], {}, 0, 1)  # checks its settings at once, and draws nothing before it is asked to
 
 
 def judge_scenes(
@@ -68,20 +87,26 @@ def draw(
     for first in range(0, len(texts), drawing.batch):
         some = slice(first, first + drawing.batch)
         count = len(texts[some])
-        for step in model.generate(
-            count,
-            prompt=texts,  # which take turns: picture k has the k-th
-            sampler=drawing.sampler,
-            steps=drawing.steps,
-            spacing=drawing.spacing,
-            eta=drawing.eta,
-            guidance_scale=drawing.guidance_scale,
-            clip=drawing.clip,
-            seed=drawing.seed,
-            first=first,
-            **{name: each[some] for name, each in shown.items()},
-        ):
+        for step in _steps(model, drawing, texts, {name: each[some] for name, each in shown.items()}, first, count):
             x = step.x_prev
             tell(count)
         parts.append(to_uint8(x))
     return np.concatenate(parts)
+
+
+def _steps(
+    model: Pipeline, drawing: Drawing, texts: list[str], shown: dict[str, Any], first: int, count: int
+) -> Iterator[Step]:
+    return model.generate(
+        count,
+        prompt=texts,  # which take turns: picture k has the k-th
+        sampler=drawing.sampler,
+        steps=drawing.steps,
+        spacing=drawing.spacing,
+        eta=drawing.eta,
+        guidance_scale=drawing.guidance_scale,
+        clip=drawing.clip,
+        seed=drawing.seed,
+        first=first,
+        **shown,
+    )

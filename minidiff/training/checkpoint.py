@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,8 @@ def save(
 def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
     """Write the averaged weights of a checkpoint alone, in float16, with a line on how they were made.
 
-    Weights lie far from the ends of what float16 can hold; it keeps eleven of their bits.
+    Weights lie far from the ends of what float16 can hold; it keeps eleven of their bits.  The file is to be given
+    away, so of the places on its maker's disk it keeps the last name alone.
     Raises MinidiffError if one does not: float16 ends at 65504.
     """
     c = checkpoint
@@ -126,7 +127,13 @@ def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
     if not all(np.isfinite(array).all() for array in halves.values()):
         raise MinidiffError(f"{c.path} has weights beyond 65504, which float16 cannot hold")
     base = c.base if c.adapter != "none" else c.identity
-    about = About(VERSION, c.step, c.config, c.network, c.classes, c.words, base, True, made)
+    last = lambda path: path and Path(path.name)
+    config = replace(
+        c.config,
+        data=replace(c.config.data, data_dir=last(c.config.data.data_dir)),
+        addition=replace(c.config.addition, onto=last(c.config.addition.onto)),
+    )
+    about = About(VERSION, c.step, config, c.network, c.classes, c.words, base, True, made)
     values = to_dict(about)
     values["digest"] = _digest(values, halves.items())
     write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}))

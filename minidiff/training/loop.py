@@ -211,14 +211,22 @@ class Run:
 
     def say_what_next(self) -> None:
         classes = self.trainer.dataset.classes
-        path = checkpoints.where(self.folder, self.trainer.step)
+        path, addition = checkpoints.where(self.folder, self.trainer.step), self.trainer.config.addition
+        model: list[object] = ["--checkpoint", path]
+        shown: list[object] = []
+        if addition.onto is not None:
+            model = ["--checkpoint", addition.onto, "--adapter", path]
+            if addition.adapter == "reference":
+                shown = ["--reference", "picture.png"]
+            else:
+                shown = ["--control", "drawing.png", "--control-kind", addition.adapter]
         label = ["--label", classes[min(1, len(classes) - 1)], "--guidance-scale", "3"] if classes else []
         if self.trainer.dataset.vocabulary and preview.variants(self.trainer):
             label = preview.names(self.trainer, 1)
         print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
-        print(f"  {command('sample', '--checkpoint', path, *label)}")
+        print(f"  {command('sample', *model, *shown, *label)}")
         if classes or self.trainer.config.data.data == "scenes":
-            print(f"  {command('evaluate', '--checkpoint', path)}")
+            print(f"  {command('evaluate', *model)}")
         print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
 
     def last_good(self) -> str:

@@ -19,6 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
 PAGES = [*sorted(DOCS.glob("*.md")), README]
 FROM_RUNS = {
+    "emoji.png",
     "growth.png",
     "scenes_grid.png",
     "mnist_grid.png",
@@ -76,7 +77,6 @@ def test_the_profile_of_a_step_runs(capsys):
 
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tiny_model.write(tmp_path / "runs" / "NAME", words=VOCABULARY.words, length=VOCABULARY.length)
     (block,) = fenced(README, "python")
     assert len([line for line in block.splitlines() if line]) <= 10
     with backend.using("numpy"):
@@ -84,11 +84,15 @@ def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 25  # a line a step
 
 
-def test_readme_begins_with_the_two_lines():
-    """The first screen, 40 lines, holds both; the gate runs the second, as it stands."""
+def test_readme_begins_with_three_lines():
+    """The first screen, 40 lines, holds them; the gate runs the last, as it stands."""
     first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
     lines = re.findall(r"^```sh\n(.*)\n```$", first_screen, re.MULTILINE)
-    assert lines == ["pip install -e . && python -m minidiff.train", 'pip install -e ".[test]" && pytest']
+    assert lines == [
+        'pip install -e . && python -m minidiff.sample "a dog"',
+        "pip install -e . && python -m minidiff.train",
+        'pip install -e ".[test]" && pytest',
+    ]
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------

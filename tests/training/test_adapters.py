@@ -1,5 +1,7 @@
 """What is added to a trained network: it is trained with the network frozen, kept by itself, and fits no other."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,12 @@ def weights(run, step):
 def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base, kind, capsys):
     before = checkpoints.where(base, 4).read_bytes()
     config = settings(**small, adapter=kind, onto=base)
+    capsys.readouterr()
     assert loop.train(config, tmp_path / "whole") == 0
+    shown = "--reference picture.png" if kind == "reference" else f"--control drawing.png --control-kind {kind}"
+    added = f"--checkpoint {base} --adapter {checkpoints.where(tmp_path / 'whole', 4)}"
+    printed = capsys.readouterr().out
+    assert f"minidiff.sample {added} {shown} " in printed and f"minidiff.evaluate {added}\n" in printed
     assert loop.train(settings(**{**small, "steps": 4}, adapter=kind, onto=base), tmp_path / "parts") == 0
     checkpoints.where(tmp_path / "parts", 4).unlink()
     half = checkpoints.load(checkpoints.where(tmp_path / "parts", 2))
@@ -148,6 +155,8 @@ def test_weights_for_drawing_draw_the_same_within_float16(tmp_path, base, settin
     expected = whole.with_adapter(tmp_path / "edges").sample(2, **how, control=shown).astype(int)
     assert np.abs(adapted - expected).max() <= 3
 
+    given_away = checkpoints.load(tmp_path / "w-edges.safetensors").config
+    assert given_away.addition.onto == Path(base.name)  # and not where that lies
     found = checkpoints.load(tmp_path / "w.safetensors")
     with pytest.raises(MinidiffError, match="holds weights for drawing only; a training cannot go on from it"):
         loop.train(found.config, resume=found)
