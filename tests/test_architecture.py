@@ -171,5 +171,6 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path):
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
     kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
     tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in PACKAGE.rglob("*.html")}
+    tracked |= {f"minidiff/weights/{p.name}" for p in (PACKAGE / "weights").iterdir()}
     tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}
     assert inside == tracked
