@@ -31,6 +31,7 @@ class Stream(IntEnum):
     CLASSIFIER = 10  # everything inside the classifier that judges samples
     KNOWN = 11  # noise on a picture that is edited
     AGAIN = 12  # noise put back on while it is edited
+    CAPTION = 13  # which parts of captions are left out while training
 
 
 class Key(NamedTuple):

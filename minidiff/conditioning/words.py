@@ -8,6 +8,7 @@ First file of conditioning/.  Leaves out pieces of words, by which large models 
 """
 
 import difflib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -39,6 +40,17 @@ class Vocabulary:
     def tokens(self, captions: Iterable[str]) -> np.ndarray:
         """Return the numbers of captions from the data: (N, L) int64; what is unknown or too long is left out."""
         rows = [[self._number[word] for word in split(caption) if word in self._number] for caption in captions]
+        return self._fill(rows)
+
+    def parts(self, captions: Iterable[str]) -> np.ndarray:
+        """Return in which of a caption's parts each of its words stands: (N, L) int64, as `tokens` has them.
+
+        What commas or semicolons part, as in "cat, small animal, pet", is numbered 0, 1, …; what has no word is none.
+        """
+        rows = []
+        for caption in captions:
+            parts = [[word for word in split(part) if word in self._number] for part in re.split("[,;]", caption)]
+            rows.append([number for number, part in enumerate(filter(None, parts)) for _ in part])
         return self._fill(rows)
 
     def read(self, prompt: str) -> np.ndarray:
@@ -76,6 +88,18 @@ class Vocabulary:
 
     def _example(self) -> str:
         return "'a dog'" if "dog" in self._number else repr(self.words[0])
+
+
+def thinned(tokens: np.ndarray, parts: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Leave out parts of captions, so that one keyword alone is learnt as well as all of them: (N, L) int64.
+
+    tokens, parts: (N, L), from `Vocabulary`.  u: (N, 1 + L) in [0, 1); part k stays if u[1 + k] < u[0], so that every
+    number of them is as likely.  The one with the least u always stays; a caption of one part stays as it is.
+    """
+    mine = np.where(tokens == PADDING, 1, np.take_along_axis(u[:, 1:], parts, axis=1))
+    stays = (mine < u[:, :1]) | ((mine == mine.min(axis=1, keepdims=True)) & (mine < 1))
+    front = np.argsort(~stays, axis=1, kind="stable")  # words that stay move up, in their order
+    return np.take_along_axis(np.where(stays, tokens, PADDING), front, axis=1)
 
 
 def split(text: str) -> list[str]:

@@ -50,7 +50,10 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None."""
+    """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None.
+
+    parts: (N, L) int64, in which part of its caption each word stands, if training may leave out parts of them.
+    """
 
     name: str
     images: np.ndarray
@@ -58,6 +61,7 @@ class Pictures:
     classes: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     endless: bool = False
+    parts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape, labels = self.images.shape, self.labels
@@ -134,5 +138,5 @@ def hold_out(pictures: Pictures, split: Split) -> Pictures:
             f"{pictures.name}: every tenth picture is held out for testing, so at least 10 are needed; "
             f"there are {len(pictures)}"
         )
-    labels = None if pictures.labels is None else pictures.labels[chosen]
-    return replace(pictures, images=pictures.images[chosen], labels=labels)
+    labels, parts = (None if each is None else each[chosen] for each in (pictures.labels, pictures.parts))
+    return replace(pictures, images=pictures.images[chosen], labels=labels, parts=parts)

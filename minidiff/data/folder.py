@@ -79,7 +79,7 @@ def folder(
     if said is None:
         return Pictures(name, images)
     known = vocabulary(said)
-    return Pictures(name, images, known.tokens(said), vocabulary=known)
+    return Pictures(name, images, known.tokens(said), vocabulary=known, parts=known.parts(said))
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -16,8 +16,9 @@ import numpy as np
 from minidiff import backend, random
 from minidiff.conditioning.control import ControlNet
 from minidiff.conditioning.steer import Drawn, Referred, Steered
+from minidiff.conditioning.words import thinned
 from minidiff.data.companions import companions
-from minidiff.data.dataset import Dataset, order
+from minidiff.data.dataset import Dataset, Pictures, order
 from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
 from minidiff.pictures import to_float
@@ -112,9 +113,12 @@ class Trainer:
     def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the pictures of these numbers, (N, H, W, C) uint8, and their labels.
 
-        sample: (N,) their places in the step's whole batch, by which the flips are drawn.
+        sample: (N,) their places in the step's whole batch, by which flips, and parts of captions, are drawn.
         """
         pictures, labels = self.dataset.batch(index)
+        if isinstance(self.dataset, Pictures) and self.dataset.parts is not None and labels is not None:
+            u = random.uniform(Key(self.config.run.seed, Stream.CAPTION, self.step, sample), 1 + labels.shape[1])
+            labels = thinned(labels, self.dataset.parts[index], u)
         if self.config.data.flip:
             mirrored = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
             pictures[mirrored] = pictures[mirrored, :, ::-1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidiff.conditioning import words as module
-from minidiff.conditioning.words import Vocabulary, shorten, split, vocabulary
+from minidiff.conditioning.words import Vocabulary, shorten, split, thinned, vocabulary
 from minidiff.errors import MinidiffError
 from minidiff.nn.text import PADDING
 
@@ -128,3 +128,31 @@ def test_captions_without_words_are_refused(captions):
 def test_shorten():
     assert shorten("a" * 60) == "a" * 60
     assert shorten("a" * 61) == "a" * 59 + "…"
+
+
+def test_parts_of_captions():
+    known = vocabulary(["cat, small animal; pet", "a dog", ",, ,egg"])
+    assert known.parts(["cat, small animal; pet", "a dog", ",, ,egg, unheard, cat"]).tolist() == [
+        [0, 1, 1, 2],
+        [0, 0, 0, 0],
+        [0, 1, 0, 0],
+    ]
+
+
+def test_parts_left_out():
+    caption = "cat, small animal; pet"
+    known = vocabulary([caption, "a dog"])
+    tokens, parts = (each([caption] * 3 + ["a dog", ""]) for each in (known.tokens, known.parts))
+    u = np.array([[0.0, 0.5, 0.2, 0.3, 0.9], [0.4, 0.5, 0.2, 0.3, 0.9], [0.6, 0.5, 0.2, 0.3, 0.9], [0] * 5, [0] * 5])
+    told = [known.text(row) for row in thinned(tokens, parts, u)]
+    assert told == ["small animal", "small animal pet", "cat small animal pet", "a dog", ""]
+
+
+def test_every_number_of_parts_is_as_likely():
+    known = vocabulary(["a, b, c"])
+    tokens, parts = (np.repeat(each(["a, b, c"]), 30_000, axis=0) for each in (known.tokens, known.parts))
+    told = thinned(tokens, parts, np.random.default_rng(0).random((30_000, 4), np.float32))
+    counts = np.bincount((told != 0).sum(1), minlength=4)  # one that is none becomes one
+    np.testing.assert_allclose(counts, [0, 15_000, 7_500, 7_500], atol=400)
+    alone = told[(told != 0).sum(1) == 1, 0]
+    np.testing.assert_allclose(np.bincount(alone)[1:], 5_000, atol=300)

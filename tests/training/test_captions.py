@@ -47,7 +47,7 @@ def captioned(settings):
     def make(texts, checkpoint=None, known=None, **changes):
         known = known or vocabulary(texts)
         images = np.stack([image(i % 3) for i in range(len(texts))])
-        data = Pictures("captioned", images, known.tokens(texts), vocabulary=known)
+        data = Pictures("captioned", images, known.tokens(texts), vocabulary=known, parts=known.parts(texts))
         config = settings(text_width=8, text_layers=1, words_at=(8, 4), **changes)
         return Trainer(config, data, checkpoint)
 
@@ -91,7 +91,7 @@ def test_every_part_of_the_text_learns(captioned):
 
 
 def test_same_settings_same_bits_and_parts_are_the_same_batch(captioned):
-    texts = ["a red square", "a green bar", "blue"] * 4
+    texts = ["a red, square", "a green, bar", "blue"] * 4
     one, other, cut = captioned(texts), captioned(texts), captioned(texts, accumulate=4)
     records = [[it.advance() for _ in range(2)] for it in (one, other, cut)]
     assert records[0] == records[1]
@@ -100,7 +100,7 @@ def test_same_settings_same_bits_and_parts_are_the_same_batch(captioned):
 
 
 def test_a_checkpoint_goes_on_to_the_bit(captioned, tmp_path):
-    texts = ["a red square", "a green bar", "blue"] * 4
+    texts = ["a red, square", "a green, bar", "blue"] * 4
     alone, first = captioned(texts), captioned(texts)
     for _ in range(2):
         alone.advance()
