@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from minidiff.kernels import numba_product
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, rounded
 from minidiff.kernels.numba_vector import LANES, beyond, pointer
 
@@ -79,3 +80,23 @@ def test_a_matrix_by_table(columns, K, add):
 
 def test_rounded():
     assert [rounded(n, 16) for n in (0, 1, 15, 16, 17, 33)] == [0, 16, 16, 16, 32, 48]
+
+
+@pytest.mark.parametrize("cut", [(ROWS, 2), (4, 1)], ids=["avx512", "others"])
+@pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
+def test_the_same_bits_however_it_is_cut_for_the_registers(monkeypatch, columns, cut):
+    """What each kind of machine computes is tested on any."""
+    monkeypatch.setattr(numba_product, "TOGETHER", cut[0])
+    monkeypatch.setattr(numba_product, "ABREAST", cut[1])
+    multiply_cut = numba_product.product_of(columns, False)
+
+    @njit
+    def product_cut(a, b, c, K, add):
+        multiply_cut(pointer(a), 0, K, 1, pointer(b), 0, columns, pointer(c), 0, columns, K, add)
+
+    A, B, c = draw(ROWS, 65), draw(65, columns), np.full((2, ROWS, columns), np.nan, np.float32)
+    product(columns, A, 0, 65, 1, B, 0, columns, c[0], 0, columns, 65, False)
+    product_cut(A, B, c[1], 65, False)
+    assert np.isfinite(c).all() and np.array_equal(*c)
+    product_cut(A, B, c[1], 65, True)
+    assert np.array_equal(c[1], 2 * c[0])
