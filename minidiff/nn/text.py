@@ -1,8 +1,8 @@
 """A sentence as the network sees it: a vector for every word, and one for the whole.
 
-Idea: a word is a learnt vector, its place in the sentence another, and both are added up.  Words then look at each
-other, so that "autumn" knows whether it speaks of a tree or of a forest.  The denoiser's places look at the words by
-cross-attention (attention.py); what the sentence says as a whole enters with the time.
+Idea: a word is a learnt vector, its place in the sentence another, and both are added up.  Words may then look at each
+other, layer by layer, so that "autumn" knows whether it speaks of a tree or of a forest.  The denoiser's places look at
+the words by cross-attention (attention.py); what the sentence says as a whole enters with the time.
 After attention.py.  Leaves out where the numbers come from: conditioning/words.py.
 Source: Vaswani et al. 2017, arXiv:1706.03762; normalised before each part as in Xiong et al. 2020, arXiv:2002.04745.
 """
@@ -51,7 +51,7 @@ class TextLayer(Module):
 class TextEncoder(Module):
     """Captions as numbers of words (N, L), PADDING behind the last, to words (N, L, D) and sentences (N, D).
 
-    words: how many numbers there are, with PADDING.  length: L.  width: D.
+    words: how many numbers there are, with PADDING.  length: L.  width: D.  layers: in which words look at each other.
     A sentence is the mean over its words, zero if there are none.
     """
 

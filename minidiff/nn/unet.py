@@ -48,7 +48,7 @@ class UNetConfig:
     words: int = 0
     length: int = 0
     text_width: int = 128
-    text_layers: int = 2
+    text_layers: int = 0
     words_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

@@ -70,6 +70,14 @@ def test_padding_is_not_part_of_the_mean():
     assert np.abs(after[1] - before[1]).max() > 0.1
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_words_look_at_each_other_in_layers_alone(layers):
+    it = encoder(layers=layers)
+    (one, other) = it(np.array([[3, 1, 0, 0], [3, 6, 0, 0]]))[0].data
+    assert np.array_equal(one[0], other[0]) == (layers == 0)
+    assert np.abs(one[1] - other[1]).max() > 0.1
+
+
 def test_a_caption_does_not_see_the_others():
     it = encoder(layers=2)
     words, sentence = it(CAPTIONS)
