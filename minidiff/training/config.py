@@ -48,8 +48,8 @@ class ModelConfig:
     text_width: int = 128
     """Numbers that describe a word of a caption."""
     text_layers: int = 0
-    """Layers in which the words of a caption look at each other before the picture looks at them; for captions of a few
-    words none is best."""
+    """Layers in which the words of a caption look at each other before the picture looks at them; without any, the
+    words of short captions are learnt sooner."""
     words_at: tuple[int, ...] | None = None
     """Picture heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
 
