@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -20,12 +21,32 @@ EXIT_INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 128 + 13  # and for SIGPIPE
 
 
+MOST_PRINTED = 4000  # characters of a message
+_JOINERS = "\u200c\u200d"  # which parts of emoji and of some scripts' words need
+
+
 class MinidiffError(ValueError):
     """A mistake that the user can put right; its text is one line."""
 
 
+def printable(text: object, most: int = 200) -> str:
+    """Return text that comes from outside (a file, its name, a server) as one line that is safe to print.
+
+    Control and direction characters, line ends and lone surrogates could move a terminal's cursor, forge a line or
+    stop a stream: they become escapes, such as \\x1b.  What is longer than `most` characters is cut and ends in "…".
+    """
+    text = str(text)
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(map(_escaped, cut))
+
+
+def _escaped(character: str) -> str:
+    harmful = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
+    return ascii(character)[1:-1] if harmful else character
+
+
 def one_line(error: BaseException) -> str:
-    """Say an error in one line: `error` is a MinidiffError, OSError or MemoryError.
+    """Say an error in one printable line: `error` is a MinidiffError, OSError or MemoryError.
 
     An OSError becomes "reason: path", without errno; a full disk and a forbidden path say what to do about it.
     """
@@ -45,7 +66,7 @@ def one_line(error: BaseException) -> str:
         text = f"out of memory: {said}" if said else "out of memory"
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    return printable(" ".join(text.split()), MOST_PRINTED)
 
 
 def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:

@@ -1,19 +1,99 @@
-"""A file is either the old one or the whole new one, never half of one.
+"""Files are written so that they are whole, and read so that nothing in them is believed.
 
-Checkpoints, pictures and downloads are all written here: into a temporary file beside the target, which is forced
-to the disk and then renamed over the target. POSIX promises that the rename is one step, so whoever reads the name,
-even after a power cut, finds one of the two whole files.
+A file is either the old one or the whole new one, never half of one.  Checkpoints, pictures and downloads are all
+written here: into a temporary file beside the target, which is forced to the disk and then renamed over the target.
+POSIX promises that the rename is one step, so whoever reads the name, even after a power cut, finds one of the two
+whole files.
+
+A name that a user or another file gives may be that of a pipe, which never ends, or of a file without bounds.  So every
+file that is read is opened here: it must be a regular file, and no larger than what its reader expects.
 """
 
 import contextlib
+import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from minidiff.errors import MinidiffError, one_line, printable
+
+MOST_TEXT = 1 << 20  # bytes of a file of settings
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BinaryIO:
+    """Open a regular file of at most `most` bytes for reading.
+
+    Raises MinidiffError for a folder, a device, a pipe or a socket, for a larger file, and for a name that no file can
+    have; OSError if the file is missing or forbidden.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe that nobody writes would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (ValueError, UnicodeError) as error:  # a NUL in the name, or a character that the file system lacks
+        raise MinidiffError(f"{printable(os.fspath(path))} cannot be the name of a file: {error}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise MinidiffError(f"{path} is {_kind(status.st_mode)}; expected a regular file")
+        if most is not None and status.st_size > most:
+            raise MinidiffError(f"{path} holds {status.st_size} bytes; expected at most {most}")
+        return open(descriptor, "rb")  # noqa: PTH123, SIM115  # of a descriptor, and closed by the caller
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def check_regular(path: str | os.PathLike[str], most: int | None = None) -> None:
+    """Raise what `open_regular` raises: for readers that open a file by themselves."""
+    open_regular(path, most).close()
+
+
+def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
+    """Return what is in a regular file of at most `most` bytes; raises as `open_regular` does."""
+    with open_regular(path, most) as file:
+        data = file.read(most + 1)  # it may grow, or lie about its size as those under /proc do
+    if len(data) > most:
+        raise MinidiffError(f"{path} holds more than {most} bytes")
+    return data
+
+
+def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
+    """Return a regular file of at most `most` bytes as UTF-8 text, without a byte order mark; raises MinidiffError for
+    other bytes, and as `open_regular` does."""
+    try:
+        return read_bytes(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MinidiffError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT) -> Any:
+    """Return what a JSON file of at most `most` bytes says; raises MinidiffError if it cannot be read or is none."""
+    try:
+        return parse_json(read_text(path, most), str(path))
+    except OSError as error:
+        raise MinidiffError(f"cannot read settings: {one_line(error)}") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return what JSON text says; where: names it in messages.  Raises MinidiffError if it is none, nests too deeply or
+    has a number of too many digits."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise MinidiffError(f"{where} is not JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:
+        raise MinidiffError(f"{where} is not JSON: {one_line(error)}") from error
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minidiff.errors import MinidiffError, exit_with_one_line, one_line
+from minidiff.errors import MinidiffError, exit_with_one_line, one_line, printable
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,3 +93,22 @@ def test_a_reader_that_hangs_up_is_no_error():
         process.stdout.close()
         error = process.stderr.read()
         assert (process.wait(60), error) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a plain name, übergroß, 犬, 👨‍👩‍👧", "a plain name, übergroß, 犬, 👨‍👩‍👧"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("one\ntwo\r\tthree\x9b", "one\\ntwo\\r\\tthree\\x9b"),
+        ("\u202egnp.exe\u2066\u2028", "\\u202egnp.exe\\u2066\\u2028"),
+        (b"\xff".decode("utf-8", "surrogateescape"), "\\udcff"),
+        ("x" * 1000, "x" * 199 + "…"),
+    ],
+)
+def test_text_from_outside_is_safe_to_print(text, shown):
+    assert printable(text) == shown
+
+
+def test_an_error_is_safe_to_print():
+    assert one_line(MinidiffError("a\x1b[2Jb")) == "a\\x1b[2Jb"

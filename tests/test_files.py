@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minidiff import files
-from minidiff.errors import one_line
+from minidiff.errors import MinidiffError, one_line
 from minidiff.files import remove_temporary, write_atomically
 
 ROOT = Path(__file__).parents[1]
@@ -143,3 +144,60 @@ def test_a_reader_sees_only_whole_files(tmp_path):
             assert len(data) == 100_000 and data.count(data[0]) == len(data)
     assert process.returncode == 0
     assert path.read_bytes()[0] == 99
+
+
+# ---- reading ----
+
+
+def test_a_regular_file_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')  # with the byte order mark that Windows writes
+    assert files.read_bytes(path, 11) == path.read_bytes()
+    assert files.read_json(path) == {"a": 1}
+    files.check_regular(path)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "socket", "large", "nul"])
+def test_what_is_no_regular_file_of_the_expected_size_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "x"
+    expected = f"^{path} is a {kind}; expected a regular file$"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(path))
+        server.close()
+        expected = "No such device or address|expected a regular file"  # Linux does not even open one
+    elif kind == "large":
+        path.write_bytes(b"12345")
+        expected = f"^{path} holds 5 bytes; expected at most 4$"
+    else:
+        path = tmp_path / "a\0b"
+        expected = r"a\\x00b cannot be the name of a file"
+    with pytest.raises((MinidiffError, OSError), match=expected):
+        files.open_regular(path, 4)
+
+
+def test_a_file_that_says_it_is_empty_is_bounded_too():
+    with pytest.raises(MinidiffError, match=r"^/proc/self/maps holds more than 10 bytes$"):
+        files.read_bytes("/proc/self/maps", 10)
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 5000, "is not JSON: Exceeds the limit"),
+        (b"\xff", "is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_json_is_refused_in_one_line(tmp_path, data, reason):
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(MinidiffError, match=reason):
+        files.read_json(path)

@@ -1,0 +1,131 @@
+"""How large a number may be that decides how much work is done, or what is computed.
+
+Idea: a number may come from a command line, a settings file, a stranger's checkpoint, a picture's metadata.  Wherever
+it enters, the same row of this table says what it may be.  So no file can ask for a network of a billion blocks, and no
+setting is infinite or NaN.  What numbers must be to each other (heads divide channels) is checked where they meet.
+After files.py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minidiff.errors import MinidiffError, printable
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `least` to `most`; above: `least` itself is not one of them, below: nor is `most`."""
+
+    least: float
+    most: float
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies in the range; NaN lies in none."""
+        return (self.least < value if self.above else self.least <= value) and (
+            value < self.most if self.below else value <= self.most
+        )
+
+    def __str__(self) -> str:
+        least, most = _shown(self.least), _shown(self.most)
+        if self.most == math.inf:
+            return f"above {least}" if self.above else f"{least} or more"
+        if self.above:
+            return f"above {least}, {'below' if self.below else 'at most'} {most}"
+        return f"from {least} to {'below ' * self.below}{most}"
+
+
+def _shown(number: float) -> str:
+    """A power of two is said as one: 4294967295 would not be recognised."""
+    for power in (32, 64):
+        if number == 2**power - 1:
+            return f"2^{power} - 1"
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+_HUGE = 1e12  # greater numbers are typing mistakes, and their squares no float32
+
+# Every setting that is a number, by its name in the code; options of the command line have "-" for "_".
+LIMITS: Mapping[str, Range] = {
+    # pictures and data
+    "size": Range(1, 4096),
+    "height": Range(1, 4096),
+    "width": Range(1, 4096),
+    "channels": Range(1, 64),
+    "classes": Range(0, 1 << 16),
+    # network
+    "patch": Range(1, 64),
+    "base": Range(1, 1 << 14),
+    "multipliers": Range(1, 256),
+    "blocks": Range(1, 256),
+    "attention": Range(1, 4096),
+    "heads": Range(1, 1024),
+    "groups": Range(1, 1 << 14),
+    "words": Range(0, 1 << 16),
+    "length": Range(0, 1024),
+    "text_width": Range(1, 1 << 14),
+    "text_layers": Range(0, 64),
+    "words_at": Range(1, 4096),
+    # noise
+    "times": Range(2, 1 << 20),
+    "gamma": Range(0, _HUGE, above=True),
+    "label_drop": Range(0, 1),
+    "shift": Range(0, 1e6, above=True),
+    "sigma_mean": Range(-20, 20),
+    "sigma_std": Range(0, 20, above=True),
+    # optimiser
+    "lr": Range(0, _HUGE, above=True),
+    "warmup": Range(0, 2**32 - 1),
+    "beta1": Range(0, 1, below=True),
+    "beta2": Range(0, 1, below=True),
+    "weight_decay": Range(0, _HUGE),
+    "clip": Range(0, math.inf, above=True),
+    "ema": Range(0, 1, below=True),
+    # run
+    "step": Range(0, 2**32 - 1),
+    "steps": Range(1, 2**32 - 1),
+    "minutes": Range(0, 1e6, above=True),
+    "batch": Range(1, 1 << 20),
+    "accumulate": Range(1, 1 << 20),
+    "seed": Range(0, 2**64 - 1),
+    "threads": Range(1, 1024),
+    "save_every": Range(1, 2**32 - 1),
+    "keep": Range(1, 2**32 - 1),
+    "preview_every": Range(1, 2**32 - 1),
+    # drawing
+    "count": Range(1, 2**32 - 1),
+    "eta": Range(0, 1),
+    "churn": Range(0, 1e6),
+    "guidance_scale": Range(-1e4, 1e4),
+    "guidance_interval": Range(0, math.inf),
+    "strength": Range(0, 1),
+    "resample": Range(1, 1000),
+    "vary": Range(0, 1),
+    "control_scale": Range(-1e4, 1e4),
+    "reference_scale": Range(-1e4, 1e4),
+}
+
+
+def check_limits(settings: Mapping[str, object], say: str = "{}") -> None:
+    """Raise MinidiffError, with what was expected and what came, for a number outside its row of the table.
+
+    settings: names to values; None, texts and names that the table lacks pass, of tuples each entry is looked at.
+    say: how a message names a setting, such as "--{}", which then is spelt as an option.
+    """
+    for name, value in settings.items():
+        limit = LIMITS.get(name)
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        for number in numbers:
+            if limit is not None and isinstance(number, int | float) and not limit.holds(number):
+                named = say.format(name.replace("_", "-") if say.startswith("--") else name)
+                raise MinidiffError(f"{named} must be {limit}, got {printable(number_text(number), 60)}")
+
+
+def number_text(number: float) -> str:
+    """Return a number as text; Python refuses to write out whole numbers of over 4,300 digits."""
+    try:
+        return str(number)
+    except ValueError:
+        return "a whole number of more than 4,300 digits"
