@@ -43,7 +43,7 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> Binar
             raise MinidiffError(f"{path} is {_kind(status.st_mode)}; expected a regular file")
         if most is not None and status.st_size > most:
             raise MinidiffError(f"{path} holds {status.st_size} bytes; expected at most {most}")
-        return open(descriptor, "rb")  # noqa: PTH123, SIM115  # of a descriptor, and closed by the caller
+        return open(descriptor, "rb")  # noqa: PTH123  # of a descriptor, and closed by the caller
     except BaseException:
         os.close(descriptor)
         raise
