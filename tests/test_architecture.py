@@ -15,7 +15,7 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "errors", "files", "limits", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/",
+    "streams", "errors", "files", "limits", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/",
     "conditioning/", "data/", "pictures", "chart", "training/", "interop/", "explain/", "pipeline",
     "models", "evaluation/", "train", "viewer", "outputs", "sample",
     "export", "evaluate", "__main__",
