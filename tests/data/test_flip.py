@@ -1,15 +1,12 @@
 """A mirrored picture is said to be what it is: its sides change their words, or it stays as it was."""
 
 import numpy as np
-import pytest
 
 from minidiff.conditioning.words import vocabulary
 from minidiff.data.dataset import Pictures
 from minidiff.data.flip import mirrored
 from minidiff.data.scenes import Scenes
 from minidiff.data.scenes.factors import POSITIONS
-
-ALL = np.ones
 
 
 def stripes(n):
@@ -74,10 +71,9 @@ def test_what_a_dataset_keeps_is_not_touched():
     assert np.array_equal(data.images, before) and np.array_equal(mine[0], before)
 
 
-@pytest.mark.parametrize("size", [16])
-def test_a_mirrored_scene_says_where_things_are(size):
+def test_a_mirrored_scene_says_where_things_are():
     """Of each caption that names a side, the mirrored picture's names the other, and it is where the subject is."""
-    data, index = Scenes(size, captions=True), np.arange(600)
+    data, index = Scenes(16, captions=True), np.arange(300)
     pictures, labels = data.batch(index)
     after, said = mirrored(data, pictures, labels, np.ones(len(index), bool))
     assert np.array_equal(after, pictures[:, :, ::-1])
@@ -91,4 +87,4 @@ def test_a_mirrored_scene_says_where_things_are(size):
             assert {"left": "right", "right": "left"}[side] in mirror and side not in mirror
         else:
             assert text == mirror
-    assert told > 10
+    assert told > 5
