@@ -2,13 +2,11 @@
 
 The sums are those that TensorFlow Datasets publishes for the same files. With them a mirror need not be trusted,
 nor the connection: http serves as well as https.
+After mirror.py, which bounds what a mirror may take.
 """
 
 import hashlib
-import http.client
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -20,7 +18,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from minidiff.errors import MinidiffError
-from minidiff.files import write_atomically
+from minidiff.files import open_regular, write_atomically
 
 _CHUNK = 1 << 16
 
@@ -79,76 +77,60 @@ REMOTES = {
 }
 
 
-class _MirrorError(Exception):
-    """What is wrong with one mirror; the next may do better."""
-
-
-def fetch(remote: Remote, folder: Path, timeout: float = 30.0) -> Path:
+def fetch(remote: Remote, folder: Path, patience: float = 30.0, speed: float = 16 << 10) -> Path:
     """Make sure that `folder` holds this file, whole, and return its path.
 
     A file there whose sum is right is left alone. Else the mirrors are tried in turn; the file appears under its
     name only when its last byte is written and its sum is right, and nothing else is left behind.
-    timeout: seconds to wait for a mirror's next bytes.
+    patience, speed: seconds, and bytes a second, as `Bounds` has them.
     Raises MinidiffError that says what was wrong with each mirror.
     """
     path = folder / remote.name
     if path.is_file() and path.stat().st_size == remote.size and _sha256(path) == remote.sha256:
         return path
+    from minidiff.data import mirror  # only who fetches needs its client
+
     folder.mkdir(parents=True, exist_ok=True)
     reasons = []
     for url in remote.urls:
         try:
+            answer = mirror.content(url, mirror.Bounds(mirror.most(remote.size), patience, speed))
             # closing: a mirror is let go at once when the disk is full or the user interrupts
-            with closing(_verified(remote, url, timeout)) as chunks:
+            with closing(answer), closing(_verified(remote, answer)) as chunks:
                 write_atomically(path, partial(_write, chunks))
             return path
-        except _MirrorError as error:
+        except mirror.MirrorError as error:
             reasons.append(f"{url}: {error}")
     raise MinidiffError(f"cannot download {remote.name}: {'; '.join(reasons)}")
 
 
-def _verified(remote: Remote, url: str, timeout: float) -> Generator[bytes, None, None]:
-    """Yield the file's bytes; raise _MirrorError in place of the end if they are not the published ones."""
+def _verified(remote: Remote, answer: Iterable[bytes]) -> Generator[bytes, None, None]:
+    """Yield the file's bytes; raise MirrorError in place of the end if they are not the published ones."""
+    from minidiff.data.mirror import MirrorError
+
     digest, received = hashlib.sha256(), 0
-    bar = tqdm(total=remote.size, unit="B", unit_scale=True, desc=remote.name, leave=False, delay=1.0)
-    with bar, _answer(url, timeout) as answer:
-        while chunk := _receive(answer):
-            received += len(chunk)
-            if received > remote.size:  # never more on the disk than the file is long
-                raise _MirrorError(f"longer than the published {remote.size} bytes")
-            digest.update(chunk)
-            bar.update(len(chunk))
-            yield chunk
+    with tqdm(total=remote.size, unit="B", unit_scale=True, desc=remote.name, leave=False, delay=1.0) as bar:
+        try:
+            for chunk in answer:
+                received += len(chunk)
+                if received > remote.size:  # never more on the disk than the file is long
+                    raise MirrorError(f"longer than the published {remote.size} bytes")
+                digest.update(chunk)
+                bar.update(len(chunk))
+                yield chunk
+        except MirrorError as error:
+            if 0 < received < remote.size:
+                raise MirrorError(f"cut off after {received} of {remote.size} bytes ({error})") from error
+            raise
     if received < remote.size:
-        raise _MirrorError(f"cut off after {received} of {remote.size} bytes")
+        raise MirrorError(f"cut off after {received} of {remote.size} bytes")
     if digest.hexdigest() != remote.sha256:
-        raise _MirrorError(f"wrong SHA-256 {digest.hexdigest()[:16]}..., published is {remote.sha256[:16]}...")
-
-
-def _answer(url: str, timeout: float) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": "minidiff"})  # some servers refuse Python's own
-    try:
-        return urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _MirrorError(str(getattr(error, "reason", error)) or type(error).__name__) from error
-
-
-def _receive(answer: http.client.HTTPResponse) -> bytes:
-    try:
-        return answer.read(_CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        # IncompleteRead and a silent end alike are a transfer cut off; `_verified` knows after how many bytes.
-        if isinstance(error, http.client.IncompleteRead):
-            return b""
-        raise _MirrorError(f"broken off: {error or type(error).__name__}") from error
+        raise MirrorError(f"wrong SHA-256 {digest.hexdigest()[:16]}..., published is {remote.sha256[:16]}...")
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a BufferedReader
 
 
 def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:

@@ -179,6 +179,8 @@ def check(config: Config) -> None:
     _expect(0 < diffusion.sigma_std <= 20, "sigma-std", "above 0, at most 20", diffusion.sigma_std)
     _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
 
+    if config.data.flip and config.data.data == "mnist":
+        raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
 

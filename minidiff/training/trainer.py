@@ -19,6 +19,7 @@ from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.conditioning.words import thinned
 from minidiff.data.companions import companions
 from minidiff.data.dataset import Dataset, Pictures, order
+from minidiff.data.flip import mirrored
 from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
 from minidiff.pictures import to_float
@@ -120,8 +121,8 @@ class Trainer:
             u = random.uniform(Key(self.config.run.seed, Stream.CAPTION, self.step, sample), 1 + labels.shape[1])
             labels = thinned(labels, self.dataset.parts[index], u)
         if self.config.data.flip:
-            mirrored = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
-            pictures[mirrored] = pictures[mirrored, :, ::-1]
+            chosen = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
+            pictures, labels = mirrored(self.dataset, pictures, labels, chosen)
         return pictures, labels
 
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:

@@ -1,13 +1,17 @@
-"""Downloads from a server on loopback: whole, cut off, wrong, missing, silent; and archives that want to escape."""
+"""Downloads from servers on loopback: whole, wrong, missing, silent, hostile; and archives that want to escape."""
 
 import gzip
 import hashlib
 import http.server
 import io
+import itertools
+import socketserver
 import struct
 import tarfile
 import threading
 import time
+import tracemalloc
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.asked.append(self.path)
-        kind, _, name = self.path.strip("/").partition("/")
+        kind, _, name = urlsplit(self.path).path.strip("/").partition("/")
         content = server.files.get(name, b"")
         if kind == "missing":
             return self.send_error(404)
@@ -81,7 +85,7 @@ def test_whole(server, tmp_path):
 @pytest.mark.parametrize(
     "kind, reason",
     [
-        ("cut", "cut off after 100000 of 200000 bytes"),
+        ("cut", "cut off after 100000 of 200000 bytes .peer closed connection"),
         ("wrong", "wrong SHA-256 [0-9a-f]{16}..., published is " + hashlib.sha256(CONTENT).hexdigest()[:16]),
         ("missing", "HTTP 404 Not Found"),
         ("endless", "longer than the published 200000 bytes"),
@@ -90,8 +94,115 @@ def test_whole(server, tmp_path):
 )
 def test_each_failure_is_named_and_leaves_nothing(server, tmp_path, kind, reason):
     with pytest.raises(MinidiffError, match=f"^cannot download a.bin: {server.url}/{kind}/a.bin: .*{reason}"):
-        fetch(remote(server, kind), tmp_path, timeout=0.3)
+        fetch(remote(server, kind), tmp_path, patience=0.3)
     assert names(tmp_path) == []
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+LONG = b"x" * (1 << 16)
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: "
+
+
+def slowly(text):
+    """Yield a byte at a time, so that each comes before a client's patience with silence is at an end."""
+    for i in itertools.count():
+        time.sleep(0.02)
+        yield text[i % len(text) : i % len(text) + 1]
+
+
+# What the server sends, and what is said of it; {} is the server's own address.
+HOSTILE = {
+    "a redirect with an endless body": ([FOUND + b"{}/b\r\n\r\n", *[LONG] * 10**4], "redirects more than 5 times"),
+    "redirects in a circle": ([FOUND + b"{}/again\r\nContent-Length: 0\r\n\r\n"], "redirects more than 5 times"),
+    "a redirect to a file": ([FOUND + b"file:///etc/passwd\r\n\r\n"], "redirects to file:///etc/passwd, which is not"),
+    "a redirect to no address": ([FOUND + b"http://[x\r\n\r\n"], "Invalid IPv6 URL"),
+    "a redirect to nowhere": ([b"HTTP/1.1 302 Found\r\n\r\n"], "HTTP 302 without a place"),
+    "a chunk of -1 bytes": ([CHUNKED + b"-1\r\n", *[LONG] * 10**4], "illegal chunk header"),
+    "a chunk of -5 bytes": ([CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"], "illegal chunk header"),
+    "a chunk's size without end": ([CHUNKED, *[LONG] * 10**4], "Receive buffer too long"),
+    "chunks without end": ([CHUNKED, *[b"10000\r\n" + LONG + b"\r\n"] * 10**4], "longer than the published 200000"),
+    "chunks with long notes": (
+        [CHUNKED, *[b"1;a=" + LONG + b"\r\nx\r\n"] * 10**3],
+        "cut off after .* more than 1273576 b",
+    ),
+    "trailers without end": ([CHUNKED + b"0\r\n", *[b"a: " + LONG[:9] + b"\r\n"] * 10**6], "Receive buffer too long"),
+    "headers without end": ([OK, *[b"a: " + LONG + b"\r\n"] * 10**4], "Receive buffer too long"),
+    "a header without end": ([OK + b"a: ", *[LONG] * 10**4], "Receive buffer too long"),
+    "a status without end": ([b"HTTP/1.1 200 ", *[LONG] * 10**4], "Receive buffer too long"),
+    "answers before the answer": ([b"HTTP/1.1 100 Continue\r\n\r\n" * 1000] * 10**5, "sends more than|timed out"),
+    "a dripping status": (lambda: slowly(b"HTTP/1.1 200 OOOOOOO"), "timed out: [0-9]+ bytes in 0 seconds"),
+    "dripping headers": (lambda: itertools.chain([OK], slowly(b"a: b\r\n")), "timed out"),
+    "a dripping body": (lambda: itertools.chain([OK + b"\r\n"], slowly(b"x")), "cut off after .* bytes .timed out"),
+    "dripping chunks": (lambda: itertools.chain([CHUNKED], slowly(b"1\r\nx\r\n")), "timed out"),
+    "dripping trailers": (lambda: itertools.chain([CHUNKED + b"0\r\n"], slowly(b"a: b\r\n")), "timed out"),
+    "dripping answers": (lambda: slowly(b"HTTP/1.1 100 Continue\r\n\r\n"), "timed out"),
+    "silence": ([], "timed out: 0 bytes"),
+    "no HTTP": ([b"\x00\xff" * 50 + b"\r\n\r\n"], "illegal status line"),
+    "an escape in the reason": ([b"HTTP/1.1 404 \xff\xfe\r\n\r\n"], "HTTP 404 ÿþ"),
+}
+
+
+class Hostile(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.recv(1 << 16)
+        parts = self.server.parts
+        for part in parts() if callable(parts) else parts:
+            self.request.sendall(part.replace(b"{}", self.server.url.encode()))
+        self.server.over.wait()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_server_takes_little_time_and_memory(tmp_path, monkeypatch, name):
+    """It ends in one line while the server still sends; a thousandth of what it sends is kept."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Hostile) as server:
+        server.daemon_threads, server.over, server.block_on_close = True, threading.Event(), False
+        server.handle_error = lambda *args: None  # a client that hangs up is expected
+        server.url, (server.parts, said) = f"http://127.0.0.1:{server.server_address[1]}", HOSTILE[name]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        tracemalloc.start()
+        try:
+            with pytest.raises(MinidiffError, match=said) as caught:
+                fetch(Remote("a.bin", 200_000, "", (server.url,)), tmp_path, patience=0.2, speed=1e6)
+            assert tracemalloc.get_traced_memory()[1] < 10 << 20
+        finally:
+            tracemalloc.stop()
+            server.over.set()
+            server.shutdown()
+    assert names(tmp_path) == [] and "\n" not in str(caught.value)
+
+
+def test_a_redirect_is_followed(server, tmp_path):
+    """A few of them, relative ones too; what stands in them is not read."""
+
+    class Redirect(Handler):
+        def do_GET(self):
+            self.server.asked.append(self.path)
+            place = {"/a.bin": "/2", "/2": f"{server.url}/whole/a.bin"}[self.path]
+            self.send_response(301)
+            self.send_header("Location", place)
+            self.end_headers()
+            self.wfile.write(b"moved")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as other:
+        other.asked = []
+        threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        one = Remote(
+            "a.bin", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), (f"http://127.0.0.1:{other.server_port}",)
+        )
+        assert fetch(one, tmp_path).read_bytes() == CONTENT
+        other.shutdown()
+    assert other.asked == ["/a.bin", "/2"]
+
+
+def test_a_proxy_is_asked_where_one_is_named(server, tmp_path, monkeypatch):
+    """As urllib reads the environment: http_proxy, with a name and a password, and no_proxy."""
+    monkeypatch.setenv("http_proxy", server.url.replace("//", "//me:secret@"))
+    monkeypatch.setenv("no_proxy", "")
+    one = Remote("a.bin", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ("http://data.invalid/whole",))
+    assert fetch(one, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["http://data.invalid/whole/a.bin"]
 
 
 def test_no_server(tmp_path, monkeypatch):

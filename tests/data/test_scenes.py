@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes, factors, scenes
+from minidiff.data.scenes import Scenes, alike, factors, scenes
 from minidiff.data.scenes.factors import HELD_OUT, LABELS, PLACES, STYLES, SUBJECTS, TIMES
 from minidiff.errors import MinidiffError
 from tests.backends import RUN_HERE
@@ -121,6 +121,26 @@ def test_held_out_pairs_are_never_trained_on(factor):
         shown = (test.subject == pair[0]) & (getattr(test, factor) == pair[1])
         assert shown.sum() > 20, (subject, value)
         assert test.held_out()[shown].all()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_held_out_pairs_are_no_references_either(monkeypatch, split):
+    """Of each reference only the subject gives way: what it shares with its picture stays shared."""
+    shown = []
+
+    def note(factors, *rest):
+        shown.append(factors)
+        return scenes.draw(factors.of(np.arange(1)), 16, 0, split, np.arange(1))
+
+    monkeypatch.setattr(alike, "draw", note)
+    data = alike.Alike(16, split)
+    data.alike(MANY)
+    (reference,), picture = shown, data.factors(MANY)
+    assert reference.held_out().mean() == pytest.approx({"train": 0, "test": 0.15}[split], abs=0.05 * (split == "test"))
+    for name in ("style", "hue", "time"):
+        np.testing.assert_array_equal(getattr(reference, name), getattr(picture, name))
+    assert len(np.unique(reference.subject)) == len(SUBJECTS)
+    assert (reference.place[reference.subject == factors.BOAT] == factors.SEA).all()
 
 
 def test_held_out_tells_the_pairs_apart():

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from minidiff.data.scenes.dice import Dice, Part
-from minidiff.data.scenes.factors import STYLES, Factors, sensible
+from minidiff.data.scenes.factors import STYLES, SUBJECTS, Factors, sensible
 from minidiff.data.scenes.scenes import Scenes, draw
 
 _OTHER = 1 << 31  # numbers that training does not reach
@@ -33,4 +33,7 @@ class Alike(Scenes):
         look, other = self.factors(index), (index + _OTHER) % len(self)
         shared = {name: getattr(look, name) for name in ("style", "hue", "time", "season", "weather")}
         factors = sensible(replace(super().factors(other), **shared))
+        while self.split == "train" and (seen := factors.held_out()).any():  # the subject gives way, not the look
+            subject = np.where(seen, (factors.subject + 1) % len(SUBJECTS), factors.subject)
+            factors = sensible(replace(factors, subject=subject))
         return draw(factors, self.height, self.seed, self.split, other).picture
