@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
-from minidiff.kernels.cuda_launch import blocks, device, empty, float32
+from minidiff.kernels.cuda_launch import blocks, check_counts, device, empty, float32
 
 SLICE, MOST_SLICES = 4096, 64  # pixels that a block adds up at least, and slices at most
 UNIT = 16  # a slice is a multiple of this
@@ -65,6 +65,7 @@ class Convolution:
         gy, x = float32("conv2d_grad_w", gy=gy, x=x)
         KH, KW, C_in, C_out = w_shape
         rows, pixels = KH * KW * C_in, gy.size // max(1, C_out)
+        check_counts("conv2d_grad_w", pixels=pixels)
         if not pixels:
             return device().xp.zeros(w_shape, gy.dtype)
         slice_ = max(SLICE, UNIT * blocks(blocks(pixels, MOST_SLICES), UNIT))
@@ -129,5 +130,6 @@ def numbers_of(
     N, H, W, C_in = x_shape
     times = 2 if upsample else 1
     KH, KW, _, C_out = w_shape
+    check_counts("conv2d", numbers_of_a_filter=KH * KW * C_in * C_out)
     Hy, Wy = blocks(times * H, stride), blocks(times * W, stride)
     return N, times * H, times * W, C_in, KH, KW, C_out, stride, Hy, Wy, int(upsample)
