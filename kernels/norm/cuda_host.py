@@ -59,4 +59,4 @@ def _sizes(function, x, groups, scale, shift):
 
 def _rows(a):
     """(C,) as (1, C): one row for all pictures, or one for each."""
-    return a.reshape(-1, a.shape[-1])
+    return a[None] if a.ndim == 1 else a

@@ -28,7 +28,9 @@ MARKS = 64  # bytes before and behind an array, more than a vector
 MARK = 0xAB
 CHECKS = "-fsanitize=alignment,null,signed-integer-overflow,shift,integer-divide-by-zero,bounds"
 OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
-MOST_SHARED = 48 * 1024  # bytes of a block, as they are declared; more must be asked for at the launch, and none is here
+MOST_SHARED = (
+    48 * 1024
+)  # bytes of a block, as they are declared; no launch here asks for more
 
 
 class Emulated:
@@ -90,7 +92,7 @@ class Said(ctypes.Structure):
 
 
 class Marked:
-    """A copy of an array with marks before and behind it, which begins as far behind a line of 64 bytes as the array."""
+    """A copy of an array with marks before and behind it, which begins as far behind a cache line as the array."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.memory = np.full(array.nbytes + 2 * MARKS + 64, MARK, np.uint8)
@@ -130,7 +132,7 @@ def compile_for_cpu(path: Path, folder: Path) -> Path:
 
 
 def shared_memory(kernel: str, compiled: Path) -> int:
-    """The bytes of the arrays in shared memory that a kernel and what it calls declare: what remains beside the rest."""
+    """The bytes of the arrays in shared memory that a kernel and what it calls declare."""
     alone = compiled.with_name(f"{kernel}.o")
     tool("ld", "-r", "--gc-sections", "-u", f"run_{kernel}", "-e", f"run_{kernel}", compiled, "-o", alone)
     inside_functions = re.findall(r"^\w+ (\w+) [bBu] _ZZ", tool("nm", "-S", alone), re.M)

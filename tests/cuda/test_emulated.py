@@ -131,7 +131,9 @@ def test_planted_faults_are_found(planted, kernel, arguments, said):
         planted(kernel, (2,) if arguments else (1,), numbers(), *arguments)
 
 
-LINE = {name: SOURCE[: SOURCE.index(name)].count("\n") + 1 for name in ("float4 four", "apart == 0", "+ n]", "= absent")}
+LINE = {
+    name: SOURCE[: SOURCE.index(name)].count("\n") + 1 for name in ("float4 four", "apart == 0", "+ n]", "= absent")
+}
 
 
 def test_four_numbers_at_once_begin_at_a_multiple_of_16_bytes(planted):

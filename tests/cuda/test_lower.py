@@ -41,7 +41,9 @@ def ampere(monkeypatch):
             if signature not in compiled:
                 made = compiler.compile_cuda(kernel.py_func, types.void, signature[1], cc=AMPERE)
                 compiled.add(signature)
-                assert shared_memory(made.library) <= MOST_SHARED, f"{kernel.py_func.__name__} needs more than a block has"
+                assert shared_memory(made.library) <= MOST_SHARED, (
+                    f"{kernel.py_func.__name__} needs more than a block has"
+                )
 
         return launch
 

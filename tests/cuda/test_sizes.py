@@ -162,10 +162,14 @@ def test_more_numbers_than_32_bits_count_in_normalised_vectors(cupy):
     exact = norm_reference.group_norm(last, slope, shift.inside, 1, 1e-5, True)
     for found, expected in zip((y, mean, rstd), exact):
         close(found[-1:].get(), expected)
-    with pytest.raises(ValueError, match=r"^norm_grad_channels: a grid of \(2147483712, 1, 1\) blocks is more than a GPU"):
+    with pytest.raises(
+        ValueError, match=r"^norm_grad_channels: a grid of \(2147483712, 1, 1\) blocks is more than a GPU"
+    ):
         cupy.group_norm_grad(y, x, scale, shift, mean, rstd, 1, True)
     one = x.reshape(1, N, 1, C)
-    with pytest.raises(ValueError, match=r"^group_norm: at most 2,147,418,112 numbers in a group on a GPU, got 2,147,4"):
+    with pytest.raises(
+        ValueError, match=r"^group_norm: at most 2,147,418,112 numbers in a group on a GPU, got 2,147,4"
+    ):
         cupy.group_norm(one, DeviceArray(draw(C)), shift, 1, 1e-5, True)
 
 
