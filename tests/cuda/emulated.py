@@ -28,9 +28,7 @@ MARKS = 64  # bytes before and behind an array, more than a vector
 MARK = 0xAB
 CHECKS = "-fsanitize=alignment,null,signed-integer-overflow,shift,integer-divide-by-zero,bounds"
 OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
-MOST_SHARED = (
-    48 * 1024
-)  # bytes of a block, as they are declared; no launch here asks for more
+MOST_SHARED = 48 * 1024  # bytes of a block, as they are declared; no launch here asks for more
 
 
 class Emulated:

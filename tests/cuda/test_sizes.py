@@ -1,7 +1,7 @@
 """How many, and where in memory: counts beyond 65,535, arrays beyond 2^31 numbers, vectors that begin anywhere.
 
-Nothing large is computed. Where sizes are large, the emulated device runs the last blocks of a grid only, over memory that
-the operating system hands out where it is touched.
+Nothing large is computed. Where sizes are large, the emulated device runs the last blocks of a grid only, over memory
+that the operating system hands out where it is touched.
 """
 
 import math
