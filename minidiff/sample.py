@@ -22,8 +22,9 @@ from tqdm import tqdm
 from minidiff import __version__, backend, pictures
 from minidiff.data.control import read_control
 from minidiff.data.picture import read_picture
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.samplers import Clip, Step
+from minidiff.diffusion.samplers import Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError, exit_with_one_line
@@ -164,7 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = model.with_adapter(path)
     shown = shown_of(config, model)
     edit = edit_of(config, model)
-    files = {"checkpoint": model.path} | {name: path for name in PICTURES if (path := getattr(config, name))}
+    files = {"checkpoint": model.path, **model.beside} | {
+        name: path for name in PICTURES if (path := getattr(config, name))
+    }
     files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
     digests = {name: checkpoints.hash(path) for name, path in files.items()}
     for name, digest in was.items():
@@ -390,6 +393,7 @@ def generate(
         clip=config.clip,
         seed=config.seed,
         first=first,
+        of=config.count,
         edit=edit,
         **shown,
     )
