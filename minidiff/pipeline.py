@@ -25,10 +25,12 @@ import numpy as np
 from minidiff import interop
 from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.conditioning.words import Vocabulary
+from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import Observe, denoiser
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.schedule import Level, Schedule
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
@@ -40,18 +42,30 @@ from minidiff.training.config import Config
 Label = str | int | Sequence[str | int] | None
 Prompt = str | Sequence[str] | None
 
+CHANNELS = (1, 3)  # that pictures have; what has others, such as the latent pictures of an autoencoder, is not drawn
 GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
 
 
 @dataclass(frozen=True)
 class Usual:
-    """How a model draws where nothing else is asked for.  offset: of spacing "leading".  keep_eps: of ddim."""
+    """How a model draws where nothing else is asked for, and what models of others do in their own way.
+
+    keep_eps: of ddim.  noisy_end: of ddpm.  path: a function like `spacing.levels`.  ends: of ddim, from the schedule
+    and the path to where each step ends; None: at the next level.
+    """
 
     spacing: str = "trailing"
-    offset: int = 0
-    clip: str = "clip"
+    clip: str | Clipping = "clip"
     variance: str = "small"
     keep_eps: bool = False
+    noisy_end: bool = False
+    path: Callable[[Schedule, int, str], list[Level]] = levels
+    ends: Callable[[Schedule, Sequence[Level]], list[Level]] | None = None
+
+
+def own_noise(seed: int, samples: np.ndarray, of: int) -> Noise:
+    """Return where our own models take their noise: each picture's is named by its number, however many there are."""
+    return Noise(seed, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +78,10 @@ class Pipeline:
     vocabulary: what prompts are written in; None for a model without.
     identity: what adapters know its network by.  adapters: those that it has, from what they follow (edges, …,
     reference) to a ControlNet or ReferenceAdapter; files: where those were read.
-    noise: from a seed and the numbers of the pictures, (N,) int64, to where a drawing takes its noise.
+    noise: from a seed, the numbers of the pictures, (N,) int64, and how many there are in all batches, to where a
+    drawing takes its noise.
+    beside: other files than `path` that decide what it draws, by name.
+    Raises MinidiffError for a network whose pictures are neither grey nor coloured.
     """
 
     model: UNet | interop.UNet2D
@@ -74,11 +91,18 @@ class Pipeline:
     path: Path
     step: int
     usual: Usual = Usual()
-    noise: Callable[[int, np.ndarray], Any] = Noise
+    noise: Callable[[int, np.ndarray, int], Any] = own_noise
     vocabulary: Vocabulary | None = None
     identity: str = ""
     adapters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    beside: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.shape[2] not in CHANNELS:
+            raise MinidiffError(
+                f"{self.path} has pictures of {self.shape[2]} channels; expected 1, grey, or 3, red, green and blue"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,7 +133,7 @@ class Pipeline:
             raise MinidiffError(f"batch must be 1 or more, got {batch}")
         parts = []
         for first in range(0, max(count, 1), batch):
-            *_, last = self.generate(min(batch, count - first), label, first=first, **how)
+            *_, last = self.generate(min(batch, count - first), label, first=first, of=count, **how)
             parts.append(to_uint8(last.x_prev))
         return np.concatenate(parts)
 
@@ -131,6 +155,7 @@ class Pipeline:
         clip: str | None = None,
         seed: int = 0,
         first: int = 0,
+        of: int | None = None,
         edit: Edit | None = None,
         control: np.ndarray | None = None,
         control_kind: str = "edges",
@@ -152,6 +177,8 @@ class Pipeline:
         always.
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
         seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
+        of: how many pictures there are in all batches, by default none after these; only models of others, whose noise
+        is one stream for all pictures, draw others where it is another number.
         edit: a picture to start from, and what to do with it.
         control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
         its kind is "edges".  control_scale: how much it may say; 0 takes it away.
@@ -183,19 +210,20 @@ class Pipeline:
             raise MinidiffError(
                 "a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it"
             )
-        if "keep_eps" in takes:
-            settings["keep_eps"] = usual.keep_eps
-        spacing, clip = spacing or usual.spacing, clip or usual.clip
-        path = levels(self.process.schedule, steps, spacing, usual.offset)
+        schedule = self.process.schedule
+        path = usual.path(schedule, steps, spacing or usual.spacing)
+        settings |= {name: getattr(usual, name) for name in ("keep_eps", "noisy_end") if name in takes}
+        if "ends" in takes and usual.ends is not None and edit is None:
+            settings["ends"] = usual.ends(schedule, path)
         draw = functools.partial(
             SAMPLERS[sampler],
             denoiser(model, labels, scale, away, self.between(guidance_interval), observe),
             self.process,
-            clip=clip,
+            clip=clip or usual.clip,
             **settings,
         )
         if edit is None:
-            noise = self.noise(seed, np.arange(first, first + count))
+            noise = self.noise(seed, np.arange(first, first + count), max(of or 0, first + count))
             return draw(noise.start(self.shape), path, noise)
         ask = denoiser(model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
         return edit.start(draw, ask, self.process, path, Noise(seed, np.arange(first, first + count)), self.shape)

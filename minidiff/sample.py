@@ -22,8 +22,9 @@ from tqdm import tqdm
 from minidiff import __version__, backend, pictures
 from minidiff.data.control import read_control
 from minidiff.data.picture import read_picture
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.samplers import Clip, Step
+from minidiff.diffusion.samplers import Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError, exit_with_one_line
@@ -91,7 +92,7 @@ class SampleConfig:
     """A picture to start from; its middle is taken and scaled to the model's size. Without further options it is drawn
     anew, with some likeness left."""
     strength: float | None = None
-    """How much of the picture --init may change, from 0 to 1. None given: 0.6, or 1 with a mask."""
+    """How much of the picture --init may change, from 0, nothing, to 1. None given: 0.6, or 1 with a mask."""
     mask: Path | None = None
     """A picture that is white where that of --init is drawn anew, black where it is kept."""
     resample: int = 1
@@ -162,9 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load_diffusers(config.diffusers) if config.diffusers else load(config.checkpoint)
     for path in config.adapter:
         model = model.with_adapter(path)
-    shown = shown_of(config, model)
-    edit = edit_of(config, model)
-    files = {"checkpoint": model.path} | {name: path for name in PICTURES if (path := getattr(config, name))}
+    shown, edit = shown_of(config, model), edit_of(config, model)
+    files = {"checkpoint": model.path, **model.beside}
+    files |= {name: path for name in PICTURES if (path := getattr(config, name))}
     files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
     digests = {name: checkpoints.hash(path) for name, path in files.items()}
     for name, digest in was.items():
@@ -290,7 +291,7 @@ def draw(
     drawn.labels = asked(model, config, edit, config.count)
     write(out, model, config, digests, drawn)
     steps, evaluations = (
-        f"{n} {what}{'s' * (n > 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
+        f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
     )
     print(f"{config.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
 
@@ -316,7 +317,6 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     images, labels = pictures.to_uint8(x0), drawn.labels
     given = {} if labels is None else {"labels": labels}
     names = name_of(model, labels)
-
     values = {name: getattr(config, name) for name in REPEATED} | (
         {"checkpoint": model.path} if config.checkpoint else {}
     )
@@ -390,6 +390,7 @@ def generate(
         clip=config.clip,
         seed=config.seed,
         first=first,
+        of=config.count,
         edit=edit,
         **shown,
     )

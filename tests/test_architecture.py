@@ -22,7 +22,18 @@ ORDER = [
 ]  # fmt: skip
 INSIDE = {
     "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
-    "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
+    "diffusion": [
+        "schedule",
+        "spacing",
+        "process",
+        "guidance",
+        "clipping",
+        "samplers",
+        "solvers",
+        "editing",
+        "edit",
+        "__init__",
+    ],
     "conditioning": ["words", "control", "reference", "steer", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
@@ -33,6 +44,7 @@ INSIDE = {
         "tensor_names",
         "diffusers_read",
         "scheduler",
+        "steps",
         "diffusers_write",
         "__init__",
     ],

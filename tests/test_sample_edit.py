@@ -52,7 +52,7 @@ def opened(path):
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "unipc"])
 def test_the_less_strength_the_more_likeness(run, files, sampler, capsys):
     a, distances = opened(files / "a.png"), []
-    for strength in (0.01, 0.5, 1.0):
+    for strength in (0.1, 0.5, 1.0):
         words = ("--init", files / "a.png", "--strength", strength, "--sampler", sampler)
         distances.append(np.abs(sample(run, files / f"{sampler}{strength}", *words) - a).mean())
         steps = max(1, round(strength * 10))
@@ -90,6 +90,22 @@ def test_variations_and_the_way_between_two_pictures(run, files):
     way = sample(run, files / "way", "--init", files / "a.png", "--to", files / "b.png", count=5, steps=50)
     from_a, from_b = (np.abs(way - end).reshape(5, -1).mean(1) for end in (a, b))
     assert (np.diff(from_a) > 0).all() and (np.diff(from_b) < 0).all()
+
+
+@pytest.mark.parametrize("more", [(), ("--mask",), ("--sampler", "heun", "--explain", "--trace", "--animation", "gif")])
+def test_without_strength_the_picture_is_what_it_was(run, files, more, capsys):
+    words = [*more, files / "mask.png"] if more == ("--mask",) else more
+    drawn = sample(run, files / "out", "--init", files / "a.png", "--strength", 0, *words)
+    assert np.array_equal(drawn, np.stack([opened(files / "a.png")] * 2))
+    assert capsys.readouterr().err.endswith(": 1 step, 0 evaluations of the network\n")
+
+
+def test_small_strengths_differ(run, files):
+    """Less than one step of ten, too."""
+    a = opened(files / "a.png").astype(int)
+    words = ("--init", files / "a.png", "--strength")
+    moved = [np.abs(sample(run, files / f"{s}", *words, s) - a).mean() for s in (0.01, 0.03, 0.06, 0.1)]
+    assert moved[0] < moved[1] < moved[2] < moved[3]
 
 
 def test_any_picture_is_brought_to_the_models_size(run, files):

@@ -15,7 +15,7 @@ import numpy as np
 
 from minidiff import random
 from minidiff.data.dataset import Dataset
-from minidiff.diffusion.samplers import Clip
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError
