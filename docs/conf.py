@@ -43,9 +43,7 @@ class Listing(SphinxDirective):
     """A piece of the source under the name of its file, which leads to the whole of it."""
 
     required_arguments, has_content = 1, False
-    option_spec = dict.fromkeys(("pyobject", "start-at", "end-before", "language"), directives.unchanged) | {
-        "dedent": directives.flag
-    }
+    option_spec = dict.fromkeys(("pyobject", "start-at", "end-before"), directives.unchanged)
 
     def run(self):
         try:

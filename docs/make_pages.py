@@ -35,7 +35,7 @@ class Listing(NamedTuple):
 def listing(argument: str, options: dict[str, str]) -> Listing:
     """Return what a `literalinclude` in docs/ shows: an object of a Python file, or the lines from one to another.
 
-    argument: the file's path from docs/.  options: pyobject, or start-at and end-before; dedent.
+    argument: the file's path from docs/.  options: pyobject, or start-at and end-before.
     Raises ValueError if the file has no such thing.
     """
     file = (DOCS / argument).resolve()
@@ -46,9 +46,7 @@ def listing(argument: str, options: dict[str, str]) -> Listing:
     else:
         first = _line(lines, options["start-at"], 0, path)
         last = _line(lines, options["end-before"], first + 1, path) if "end-before" in options else len(lines)
-    text = "\n".join(lines[first:last]).rstrip()
-    if "dedent" in options:
-        text = textwrap.dedent(text)
+    text = textwrap.dedent("\n".join(lines[first:last]).rstrip())
     return Listing(path, name, first + 1, LANGUAGES[file.suffix], text)
 
 

@@ -5,7 +5,9 @@ for (const code of document.querySelectorAll(".highlight pre")) {
     button.type = "button";
     button.textContent = "Copy";
     button.addEventListener("click", async () => {
-        const lines = code.textContent.trimEnd().split("\n");
+        const copy = code.cloneNode(true);
+        copy.querySelectorAll(".linenos").forEach((number) => number.remove());
+        const lines = copy.textContent.trimEnd().split("\n");
         const typed = lines.filter((line) => /^(>>>|\.\.\.)( |$)/.test(line)).map((line) => line.slice(4));
         try {
             await navigator.clipboard.writeText((typed.length ? typed : lines).join("\n") + "\n");
