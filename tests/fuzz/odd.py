@@ -81,7 +81,7 @@ def to_read(random: Random, folder: Path, others: list[Path]) -> str:
 
 
 def to_write(random: Random, folder: Path) -> str:
-    """Return a path below `folder` to write to, or one that cannot be written.  Never a device, which might be replaced."""
+    """Return a path below `folder` to write to, or one that cannot be written.  Never a device."""
     inside = folder / "made"
     inside.mkdir(exist_ok=True)
     choice = random.randrange(5)

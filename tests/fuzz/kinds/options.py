@@ -94,7 +94,7 @@ def is_work(name: str, word: str) -> bool:
         number = float(word.replace("_", ""))
     except (ValueError, OverflowError):
         return False
-    return (name in WORK and MUCH < number <= LIMITS[name].most) or (name == "minutes" and number > 1e-3)
+    return name in WORK and (1e-3 if name == "minutes" else MUCH) < number <= LIMITS[name].most
 
 
 def _scattered(random: Random, words: list[str], more: list[str]) -> list[str]:
