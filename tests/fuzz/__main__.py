@@ -2,6 +2,7 @@
 
 Exits with 1 if anything was found.  One case again, with everything that it printed: `--kind png --seed 123`.
 """
+# ruff: noqa: E402  # what is imported first must know of the threads
 
 import os
 
@@ -17,9 +18,10 @@ from pathlib import Path
 from tests.fuzz import kinds  # noqa: F401  # fills the table
 from tests.fuzz.case import KINDS
 from tests.fuzz.kinds.known import KNOWN
+from tests.fuzz.kinds.planted import PLANTED
 from tests.fuzz.runner import SECONDS, Runner
 from tests.fuzz.table import Findings, clean, describe, planned, run_all
-from tests.fuzz.verdict import faults
+from tests.fuzz.verdict import MOST_PEAK, faults
 
 
 def main() -> int:
@@ -29,10 +31,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of one kind only this case, with everything that it prints")
     parser.add_argument("--first", type=int, default=0, help="number of each kind's first case")
     parser.add_argument("--known", action="store_true", help="also the cases that once failed")
+    parser.add_argument("--planted", action="store_true", help="also faults that are there on purpose")
     parser.add_argument("--workers", type=int, default=2, help="cases at a time")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a case may take")
+    parser.add_argument("--megabytes", type=float, default=MOST_PEAK, help="that a case may hold")
     parser.add_argument("--out", type=Path, help="folder for a file a finding")
-    parser.add_argument("--keep", type=Path, help="with --seed: folder in which the case's files are left")
+    parser.add_argument("--keep", type=Path, help="new folder in which the cases' files are left")
     parser.add_argument("--json", type=Path, help="file for the counts, for programs")
     asked = parser.parse_args()
     if unknown := set(asked.kind or ()) - set(KINDS):
@@ -48,10 +52,12 @@ def main() -> int:
         names = asked.kind or [name for name, each in KINDS.items() if each.weight]
         plan = planned(asked.cases, names, asked.first)
         plan += [(name, 0) for name in KNOWN] if asked.known else []
-        findings = Findings(asked.out)
+        plan += [(name, 0) for name in PLANTED] if asked.planted else []
+        findings = Findings(asked.out, asked.megabytes)
         for ended in run_all(runner, plan, asked.workers, bar=sys.stderr.isatty()):
             findings.take(ended)
-            runner.forget(ended)
+            if asked.keep is None:
+                runner.forget(ended)
     finally:
         if asked.keep is None:
             clean(work)
@@ -59,7 +65,8 @@ def main() -> int:
     if findings.found:
         print(f"\n{findings.found} cases with faults, by cause:\n{findings.list_of_causes()}")
     if asked.json is not None:
-        asked.json.write_text(json.dumps({name: dict(count) for name, count in findings.counts.items()}))
+        counts = {name: dict(count) for name, count in findings.counts.items()}
+        asked.json.write_text(json.dumps({"counts": counts, "causes": findings.list_of_causes()}))
     return findings.found > 0
 
 

@@ -15,6 +15,7 @@ class Case:
     before: called in the case's own process just before the command, such as to start a server.
     codes: exit codes that are right.  seconds: the time that it may take, where not the usual one.
     encoding: of what it prints.  note: for people, what its words do not say.
+    heard: whether what it prints on stderr arrives.
     """
 
     command: str
@@ -24,6 +25,7 @@ class Case:
     seconds: float | None = None
     encoding: str = "utf-8"
     note: str = ""
+    heard: bool = True
 
 
 @dataclass(frozen=True)

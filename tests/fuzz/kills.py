@@ -4,6 +4,7 @@ Idea: a short training that saves often gets a signal at a random moment: SIGKIL
 it to stop, sometimes two of them at once.  Afterwards every checkpoint in its folder must be whole, the newest no older
 than what it had saved, and `--resume` must end with the same bytes as a training that was left alone.
 """
+# ruff: noqa: E402  # what is imported first must know of the threads
 
 import os
 
@@ -158,31 +159,10 @@ class Kills:
                     os.kill(command.pid, random.choice([signal.SIGINT, signal.SIGTERM]))
         done = command.done() if sent else Done(code or 0, command.log.read_text(errors="replace"))
         what = f"{signal.Signals(number).name}{' and another' * twice}{' in its own interpreter' * real}"
-        wrong = self._wrong_at_once(run, done, number, sent, twice) or self._wrong_later(run, seed)
+        wrong = wrong_at_once(run, done, number, sent, twice) or self._wrong_later(run, seed)
         for path in (run, command.log, self.folder / f"again{seed}.log"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return f"{what}: {wrong}" if wrong else ""
-
-    def _wrong_at_once(self, run: Path, done: Done, number: int, sent: bool, twice: bool) -> str:
-        if "Traceback" in done.said:
-            return f"a traceback: {done.said.strip().splitlines()[-1]}"
-        right = {0, -number % 256, 128 + number, -number} if sent else {0}
-        if sent and twice:
-            right |= {-15, -15 % 256, 143, -2, -2 % 256, 130}
-        if done.code not in right:
-            return f"exit code {done.code}: {done.said[-300:]}"
-        saved = []
-        for path in checkpoints.listed(run):
-            try:
-                saved.append(checkpoints.load(path).step)
-            except MinidiffError as error:
-                return f"a checkpoint is lost: {error}"
-        told = _told(run)
-        polite = done.code > 128 and done.code < 160
-        least = (told[-1] if polite and not twice else (told[-1] - 1) // EVERY * EVERY) if told else 0
-        if max(saved, default=0) < least:
-            return f"steps are lost: {told[-1]} were made, the newest checkpoint is of {max(saved, default=0)}"
-        return ""
 
     def _wrong_later(self, run: Path, seed: int) -> str:
         if not checkpoints.listed(run):
@@ -197,6 +177,32 @@ class Kills:
         if left := [path.name for path in run.rglob(".*.tmp")]:
             return f"left behind: {left[0]}"
         return ""
+
+
+def wrong_at_once(run: Path, done: Done, number: int, sent: bool, twice: bool) -> str:
+    """Return what is wrong with a training that ended by signal `number`, "" for nothing.
+
+    sent: whether the signal came before its end.  twice: whether another came right after it.
+    """
+    if "Traceback" in done.said:
+        return f"a traceback: {done.said.strip().splitlines()[-1]}"
+    right = {0, -number % 256, 128 + number, -number} if sent else {0}
+    if sent and twice:
+        right |= {-15, -15 % 256, 143, -2, -2 % 256, 130}
+    if done.code not in right:
+        return f"exit code {done.code}: {done.said[-300:]}"
+    saved = []
+    for path in checkpoints.listed(run):
+        try:
+            saved.append(checkpoints.load(path).step)
+        except MinidiffError as error:
+            return f"a checkpoint is lost: {error}"
+    told = _told(run)
+    polite = done.code > 128 and done.code < 160
+    least = (told[-1] if polite and not twice else (told[-1] - 1) // EVERY * EVERY) if told else 0
+    if max(saved, default=0) < least:
+        return f"steps are lost: {told[-1]} were made, the newest checkpoint is of {max(saved, default=0)}"
+    return ""
 
 
 def _told(run: Path) -> list[int]:

@@ -127,9 +127,27 @@ def _silence(random, content, url):
 
 
 def _redirect(random, content, url):
-    places = [f"{url}/again", "file:///etc/passwd", "ftp://127.0.0.1/x", "http://[", "//", "", "\x1b[31m", "http://:99999/"]
-    places += ["http://127.0.0.1:1/x", "data:,x", "http://\x00/", "a" * 60_000, "gopher://x", "HTTP://user:word@[::1]:x/"]
-    status = random.choice(["301 Moved", "302 Found", "303 See", "307 Same", "308 Always", "300 Many", "304 Not Modified"])
+    places = [
+        f"{url}/again",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "http://[",
+        "//",
+        "",
+        "\x1b[31m",
+        "http://:99999/",
+    ]
+    places += [
+        "http://127.0.0.1:1/x",
+        "data:,x",
+        "http://\x00/",
+        "a" * 60_000,
+        "gopher://x",
+        "HTTP://user:word@[::1]:x/",
+    ]
+    status = random.choice(
+        ["301 Moved", "302 Found", "303 See", "307 Same", "308 Always", "300 Many", "304 Not Modified"]
+    )
     yield _head(f"Location: {random.choice(places)}", status=status)
     if random.random() < 0.5:
         yield from _endless(bytes(1 << 16))
@@ -148,7 +166,9 @@ def _noise(random, content, url):
 
 
 def _no_http(random, content, url):
-    yield random.choice([content, b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/9.9 200 OK\r\n\r\n", b"ICY 200 OK\r\n\r\n", b"HTTP/1.1\r\n\r\n"])
+    yield random.choice(
+        [content, b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/9.9 200 OK\r\n\r\n", b"ICY 200 OK\r\n\r\n", b"HTTP/1.1\r\n\r\n"]
+    )
 
 
 def _wrong_bytes(random, content, url):
@@ -163,7 +183,17 @@ _WAYS = {
     function.__name__: function
     for function in (
         *(_whole, _cut_off, _odd_length, _odd_chunks, _endless_body, _endless_chunks, _dripping_body, _dripping_head),
-        *(_endless_head, _dripping_trailer, _continue, _silence, _redirect, _odd_status, _noise, _no_http, _wrong_bytes),
+        *(
+            _endless_head,
+            _dripping_trailer,
+            _continue,
+            _silence,
+            _redirect,
+            _odd_status,
+            _noise,
+            _no_http,
+            _wrong_bytes,
+        ),
         _packed,
     )
 }

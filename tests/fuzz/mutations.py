@@ -1,4 +1,4 @@
-"""Ways to spoil what is whole: any bytes, lines of text, numbers in text, trees of JSON, safetensors from the inside."""
+"""Ways to spoil what is whole: any bytes, lines and numbers of text, trees of JSON, safetensors from the inside."""
 
 import json
 import re
@@ -34,7 +34,9 @@ def _number(random: Random, data: bytearray) -> bytes:
     """Write an odd whole number over some bytes: sizes and counts stand in headers like that."""
     width, order = random.choice([1, 2, 4, 8]), random.choice(["little", "big"])
     most = (1 << 8 * width) - 1
-    number = random.choice([0, 1, most, most >> 1, (most >> 1) + 1, most >> 4, len(data) & most, random.randint(0, most)])
+    number = random.choice(
+        [0, 1, most, most >> 1, (most >> 1) + 1, most >> 4, len(data) & most, random.randint(0, most)]
+    )
     place = _place(random, data)
     data[place : place + width] = number.to_bytes(width, order)  # type: ignore[arg-type]
     return bytes(data)
@@ -52,7 +54,9 @@ def _remove(random: Random, data: bytearray) -> bytes:
 
 def _insert(random: Random, data: bytearray) -> bytes:
     place = _place(random, data)
-    data[place:place] = random.choice([bytes([random.randrange(256)]), bytes(16), random.randbytes(random.randrange(64))])
+    data[place:place] = random.choice(
+        [bytes([random.randrange(256)]), bytes(16), random.randbytes(random.randrange(64))]
+    )
     return bytes(data)
 
 

@@ -12,7 +12,27 @@ NUMBERS = [
     *("0x10", "0b1", "0o7", "1_000", "1e3", "1,5", "٣", "²", "½", "1 2", " 1 ", "1;", "--1", "1j", "0x1p-3"),
 ]
 TEXTS = [
-    *("", " ", "\t", "a", "a dog", "None", "null", "true", "[]", "{}", "-", "--", "=", "a=b", "\\", "'", '"', "#", "%s"),
+    *(
+        "",
+        " ",
+        "\t",
+        "a",
+        "a dog",
+        "None",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "-",
+        "--",
+        "=",
+        "a=b",
+        "\\",
+        "'",
+        '"',
+        "#",
+        "%s",
+    ),
     *("\0", "\n", "\r\n", "\x1b[31mred\x07", "\x1b]0;title\x07", "\x7f", "\x9b2J", "\u202eabc", "\u2028", "\ufeffa"),
     *("é", "é", "犬", "🐕", "\U0010ffff", "\udcff", "\ud800", "a" * 300, "a" * 5000, "犬" * 100_000, "a " * 50_000),
     *("../../etc/passwd", "{0}", "{x!r}", "$(true)", "`true`", "%n%n%n", "x" * 255 + "/" + "y" * 255),
@@ -40,7 +60,7 @@ def typed(random: Random) -> str:
 
 
 def to_read(random: Random, folder: Path, others: list[Path]) -> str:
-    """Return a path to read from: of a device, a pipe, a folder, nothing, a name that no file can have, another file."""
+    """Return a path to read from: a device, a pipe, a folder, nothing, a name that no file can have, another file."""
     choice = random.randrange(9)
     if choice == 0:
         return random.choice(DEVICES)
@@ -61,7 +81,7 @@ def to_read(random: Random, folder: Path, others: list[Path]) -> str:
 
 
 def to_write(random: Random, folder: Path) -> str:
-    """Return a path below `folder` to write to, or one that cannot be written.  Never a device: it would be replaced."""
+    """Return a path below `folder` to write to, or one that cannot be written.  Never a device."""
     inside = folder / "made"
     inside.mkdir(exist_ok=True)
     choice = random.randrange(5)

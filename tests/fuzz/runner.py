@@ -62,7 +62,6 @@ class Running:
     started: float
     asked: float = 0.0  # when it was asked where it is, having taken too long
 
-
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -130,6 +129,7 @@ class Runner:
             stack=_read(running.folder / "stack").decode("utf-8", "replace"),
             encoding=about.get("encoding", "utf-8"),
             note=about.get("note", ""),
+            heard=about.get("heard", True),
         )
 
     def run(self, kind: str, seed: int) -> Ended:
@@ -155,7 +155,7 @@ class Runner:
         self.stack = (folder / "stack").open("w")
         faulthandler.register(signal.SIGUSR1, self.stack)
         os.chdir(folder / "here")
-        sys.stdin = Path(os.devnull).open()
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115
         os.dup2(sys.stdin.fileno(), 0)
         sys.stdout, sys.stderr = _stream(folder / "stdout", 1), _stream(folder / "stderr", 2)
         case = KINDS[kind].make(Random(f"{kind} {seed}"), folder / "here", self.samples)
@@ -166,6 +166,7 @@ class Runner:
             "seconds": case.seconds,
             "encoding": case.encoding,
             "note": case.note,
+            "heard": case.heard,
             "before": tree(folder / "here"),
         }
         (folder / "unfinished").write_text(json.dumps(about))
@@ -190,9 +191,11 @@ class Runner:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         except BaseException:
-            traceback.print_exc()
-            traceback.print_exc(file=self.stack)  # stderr may be the fault
+            traceback.print_exc(file=self.stack)
             self.stack.flush()
+            if sys.stderr is not None:
+                with contextlib.suppress(OSError, ValueError):  # it may be what the fault is about
+                    traceback.print_exc()
             code = 1
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -209,7 +212,7 @@ def _stream(path: Path, descriptor: int) -> TextIO:
     os.dup2(file, descriptor)
     os.close(file)
     errors = "strict" if descriptor == 1 else "backslashreplace"
-    return open(descriptor, "w", encoding="utf-8", errors=errors, buffering=1, closefd=False)  # noqa: PTH123
+    return open(descriptor, "w", encoding="utf-8", errors=errors, buffering=1, closefd=False)
 
 
 def _limit_memory() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tests.fuzz.case import KINDS
-from tests.fuzz.runner import Runner, Running
-from tests.fuzz.verdict import FAULTS, Ended, faults, signature
+from tests.fuzz.runner import Runner
+from tests.fuzz.verdict import FAULTS, MOST_PEAK, Ended, faults, signature
 
 COLUMNS = ("cases", "ok", "refused", *FAULTS)
 
@@ -47,8 +47,8 @@ def run_all(runner: Runner, plan: list[tuple[str, int]], workers: int, bar: bool
 class Findings:
     """Counts by kind, and every finding, written into `out` as it comes."""
 
-    def __init__(self, out: Path | None) -> None:
-        self.out = out
+    def __init__(self, out: Path | None, most_peak: float = MOST_PEAK) -> None:
+        self.out, self.most_peak = out, most_peak
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.causes: dict[str, list[Ended]] = defaultdict(list)
         self.slowest: dict[str, float] = defaultdict(float)
@@ -57,7 +57,7 @@ class Findings:
 
     def take(self, ended: Ended) -> dict[str, str]:
         """Count a case; write down what is wrong with it, and return that."""
-        count, wrong = self.counts[ended.kind], faults(ended)
+        count, wrong = self.counts[ended.kind], faults(ended, self.most_peak)
         count["cases"] += 1
         count["ok"] += not wrong and ended.code != 2
         count["refused"] += not wrong and ended.code == 2
@@ -101,11 +101,22 @@ def again(ended: Ended) -> str:
 
 def describe(ended: Ended, wrong: dict[str, str]) -> str:
     """Return everything about one case, for people."""
-    lines = [again(ended), "", f"python -m minidiff.{ended.command} {' '.join(json.dumps(w[:300]) for w in ended.words)}", ""]
+    lines = [
+        again(ended),
+        "",
+        f"python -m minidiff.{ended.command} {' '.join(json.dumps(w[:300]) for w in ended.words)}",
+        "",
+    ]
     lines += [ended.note] if ended.note else []
     lines += [f"{fault}: {line}" for fault, line in wrong.items()] or ["nothing is wrong"]
-    lines += ["", f"exit code {ended.code}, {ended.seconds:.2f} s, {ended.cpu:.2f} s computing, {ended.peak / 1e6:.0f} MB"]
-    streams = [(n, data.decode(ended.encoding, "backslashreplace")) for n, data in (("stdout", ended.out), ("stderr", ended.err))]
+    lines += [
+        "",
+        f"exit code {ended.code}, {ended.seconds:.2f} s, {ended.cpu:.2f} s computing, {ended.peak / 1e6:.0f} MB",
+    ]
+    streams = [
+        (n, data.decode(ended.encoding, "backslashreplace"))
+        for n, data in (("stdout", ended.out), ("stderr", ended.err))
+    ]
     for name, text in [*streams, ("where it was", ended.stack)]:
         text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
         lines += ["", f"--- {name}", text if len(text) < 20_000 else text[:10_000] + "\n…\n" + text[-10_000:]]

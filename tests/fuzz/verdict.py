@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FAULTS = ("traceback", "hang", "peak", "exit", "text", "files", "broken")
-MOST_PEAK = 3 << 29  # bytes, 1.5 GB
+MOST_PEAK = 1500  # megabytes
 LONGEST_LINE = 5000  # characters; a message is cut at 4,000
 BROKEN = 99
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -41,6 +41,7 @@ class Ended:
     stack: str = ""
     encoding: str = "utf-8"
     note: str = ""
+    heard: bool = True
 
     @property
     def errors(self) -> str:
@@ -49,8 +50,8 @@ class Ended:
         return text if "Traceback" in text or self.hung else f"{text}\n{self.stack}"
 
 
-def faults(ended: Ended) -> dict[str, str]:
-    """Return what is wrong: fault to a line on it, {} if all is well."""
+def faults(ended: Ended, most_peak: float = MOST_PEAK) -> dict[str, str]:
+    """Return what is wrong: fault to a line on it, {} if all is well.  most_peak: megabytes that it may have held."""
     found: dict[str, str] = {}
     if ended.code == BROKEN or not ended.command:
         return {"broken": f"the case could not be made: {_last_line(ended.errors)}"}
@@ -59,7 +60,7 @@ def faults(ended: Ended) -> dict[str, str]:
     if ended.hung:
         at = _where_it_hangs(ended.stack)
         found["hang"] = f"in {at}: at work after {ended.seconds:.0f} s, {ended.cpu:.0f} of them computing"
-    if ended.peak > MOST_PEAK or re.search("out of memory|MemoryError|Unable to allocate", ended.errors):
+    if ended.peak > most_peak * 1e6 or re.search("out of memory|MemoryError|Unable to allocate", ended.errors):
         found["peak"] = f"{ended.peak / 1e6:.0f} MB; {_last_line(ended.errors)[:200]}"
     if ended.code not in ended.codes and not ended.hung and "traceback" not in found:
         found["exit"] = f"exit code {ended.code}; {_last_line(ended.errors)[:200]}"
@@ -72,7 +73,7 @@ def faults(ended: Ended) -> dict[str, str]:
 
 def signature(fault: str, line: str) -> str:
     """Return what findings of one cause share: the line without what differs from case to case."""
-    return f"{fault}: " + re.sub(r"\d+", "N", re.sub(r"'[^']*'|/\S+", "…", line))[:160]
+    return f"{fault}: " + re.sub(r"\d+", "N", re.sub(r"'[^']*'|(?<!\w)/\S+", "…", line))[:160]
 
 
 def _where(text: str) -> str:
@@ -107,15 +108,15 @@ def _said_badly(ended: Ended) -> str:
             text = data.decode(ended.encoding, "replace")
         for line in re.split("[\r\n]", text):
             if len(line) > LONGEST_LINE:
-                return f"{name}: a line of {len(line)} characters: {ascii(line[:60])}"
+                return f"{name}: a line of {len(line)} characters: {line[:60]!a}"
             bad = next((c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")), "")
             if bad and bad not in _JOINERS:
                 at = line.index(bad)
-                return f"{name}: the raw character {ascii(bad)}, after {ascii(line[max(at - 60, 0) : at])}"
+                return f"{name}: the raw character {bad!a}, after {line[max(at - 60, 0) : at]!a}"
     if warning := re.search(r"^.*\b\w*Warning: .*$", ended.errors, re.MULTILINE):
         return f"stderr: {warning[0][:200]}"
-    if ended.code == 2 and not ended.hung:
-        said = len(re.findall("^error: ", ended.errors, re.MULTILINE)) + ("╭─" in ended.errors)
+    if ended.code == 2 and ended.heard and not ended.hung:
+        said = len(re.findall("(?:^|[\r\n])error: ", ended.errors)) + ("╭─" in ended.errors or "+-" in ended.errors)
         if said != 1:
             return f"{said} lines say what is wrong"
     return ""

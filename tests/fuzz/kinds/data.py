@@ -93,7 +93,9 @@ def idx(random: Random, folder: Path, samples: Samples) -> Case:
     elif choice == 2:
         path.with_suffix("").write_bytes(spoil_bytes(random, whole))
     elif choice == 3:  # packed twice, and what unpacks to far more than the header says
-        path.write_bytes(random.choice([gzip.compress(path.read_bytes()), gzip.compress(whole + bytes(200_000_000), 1)]))
+        path.write_bytes(
+            random.choice([gzip.compress(path.read_bytes()), gzip.compress(whole + bytes(200_000_000), 1)])
+        )
     else:
         path.unlink()
         path.with_suffix(random.choice(["", ".gz"])).symlink_to(random.choice(["/dev/zero", "missing", "."]))

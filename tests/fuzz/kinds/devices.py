@@ -1,14 +1,15 @@
-"""Streams that are closed, full or of another encoding; a server that means harm; a kernel cache that a power cut hit."""
+"""Streams that are closed, full or narrow; a server that means harm; a kernel cache that a power cut hit."""
 
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from minidiff import backend
 from minidiff.data import standard
-from minidiff.data.download import Remote
+from minidiff.data.download import Remote, fetch
 from tests.fuzz import odd
 from tests.fuzz.case import Case, kind
 from tests.fuzz.mirror import WAYS, Mirror
@@ -33,16 +34,22 @@ def streams(random: Random, folder: Path, samples: Samples) -> Case:
         ("export", ["--checkpoint", str(samples.labels), "--weights", "犬.safetensors"]),
         ("export", ["--checkpoint", "é\x1b", "--out", "out"]),
     ])  # fmt: skip
-    ways = {name: random.choice(["closed", "full", "pipe", "narrow", "narrow", "narrow"]) for name in ("stdout", "stderr")}
-    encoding = random.choice(_ENCODINGS)
-    full = "full" in ways.values() or "pipe" in ways.values()
+    ways = {
+        name: random.choice(["closed", "full", "pipe", "narrow", "narrow", "narrow"]) for name in ("stdout", "stderr")
+    }
+    return bent(Case(command, words), ways, random.choice(_ENCODINGS))
+
+
+def bent(case: Case, ways: dict[str, str], encoding: str) -> Case:
+    """Return the case with other streams.  ways: of stdout and stderr, "closed", "full", "pipe" (hung up), "narrow"."""
 
     def before() -> None:
         for name, way in ways.items():
             _bend(name, way, encoding)
 
-    codes = (0, 2, BROKEN_PIPE) if full else (0, 2)
-    return Case(command, words, before, codes, encoding=encoding, note=f"{ways}, {encoding}")
+    codes = (0, 2, BROKEN_PIPE) if "pipe" in ways.values() else (0, 2)
+    heard, note = ways["stderr"] == "narrow", f"{ways}, {encoding}"
+    return replace(case, before=before, codes=codes, encoding=encoding, note=note, heard=heard)
 
 
 def _bend(name: str, way: str, encoding: str) -> None:
@@ -60,7 +67,7 @@ def _bend(name: str, way: str, encoding: str) -> None:
             os.close(read)
         os.dup2(end, descriptor)
         os.close(end)
-        setattr(sys, name, open(descriptor, "w", encoding=encoding, errors=errors, closefd=False))  # noqa: PTH123, SIM115
+        setattr(sys, name, open(descriptor, "w", encoding=encoding, errors=errors, closefd=False))  # noqa: SIM115
     else:
         getattr(sys, name).reconfigure(encoding=encoding, errors=errors)
 
@@ -68,9 +75,12 @@ def _bend(name: str, way: str, encoding: str) -> None:
 @kind("mirror", weight=1.5)
 def mirror(random: Random, folder: Path, samples: Samples) -> Case:
     """A download from a server of one's own that does what no server should."""
-    files = {path.name: path.read_bytes() for path in samples.idx.iterdir()}
+    return download_from(random, random.choice(WAYS), samples)
 
-    way = random.choice(WAYS)
+
+def download_from(random: Random, way: str, samples: Samples) -> Case:
+    """A download of MNIST's files from a server with one of the ways of mirror.py."""
+    files = {path.name: path.read_bytes() for path in samples.idx.iterdir()}
 
     def before() -> None:
         server = Mirror(random, way, files)
@@ -87,9 +97,8 @@ def mirror(random: Random, folder: Path, samples: Samples) -> Case:
 
 def _be_impatient() -> None:
     """Let a download give up after a second where it would after half a minute, or more: a case has twenty seconds."""
-    from minidiff.data import download
-
-    download.fetch.__defaults__ = (1.0,)
+    _, *others = fetch.__defaults__ or (None,)
+    fetch.__defaults__ = (1.0, *others)
 
 
 @kind("kernel cache", weight=0.1)

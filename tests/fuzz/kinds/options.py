@@ -94,7 +94,7 @@ def is_work(name: str, word: str) -> bool:
         number = float(word.replace("_", ""))
     except (ValueError, OverflowError):
         return False
-    return name in WORK and MUCH < number <= LIMITS[name].most or (name == "minutes" and 1e-3 < number)
+    return name in WORK and (1e-3 if name == "minutes" else MUCH) < number <= LIMITS[name].most
 
 
 def _scattered(random: Random, words: list[str], more: list[str]) -> list[str]:
@@ -114,7 +114,9 @@ def sample_options(random: Random, folder: Path, samples: Samples) -> Case:
     if random.random() < 0.3:
         words += ["--init", str(samples.pictures / "colour.png")]
     if random.random() < 0.2:
-        words += random.choice([["--explain"], ["--trace"], ["--images"], ["--array"], ["--animation", "gif"], ["--watch"]])
+        words += random.choice(
+            [["--explain"], ["--trace"], ["--images"], ["--array"], ["--animation", "gif"], ["--watch"]]
+        )
     if random.random() < 0.3:
         words += [random.choice([*odd.TEXTS, "a dog", "a big cat"]) for _ in range(random.choice([1, 1, 2]))]
     return Case("sample", _scattered(random, words, words_for(random, SAMPLE_OPTIONS, folder, samples)))
@@ -122,7 +124,16 @@ def sample_options(random: Random, folder: Path, samples: Samples) -> Case:
 
 @kind("evaluate options")
 def evaluate_options(random: Random, folder: Path, samples: Samples) -> Case:
-    words = ["--checkpoint", str(samples.labels), "--data", "npz", "--data-dir", str(samples.npz), "--json", "judged.json"]
+    words = [
+        "--checkpoint",
+        str(samples.labels),
+        "--data",
+        "npz",
+        "--data-dir",
+        str(samples.npz),
+        "--json",
+        "judged.json",
+    ]
     words += ["--count", "4", "--steps", "1", "--backend", "numpy"]
     return Case("evaluate", _scattered(random, words, words_for(random, EVALUATE_OPTIONS, folder, samples)))
 
@@ -139,5 +150,11 @@ def gradcheck_options(random: Random, folder: Path, samples: Samples) -> Case:
     """Never a right command: the check itself takes long and reads nothing."""
     more = random.choice([["--threads", odd.typed(random)], ["--backend", odd.typed(random)], [odd.typed(random)]])
     more = more if more[-1] not in ("1", "2", "") else ["--threads", "0"]
-    return Case("gradcheck", ["--backend", "numpy", "--threads", "0", *more] if more[0] == "--backend" else
-                ["--backend", "numpy", *more] if more[0] != "--threads" else ["--backend", "numpy", "--threads", "x", *more])
+    return Case(
+        "gradcheck",
+        ["--backend", "numpy", "--threads", "0", *more]
+        if more[0] == "--backend"
+        else ["--backend", "numpy", *more]
+        if more[0] != "--threads"
+        else ["--backend", "numpy", "--threads", "x", *more],
+    )

@@ -1,4 +1,4 @@
-"""Pictures: of a training's folder, and those that a drawing starts from, is masked with, follows; and a grid's settings."""
+"""Pictures of a training's folder, those that a drawing starts from or follows, and the settings in a grid."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def _folder_with(path: Path, samples: Samples, random: Random) -> Case:
 
 
 def spoil_picture(random: Random, source: Path, path: Path) -> None:
-    """Write a spoilt copy: any bytes, or of a PNG its chunks with right sums, so that more of the decoder is reached."""
+    """Write a spoilt copy: any bytes, or of a PNG its chunks with right sums, to reach more of the decoder."""
     data = source.read_bytes()
     choice = random.randrange(6)
     if choice == 0 and source.suffix == ".png":
