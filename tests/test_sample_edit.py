@@ -157,11 +157,11 @@ def fails(capsys, *words):
         (("--init", "a.png", "--mask", "none.png"), "none.png: No such file or directory"),
         (("--init", "a.png", "--strength", "1.5"), "strength must be from 0 to 1, got 1.5"),
         (("--init", "a.png", "--strength", "nan"), "strength must be from 0 to 1, got nan"),
-        (("--init", "a.png", "--vary", "-1"), "vary must be from 0, the picture itself, to 1, any picture, got -1"),
+        (("--init", "a.png", "--vary", "-1"), "--vary must be from 0 to 1, got -1.0"),
         (("--init", "a.png", "--noise-level", "loud"), "must be auto or a number of grey levels above 0, got 'loud'"),
         (("--init", "a.png", "--noise-level", "-3"), "must be auto or a number of grey levels above 0, got '-3'"),
         (("--init", "a.png", "--resample", "3"), "resample is a setting of drawing under a mask; there is none, got 3"),
-        (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "resample and jump must be 1 or more, got 0"),
+        (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "--resample must be from 1 to 1000, got 0"),
         (
             ("--init", "a.png", "--to", "b.png", "--vary", "0.3"),
             "one thing at a time can be done with a picture; asked were to and vary",
@@ -170,7 +170,7 @@ def fails(capsys, *words):
             ("--sampler", "unipc", "--churn", "3"),
             "churn is a setting of euler, heun; unipc has none, got 3.0",
         ),
-        (("--sampler", "euler", "--churn", "-3"), "churn must be 0 or more, got -3"),
+        (("--sampler", "euler", "--churn", "-3"), "--churn must be from 0 to 1e+06, got -3.0"),
         (("--sampler", "ddim", "--variance", "large"), "variance is a setting of ddpm; ddim has none, got large"),
     ],
 )
