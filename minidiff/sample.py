@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minidiff import __version__, backend, pictures
 from minidiff.data.control import read_control
-from minidiff.data.picture import read_picture
+from minidiff.data.picture import read_mask, read_picture
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Clip, Step
 from minidiff.diffusion.solvers import Sampler
@@ -216,7 +216,7 @@ def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
     return Edit(
         picture=read(config.init),
         strength=config.strength,
-        mask=read_picture(config.mask, height, width, 1) / np.float32(255) if config.mask else None,
+        mask=read_mask(config.mask, height, width) if config.mask else None,
         resample=config.resample,
         sigma=None if config.noise_level is None else noise_level(config.noise_level),
         to=read(config.to) if config.to else None,
