@@ -93,7 +93,8 @@ class SampleConfig:
     strength: float | None = None
     """How much of the picture --init may change, from 0 to 1. None given: 0.6, or 1 with a mask."""
     mask: Path | None = None
-    """A picture that is white where that of --init is drawn anew, black where it is kept."""
+    """A picture that is white where that of --init is drawn anew, black where it is kept; or painted where it is drawn
+    anew, in any colour, and clear where it is kept."""
     resample: int = 1
     """Times that each part of the way is gone under a mask: more take longer and fit edges better."""
     noise_level: str | None = None

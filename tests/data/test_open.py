@@ -98,8 +98,8 @@ def test_published(tmp_path):
     "choices, text",
     [
         ({"data": "imagenet"}, "data 'imagenet': expected one of scenes, mnist, fashion-mnist, cifar10, npz, folder"),
-        ({"size": 0}, "size 0: expected 1 to 4096 pixels"),
-        ({"size": 10**9}, "size 1000000000: expected 1 to 4096 pixels"),
+        ({"size": 0}, "--size must be from 1 to 4096, got 0"),
+        ({"size": 10**9}, "--size must be from 1 to 4096, got 1000000000"),
         ({"data_dir": Path("cats")}, "--data-dir cats: scenes read no files; did you mean --data folder?"),
         ({"grey": True}, "--grey: scenes are in colour; it works with cifar10, npz and folder"),
         (
