@@ -1,31 +1,96 @@
 """How the book is built: `sphinx-build -W -b html docs OUT`, without a network.
 
-Formulas become MathML, which browsers draw themselves, so a page needs no JavaScript and nothing from elsewhere.
+Formulas become MathML, which browsers draw themselves.  Listings and measured numbers come from make_pages.py and
+measured.py, as on the pages for code hosts.  The only script of a page puts a button beside each listing that copies
+it: twenty lines of our own (_static/copy.js), which is less than a package to keep up with.
 """
 
+import sys
 from html import escape
+from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from latex2mathml.converter import convert
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parent))
+import make_pages
+import measured
 
 project = "minidiff"
 author = "The minidiff authors"
 copyright = author
 
 extensions = ["myst_parser"]
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "read"]
 
 html_theme = "furo"
 html_title = "minidiff"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = [("copy.js", {"defer": "defer"})]
 html_math_renderer = "mathml"
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "tango"
 pygments_dark_style = "monokai"
+
+
+class Listing(SphinxDirective):
+    """A piece of the source under the name of its file, which leads to the whole of it."""
+
+    required_arguments, has_content = 1, False
+    option_spec = dict.fromkeys(("pyobject", "start-at", "end-before"), directives.unchanged)
+
+    def run(self):
+        try:
+            shown = make_pages.listing(self.arguments[0], self.options)
+        except (OSError, ValueError) as error:
+            return [self.state.document.reporter.warning(str(error), line=self.lineno)]
+        self.env.note_dependency(str(make_pages.ROOT / shown.path))
+        name = f"{shown.path}: {shown.name}" if shown.name else shown.path
+        link = nodes.reference("", "", nodes.literal("", name), refuri=f"{page_of(shown.path)}.html#line-{shown.line}")
+        code = nodes.literal_block(shown.text, shown.text, language=shown.language)
+        box = nodes.container("", nodes.caption("", "", link), code, literal_block=True)
+        box["classes"] = ["literal-block-wrapper"]
+        return [box]
+
+
+def page_of(path: str) -> str:
+    return f"source/{path}"
+
+
+def source_pages(app):
+    """Yield a page for each file that the book shows something of, with numbered lines to link to."""
+    shown = {one.path: one.language for page in make_pages.DOCS.glob("*.md") for one in listings_of(page)}
+    for path, language in sorted(shown.items()):
+        code = app.builder.highlighter.highlight_block(
+            (make_pages.ROOT / path).read_text(encoding="utf-8"),
+            language,
+            linenos="inline",
+            lineanchors="line",
+            anchorlinenos=True,
+        )
+        yield page_of(path), {"title": path, "body": f"<h1>{escape(path)}</h1>{code}"}, "page.html"
+
+
+def listings_of(page: Path):
+    return make_pages.listings(page.read_text(encoding="utf-8"))
+
+
+def fill(app, name, source):
+    """Put the measured numbers into a page before it is read."""
+    source[0] = measured.fill(source[0])
+
+
+def renew(app, env, added, changed, removed):
+    """Read all pages again when a number has changed."""
+    time = measured.FILE.stat().st_mtime_ns
+    before, env.minidiff_numbers = getattr(env, "minidiff_numbers", None), time
+    return env.found_docs if before not in (None, time) else []
 
 
 def _inline(self, node):
@@ -42,3 +107,7 @@ def _block(self, node):
 
 def setup(app):
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.add_directive("literalinclude", Listing, override=True)
+    app.connect("source-read", fill)
+    app.connect("env-get-outdated", renew)
+    app.connect("html-collect-pages", source_pages)

@@ -3,8 +3,8 @@
 Each function below, and in figures_sampling.py (chapter 12), makes one file in docs/figures; together they take a few
 minutes. Those of figures_editing.py (chapter 13) and figures_conditioning.py (chapters 14 to 16) are made with the
 weights that minidiff comes with.
-What a training itself writes (scenes_grid.png, mnist_grid.png, noise_to_image.gif) is not from here: see
-docs/results.md.
+Five are not from here, as a training or a benchmark draws them (scenes_grid.png, mnist_grid.png, emoji.png,
+noise_to_image.gif, growth.png): see docs/results.md.
 """
 
 import argparse

@@ -6,6 +6,7 @@ was given float64 numbers, it would read them as float32.
 """
 
 import functools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ DTYPES = {"float": np.float32, "double": np.float64, "int": np.int32, "u32": np.
 KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\((\w+)\))?\s+(\w+)\(([^)]*)\)')
 STRUCT = re.compile(r"struct (\w+) \{([^{}]*)\};")
 LEAST = 70  # compute capability times ten: Volta
+MOST_BLOCKS = 2**31 - 1, 65_535, 65_535  # of a grid along x, y and z
+MOST_THREADS, MOST_ALONG = 1024, (1024, 1024, 64)  # of a block in all, and along x, y and z
+MOST_COUNTED = 2**31 - 2**16  # what a kernel counts in 32-bit integers, with room for the step beyond the last
 
 
 @dataclass(frozen=True)
@@ -107,20 +111,43 @@ class Source:
         if len(arguments) != len(kernel.parameters):
             raise TypeError(f"{name}: {len(kernel.parameters)} arguments expected, got {len(arguments)}")
         checked = [_checked(name, *parameter, argument) for parameter, argument in zip(kernel.parameters, arguments)]
-        full = (*grid, 1, 1)[:3]
-        if full[0] > 2**31 - 1 or max(full[1:]) > 65_535:
-            raise ValueError(f"{name}: a grid of {full} blocks is more than a GPU takes")
+        full = check_launch(name, grid, (kernel.threads,))
         if min(full) > 0:
             device().launch(kernel, full, checked)
 
 
+def check_launch(kernel: str, grid: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, int, int]:
+    """The grid along x, y and z.  Raises ValueError in one line if it, or a block, is more than any GPU takes.
+
+    A count that comes from data (pictures, tokens, pixels) belongs into x, which alone takes more than 65,535.
+    Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
+    """
+    blocks, threads = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
+    if any(count > most for count, most in zip(blocks, MOST_BLOCKS)):
+        raise ValueError(f"{kernel}: a grid of {blocks} blocks is more than a GPU takes, at most {MOST_BLOCKS}")
+    along = any(count > most for count, most in zip(threads, MOST_ALONG))
+    if along or math.prod(threads) > MOST_THREADS:
+        most = f"{MOST_THREADS} in all and {MOST_ALONG}"
+        raise ValueError(f"{kernel}: a block of {threads} threads is more than a GPU takes, at most {most}")
+    return blocks
+
+
+def check_counts(function: str, **counts: int) -> None:
+    """Raise ValueError in one line unless the kernels can count so many: they do in 32 bits, as a GPU is fastest."""
+    for what, count in counts.items():
+        if count > MOST_COUNTED:
+            raise ValueError(f"{function}: at most {MOST_COUNTED:,} {what.replace('_', ' ')} on a GPU, got {count:,}")
+
+
 def _checked(kernel: str, what: str, dtype: np.dtype, array: bool, argument: Any) -> Any:
     if not array:
-        return np.array([argument], dtype)
+        try:
+            return np.array([argument], dtype)
+        except OverflowError:
+            raise ValueError(f"{kernel}: {what} must fit {dtype}, got {argument}") from None
     if argument is None:
         return np.zeros(1, np.uint64)  # the address of nothing
-    if not isinstance(argument, device().xp.ndarray):
-        raise TypeError(f"{kernel}: {what} must be an array of the device, got {type(argument).__name__}")
+    _check_device(kernel, what, argument)
     if argument.dtype != dtype:
         raise TypeError(f"{kernel}: {what} must be {dtype}, got {argument.dtype}")
     if not argument.flags.c_contiguous:
@@ -128,9 +155,19 @@ def _checked(kernel: str, what: str, dtype: np.dtype, array: bool, argument: Any
     return argument
 
 
+def _check_device(function: str, what: str, a: Any) -> None:
+    if not isinstance(a, device().xp.ndarray):
+        raise TypeError(f"{function}: {what} must be an array of the device, got {type(a).__name__}")
+
+
 def float32(function: str, **arrays: Any) -> tuple[Any, ...]:
-    """The arrays, C-contiguous; None passes through.  Raises ValueError in one line for another dtype."""
+    """The arrays, C-contiguous; None passes through.
+
+    Raises TypeError in one line for an array of the host, ValueError for another dtype.
+    """
     for what, a in arrays.items():
+        if a is not None:
+            _check_device(function, what, a)
         if a is not None and a.dtype != np.float32:
             raise ValueError(f"{function}: {what} must be float32, got {a.dtype}")
     return tuple(a if a is None else device().xp.ascontiguousarray(a) for a in arrays.values())
@@ -161,14 +198,15 @@ class Gpu:
             raise OSError(f"no GPU can be used ({error})") from error
         if int(capability) < LEAST:
             raise OSError(f"the GPU has compute capability {int(capability) / 10}, expected {LEAST / 10} or more")
-        self.architecture = f"sm_{capability}"
         self.empty = cupy.empty
-        self._loaded: dict[Path, Any] = {}
+        self._loaded: dict[tuple[Path, int], Any] = {}  # a module belongs to the GPU where it was loaded
 
     def launch(self, kernel: Kernel, grid: tuple[int, int, int], arguments: list[Any]) -> None:
-        """Run the kernel in the current stream."""
-        if kernel.path not in self._loaded:
+        """Run the kernel on the current GPU, in its current stream."""
+        current = self.xp.cuda.Device()
+        key = kernel.path, current.id
+        if key not in self._loaded:
             module = self.xp.cuda.function.Module()
-            module.load(cuda_compile.cubin(kernel.path, self.architecture))
-            self._loaded[kernel.path] = module
-        self._loaded[kernel.path].get_function(kernel.name)(grid, (kernel.threads, 1, 1), tuple(arguments))
+            module.load(cuda_compile.cubin(kernel.path, f"sm_{current.compute_capability}"))
+            self._loaded[key] = module
+        self._loaded[key].get_function(kernel.name)(grid, (kernel.threads, 1, 1), tuple(arguments))

@@ -8,10 +8,11 @@ thread for each thread of a block: slow, and a way to see what they do.
 import warnings
 from typing import Any
 
+import numpy as np
 from numba import cuda, float64
 from numba.core.errors import NumbaPerformanceWarning
 
-from minidiff.kernels.cuda_launch import empty
+from minidiff.kernels.cuda_launch import check_launch, device, empty
 
 THREADS, PARTS = 64, 8  # a block, where it does not matter much; how many of it add up the others' numbers
 
@@ -33,8 +34,16 @@ class Functions:
         return list(self.kernels)
 
     def __call__(self, name: str, grid: tuple[int, ...], *arguments: Any) -> None:
-        """Run a kernel over a grid of blocks; an empty grid is nothing to do."""
+        """Run a kernel over a grid of blocks; an empty grid is nothing to do.
+
+        Raises TypeError in one line for an array of the host, which Numba would copy to the GPU and back, ValueError
+        if a grid is too large.
+        """
         threads, kernel = self.kernels[name]
+        check_launch(name, grid, threads if isinstance(threads, tuple) else (threads,))
+        for a in arguments:
+            if isinstance(a, np.ndarray) and not isinstance(a, device().xp.ndarray):
+                raise TypeError(f"{name}: expected arrays of the device, got {type(a).__name__}")
         if min(grid) > 0:
             kernel[grid, threads](*(empty((0,) * self.absent) if a is None else a for a in arguments))
 

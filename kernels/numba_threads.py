@@ -5,7 +5,10 @@ from the kernels that come next: with them a training step of the default networ
 0.29 s. So importing this module sets every BLAS of the process to one thread: whatever deserves more is a kernel.
 """
 
+import functools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -43,6 +46,24 @@ def threads(n: int | None = None) -> int:
 def workers_for(work: int) -> int:
     """How many threads a call with so many multiplications should use: 1 if it is small, else all."""
     return min(numba.get_num_threads(), 1 + work // MIN_WORK)
+
+
+def unless_empty(reference: Callable) -> Callable:
+    """Make a decorator for a version of `reference`: calls with an array without numbers are the reference's business.
+
+    There is nothing to be fast at, and one place decides what comes out: zeros for sums of nothing, NaN for means.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def chosen(*args: Any, **kwargs: Any) -> Any:
+            given = (*args, *kwargs.values())
+            nothing = any(isinstance(a, np.ndarray) and a.size == 0 for a in given)
+            return (reference if nothing else function)(*args, **kwargs)
+
+        return chosen
+
+    return decorate
 
 
 def float32(function: str, **arrays: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -140,7 +140,9 @@ def place(builder, array, i):
 
 
 def first_lanes(builder, n):
-    """A mask of the first n lanes."""
+    """A mask of the first n lanes: all if n is more than there are, none if it is negative."""
+    n = builder.select(builder.icmp_signed("<", n, INT64(LANES)), n, INT64(LANES))
+    n = builder.select(builder.icmp_signed(">", n, INT64(0)), n, INT64(0))  # now nothing is lost in 32 bits
     every = spread(builder, builder.trunc(n, INT32), ir.VectorType(INT32, LANES))
     return builder.icmp_signed("<", ir.Constant(every.type, list(range(LANES))), every)
 

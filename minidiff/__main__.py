@@ -1,5 +1,7 @@
 """`python -m minidiff` lists the commands."""
 
+from minidiff.errors import exit_with_one_line
+
 COMMANDS = {
     "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
     "sample": "draw pictures with what was learnt, each step visible",
@@ -9,6 +11,7 @@ COMMANDS = {
 }
 
 
+@exit_with_one_line
 def main() -> None:
     """Print a line a command."""
     print("minidiff: a diffusion model from scratch. Commands, each with --help:\n")

@@ -5,6 +5,7 @@ what was expected and what came. A command prints that sentence and exits; a tra
 Programming errors (two arrays that do not fit) stay ordinary ValueErrors and keep their traceback.
 """
 
+import contextlib
 import errno
 import functools
 import os
@@ -12,6 +13,8 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from minidiff import streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,32 +76,27 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
     """Decorate a command's main: its user's mistakes end as one line on stderr and exit code 2, not as a traceback.
 
     MinidiffError, OSError (a full disk, a forbidden path) and MemoryError: "error: ..." and 2. Ctrl-C: 130, silently.
-    A reader that hung up (`| head`): 141, silently. Everything else is a bug and keeps its traceback.
+    A reader that hung up (`| head`): 141, silently. Everything else is a bug and keeps its traceback.  What can be
+    printed where, streams.py tells.
     """
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            result = main(*args, **kwargs)
-            sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's last moment
-            return result
-        except BrokenPipeError:
-            _close_stdout()
-            code = EXIT_BROKEN_PIPE
-        except (MinidiffError, OSError, MemoryError) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            code = EXIT_MISTAKE
-        except KeyboardInterrupt:
-            code = EXIT_INTERRUPTED
-        raise SystemExit(code)
+        with streams.reliable():
+            try:
+                try:
+                    return main(*args, **kwargs)
+                finally:
+                    sys.stdout.flush()  # what cannot be written shows here, not in the interpreter's last moment
+            except BrokenPipeError:
+                code = EXIT_BROKEN_PIPE
+            except (MinidiffError, OSError, MemoryError) as error:
+                with contextlib.suppress(BrokenPipeError):
+                    print(f"error: {one_line(error)}", file=sys.stderr)
+                code = EXIT_MISTAKE
+            except KeyboardInterrupt:
+                code = EXIT_INTERRUPTED
+            streams.let_go(sys.stdout)
+            raise SystemExit(code)
 
     return guarded
-
-
-def _close_stdout() -> None:
-    """Point stdout at nothing, or Python's exit flushes into the closed pipe and complains about it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, sys.stdout.fileno())
-    finally:
-        os.close(nowhere)

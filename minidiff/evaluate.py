@@ -8,15 +8,16 @@ Last in the reading order.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
-from minidiff import backend, pictures
+from minidiff import backend, command_line, pictures
 from minidiff.data.config import DataConfig, DataName
-from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.evaluation import attributes as facts
 from minidiff.evaluation import scenes_report
 from minidiff.evaluation.cache import attributes_for, classifier_for
@@ -46,7 +47,7 @@ class EvaluateConfig:
     """Where the real pictures lie. None given: where they lay for training."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
-    adapter: tuple[Path, ...] = ()
+    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """What was trained onto the model to follow drawings or references: judged, too."""
     drawing: Drawing = field(default_factory=Drawing)
     json: Path | None = None
@@ -59,19 +60,16 @@ class EvaluateConfig:
 
 
 @exit_with_one_line
+@np.errstate(all="ignore")  # what leaves the range of numbers is said once, by the pipeline
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
-    config = tyro.cli(
-        EvaluateConfig,
-        prog="python -m minidiff.evaluate",
-        args=list(sys.argv[1:] if arguments is None else arguments),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
-    )
+    config = command_line.read(EvaluateConfig, "evaluate", sys.argv[1:] if arguments is None else arguments)
     backend.on_compile(say)
     backend.use(config.backend, config.threads)
     model = load(config.checkpoint)
     for path in config.adapter:
         model = model.with_adapter(path)
+    config = replace(config, drawing=replace(config.drawing, steps=model.steps_of(config.drawing.steps)))
     if model.vocabulary is not None:
         return listen_to(config, model)
     if not model.classes:
@@ -84,18 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with progress_bar("training the classifier", total=lesson.steps, unit="step", leave=False, delay=1.0) as bar:
         kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
     drawing = config.drawing
-    with progress_bar("drawing", total=drawing.count * drawing.steps, unit="picture step", leave=False) as bar:
+    total = drawing.count * model.steps_of(drawing.steps)
+    with progress_bar("drawing", total=total, unit="picture step", leave=False) as bar:
         verdict = judge(model, kept, exam, drawing, tell=bar.update, study=study)
 
     result = summary(model, exam, kept, drawing, verdict)
-    print(table(result))
+    show(table(result))
     sheet = misread_sheet(verdict, model.classes)
     write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
-    print(f"written          {target}")
+    show(f"written          {target}")
     if sheet is not None:
         path = target.with_name("misread.png")
         pictures.save_png(path, sheet, {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]})
-        print(f"                 {path}")
+        show(f"                 {path}")
 
 
 def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
@@ -108,11 +107,12 @@ def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
     with progress_bar("training the judges", total=2 * facts.STEPS, unit="step", leave=False, delay=1.0) as bar:
         judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]
     sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))
-    with progress_bar("drawing", total=sets * drawing.count * drawing.steps, unit="picture step", leave=False) as bar:
+    total = sets * drawing.count * model.steps_of(drawing.steps)
+    with progress_bar("drawing", total=total, unit="picture step", leave=False) as bar:
         result = judge_scenes(model, [kept.model for kept in judges], drawing, tell=bar.update)
-    print(scenes_report.table(result))
+    show(scenes_report.table(result))
     write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
-    print(f"written          {target}")
+    show(f"written          {target}")
 
 
 def json_path(config: EvaluateConfig) -> Path:
@@ -124,8 +124,8 @@ def json_path(config: EvaluateConfig) -> Path:
     target = config.json or beside / "evaluation.json"
     if not target.parent.is_dir():
         raise MinidiffError(f"--json {target}: there is no folder {target.parent}")
-    if target.is_dir():
-        raise MinidiffError(f"--json {target} is a folder; expected a file")
+    if target.exists() and not target.is_file():
+        raise MinidiffError(f"--json {target} is a folder or a device; expected a file")
     return target
 
 
@@ -133,7 +133,7 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
     """Return which real pictures judge: the training's or those asked for, in the model's size and colours."""
     assert model.config is not None  # as it is for checkpoints
     trained = model.config.data
-    data = config.data or trained.data
+    data = trained.data if config.data is None else config.data
     height, _, channels = model.shape
     return DataConfig(
         data=data,
@@ -147,9 +147,14 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
     )
 
 
+def show(text: str) -> None:
+    """Print lines, in which there are names from files."""
+    print("\n".join(printable(line, MOST_PRINTED) for line in text.split("\n")))
+
+
 def say(line: str) -> None:
     """Print a line above the progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line, MOST_PRINTED), file=sys.stderr)
 
 
 if __name__ == "__main__":

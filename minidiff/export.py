@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from minidiff import __version__, backend, interop
-from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff import __version__, backend, command_line, interop
+from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.models import load
 from minidiff.nn import UNet
 from minidiff.training import checkpoint as checkpoints
@@ -38,12 +36,7 @@ class ExportConfig:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
-    config = tyro.cli(
-        ExportConfig,
-        prog="python -m minidiff.export",
-        args=list(sys.argv[1:] if arguments is None else arguments),
-        config=(tyro.conf.HelptextFromCommentsOff,),
-    )
+    config = command_line.read(ExportConfig, "export", sys.argv[1:] if arguments is None else arguments)
     if config.checkpoint is None or (config.out is None) == (config.weights is None):
         raise MinidiffError("which model, and where to? give --checkpoint, and --out or --weights")
     backend.use("numpy")  # nothing is computed
@@ -67,7 +60,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     run = found.config.run
     made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
     checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {checkpoints.hash(found.path)}")
-    print(f"{file}  {file.stat().st_size / 1e6:.2f} MB  {made}")
+    print(f"{printable(file, MOST_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 
 
 def write_diffusers(checkpoint: Path, out: Path) -> None:
@@ -80,7 +73,7 @@ def write_diffusers(checkpoint: Path, out: Path) -> None:
     scheduler = interop.scheduler_options(diffusion.schedule, diffusion.times, diffusion.target, diffusion.zero_snr)
     interop.save_as_diffusers(model.model, out, scheduler)
     for path in sorted(out.iterdir()):
-        print(path)
+        print(printable(path, MOST_PRINTED))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ file that is read is opened here: it must be a regular file, and no larger than 
 """
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -26,7 +27,7 @@ MOST_TEXT = 1 << 20  # bytes of a file of settings
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
-def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> io.BufferedReader:
     """Open a regular file of at most `most` bytes for reading.
 
     Raises MinidiffError for a folder, a device, a pipe or a socket, for a larger file, and for a name that no file can

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tyro
 
-from minidiff import backend, ops
+from minidiff import backend, command_line, ops
 from minidiff.autograd import Tensor, no_grad
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.nn import (
@@ -227,7 +226,7 @@ class Arguments:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a gradient is wrong."""
-    asked = tyro.cli(Arguments, args=arguments, prog="python -m minidiff.gradcheck")
+    asked = command_line.read(Arguments, "gradcheck", sys.argv[1:] if arguments is None else arguments)
     chosen = asked.backend
     if chosen not in ("all", "auto", *backend.names()):
         raise MinidiffError(f"--backend: expected all, auto or one of {', '.join(backend.names())}; got {chosen!r}")

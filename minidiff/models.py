@@ -4,13 +4,17 @@ Idea: whatever a file holds, a `Pipeline` is what one draws with.
 After pipeline.py.  Leaves out how files are read and checked: training/checkpoint.py, interop/.
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minidiff import interop
+from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.schedule import make_schedule
+from minidiff.diffusion.schedule import Schedule, make_schedule
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import Pipeline, Usual
 from minidiff.training import checkpoint as checkpoints
@@ -60,35 +64,68 @@ def _shipped() -> Pipeline:
 def load_diffusers(path: str | Path) -> Pipeline:
     """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same pictures.
 
-    path: see `interop.load_diffusers`.  Its scheduler_config.json, where there is one, says which noise it knows.
+    path: see `interop.load_diffusers`.  Its scheduler_config.json says which noise it knows; where there is none, what
+    is assumed is printed.
     Raises MinidiffError in one line if there is none, or one that minidiff does not know.
     """
-    network, said = interop.load_diffusers(path), interop.read_scheduler(path)
+    files, file = interop.files_of(path), interop.scheduler_file(path)
+    said, network = interop.read_scheduler(path), interop.load_diffusers(path)
     if network.config.out_channels != network.config.in_channels:
         raise MinidiffError(
             f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
             f"is, which no sampler here asks; got {network.config.out_channels}"
         )
-    for name, ours in (("set_alpha_to_one", True), ("clip_sample_range", 1.0), ("dynamic_thresholding_ratio", 0.995)):
-        if said[name] != ours:
-            raise MinidiffError(f"{path}: of {name} minidiff's samplers know {ours} only, got {said[name]}")
+    if file is None:
+        print(
+            f"{path} has no scheduler_config.json: assumed is DDPM's linear schedule of {said['num_train_timesteps']} "
+            "times, and that the network predicts the noise",
+            file=sys.stderr,
+        )
+    spare = [each for each in (*files, file) if each not in (files[1], None)]
+    return Pipeline(
+        network,
+        Process(_schedule(said, file or path), _TARGETS[said["prediction_type"]]),
+        (),
+        None,
+        files[1],
+        0,
+        _usual(said),
+        interop.TorchNoise,
+        beside={each.name: each for each in spare},
+    )
+
+
+_TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+_LEAST = float(np.finfo(np.float32).tiny)  # an alpha_bar below it is 0 to diffusers, or has few digits
+
+
+def _schedule(said: dict[str, Any], where: str | Path) -> Schedule:
+    """The noise that a scheduler_config.json means."""
     T, names = said["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
     kind = names.get(said["beta_schedule"], said["beta_schedule"])
     betas = said["beta_start"] * T / 1000, said["beta_end"] * T / 1000  # ours are those at T = 1000
-    schedule = make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
-    process = Process(schedule, {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}[said["prediction_type"]])
-    usual = Usual(
+    last = make_schedule(kind, T, betas=betas).alpha_bar[-1]
+    if last < _LEAST:
+        raise MinidiffError(
+            f"{where}: {T} times (num_train_timesteps) with betas up to {said['beta_end']:g} (beta_end) leave nothing "
+            f"of the picture: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
+        )
+    return make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
+
+
+def _usual(said: dict[str, Any]) -> Usual:
+    """How diffusers draws with a scheduler_config.json."""
+    if said["thresholding"]:  # comes first in diffusers; without a quantile where its largest value is its least
+        most = said["sample_max_value"]
+        clip = Clipping("clip") if most == 1 else Clipping("dynamic", 1.0, said["dynamic_thresholding_ratio"], most)
+    else:
+        clip = Clipping("clip", said["clip_sample_range"]) if said["clip_sample"] else Clipping("none")
+    return Usual(
         spacing=said["timestep_spacing"],
-        offset=said["steps_offset"],
-        clip=_clip(said),
+        clip=clip,
         variance="large" if said["variance_type"] == "fixed_large" else "small",
         keep_eps=True,
+        noisy_end=True,
+        path=functools.partial(interop.visited, offset=said["steps_offset"]),
+        ends=functools.partial(interop.ends, to_one=said["set_alpha_to_one"]),
     )
-    return Pipeline(network, process, (), None, interop.weights_of(path), 0, usual, interop.TorchNoise)
-
-
-def _clip(said: dict[str, Any]) -> str:
-    """What diffusers does with x0_hat: thresholding comes first, and with its usual limit of 1 it is clipping."""
-    if said["thresholding"] and said["sample_max_value"] > 1:
-        return "dynamic"
-    return "clip" if said["thresholding"] or said["clip_sample"] else "none"

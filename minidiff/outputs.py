@@ -3,9 +3,11 @@
 Before sample.py.  Leaves out pictures themselves: pictures.py.
 """
 
+import contextlib
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from minidiff.files import write_atomically
 
 
 def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
-    """Write pictures as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _."""
+    """Write pictures as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _, and of long
+    names, which they count in bytes, the first 80 are left."""
     folder.mkdir()
     for k, image in enumerate(images):
         name = f"{k:05d}_{names[k]}" if names else f"{k:05d}"
-        pictures.save_png(folder / (re.sub(r"[^\w-]+", "_", name)[:80] + ".png"), image)
+        short = re.sub(r"[^\w-]+", "_", name).encode()[:80].decode(errors="ignore")
+        pictures.save_png(folder / f"{short}.png", image)
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -40,8 +44,12 @@ def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def make_folder(out: Path | None) -> Path:
-    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it."""
+@contextlib.contextmanager
+def new_folder(out: Path | None) -> Iterator[Path]:
+    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it.
+
+    If what is done with it fails before a file is there, it goes again.
+    """
     if out is None:
         name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_samples"
         free = (Path("runs") / (f"{name}_{number}" if number else name) for number in itertools.count())
@@ -50,10 +58,17 @@ def make_folder(out: Path | None) -> Path:
         raise MinidiffError(f"--out {out} is a file; expected a folder, or a name that is free")
     if out.is_dir() and any(out.iterdir()):
         raise MinidiffError(f"--out {out} is not empty, and nothing is overwritten; name another folder")
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MinidiffError(f"cannot make the folder {out}: {error.strerror}") from error
     if not os.access(out, os.W_OK):  # better now than after an hour of drawing
         raise MinidiffError(f"cannot write into the folder {out}")
-    return out
+    try:
+        yield out
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):  # something is in it
+                out.rmdir()
+        raise

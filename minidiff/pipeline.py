@@ -15,6 +15,7 @@ import functools
 import inspect
 import math
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,35 +24,52 @@ from typing import Any
 import numpy as np
 
 from minidiff import interop
+from minidiff.backend import to_numpy
 from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.conditioning.words import Vocabulary
+from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import Observe, denoiser
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.schedule import Level, Schedule
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
+from minidiff.limits import check_limits
 from minidiff.nn import UNet
 from minidiff.pictures import to_float, to_uint8
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.config import Config
 
-Label = str | int | Sequence[str | int] | None
+Label = str | int | Sequence[str | int] | np.ndarray | None
 Prompt = str | Sequence[str] | None
 
+CHANNELS = (1, 3)  # that pictures have; what has others, such as the latent pictures of an autoencoder, is not drawn
+STEPS = 50  # unless asked otherwise, where the schedule has as many
 GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
 
 
 @dataclass(frozen=True)
 class Usual:
-    """How a model draws where nothing else is asked for.  offset: of spacing "leading".  keep_eps: of ddim."""
+    """How a model draws where nothing else is asked for, and what models of others do in their own way.
+
+    keep_eps: of ddim.  noisy_end: of ddpm.  path: a function like `spacing.levels`.  ends: of ddim, from the schedule
+    and the path to where each step ends; None: at the next level.
+    """
 
     spacing: str = "trailing"
-    offset: int = 0
-    clip: str = "clip"
+    clip: str | Clipping = "clip"
     variance: str = "small"
     keep_eps: bool = False
+    noisy_end: bool = False
+    path: Callable[[Schedule, int, str], list[Level]] = levels
+    ends: Callable[[Schedule, Sequence[Level]], list[Level]] | None = None
+
+
+def own_noise(seed: int, samples: np.ndarray, of: int) -> Noise:
+    """Return where our own models take their noise: each picture's is named by its number, however many there are."""
+    return Noise(seed, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +82,10 @@ class Pipeline:
     vocabulary: what prompts are written in; None for a model without.
     identity: what adapters know its network by.  adapters: those that it has, from what they follow (edges, …,
     reference) to a ControlNet or ReferenceAdapter; files: where those were read.
-    noise: from a seed and the numbers of the pictures, (N,) int64, to where a drawing takes its noise.
+    noise: from a seed, the numbers of the pictures, (N,) int64, and how many there are in all batches, to where a
+    drawing takes its noise.
+    beside: other files than `path` that decide what it draws, by name.
+    Raises MinidiffError for a network whose pictures are neither grey nor coloured.
     """
 
     model: UNet | interop.UNet2D
@@ -74,11 +95,18 @@ class Pipeline:
     path: Path
     step: int
     usual: Usual = Usual()
-    noise: Callable[[int, np.ndarray], Any] = Noise
+    noise: Callable[[int, np.ndarray, int], Any] = own_noise
     vocabulary: Vocabulary | None = None
     identity: str = ""
     adapters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    beside: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.shape[2] not in CHANNELS:
+            raise MinidiffError(
+                f"{self.path} has pictures of {self.shape[2]} channels; expected 1, grey, or 3, red, green and blue"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,11 +133,10 @@ class Pipeline:
         batch: how many at once; the rest as in `generate`.  Picture k is the same whatever count and batch are, but
         for the last bits: matrix products of another size may add up in another order.
         """
-        if batch < 1:
-            raise MinidiffError(f"batch must be 1 or more, got {batch}")
+        check_limits({"count": count, "batch": batch})
         parts = []
-        for first in range(0, max(count, 1), batch):
-            *_, last = self.generate(min(batch, count - first), label, first=first, **how)
+        for first in range(0, count, batch):
+            *_, last = self.generate(min(batch, count - first), label, first=first, of=count, **how)
             parts.append(to_uint8(last.x_prev))
         return np.concatenate(parts)
 
@@ -121,7 +148,7 @@ class Pipeline:
         prompt: Prompt = None,
         negative: Prompt = None,
         sampler: str = "ddim",
-        steps: int = 50,
+        steps: int | None = None,
         spacing: str | None = None,
         eta: float = 0.0,
         churn: float = 0.0,
@@ -131,6 +158,7 @@ class Pipeline:
         clip: str | None = None,
         seed: int = 0,
         first: int = 0,
+        of: int | None = None,
         edit: Edit | None = None,
         control: np.ndarray | None = None,
         control_kind: str = "edges",
@@ -143,7 +171,8 @@ class Pipeline:
 
         label: a name, a number, or several, which take turns; None goes round all the labels, and edits without.
         prompt: what to draw in words, or several, which take turns; None draws anything.  negative: what not to.
-        sampler: one of `SAMPLERS`.  steps: from 1 to the T of the model's schedule.  spacing: see `spacing.levels`.
+        sampler: one of `SAMPLERS`.  steps: from 1 to the T of the model's schedule; None for 50, or T where it is less.
+        spacing: see `spacing.levels`.
         What is None is the model's usual way: for minidiff's own spacing "trailing", variance "small", clip "clip".
         eta, churn, variance: settings of single samplers: fresh noise in ddim, noise put back on in euler and heun, how
         much fresh noise ddpm takes.
@@ -152,17 +181,18 @@ class Pipeline:
         always.
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
         seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
+        of: how many pictures there are in all batches, by default none after these; only models of others, whose noise
+        is one stream for all pictures, draw others where it is another number.
         edit: a picture to start from, and what to do with it.
         control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
         its kind is "edges".  control_scale: how much it may say; 0 takes it away.
         reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much.
         observe: is shown what the network says at every step.
-        Raises MinidiffError, before the first step, for what makes no sense.
+        Raises MinidiffError, before the first step, for what makes no sense; at the last, if the pictures are not
+        finite.
         """
-        if count < 1:
-            raise MinidiffError(f"count must be 1 or more, got {count}")
-        if not 0 <= seed < 1 << 64:
-            raise MinidiffError(f"seed must be from 0 to 2^64 - 1, got {seed}")
+        numbers = {"count": count, "seed": seed, "eta": eta, "churn": churn, "guidance_interval": guidance_interval}
+        check_limits(numbers | {"control_scale": control_scale, "reference_scale": reference_scale})
         if sampler not in SAMPLERS:
             raise MinidiffError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         usual, settings = self.usual, {}
@@ -183,22 +213,39 @@ class Pipeline:
             raise MinidiffError(
                 "a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it"
             )
-        if "keep_eps" in takes:
-            settings["keep_eps"] = usual.keep_eps
-        spacing, clip = spacing or usual.spacing, clip or usual.clip
-        path = levels(self.process.schedule, steps, spacing, usual.offset)
+        schedule = self.process.schedule
+        path = usual.path(schedule, self.steps_of(steps), usual.spacing if spacing is None else spacing)
+        settings |= {name: getattr(usual, name) for name in ("keep_eps", "noisy_end") if name in takes}
+        if "ends" in takes and usual.ends is not None and edit is None:
+            settings["ends"] = usual.ends(schedule, path)
         draw = functools.partial(
             SAMPLERS[sampler],
             denoiser(model, labels, scale, away, self.between(guidance_interval), observe),
             self.process,
-            clip=clip,
+            clip=usual.clip if clip is None else clip,
             **settings,
         )
         if edit is None:
-            noise = self.noise(seed, np.arange(first, first + count))
-            return draw(noise.start(self.shape), path, noise)
+            last = first + count if of is None else max(of, first + count)
+            noise = self.noise(seed, np.arange(first, first + count), last)
+            return self._finite(draw(noise.start(self.shape), path, noise))
         ask = denoiser(model, labels)  # a way back exists for what was learnt, not for what guidance makes of it
-        return edit.start(draw, ask, self.process, path, Noise(seed, np.arange(first, first + count)), self.shape)
+        noise = Noise(seed, np.arange(first, first + count))
+        return self._finite(edit.start(draw, ask, self.process, path, noise, self.shape))
+
+    def steps_of(self, steps: int | None) -> int:
+        """Return the number of steps that is meant: what was asked for, else the default."""
+        return min(STEPS, self.process.schedule.T) if steps is None else steps
+
+    def _finite(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass steps on; the last one's pictures must be finite, as then are those on the way to them."""
+        for step in steps:
+            if step.index + 1 == step.steps and not np.isfinite(to_numpy(step.x_prev)).all():
+                raise MinidiffError(
+                    f"the pictures that {self.path} draws are not finite: either its weights are not, or the settings "
+                    "lead out of the range of numbers; try a smaller guidance scale, and clip"
+                )
+            yield step
 
     def steered(
         self,
@@ -219,10 +266,10 @@ class Pipeline:
         drawn = referred = None
         if control is not None:
             net, both = self._adapter(control_kind), self._each(control, count)
-            drawn = Drawn(net, both / np.float32(255), _finite("control_scale", control_scale))
+            drawn = Drawn(net, both / np.float32(255), control_scale)
         if reference is not None:
             net, both = self._adapter("reference"), self._each(reference, count)
-            scale = np.repeat(np.array([_finite("reference_scale", reference_scale), 0], np.float32), count)
+            scale = np.repeat(np.array([reference_scale, 0], np.float32), count)
             referred = Referred(net, to_float(both), scale)
         return Steered(self.model, drawn, referred)
 
@@ -244,10 +291,10 @@ class Pipeline:
     def asked(self, count: int, label: Label, prompt: Prompt, first: int = 0, edits: bool = False) -> np.ndarray | None:
         """Return what the network is told: labels (N,), captions (N, L), or None for nothing in particular."""
         if prompt is not None:
-            if label:
+            if _several(label):
                 raise MinidiffError("give a prompt or a label, not both")
             return self.prompts(count, prompt, first)
-        return None if edits and not label else self.labels(count, label, first)
+        return None if edits and not _several(label) else self.labels(count, label, first)
 
     def prompts(self, count: int, prompt: str | Sequence[str], first: int = 0) -> np.ndarray:
         """Return prompts in numbers for pictures first … first + count - 1, (count, L) int64."""
@@ -276,11 +323,7 @@ class Pipeline:
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:
         """Return the labels of pictures first … first + count - 1, (count,) int64, or None for a model without."""
-        if label is None or (isinstance(label, Sequence) and len(label) == 0):
-            turns = list(range(len(self.classes)))
-        else:
-            several = label if isinstance(label, Sequence) and not isinstance(label, str) else [label]
-            turns = [self._number(one) for one in several]
+        turns = [self._number(one) for one in _several(label)] or list(range(len(self.classes)))
         if not turns:
             return None
         return np.array(turns, dtype=np.int64)[np.arange(first, first + count) % len(turns)]
@@ -293,8 +336,7 @@ class Pipeline:
         knows = bool(self.classes or self.vocabulary)
         if guidance_scale is None:
             return GUIDANCE_SCALE if knows and not unlabelled else 1.0
-        if not math.isfinite(guidance_scale):
-            raise MinidiffError(f"guidance_scale must be a finite number, got {guidance_scale}")
+        check_limits({"guidance_scale": guidance_scale})
         if guidance_scale != 1 and (unlabelled or not knows):
             why = "where nothing is asked for" if knows else "for this model, which was trained without labels"
             raise MinidiffError(f"guidance_scale must be 1 {why}, got {guidance_scale:g}")
@@ -305,8 +347,9 @@ class Pipeline:
         if not self.classes:
             instead = "; it reads prompts" if self.vocabulary else ""
             raise MinidiffError(f"this model was trained without labels; it cannot draw {label!r}{instead}")
-        if label in self.classes:
-            return self.classes.index(label)  # type: ignore[arg-type]
+        names = [_composed(name) for name in self.classes]
+        if isinstance(label, str) and _composed(label) in names:
+            return names.index(_composed(label))
         if not isinstance(label, str) or label.isdecimal():
             if 0 <= int(label) < len(self.classes):
                 return int(label)
@@ -316,10 +359,18 @@ class Pipeline:
         raise MinidiffError(f"no label {label!r}{hint}; known are {_listed(self.classes)}")
 
 
-def _finite(name: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise MinidiffError(f"{name} must be a finite number, got {value}")
-    return float(value)
+def _several(label: Label) -> list[Any]:
+    """Return one label, several or None as a list, [] for nothing in particular: label 0 and label "" are something."""
+    if label is None:
+        return []
+    if isinstance(label, np.ndarray):
+        return label.reshape(-1).tolist()
+    return list(label) if isinstance(label, Sequence) and not isinstance(label, str) else [label]
+
+
+def _composed(name: str) -> str:
+    """Return a name with each é as one character: it may be two, as macOS has it in the names of folders."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _listed(names: Sequence[str], most: int = 30) -> str:

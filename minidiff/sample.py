@@ -19,21 +19,21 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from minidiff import __version__, backend, pictures
+from minidiff import backend, command_line, pictures, repeat
 from minidiff.data.control import read_control
 from minidiff.data.picture import read_mask, read_picture
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.samplers import Clip, Step
+from minidiff.diffusion.samplers import Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
-from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.models import load, load_diffusers
-from minidiff.outputs import make_folder, save_arrays, save_images, trace
+from minidiff.outputs import new_folder, save_arrays, save_images, trace
 from minidiff.pipeline import Pipeline
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
-from minidiff.training.settings import from_dict
 from minidiff.viewer import Viewer
 
 MOST_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
@@ -63,8 +63,9 @@ class SampleConfig:
     """The way from noise to picture: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
     heun asks the network twice a step, and wants many steps on the cosine schedule; ddpm, euler-ancestral and
     dpm-solver-sde take fresh noise at every step."""
-    steps: int = 50
-    """Steps from noise to picture, from 1 to the length of the model's schedule."""
+    steps: int | None = None
+    """Steps from noise to picture, from 1 to the length of the model's schedule. None given: 50, or that length where
+    it is shorter."""
     spacing: Spacing | None = None
     """Where the steps lie: evenly over the times, from the last one (trailing), from the first one (leading) or between
     both (linspace); or closer to each other where little noise is left (karras). None given: trailing, or what a model
@@ -91,7 +92,7 @@ class SampleConfig:
     """A picture to start from; its middle is taken and scaled to the model's size. Without further options it is drawn
     anew, with some likeness left."""
     strength: float | None = None
-    """How much of the picture --init may change, from 0 to 1. None given: 0.6, or 1 with a mask."""
+    """How much of the picture --init may change, from 0, nothing, to 1. None given: 0.6, or 1 with a mask."""
     mask: Path | None = None
     """A picture that is white where that of --init is drawn anew, black where it is kept; or painted where it is drawn
     anew, in any colour, and clear where it is kept."""
@@ -114,9 +115,9 @@ class SampleConfig:
     """A picture whose look is to be taken over: its style and colours."""
     reference_scale: float = 0.6
     """How much of the look is taken over, from 0, nothing."""
-    adapter: tuple[Path, ...] = ()
-    """What was trained to follow drawings or references: checkpoints or trainings' folders. Those of the
-    weights that minidiff comes with are there already."""
+    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """What was trained to follow drawings or references: a checkpoint, or a training's folder. Those of the weights
+    that minidiff comes with are there already."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""
@@ -160,49 +161,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     backend.use(config.backend, config.threads)
     if config.checkpoint is not None and config.diffusers is not None:
         raise MinidiffError("which model? give --checkpoint or --diffusers, not both")
-    model = load_diffusers(config.diffusers) if config.diffusers else load(config.checkpoint)
+    model = load(config.checkpoint) if config.diffusers is None else load_diffusers(config.diffusers)
     for path in config.adapter:
         model = model.with_adapter(path)
-    shown = shown_of(config, model)
-    edit = edit_of(config, model)
-    files = {"checkpoint": model.path} | {name: path for name in PICTURES if (path := getattr(config, name))}
+    shown, edit = shown_of(config, model), edit_of(config, model)
+    files = {"checkpoint": model.path, **model.beside}
+    files |= {name: path for name in PICTURES if (path := getattr(config, name))}
     files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
     digests = {name: checkpoints.hash(path) for name, path in files.items()}
-    for name, digest in was.items():
-        if name in digests and digest != digests[name]:
-            raise MinidiffError(
-                f"{config.like} was drawn with another {name}: its SHA-256 is {digest}, "
-                f"that of {files[name]} is {digests[name]}"
-            )
+    repeat.check(config.like, was, files, digests)
     nothing = asked(model, config, edit, 1) is None and config.reference is None
-    guidance_scale = model.guidance(config.guidance_scale, nothing)
-    config = dataclasses.replace(config, guidance_scale=guidance_scale, backend=backend.current().name)
+    config = dataclasses.replace(
+        config,
+        steps=model.steps_of(config.steps),
+        guidance_scale=model.guidance(config.guidance_scale, nothing),
+        backend=backend.current().name,
+    )
     draw(model, config, edit, shown, digests)
 
 
 def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
     """Read the command line, on top of what `--like` says; return it with the hashes that its files must have."""
-    read = lambda default: tyro.cli(
-        SampleConfig,
-        prog="python -m minidiff.sample",
-        args=list(arguments),
-        default=default,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
-    )
-    config = read(SampleConfig())
+    config = command_line.read(SampleConfig, "sample", arguments)
     if config.like is None:
         return config, {}
-    about = pictures.read_metadata(config.like)
-    settings, digest, others = about.get("settings"), about.get("checkpoint_sha256"), about.get("pictures_sha256", {})
-    texts = isinstance(digest, str) and isinstance(others, dict)
-    if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
-        raise MinidiffError(f"{config.like} was not written by python -m minidiff.sample")
-    if foreign := sorted(settings.keys() - set(REPEATED)):
-        raise MinidiffError(f"{config.like}: unknown setting {foreign[0]!r}")
-    if about.get("minidiff") != __version__:
-        said = f"{config.like} was drawn by minidiff {about.get('minidiff')}, this is {__version__}: bits may differ"
-        print(said, file=sys.stderr)
-    return read(from_dict(SampleConfig, settings, str(config.like))), {**others, "checkpoint": digest}
+    start, digests = repeat.read(config.like, SampleConfig, REPEATED)
+    if config.adapter:
+        start = dataclasses.replace(start, adapter=())  # those that are typed take their place
+    return command_line.read(SampleConfig, "sample", arguments, start), digests
 
 
 def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
@@ -263,35 +249,35 @@ class Drawn:
     recording: Recording | None = None  # of the first batch
 
 
+@np.errstate(all="ignore")  # what leaves the range of numbers is said once, by the pipeline
 def draw(
     model: Pipeline, config: SampleConfig, edit: Edit | None, shown: dict[str, Any], digests: dict[str, str]
 ) -> None:
     """Draw the pictures, show them on the way as asked, and write the files."""
-    if config.batch < 1:
-        raise MinidiffError(f"batch must be 1 or more, got {config.batch}")
     recording = Recording(model.model, model.process) if config.explain else None
     heard = shown if recording is None else shown | {"observe": recording.observe}
     run = generate(model, config, edit, heard, 0, min(config.batch, config.count))  # finds mistakes before a folder
-    out, drawn = make_folder(config.out), Drawn(recording=recording)
-    batches = -(-config.count // config.batch)
-    with Viewer(out, config.watch, batches) as viewer, recording or contextlib.nullcontext():
-        for first in range(0, config.count, config.batch):
-            drawn.traced.append([])
-            if first:
-                run = generate(model, config, edit, shown, first, min(config.batch, config.count - first))
-            for step in run:
-                viewer.show(step)
-                if config.trace:
-                    drawn.traced[-1].append(step)
-                if recording is not None and first == 0:
-                    recording.take(step, is_shown(step, most_frames(model.shape)))
-                if config.animation != "none" and first == 0 and is_shown(step):
-                    drawn.animated.append(step)
-            drawn.x0.append(backend.to_numpy(step.x_prev))
-    drawn.labels = asked(model, config, edit, config.count)
-    write(out, model, config, digests, drawn)
+    with new_folder(config.out) as out:
+        drawn = Drawn(recording=recording)
+        batches = -(-config.count // config.batch)
+        with Viewer(out, config.watch, batches) as viewer, recording or contextlib.nullcontext():
+            for first in range(0, config.count, config.batch):
+                drawn.traced.append([])
+                if first:
+                    run = generate(model, config, edit, shown, first, min(config.batch, config.count - first))
+                for step in run:
+                    viewer.show(step)
+                    if config.trace:
+                        drawn.traced[-1].append(step)
+                    if recording is not None and first == 0:
+                        recording.take(step, is_shown(step, most_frames(model.shape)))
+                    if config.animation != "none" and first == 0 and is_shown(step):
+                        drawn.animated.append(step)
+                drawn.x0.append(backend.to_numpy(step.x_prev))
+        drawn.labels = asked(model, config, edit, config.count)
+        write(out, model, config, digests, drawn)
     steps, evaluations = (
-        f"{n} {what}{'s' * (n > 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
+        f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
     )
     print(f"{config.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
 
@@ -317,19 +303,12 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     images, labels = pictures.to_uint8(x0), drawn.labels
     given = {} if labels is None else {"labels": labels}
     names = name_of(model, labels)
-
     values = {name: getattr(config, name) for name in REPEATED} | (
         {"checkpoint": model.path} if config.checkpoint else {}
     )
     values["adapter"] = [path.as_posix() for path in config.adapter]
     settings = {name: value.as_posix() if isinstance(value, Path) else value for name, value in values.items()}
-    about: dict[str, Any] = {
-        "command": "sample",
-        "minidiff": __version__,
-        "checkpoint_sha256": digests.pop("checkpoint"),
-    }
-    about |= {"pictures_sha256": digests} if digests else {}
-    about |= {"settings": settings}
+    about = repeat.describe(settings, digests)
     turns = 0 if labels is None else len(config.prompt or config.label or model.classes)  # columns
     pictures.save_png(out / "grid.png", pictures.grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
     if config.images:
@@ -347,7 +326,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     if drawn.recording is not None:
         write_explanation(out / "explain.html", model, config, drawn.recording, names)
     for path in sorted(out.iterdir()):
-        print(path)
+        print(printable(path, MOST_PRINTED))
 
 
 def write_explanation(
@@ -391,6 +370,7 @@ def generate(
         clip=config.clip,
         seed=config.seed,
         first=first,
+        of=config.count,
         edit=edit,
         **shown,
     )

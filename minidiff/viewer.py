@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from minidiff import pictures
 from minidiff.diffusion.samplers import Step
+from minidiff.errors import MOST_PRINTED, printable
 from minidiff.training.preview import frame
 
 MOST_WATCHED = 4  # pictures in a terminal, which has few pixels
@@ -33,7 +34,7 @@ class Viewer:
         self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)
         self.start, self.done, self.lines = time.perf_counter(), 0, 0
         if self.file is not None:
-            print(f"watch {self.file}", flush=True)
+            print(f"watch {printable(self.file, MOST_PRINTED)}", flush=True)
 
     def __enter__(self) -> "Viewer":
         return self

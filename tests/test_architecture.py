@@ -15,14 +15,25 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "errors", "files", "limits", "backend", "random", "autograd", "ops", "nn/", "gradcheck", "diffusion/",
-    "conditioning/", "data/", "pictures", "chart", "training/", "interop/", "explain/", "pipeline",
-    "models", "evaluation/", "train", "viewer", "outputs", "sample",
+    "streams", "errors", "files", "limits", "command_line", "backend", "random", "autograd", "ops", "nn/", "gradcheck",
+    "diffusion/", "conditioning/", "data/", "pictures", "chart", "training/", "interop/", "explain/", "pipeline",
+    "models", "evaluation/", "train", "viewer", "outputs", "repeat", "sample",
     "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
-    "diffusion": ["schedule", "spacing", "process", "guidance", "samplers", "solvers", "editing", "edit", "__init__"],
+    "diffusion": [
+        "schedule",
+        "spacing",
+        "process",
+        "guidance",
+        "clipping",
+        "samplers",
+        "solvers",
+        "editing",
+        "edit",
+        "__init__",
+    ],
     "conditioning": ["words", "control", "reference", "steer", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
@@ -33,6 +44,7 @@ INSIDE = {
         "tensor_names",
         "diffusers_read",
         "scheduler",
+        "steps",
         "diffusers_write",
         "__init__",
     ],
@@ -155,22 +167,49 @@ def test_packages_are_listed():
     assert listed == found
 
 
-def test_wheel_holds_what_is_in_the_tree(tmp_path):
-    pytest.importorskip("setuptools", reason="the wheel is built with setuptools")
-    copy = tmp_path / "copy"
+def checkout(parent, linked):
+    """Copy what a build needs to parent/minidiff; linked: with the symbolic link that a checkout may lack."""
+    pytest.importorskip("setuptools", reason="it is built with setuptools")
+    copy = parent / "minidiff"
     ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", "*.egg-info", "kernels")
     shutil.copytree(PACKAGE, copy / "minidiff", ignore=ignore)
     shutil.copytree(ROOT / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
-    build = "import setuptools.build_meta as b; b.build_wheel('dist')"
-    run = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True)
+    link = copy / "minidiff" / "kernels"
+    link.symlink_to("../kernels") if linked else link.write_text("../kernels")
+    return copy
+
+
+def build(copy, what):
+    """Have setuptools build a "wheel" or an "editable" one of a checkout; return it."""
+    program = f"import setuptools.build_meta as b; b.build_{what}('dist')"
+    run = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     (wheel,) = (copy / "dist").glob("*.whl")
-    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    return zipfile.ZipFile(wheel)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_wheel_holds_what_is_in_the_tree(tmp_path, linked):
+    wheel = build(checkout(tmp_path, linked), "wheel")
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
     kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
     tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in PACKAGE.rglob("*.html")}
     tracked |= {f"minidiff/weights/{p.name}" for p in (PACKAGE / "weights").iterdir()}
     tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}
     assert inside == tracked
+
+
+def test_an_editable_install_is_found_from_beside_the_clone(tmp_path):
+    """There the clone is a folder called minidiff, which Python would take for a package if it found no other."""
+    copy, installed = checkout(tmp_path, linked=True), tmp_path / "installed"
+    build(copy, "editable").extractall(installed)
+    program = (
+        "import sys, site, importlib.util; sys.path.insert(0, ''); site.addsitedir(sys.argv[1]);"
+        "print(importlib.util.find_spec('minidiff').origin)"
+    )
+    command = [sys.executable, "-S", "-E", "-c", program, installed]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(found) == copy / "minidiff" / "__init__.py"

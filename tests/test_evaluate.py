@@ -165,12 +165,12 @@ def test_mistakes(run, data, tmp_path, capsys, monkeypatch):
     assert "no checkpoint in" in fails(capsys, "--checkpoint", tmp_path)
     assert fails(capsys, *here, "--count", 1) == "--count must be 2 or more, as distances need a variance, got 1"
     assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
-    assert fails(capsys, *here, "--eta", 2) == "eta must be in [0, 1], got 2"
-    assert fails(capsys, *here, "--guidance-scale", "inf") == "guidance_scale must be a finite number, got inf"
-    assert fails(capsys, *here, "--seed", -1) == "seed must be from 0 to 2^64 - 1, got -1"
+    assert fails(capsys, *here, "--eta", 2) == "--eta must be from 0 to 1, got 2.0"
+    assert fails(capsys, *here, "--guidance-scale", "inf") == "--guidance-scale must be from -10000 to 10000, got inf"
+    assert fails(capsys, *here, "--seed", -1) == "--seed must be from 0 to 2^64 - 1, got -1"
     nowhere = tmp_path / "no" / "x.json"
     assert fails(capsys, *here, "--json", nowhere) == f"--json {nowhere}: there is no folder {nowhere.parent}"
-    assert fails(capsys, *here, "--json", tmp_path) == f"--json {tmp_path} is a folder; expected a file"
+    assert fails(capsys, *here, "--json", tmp_path) == f"--json {tmp_path} is a folder or a device; expected a file"
     missing = fails(capsys, "--checkpoint", run, "--data", "mnist")
     assert missing.startswith("--data mnist needs --data-dir")
     # the checkpoint's own data are scenes, which this network of 8×8 cannot have come from
@@ -218,7 +218,7 @@ def test_what_a_model_that_reads_prompts_cannot_be_asked(tmp_path, data, capsys)
     here = ("--checkpoint", tmp_path / "words", "--json", tmp_path / "x.json")
     assert fails(capsys, *here, "--data", "npz", "--data-dir", data).endswith("--data is for models with labels")
     assert fails(capsys, *here, "--count", 7).startswith("--count must be 8 or more")
-    assert fails(capsys, *here, "--batch", 0) == "--batch must be 1 or more, got 0"
+    assert fails(capsys, *here, "--batch", 0) == "--batch must be from 1 to 1048576, got 0"
     assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
 
 

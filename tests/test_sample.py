@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_model
 from PIL import Image
 
-from minidiff import backend, models, outputs, pictures
+from minidiff import __version__, backend, models, outputs, pictures
 from minidiff import sample as command
 from minidiff.diffusion.samplers import Noise
 from minidiff.diffusion.spacing import trailing
@@ -85,7 +86,7 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
     path = checkpoints.where(run, 10)
     assert pictures.read_metadata(out / "grid.png") == {
         "command": "sample",
-        "minidiff": command.__version__,
+        "minidiff": __version__,
         "checkpoint_sha256": checkpoints.hash(path),
         "settings": {
             "prompt": [],
@@ -177,6 +178,12 @@ def test_names_of_labels_make_harmless_file_names(tmp_path):
     sample("--checkpoint", tmp_path / "run", "--count", 2, "--images", "--out", tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
     assert names == ["00000__up.png", "00001_Ähre_Korn.png"]
+
+
+def test_long_names_of_labels_are_cut_as_file_systems_count(tmp_path):
+    tiny_model.write(tmp_path / "run", classes=("犬" * 200,))
+    sample("--checkpoint", tmp_path / "run", "--count", 1, "--images", "--out", tmp_path / "out", steps=1)
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == [f"00000_{'犬' * 24}.png"]
 
 
 def test_default_folder_is_new_each_time(run, tmp_path, monkeypatch):
@@ -358,6 +365,20 @@ def test_like_says_that_bits_may_differ_between_versions(run, tmp_path, capsys):
     assert "was drawn by minidiff 0.0.1" in capsys.readouterr().err
 
 
+def test_like_finds_what_lay_beside_the_grid(tmp_path, monkeypatch):
+    """A grid names its files as the command did: where they no longer are, they are looked for around the grid."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tiny_model.write(Path("run"))
+    Image.new("RGB", (8, 8), (200, 100, 50)).save("start.png")
+    sample("--checkpoint", "run", "--init", "start.png", "--count", 1, "--out", "out/a")
+    assert pictures.read_metadata("out/a/grid.png")["settings"]["init"] == "start.png"  # no folder of its maker's
+    monkeypatch.chdir(tmp_path)
+    Path("here").rename("there")
+    command.main(["--like", "there/out/a/grid.png", "--out", "b"])
+    assert np.array_equal(read("b/grid.png"), read("there/out/a/grid.png"))
+
+
 # -- watching -----------------------------------------------------------------------------------------------------
 
 
@@ -399,15 +420,21 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--count", 0), "count must be 1 or more, got 0"),
-        (("--batch", 0), "batch must be 1 or more, got 0"),
-        (("--steps", 0), "steps must be from 1 to 1000, the schedule's length, got 0"),
+        (("--count", 0), "--count must be from 1 to 2^32 - 1, got 0"),
+        (("--batch", 0), "--batch must be from 1 to 1048576, got 0"),
+        (("--steps", 0), "--steps must be from 1 to 2^32 - 1, got 0"),
         (("--steps", 1001), "steps must be from 1 to 1000, the schedule's length, got 1001"),
-        (("--seed", -1), "seed must be from 0 to 2^64 - 1, got -1"),
+        (("--seed", -1), "--seed must be from 0 to 2^64 - 1, got -1"),
         (("--label", "dgo"), "no label 'dgo'; did you mean 'dog'?; known are cat, dog, owl"),
-        (("--eta", 2), "eta must be in [0, 1], got 2"),
+        (("--guidance-scale", 1e300, "--clip", "none"), "--guidance-scale must be from -10000 to 10000, got 1e+300"),
+        (("--control-scale", "nan"), "--control-scale must be from -10000 to 10000, got nan"),
+        (("--reference-scale", "inf"), "--reference-scale must be from -10000 to 10000, got inf"),
+        (("--guidance-interval", 0, "nan"), "--guidance-interval must be 0 or more, got nan"),
+        (("--init", ""), "--init is given an empty text; is a variable of your shell not set?"),
+        (("--label=",), "--label is given an empty text; is a variable of your shell not set?"),
+        (("--eta", 2), "--eta must be from 0 to 1, got 2.0"),
         (("--sampler", "ddpm", "--eta", 1), "eta is a setting of ddim; ddpm has none, got 1.0"),
-        (("--guidance-scale", "nan"), "guidance_scale must be a finite number, got nan"),
+        (("--guidance-scale", "nan"), "--guidance-scale must be from -10000 to 10000, got nan"),
         (
             ("--backend", "cuda"),
             "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda",
@@ -456,16 +483,45 @@ def test_like_without_settings(run, tmp_path, capsys):
     assert "no such file" in fails(capsys, "--like", tmp_path / "none.png")
 
 
+def test_pictures_that_are_not_finite_are_one_line_and_leave_nothing(tmp_path, capsys):
+    """Weights that grew without bound, and settings that lead there, such as a great scale without a clip."""
+    tiny_model.write(tmp_path / "run", grown=1e38)
+    line = fails(capsys, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out", "--clip", "none", "--explain")
+    assert line.startswith(f"the pictures that {checkpoints.where(tmp_path / 'run', 10)} draws are not finite: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_short_schedule_is_drawn_in_all_its_steps(unlabelled, tmp_path):
+    command.main([str(word) for word in ("--checkpoint", unlabelled, "--count", 1, "--out", tmp_path / "a")])
+    assert pictures.read_metadata(tmp_path / "a" / "grid.png")["settings"]["steps"] == 20
+
+
+def test_a_prompt_may_follow_an_adapter():
+    """Each --adapter takes one path; those that are typed take the place of those of --like."""
+    config, _ = command.parse(["--adapter", "a", "--adapter", "b", "a cat", "--count", "2"])
+    assert (config.adapter, config.prompt) == ((Path("a"), Path("b")), ("a cat",))
+
+
+def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
+    sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
+    about = pictures.read_metadata(tmp_path / "a" / "grid.png")
+    about["settings"]["adapter"] = ["old"]
+    pictures.save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8), about)
+    like = ("--like", str(tmp_path / "b.png"))
+    assert command.parse(like)[0].adapter == (Path("old"),)
+    assert command.parse([*like, "--adapter", "new"])[0].adapter == (Path("new"),)
+
+
 def test_a_mistyped_option_gets_the_parsers_box(run, capsys):
-    for words, title in {
-        ("--sampler", "leap"): "Invalid choice",
-        ("--stepz", "4"): "Unrecognized options",
-        ("--count", "many"): "Value error",
+    for words, named in {
+        ("--sampler", "leap"): "--sampler",
+        ("--stepz", "4"): "--stepz",
+        ("--count", "many"): "--count",
     }.items():
         with pytest.raises(SystemExit) as caught:
             command.main(["--checkpoint", str(run), *words])
         assert caught.value.code == 2
-        assert title in capsys.readouterr().err
+        assert named in capsys.readouterr().err
 
 
 def test_every_option_has_help(capsys):

@@ -52,7 +52,7 @@ def opened(path):
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "unipc"])
 def test_the_less_strength_the_more_likeness(run, files, sampler, capsys):
     a, distances = opened(files / "a.png"), []
-    for strength in (0.01, 0.5, 1.0):
+    for strength in (0.1, 0.5, 1.0):
         words = ("--init", files / "a.png", "--strength", strength, "--sampler", sampler)
         distances.append(np.abs(sample(run, files / f"{sampler}{strength}", *words) - a).mean())
         steps = max(1, round(strength * 10))
@@ -90,6 +90,22 @@ def test_variations_and_the_way_between_two_pictures(run, files):
     way = sample(run, files / "way", "--init", files / "a.png", "--to", files / "b.png", count=5, steps=50)
     from_a, from_b = (np.abs(way - end).reshape(5, -1).mean(1) for end in (a, b))
     assert (np.diff(from_a) > 0).all() and (np.diff(from_b) < 0).all()
+
+
+@pytest.mark.parametrize("more", [(), ("--mask",), ("--sampler", "heun", "--explain", "--trace", "--animation", "gif")])
+def test_without_strength_the_picture_is_what_it_was(run, files, more, capsys):
+    words = [*more, files / "mask.png"] if more == ("--mask",) else more
+    drawn = sample(run, files / "out", "--init", files / "a.png", "--strength", 0, *words)
+    assert np.array_equal(drawn, np.stack([opened(files / "a.png")] * 2))
+    assert capsys.readouterr().err.endswith(": 1 step, 0 evaluations of the network\n")
+
+
+def test_small_strengths_differ(run, files):
+    """Less than one step of ten, too."""
+    a = opened(files / "a.png").astype(int)
+    words = ("--init", files / "a.png", "--strength")
+    moved = [np.abs(sample(run, files / f"{s}", *words, s) - a).mean() for s in (0.01, 0.03, 0.06, 0.1)]
+    assert moved[0] < moved[1] < moved[2] < moved[3]
 
 
 def test_any_picture_is_brought_to_the_models_size(run, files):
@@ -141,11 +157,11 @@ def fails(capsys, *words):
         (("--init", "a.png", "--mask", "none.png"), "none.png: No such file or directory"),
         (("--init", "a.png", "--strength", "1.5"), "strength must be from 0 to 1, got 1.5"),
         (("--init", "a.png", "--strength", "nan"), "strength must be from 0 to 1, got nan"),
-        (("--init", "a.png", "--vary", "-1"), "vary must be from 0, the picture itself, to 1, any picture, got -1"),
+        (("--init", "a.png", "--vary", "-1"), "--vary must be from 0 to 1, got -1.0"),
         (("--init", "a.png", "--noise-level", "loud"), "must be auto or a number of grey levels above 0, got 'loud'"),
         (("--init", "a.png", "--noise-level", "-3"), "must be auto or a number of grey levels above 0, got '-3'"),
         (("--init", "a.png", "--resample", "3"), "resample is a setting of drawing under a mask; there is none, got 3"),
-        (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "resample and jump must be 1 or more, got 0"),
+        (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "--resample must be from 1 to 1000, got 0"),
         (
             ("--init", "a.png", "--to", "b.png", "--vary", "0.3"),
             "one thing at a time can be done with a picture; asked were to and vary",
@@ -154,7 +170,7 @@ def fails(capsys, *words):
             ("--sampler", "unipc", "--churn", "3"),
             "churn is a setting of euler, heun; unipc has none, got 3.0",
         ),
-        (("--sampler", "euler", "--churn", "-3"), "churn must be 0 or more, got -3"),
+        (("--sampler", "euler", "--churn", "-3"), "--churn must be from 0 to 1e+06, got -3.0"),
         (("--sampler", "ddim", "--variance", "large"), "variance is a setting of ddpm; ddim has none, got large"),
     ],
 )

@@ -25,11 +25,12 @@ def write(
     length: int = 4,
     words_at: tuple[int, ...] = (4,),
     target: Target = "v",
+    grown: float = 1.0,
 ) -> Path:
     """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
 
     words: of a network that reads prompts of up to `length` of them, in the place of classes, and looks at
-    them where it is words_at high.
+    them where it is words_at high.  grown: times this its averaged weights are greater.
     """
     size = {"height": 8, "width": 8, "channels": channels}
     text = {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": words_at}
@@ -41,6 +42,7 @@ def write(
         parameters = FlatParameters(model)
     noise = np.random.default_rng(step).standard_normal(parameters.w.shape)
     parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
+    parameters.ema *= np.float32(grown)
     path = checkpoints.where(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoints.save(

@@ -1,15 +1,16 @@
-"""A whole diffusion model in NumPy: points flow out of noise and become two moons.
+"""A whole diffusion model: `python docs/chapter1/two_moons.py [FIGURE.png]` trains it and draws two moons with it."""
 
-`python docs/chapter1/two_moons.py [FIGURE.png]` trains it, samples it and draws what happened.
-"""
-
+import os
 import sys
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy's BLAS: on products this small its threads only wait
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 T = 1000  # noise levels: t = 0 is almost clean, t = T - 1 is noise alone
-alpha_bar = 1 / (1 + np.exp(np.linspace(-8, 7, T)))  # how much of the clean point is left at t
+alpha_bar = 1 / (1 + np.exp(np.linspace(-8, 7, T)))  # the clean point's share of the variance at t
+a, s = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)  # how much of the clean point and of the noise is in x_t
 rng = np.random.default_rng(0)
 
 
@@ -30,20 +31,20 @@ def forward(network, h):
     """eps_hat, the noise that the network sees on its input, and all that backward will need."""
     saved = []
     for i, (w, b) in enumerate(network):
-        a = h @ w + b
-        gate = 1 / (1 + np.exp(-a)) if i < len(network) - 1 else 1.0
-        saved.append((h, a, gate))
-        h = a * gate  # SiLU, a sigmoid(a); the last layer is left as it is
+        u = h @ w + b
+        gate = 1 / (1 + np.exp(-u)) if i < len(network) - 1 else 1.0
+        saved.append((h, u, gate))
+        h = u * gate  # SiLU, u sigmoid(u); the last layer is left as it is
     return h, saved
 
 
 def backward(network, saved, gy):
     """The chain rule, from the last layer to the first: each layer's gradients of w and of b."""
     gradients = []
-    for (w, _), (h, a, gate) in zip(reversed(network), reversed(saved)):
-        ga = gy * gate * (1 + a * (1 - gate))  # the derivative of a sigmoid(a), or 1 where gate is 1
-        gradients.insert(0, (h.T @ ga, ga.sum(axis=0)))
-        gy = ga @ w.T
+    for (w, _), (h, u, gate) in zip(reversed(network), reversed(saved)):
+        gu = gy * gate * (1 + u * (1 - gate))  # the derivative of u sigmoid(u), or 1 where gate is 1
+        gradients.insert(0, (h.T @ gu, gu.sum(axis=0)))
+        gy = gu @ w.T
     return gradients
 
 
@@ -55,8 +56,7 @@ def train(layers=((13, 128), (128, 128), (128, 128), (128, 2)), steps=4000, n=25
         x0, label = two_moons(n)
         label = np.where(rng.random(n) < 0.5, 2, label)  # half of them without, so that it learns both
         t, eps = rng.integers(0, T, n), rng.normal(size=(n, 2))
-        a = alpha_bar[t, None]
-        x_t = np.sqrt(a) * x0 + np.sqrt(1 - a) * eps  # a clean point with something on it
+        x_t = a[t, None] * x0 + s[t, None] * eps  # a clean point with something on it
         eps_hat, saved = forward(network, network_input(x_t, t, label))
         losses.append(np.mean((eps_hat - eps) ** 2))
         gradients = backward(network, saved, 2 * (eps_hat - eps) / eps.size)
@@ -72,10 +72,10 @@ def train(layers=((13, 128), (128, 128), (128, 128), (128, 2)), steps=4000, n=25
 def sample(network, label, steps=50):
     """From noise alone, take a little of it away, again and again (DDIM). Every x_t: (steps + 1, n, 2)"""
     path, times = [rng.normal(size=(len(label), 2))], np.linspace(T - 1, 0, steps).astype(int)
-    for t, a, a_prev in zip(times, alpha_bar[times], [*alpha_bar[times[1:]], 1.0]):
+    for t, a_prev, s_prev in zip(times, [*a[times[1:]], 1.0], [*s[times[1:]], 0.0]):
         eps_hat, _ = forward(network, network_input(path[-1], np.full(len(label), t), label))
-        x0_hat = (path[-1] - np.sqrt(1 - a) * eps_hat) / np.sqrt(a)  # the clean point, as seen from here
-        path.append(np.sqrt(a_prev) * x0_hat + np.sqrt(1 - a_prev) * eps_hat)  # a little less noise
+        x0_hat = (path[-1] - s[t] * eps_hat) / a[t]  # the clean point, as seen from here
+        path.append(a_prev * x0_hat + s_prev * eps_hat)  # a little less noise
     return np.array(path)
 
 

@@ -37,11 +37,11 @@ __device__ __forceinline__ void weigh(const float* weight, const float* rows, fl
     }
 }
 
-// q, y (N, L, D), k, v (N, M, D), p (N, heads, L, M). grid: (L, heads, N).
+// q, y (N, L, D), k, v (N, M, D), p (N, heads, L, M). grid: N heads L, in this order.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend(const float* q, const float* k, const float* v, float* y, float* p, int L, int M, int D, int heads) {
     __shared__ float weight[MOST_KEYS];
-    int l = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    int l = blockIdx.x % L, head = blockIdx.x / L % heads, n = blockIdx.x / L / heads, d = D / heads;
     const float* query = q + ((long)n * L + l) * D + head * d;
     long keys = (long)n * M * D + head * d;  // where this head's first key and value lie
     float largest = LOWEST;
@@ -59,12 +59,12 @@ attend(const float* q, const float* k, const float* v, float* y, float* p, int L
     weigh(weight, v + keys, y + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
-// gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: (L, heads, N), a block a query.
+// gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: N heads L, a block a query.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend_grad_queries(const float* gy, const float* k, const float* v, const float* p, float* gs, float* gq,
                        int L, int M, int D, int heads) {
     __shared__ float slope[MOST_KEYS];
-    int l = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    int l = blockIdx.x % L, head = blockIdx.x / L % heads, n = blockIdx.x / L / heads, d = D / heads;
     const float* gradient = gy + ((long)n * L + l) * D + head * d;
     long keys = (long)n * M * D + head * d, row = (((long)n * heads + head) * L + l) * M;
     float sum = 0;
@@ -78,11 +78,11 @@ attend_grad_queries(const float* gy, const float* k, const float* v, const float
     weigh(slope, k + keys, gq + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
-// gk = gs' q and gv = p' gy. grid: (M, heads, N), a block a key; threads have its channels.
+// gk = gs' q and gv = p' gy. grid: N heads M, a block a key; threads have its channels.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend_grad_keys(const float* gy, const float* q, const float* p, const float* gs, float* gk, float* gv,
                     int L, int M, int D, int heads) {
-    int m = blockIdx.x, head = blockIdx.y, n = blockIdx.z, d = D / heads;
+    int m = blockIdx.x % M, head = blockIdx.x / M % heads, n = blockIdx.x / M / heads, d = D / heads;
     long queries = (long)n * L * D + head * d, column = ((long)n * heads + head) * L * M + m;
     for (int c = threadIdx.x; c < d; c += THREADS) {
         float for_key = 0, for_value = 0;

@@ -23,7 +23,7 @@ class Attention:
         q, k, v = float32("attention", q=q, k=k, v=v)
         (N, L, D), M = q.shape, k.shape[1]
         y, p = empty(q.shape), empty((N, heads, L, M))
-        self.launch("attend", (L, heads, N), q, k, v, y, p, L, M, D, heads)
+        self.launch("attend", (N * heads * L,), q, k, v, y, p, L, M, D, heads)
         return y, p
 
     def attention_grad(self, gy: Any, q: Any, k: Any, v: Any, p: Any, heads: int) -> tuple[Any, Any, Any]:
@@ -33,8 +33,8 @@ class Attention:
         gy, q, k, v, p = float32("attention_grad", gy=gy, q=q, k=k, v=v, p=p)
         (N, L, D), M = q.shape, k.shape[1]
         gs, gq, gk, gv = empty(p.shape), empty(q.shape), empty(k.shape), empty(k.shape)
-        self.launch("attend_grad_queries", (L, heads, N), gy, k, v, p, gs, gq, L, M, D, heads)
-        self.launch("attend_grad_keys", (M, heads, N), gy, q, p, gs, gk, gv, L, M, D, heads)
+        self.launch("attend_grad_queries", (N * heads * L,), gy, k, v, p, gs, gq, L, M, D, heads)
+        self.launch("attend_grad_keys", (N * heads * M,), gy, q, p, gs, gk, gv, L, M, D, heads)
         return gq, gk, gv
 
     def _check(self, name, k):

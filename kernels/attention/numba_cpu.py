@@ -8,15 +8,17 @@ weights while they are still in cache, and multiplies on.
 import numpy as np
 from numba import njit, prange
 
+from minidiff.kernels.attention import reference
 from minidiff.kernels.attention.reference import check_attention
 from minidiff.kernels.numba_math import exp
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply
-from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, pointer
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may run in SIMD lanes; NaN and infinity stay what they are
 
 
+@unless_empty(reference.attention)
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """`reference.attention` for float32; the same bits for any number of threads."""
     check_attention("attention", q.shape, k.shape, v.shape, heads)
@@ -26,6 +28,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
     return y, p
 
 
+@unless_empty(reference.attention_grad)
 def attention_grad(
     gy: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, p: np.ndarray, heads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

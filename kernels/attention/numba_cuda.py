@@ -26,9 +26,10 @@ def weigh(weight, rows, n, first, d, total):
 
 @cuda.jit
 def attend(q, k, v, y, p, L, M, D, heads):
-    """y (N, L, D), p (N, heads, L, M), of q (N, L, D), k and v (N, M, D). grid: (L, heads, N)."""
+    """y (N, L, D), p (N, heads, L, M), of q (N, L, D), k and v (N, M, D). grid: N heads L, in this order."""
     weight = cuda.shared.array(MOST_KEYS, float32)
-    i, head, n, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z, cuda.threadIdx.x
+    block, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    i, head, n = block % L, block // L % heads, block // L // heads
     d = D // heads
     first = head * d  # this head's first channel
     largest = -math.inf
@@ -53,9 +54,10 @@ def attend(q, k, v, y, p, L, M, D, heads):
 
 @cuda.jit
 def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
-    """gs = p (gp - sum gp p) / sqrt(d) with gp = gy v', and gq = gs k. grid: (L, heads, N), a block a query."""
+    """gs = p (gp - sum gp p) / sqrt(d) with gp = gy v', and gq = gs k. grid: N heads L, a block a query."""
     slope = cuda.shared.array(MOST_KEYS, float32)
-    i, head, n, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z, cuda.threadIdx.x
+    block, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    i, head, n = block % L, block // L % heads, block // L // heads
     d = D // heads
     first = head * d
     total = 0.0
@@ -75,8 +77,9 @@ def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
 
 @cuda.jit
 def attend_grad_keys(gy, q, p, gs, gk, gv, L, M, D, heads):
-    """gk = gs' q and gv = p' gy. grid: (M, heads, N), a block a key."""
-    m, head, n = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
+    """gk = gs' q and gv = p' gy. grid: N heads M, a block a key."""
+    block = cuda.blockIdx.x
+    m, head, n = block % M, block // M % heads, block // M // heads
     d = D // heads
     first = head * d
     for c in range(first + cuda.threadIdx.x, first + d, THREADS):

@@ -19,7 +19,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
 
     q: (N, L, D). k, v: (N, M, D). Any float dtype.
     Returns y (N, L, D) and p (N, heads, L, M), whose last axis sums to 1.
-    Raises ValueError if the heads do not divide D or a shape does not fit.
+    Raises ValueError if the heads do not divide D, there is no key, or a shape does not fit.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1 and section 3.2.2.
     """
     check_attention("attention", q.shape, k.shape, v.shape, heads)
@@ -69,6 +69,8 @@ def check_attention(name, q_shape, k_shape, v_shape, heads, gy_shape=None, p_sha
         raise ValueError(f"{name}: k must be ({N}, M, {D}), got shape {tuple(k_shape)}")
     if tuple(v_shape) != tuple(k_shape):
         raise ValueError(f"{name}: v must be {tuple(k_shape)} like k, got shape {tuple(v_shape)}")
+    if D == 0 or k_shape[1] == 0:
+        raise ValueError(f"{name}: a query needs channels and at least one key, k has shape {tuple(k_shape)}")
     if heads < 1 or D % heads:
         raise ValueError(f"{name}: {heads} heads do not divide {D} channels")
     if gy_shape is not None and tuple(gy_shape) != tuple(q_shape):

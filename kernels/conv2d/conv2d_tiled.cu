@@ -29,15 +29,23 @@ __device__ __forceinline__ float4 four(const float* from, int some) {  // number
 
 __device__ __forceinline__ float4 four_whole(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
+// Whether four numbers at a time may be taken as one from a matrix with rows of this width: they must begin at a multiple
+// of 16 bytes. The width alone does not tell: weights lie behind one another in one array.
+__device__ __forceinline__ bool in_fours(const float* from, int width) {
+    return width % 4 == 0 && reinterpret_cast<unsigned long>(from) % 16 == 0;
+}
+
 // Rows are pixels, columns what they see through the filter: (kh, kw, c). Fetched by two threads a row, 8 columns each.
 template <bool BACK>
 struct Seen {
     const float* from;
     Shape s;
     int n, row, column, C;  // of this thread's pixel; C: channels of `from`
+    bool whole;
     float4 fetched[2];
 
-    __device__ Seen(const float* from, const Shape& s, int first) : from(from), s(s), C(BACK ? s.C_out : s.C_in) {
+    __device__ Seen(const float* from, const Shape& s, long first) : from(from), s(s), C(BACK ? s.C_out : s.C_in) {
+        whole = in_fours(from, C);
         long pixel = first + threadIdx.x / 2;
         int h = BACK ? s.H : s.Hy, w = BACK ? s.W : s.Wy;
         column = pixel % w;
@@ -61,7 +69,7 @@ struct Seen {
         k += threadIdx.x % 2 * 8;
         for (int half = 0; half < 2; half++, k += 4) {
             float number[4] = {0, 0, 0, 0};
-            if (C % 4 == 0) {  // four columns are four channels of one pixel
+            if (whole) {  // four columns are four channels of one pixel
                 int tap = k / C;
                 const float* pixel = tap < s.KH * s.KW ? at(tap / s.KW, tap % s.KW) : nullptr;
                 fetched[half] = pixel ? four_whole(pixel + k % C) : make_float4(0, 0, 0, 0);
@@ -129,16 +137,18 @@ struct SeenByWeights {
 struct Rows {
     const float* from;
     int N, column, end;
+    bool whole;
     float4 fetched;
 
     __device__ Rows(const float* from, int N, int first, int end) : from(from), N(N), end(end) {
+        whole = in_fours(from, N);
         column = first + threadIdx.x % (BN / 4) * 4;
     }
     __device__ void fetch(int k) {
         k += threadIdx.x / (BN / 4);
         const float* row = from + (long)k * N + column;
         int some = k < end ? N - column : 0;
-        fetched = N % 4 == 0 && some > 0 ? four_whole(row) : four(row, some);
+        fetched = whole && some > 0 ? four_whole(row) : four(row, some);
     }
     __device__ void put(float (*to)[BN]) const {
         *reinterpret_cast<float4*>(&to[threadIdx.x / (BN / 4)][threadIdx.x % (BN / 4) * 4]) = fetched;
@@ -171,7 +181,7 @@ struct Turned {
 // Thread (i, j) of 16 x 16 has rows 4 i to 4 i + 3 and the same 64 rows on, columns 4 j to 4 j + 3: so a warp reads
 // neighbouring numbers. Columns first_k to stop_k - 1 of A are multiplied; c (M, N) is written from (m, n) on.
 template <class A, class B>
-__device__ void multiply(A a, B b, int first_k, int stop_k, const float* bias, float* c, int M, int N, int m, int n) {
+__device__ void multiply(A a, B b, int first_k, int stop_k, const float* bias, float* c, long M, int N, long m, int n) {
     __shared__ __align__(16) float as[2][BK][BM + PAD];
     __shared__ __align__(16) float bs[2][BK][BN];
     float sums[8][4] = {};
@@ -218,24 +228,26 @@ __device__ void multiply(A a, B b, int first_k, int stop_k, const float* bias, f
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------
 
-// grid: (M / 128, N / 64) rounded up, and for gw a third number, of slices of the pixels.
+// grid: (M / 128, N / 64) rounded up, and for gw a third number, of slices of the pixels, which fit 32 bits there.
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv2d_tiled(const float* x, const float* w, const float* b, float* y, Shape s) {
-    int m = blockIdx.x * BM, n = blockIdx.y * BN, K = s.KH * s.KW * s.C_in;
-    multiply(Seen<false>(x, s, m), Rows(w, s.C_out, n, K), 0, K, b, y, s.N * s.Hy * s.Wy, s.C_out, m, n);
+    long m = (long)blockIdx.x * BM, M = (long)s.N * s.Hy * s.Wy;
+    int n = blockIdx.y * BN, K = s.KH * s.KW * s.C_in;
+    multiply(Seen<false>(x, s, m), Rows(w, s.C_out, n, K), 0, K, b, y, M, s.C_out, m, n);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv2d_grad_x_tiled(const float* gy, const float* w, float* gx, Shape s) {
-    int m = blockIdx.x * BM, n = blockIdx.y * BN, K = s.KH * s.KW * s.C_out;
-    multiply(Seen<true>(gy, s, m), Turned(w, s, n), 0, K, nullptr, gx, s.N * s.H * s.W, s.C_in, m, n);
+    long m = (long)blockIdx.x * BM, M = (long)s.N * s.H * s.W;
+    int n = blockIdx.y * BN, K = s.KH * s.KW * s.C_out;
+    multiply(Seen<true>(gy, s, m), Turned(w, s, n), 0, K, nullptr, gx, M, s.C_in, m, n);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv2d_grad_w_tiled(const float* gy, const float* x, float* parts, int slice, Shape s) {
     int m = blockIdx.x * BM, n = blockIdx.y * BN, M = s.KH * s.KW * s.C_in;
-    int first = blockIdx.z * slice, stop = min(first + slice, s.N * s.Hy * s.Wy);
+    int first = blockIdx.z * slice, stop = first + min(slice, s.N * s.Hy * s.Wy - first);
     multiply(SeenByWeights(x, s, m, stop), Rows(gy, s.C_out, n, stop), first, stop, nullptr,
              parts + (long)blockIdx.z * M * s.C_out, M, s.C_out, m, n);
 }

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
-from minidiff.kernels.cuda_launch import blocks, device, empty, float32
+from minidiff.kernels.cuda_launch import blocks, check_counts, device, empty, float32
 
 SLICE, MOST_SLICES = 4096, 64  # pixels that a block adds up at least, and slices at most
 UNIT = 16  # a slice is a multiple of this
@@ -39,6 +39,8 @@ class Convolution:
         check_conv2d(x.shape, w.shape, None if b is None else b.shape, stride, upsample)
         x, w, b = float32("conv2d", x=x, w=w, b=b)
         y, C_out = empty(output_shape(x.shape, w.shape, stride, upsample)), w.shape[3]
+        if not w.size:
+            return _sum_of_nothing(y, b)
         shape = numbers_of(x.shape, w.shape, stride, upsample)
         self.launch("conv2d_tiled", self._tiles(y.size // max(1, C_out), C_out), x, w, b, y, shape)
         return y
@@ -53,6 +55,8 @@ class Convolution:
         N, H, W, C = x_shape
         times = 2 if upsample else 1
         gx = empty((N, times * H, times * W, C))
+        if not w.size:
+            return _sum_of_nothing(empty(x_shape), add)
         shape = numbers_of(gx.shape, w.shape, stride)
         self.launch("conv2d_grad_x_tiled", self._tiles(gx.size // max(1, C), C), gy, w, gx, shape)
         if upsample:
@@ -65,6 +69,7 @@ class Convolution:
         gy, x = float32("conv2d_grad_w", gy=gy, x=x)
         KH, KW, C_in, C_out = w_shape
         rows, pixels = KH * KW * C_in, gy.size // max(1, C_out)
+        check_counts("conv2d_grad_w", pixels=pixels)
         if not pixels:
             return device().xp.zeros(w_shape, gy.dtype)
         slice_ = max(SLICE, UNIT * blocks(blocks(pixels, MOST_SLICES), UNIT))
@@ -98,6 +103,8 @@ class NaiveConvolution:
         check_conv2d(x.shape, w.shape, None if b is None else b.shape, stride)
         x, w, b = float32("conv2d", x=x, w=w, b=b)
         y = empty(output_shape(x.shape, w.shape, stride))
+        if not w.size:
+            return _sum_of_nothing(y, b)
         self.launch("conv2d_naive", _each(y), x, w, b, y, numbers_of(x.shape, w.shape, stride))
         return y
 
@@ -106,6 +113,8 @@ class NaiveConvolution:
         check_conv2d_grad("conv2d_grad_x", gy.shape, x_shape, w.shape, stride)
         gy, w = float32("conv2d_grad_x", gy=gy, w=w)
         gx = empty(x_shape)
+        if not w.size:
+            return _sum_of_nothing(gx, None)
         self.launch("conv2d_grad_x_naive", _each(gx), gy, w, gx, numbers_of(x_shape, w.shape, stride))
         return gx
 
@@ -116,6 +125,12 @@ class NaiveConvolution:
         gw = empty(w_shape)
         self.launch("conv2d_grad_w_naive", _each(gw), gy, x, gw, numbers_of(x.shape, w_shape, stride))
         return gw
+
+
+def _sum_of_nothing(y, add):
+    """y filled with what a filter without channels gives, and `add`, which may be None, added."""
+    y[...] = 0
+    return y if add is None else y + add
 
 
 def _each(array):
@@ -129,5 +144,6 @@ def numbers_of(
     N, H, W, C_in = x_shape
     times = 2 if upsample else 1
     KH, KW, _, C_out = w_shape
+    check_counts("conv2d", numbers_of_a_filter=KH * KW * C_in * C_out)
     Hy, Wy = blocks(times * H, stride), blocks(times * W, stride)
     return N, times * H, times * W, C_in, KH, KW, C_out, stride, Hy, Wy, int(upsample)

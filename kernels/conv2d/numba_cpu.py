@@ -8,10 +8,10 @@ import functools
 import numpy as np
 from numba import njit, prange
 
-from minidiff.kernels.conv2d import direct, winograd
+from minidiff.kernels.conv2d import direct, reference, winograd
 from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
 from minidiff.kernels.numba_product import rounded
-from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, load_part, pointer, splat, store_part
 
 NOTHING, NO_BIAS = winograd.NOTHING, winograd.NO_BIAS
@@ -53,6 +53,7 @@ def without_winograd(function):
     return direct_only
 
 
+@unless_empty(reference.conv2d)
 def conv2d(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, stride: int = 1, upsample: bool = False
 ) -> np.ndarray:
@@ -67,6 +68,7 @@ def conv2d(
     return direct.convolve(x, w, shape, stride, bias)
 
 
+@unless_empty(reference.conv2d_grad_x)
 def conv2d_grad_x(
     gy: np.ndarray,
     w: np.ndarray,
@@ -90,6 +92,7 @@ def conv2d_grad_x(
     return direct.convolve_back(gy, w, x_shape, stride, add)
 
 
+@unless_empty(reference.conv2d_grad_w)
 def conv2d_grad_w(
     gy: np.ndarray, x: np.ndarray, w_shape: tuple[int, ...], stride: int = 1, upsample: bool = False
 ) -> np.ndarray:

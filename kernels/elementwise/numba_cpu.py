@@ -3,9 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
+from minidiff.kernels.elementwise import reference
 from minidiff.kernels.elementwise.reference import check_same
 from minidiff.kernels.numba_memory import SMALLEST, empty
-from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, load_part, pointer, store_part
 
 
@@ -20,6 +21,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
+@unless_empty(reference.concat)
 def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`reference.concat` for float32."""
     check_same("concat", a.shape[:-1], b.shape[:-1])
@@ -32,14 +34,15 @@ def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
+@unless_empty(reference.split)
 def split(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """`reference.split` for float32."""
     (x,) = float32("split", x=x)
     others = x.shape[-1] - channels
     a, b = empty((*x.shape[:-1], channels)), empty((*x.shape[:-1], others))
     rows, workers = x.reshape(-1, x.shape[-1]), workers_for(x.size)
-    copy_channels(rows, a.reshape(-1, channels), 0, 0, channels, workers)
-    copy_channels(rows, b.reshape(-1, others), channels, 0, others, workers)
+    copy_channels(rows, a.reshape(len(rows), channels), 0, 0, channels, workers)
+    copy_channels(rows, b.reshape(len(rows), others), channels, 0, others, workers)
     return a, b
 
 

@@ -17,7 +17,7 @@ from minidiff.kernels.noise.reference import MASK, Key, check_add_noise, check_k
 class Noise:
     """The functions of `reference.py` for arrays of a device.
 
-    launch: runs the kernels fill_bits, fill_normals, fill_noised and fill_updated, whose grid is (n / numbers, N).
+    launch: runs the kernels fill_bits, fill_normals, fill_noised and fill_updated, whose grid is N times n / numbers.
     numbers: that a block makes of one sample.
     """
 
@@ -68,7 +68,7 @@ class Noise:
         return y.reshape(x.shape)
 
     def _grid(self, sample, n):
-        return blocks(n, self.numbers), len(sample)
+        return (blocks(n, self.numbers) * len(sample),)
 
 
 def _words(key):

@@ -45,48 +45,62 @@ __device__ __forceinline__ void normals(float z[4], Key key, u32 block, u32 samp
     }
 }
 
-// Every kernel: grid (blocks of four, rounded up to 128; N). sample (N,) as uint32.
+// Every kernel: grid: for each of N samples, in turn, as many blocks as its numbers take. sample (N,) as uint32.
 
-extern "C" __global__ void __launch_bounds__(128) fill_bits(Key key, const u32* sample, u32* bits, int n) {
-    int block = blockIdx.x * 128 + threadIdx.x, i = blockIdx.y;
+constexpr int THREADS = 128;
+
+struct Place {  // of a thread: its sample, its block of four words among that sample's, and where its numbers lie
+    int i, some;  // how many numbers are its own: 4, or fewer at a sample's end, or none
+    long block, at;
+    __device__ Place(long n) {
+        int blocks = (n + 4 * THREADS - 1) / (4 * THREADS);
+        i = blockIdx.x / blocks;
+        block = (long)(blockIdx.x % blocks) * THREADS + threadIdx.x;
+        at = i * n + 4 * block;
+        some = n > 4 * block ? (int)min(4l, n - 4 * block) : 0;
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) fill_bits(Key key, const u32* sample, u32* bits, long n) {
+    Place place(n);
     u32 c[4];
-    words(c, key, block, sample[i]);
+    words(c, key, place.block, sample[place.i]);
     for (int j = 0; j < 4; j++)
-        if (4 * block + j < n) bits[(long)i * n + 4 * block + j] = c[j];
+        if (j < place.some) bits[place.at + j] = c[j];
 }
 
-extern "C" __global__ void __launch_bounds__(128) fill_normals(Key key, const u32* sample, float* z, int n) {
-    int block = blockIdx.x * 128 + threadIdx.x, i = blockIdx.y;
+extern "C" __global__ void __launch_bounds__(THREADS) fill_normals(Key key, const u32* sample, float* z, long n) {
+    Place place(n);
     float four[4];
-    normals(four, key, block, sample[i]);
+    normals(four, key, place.block, sample[place.i]);
     for (int j = 0; j < 4; j++)
-        if (4 * block + j < n) z[(long)i * n + 4 * block + j] = four[j];
+        if (j < place.some) z[place.at + j] = four[j];
 }
 
 // x_t = a x0 + s eps, with an a and an s for each picture.
-extern "C" __global__ void __launch_bounds__(128)
-fill_noised(Key key, const u32* sample, const float* x0, const float* a, const float* s, float* x_t, float* eps, int n) {
-    int block = blockIdx.x * 128 + threadIdx.x, i = blockIdx.y;
+extern "C" __global__ void __launch_bounds__(THREADS)
+fill_noised(Key key, const u32* sample, const float* x0, const float* a, const float* s, float* x_t, float* eps, long n) {
+    Place place(n);
     float four[4];
-    normals(four, key, block, sample[i]);
+    normals(four, key, place.block, sample[place.i]);
     for (int j = 0; j < 4; j++) {
-        if (4 * block + j >= n) return;
-        long at = (long)i * n + 4 * block + j;
+        if (j >= place.some) return;
+        long at = place.at + j;
         eps[at] = four[j];
-        x_t[at] = a[i] * x0[at] + s[i] * four[j];
+        x_t[at] = a[place.i] * x0[at] + s[place.i] * four[j];
     }
 }
 
 // x' = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z; x0_hat_prev may be null, and z is drawn only if c3 is not 0.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(THREADS)
 fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, const float* x0_hat_prev,
-               float c0, float c1, float c2, float c3, float* y, int n) {
-    int block = blockIdx.x * 128 + threadIdx.x, i = blockIdx.y;
+               float c0, float c1, float c2, float c3, float* y, long n) {
+    Place place(n);
     float four[4] = {0, 0, 0, 0};
-    if (c3 != 0) normals(four, key, block, sample[i]);
+    if (c3 != 0) normals(four, key, place.block, sample[place.i]);
     for (int j = 0; j < 4; j++) {
-        if (4 * block + j >= n) return;
-        long at = (long)i * n + 4 * block + j;
+        if (j >= place.some) return;
+        long at = place.at + j;
         float sum = c0 * x[at] + c1 * x0_hat[at];
         if (x0_hat_prev) sum += c2 * x0_hat_prev[at];
         y[at] = c3 != 0 ? sum + c3 * four[j] : sum;

@@ -45,13 +45,21 @@ def normals(key, sample, block):
     return z0, z1, z2, z3
 
 
-# Every kernel: grid (blocks of four, rounded up to THREADS; N). key: four words. sample: (N,) uint32.
+# Every kernel: grid: for each of N samples, in turn, as many blocks as its numbers take. key: four words. sample: (N,)
+# uint32.
+
+
+@cuda.jit(device=True)
+def place(n):
+    """A thread's sample, and its block of four words among that sample's."""
+    blocks = -(-n // (4 * THREADS))
+    return cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks * THREADS + cuda.threadIdx.x
 
 
 @cuda.jit
 def fill_bits(key, sample, bits, n):
     """bits (N, n) uint32."""
-    block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
+    i, block = place(n)
     four = words(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         bits[i, 4 * block + j] = four[j]
@@ -60,7 +68,7 @@ def fill_bits(key, sample, bits, n):
 @cuda.jit
 def fill_normals(key, sample, z, n):
     """z (N, n)."""
-    block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
+    i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         z[i, 4 * block + j] = four[j]
@@ -69,7 +77,7 @@ def fill_normals(key, sample, z, n):
 @cuda.jit
 def fill_noised(key, sample, x0, a, s, x_t, eps, n):
     """x_t = a x0 + s eps, (N, n), with an a and an s for each picture."""
-    block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
+    i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j
@@ -80,7 +88,7 @@ def fill_noised(key, sample, x0, a, s, x_t, eps, n):
 @cuda.jit
 def fill_updated(key, sample, x, x0_hat, x0_hat_prev, c0, c1, c2, c3, y, n):
     """y = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z, (N, n); x0_hat_prev may be empty, z is drawn only for a c3."""
-    block, i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y
+    i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j

@@ -60,7 +60,7 @@ def random_bits(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
     counter[:, :, 2] = step
     counter[:, :, 3] = stream
     words = philox4x32(counter, np.array([seed & MASK, seed >> 32], np.uint32))
-    return words.reshape(len(sample), -1)[:, :n]
+    return words.reshape(len(sample), 4 * counter.shape[1])[:, :n]
 
 
 def uniform(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def normal(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
     r = np.sqrt(-2 * np.log((words[:, 0::2] + 0.5) * 2.0**-32))
     theta = words[:, 1::2] * (2 * math.pi * 2.0**-32)
     pairs = np.stack([r * np.cos(theta), r * np.sin(theta)], -1)  # (N, pairs, 2)
-    return pairs.reshape(len(sample), -1)[:, :n].astype(np.float32)
+    return pairs.reshape(words.shape)[:, :n].astype(np.float32)
 
 
 def add_noise(

@@ -35,11 +35,11 @@ struct Sum {  // float32 for STRIP numbers, then float64
     __device__ double of_block() { return sum_of_block(total + strip); }
 };
 
-// x, y (N, pixels, C); scale, shift (rows, C) with rows 1 or N; mean, rstd (N, groups). grid: (groups, N).
+// x, y (N, pixels, C); scale, shift (rows, C) with rows 1 or N; mean, rstd (N, groups). grid: N groups.
 extern "C" __global__ void __launch_bounds__(THREADS)
 norm_forward(const float* x, const float* scale, const float* shift, float* y, float* mean, float* rstd,
            int pixels, int C, int groups, int scale_rows, int shift_rows, float eps, int silu) {
-    int g = blockIdx.x, n = blockIdx.y, width = C / groups, count = pixels * width;
+    int g = blockIdx.x % groups, n = blockIdx.x / groups, width = C / groups, count = pixels * width;
     const float* from = x + (long)n * pixels * C + g * width;
     Sum sum, squares;
     for (int i = threadIdx.x; i < count; i += THREADS) sum.add(from[(long)(i / width) * C + i % width]);
@@ -50,29 +50,32 @@ norm_forward(const float* x, const float* scale, const float* shift, float* y, f
     }
     float factor = 1 / sqrt(squares.of_block() / count + eps);
     if (threadIdx.x == 0) {
-        mean[n * groups + g] = center;
-        rstd[n * groups + g] = factor;
+        mean[blockIdx.x] = center;
+        rstd[blockIdx.x] = factor;
     }
+    float* to = y + (from - x);
+    scale += (scale_rows > 1 ? (long)n * C : 0) + g * width;
+    shift += (shift_rows > 1 ? (long)n * C : 0) + g * width;
     for (int i = threadIdx.x; i < count; i += THREADS) {
-        int c = g * width + i % width;
-        long at = (long)(i / width) * C + i % width;
-        float z = (from[at] - center) * factor * scale[(scale_rows > 1 ? n : 0) * C + c];
-        z += shift[(shift_rows > 1 ? n : 0) * C + c];
-        y[(long)n * pixels * C + g * width + at] = silu ? z * sigmoid(z) : z;
+        int c = i % width;
+        long at = (long)(i / width) * C + c;
+        float z = (from[at] - center) * factor * scale[c];
+        z += shift[c];
+        to[at] = silu ? z * sigmoid(z) : z;
     }
 }
 
-// y from a mean and a deviation that are known: what the forward pass made, made again for the way back. grid: (groups, N).
+// y from a mean and a deviation that are known: what the forward pass made, made again for the way back. grid: N groups.
 extern "C" __global__ void __launch_bounds__(THREADS)
 norm_again(const float* x, const float* scale, const float* shift, const float* mean, const float* rstd, float* y,
                  int pixels, int C, int groups, int scale_rows, int shift_rows, int silu) {
-    int g = blockIdx.x, n = blockIdx.y, width = C / groups;
-    float center = mean[n * groups + g], factor = rstd[n * groups + g];
+    int g = blockIdx.x % groups, n = blockIdx.x / groups, width = C / groups;
+    float center = mean[blockIdx.x], factor = rstd[blockIdx.x];
     for (int i = threadIdx.x; i < pixels * width; i += THREADS) {
         int c = g * width + i % width;
         long at = ((long)n * pixels + i / width) * C + c;
-        float z = (x[at] - center) * factor * scale[(scale_rows > 1 ? n : 0) * C + c];
-        z += shift[(shift_rows > 1 ? n : 0) * C + c];
+        float z = (x[at] - center) * factor * scale[(scale_rows > 1 ? (long)n : 0) * C + c];
+        z += shift[(shift_rows > 1 ? (long)n : 0) * C + c];
         y[at] = silu ? z * sigmoid(z) : z;
     }
 }
@@ -83,14 +86,14 @@ __device__ __forceinline__ float before_silu(float gy, float z, int silu) {
     return silu ? gy * s * (1 + z * (1 - s)) : gy;
 }
 
-// gscale, gshift (N, C). grid: (C, N), a block a channel.
+// gscale, gshift (N, C). grid: N C, a block a channel.
 extern "C" __global__ void __launch_bounds__(THREADS)
 norm_grad_channels(const float* gy, const float* x, const float* scale, const float* shift, const float* mean,
                          const float* rstd, float* gscale, float* gshift,
                          int pixels, int C, int groups, int scale_rows, int shift_rows, int silu) {
-    int c = blockIdx.x, n = blockIdx.y, g = c / (C / groups);
+    int c = blockIdx.x % C, n = blockIdx.x / C, g = c / (C / groups);
     float center = mean[n * groups + g], factor = rstd[n * groups + g];
-    float slope = scale[(scale_rows > 1 ? n : 0) * C + c], rise = shift[(shift_rows > 1 ? n : 0) * C + c];
+    float slope = scale[(scale_rows > 1 ? (long)n : 0) * C + c], rise = shift[(shift_rows > 1 ? (long)n : 0) * C + c];
     Sum for_shift, for_scale;
     for (int i = threadIdx.x; i < pixels; i += THREADS) {
         long at = ((long)n * pixels + i) * C + c;
@@ -100,8 +103,8 @@ norm_grad_channels(const float* gy, const float* x, const float* scale, const fl
     }
     double sum_shift = for_shift.of_block(), sum_scale = for_scale.of_block();
     if (threadIdx.x == 0) {
-        gshift[n * C + c] = sum_shift;
-        gscale[n * C + c] = sum_scale;
+        gshift[blockIdx.x] = sum_shift;
+        gscale[blockIdx.x] = sum_scale;
     }
 }
 
@@ -110,19 +113,19 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 norm_grad_x(const float* gy, const float* x, const float* scale, const float* shift, const float* mean,
                   const float* rstd, const float* gscale, const float* gshift, const float* add, float* gx,
                   int pixels, int C, int groups, int scale_rows, int shift_rows, int silu) {
-    int g = blockIdx.x, n = blockIdx.y, width = C / groups, count = pixels * width;
-    float center = mean[n * groups + g], factor = rstd[n * groups + g];
+    int g = blockIdx.x % groups, n = blockIdx.x / groups, width = C / groups, count = pixels * width;
+    float center = mean[blockIdx.x], factor = rstd[blockIdx.x];
     double average = 0, average_x_hat = 0;
     for (int c = g * width; c < (g + 1) * width; c++) {
-        float slope = scale[(scale_rows > 1 ? n : 0) * C + c];
-        average += slope * gshift[n * C + c];
-        average_x_hat += slope * gscale[n * C + c];
+        float slope = scale[(scale_rows > 1 ? (long)n : 0) * C + c];
+        average += slope * gshift[(long)n * C + c];
+        average_x_hat += slope * gscale[(long)n * C + c];
     }
     float from_mean = average / count, from_deviation = average_x_hat / count;
     for (int i = threadIdx.x; i < count; i += THREADS) {
         int c = g * width + i % width;
         long at = ((long)n * pixels + i / width) * C + c;
-        float slope = scale[(scale_rows > 1 ? n : 0) * C + c], rise = shift[(shift_rows > 1 ? n : 0) * C + c];
+        float slope = scale[(scale_rows > 1 ? (long)n : 0) * C + c], rise = shift[(shift_rows > 1 ? (long)n : 0) * C + c];
         float x_hat = (x[at] - center) * factor, gz = before_silu(gy[at], x_hat * slope + rise, silu);
         float value = factor * (gz * slope - from_mean - x_hat * from_deviation);
         gx[at] = add ? value + add[at] : value;

@@ -11,16 +11,18 @@ grow with the picture.
 import numpy as np
 from numba import njit, prange
 
+from minidiff.kernels.norm import reference
 from minidiff.kernels.norm.reference import check_group_norm
 from minidiff.kernels.numba_memory import empty
 from minidiff.kernels.numba_product import rounded
-from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, load, load_part, pointer, room, sigmoid, splat, store, store_part
 
 STRIP = 64  # pixels whose sums are float32
 NOTHING = np.empty(0, np.float32)
 
 
+@unless_empty(reference.group_norm)
 def group_norm(
     x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,6 +66,7 @@ def apply_lines(x: np.ndarray, lines: np.ndarray) -> np.ndarray:
     return y
 
 
+@unless_empty(reference.group_norm_grad)
 def group_norm_grad(
     gy: np.ndarray,
     x: np.ndarray,

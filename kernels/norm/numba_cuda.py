@@ -21,8 +21,8 @@ def sigmoid(z):
 
 @cuda.jit
 def norm_forward(x, scale, shift, y, mean, rstd, pixels, C, groups, scale_rows, shift_rows, eps, silu):
-    """y (N, H, W, C), mean and rstd (N, groups). grid: (groups, N)."""
-    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    """y (N, H, W, C), mean and rstd (N, groups). grid: N groups."""
+    g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     count = pixels * width
     total = 0.0
     for i in range(cuda.threadIdx.x, count, THREADS):
@@ -46,8 +46,8 @@ def norm_forward(x, scale, shift, y, mean, rstd, pixels, C, groups, scale_rows, 
 
 @cuda.jit
 def norm_again(x, scale, shift, mean, rstd, y, pixels, C, groups, scale_rows, shift_rows, silu):
-    """y from a mean and a deviation that are known. grid: (groups, N)."""
-    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    """y from a mean and a deviation that are known. grid: N groups."""
+    g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     for i in range(cuda.threadIdx.x, pixels * width, THREADS):
         pixel, c = i // width, g * width + i % width
         h, v = pixel // W, pixel % W
@@ -66,8 +66,8 @@ def before_silu(gy, z, silu):
 def norm_grad_channels(
     gy, x, scale, shift, mean, rstd, gscale, gshift, pixels, C, groups, scale_rows, shift_rows, silu
 ):
-    """gscale and gshift (N, C). grid: (C, N), a block a channel."""
-    c, n, W = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2]
+    """gscale and gshift (N, C). grid: N C, a block a channel."""
+    c, n, W = cuda.blockIdx.x % C, cuda.blockIdx.x // C, x.shape[2]
     g = c // (C // groups)
     for_scale = for_shift = 0.0
     for pixel in range(cuda.threadIdx.x, pixels, THREADS):
@@ -85,8 +85,8 @@ def norm_grad_channels(
 def norm_grad_x(
     gy, x, scale, shift, mean, rstd, gscale, gshift, add, gx, pixels, C, groups, scale_rows, shift_rows, silu
 ):
-    """gx = rstd (gz scale - average(gz scale) - x_hat average(gz scale x_hat)) + add. grid: (groups, N)."""
-    g, n, W, width = cuda.blockIdx.x, cuda.blockIdx.y, x.shape[2], C // groups
+    """gx = rstd (gz scale - average(gz scale) - x_hat average(gz scale x_hat)) + add. grid: N groups."""
+    g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     average = average_x_hat = 0.0
     for c in range(g * width, (g + 1) * width):
         average += scale[n % scale_rows, c] * gshift[n, c] / (pixels * width)

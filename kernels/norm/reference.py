@@ -93,8 +93,8 @@ def _normalise(x, mean, rstd):
 
 
 def _over_pixels(channels):
-    """(C,) or (N, C), shaped to multiply a picture: (1, 1, 1, C) or (N, 1, 1, C)."""
-    return channels.reshape(-1, 1, 1, channels.shape[-1])
+    """(C,) or (N, C), shaped to multiply a picture: (1, 1, C) or (N, 1, 1, C)."""
+    return channels[..., None, None, :]
 
 
 def check_group_norm(

@@ -17,9 +17,10 @@ from minidiff.kernels.conv2d.winograd import convolve_block, correlate_block
 from minidiff.kernels.norm import numba_cpu as norm
 from minidiff.kernels.norm.numba_cpu import measure_part, normalize_grad_part
 from minidiff.kernels.norm.reference import check_group_norm
+from minidiff.kernels.norm_silu_conv2d import reference
 from minidiff.kernels.norm_silu_conv2d.reference import check_added
 from minidiff.kernels.numba_memory import empty
-from minidiff.kernels.numba_threads import float32, workers_for
+from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES
 
 # Python's own False and 0 would be types of their own to the compiler, and every function compiled once more for them.
@@ -27,6 +28,7 @@ NO, YES, PART, PARTS = np.bool_(False), np.bool_(True), np.int64(0), np.int64(1)
 POINTS = np.int64(winograd.POINTS)
 
 
+@unless_empty(reference.norm_silu_conv2d)
 def norm_silu_conv2d(
     x: np.ndarray,
     scale: np.ndarray,
@@ -62,6 +64,7 @@ def norm_silu_conv2d(
     return y, mean, rstd
 
 
+@unless_empty(reference.norm_silu_conv2d_grad)
 def norm_silu_conv2d_grad(
     gy: np.ndarray,
     x: np.ndarray,

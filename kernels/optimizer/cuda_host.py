@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minidiff.kernels.cuda_launch import blocks, empty, float32
+from minidiff.kernels.cuda_launch import blocks, check_counts, empty, float32
 from minidiff.kernels.optimizer.reference import check_adamw_ema, check_flat
 
 MOST_BLOCKS = 256
@@ -26,6 +26,7 @@ class Optimizer:
         First a sum a block, always of the same numbers in the same order, then the sum of those.
         """
         check_flat("square_sum", x=x)
+        check_counts("square_sum", numbers=x.size)
         (x,) = float32("square_sum", x=x)
         count = min(MOST_BLOCKS, max(1, blocks(x.size, self.threads)))
         sums, total = empty((count,), np.float64), empty((1,), np.float64)
@@ -39,6 +40,7 @@ class Optimizer:
         for what, a in {"w": w, "m": m, "v": v, "ema": ema}.items():
             if not a.flags.c_contiguous:
                 raise ValueError(f"adamw_ema: {what} is updated in place and must be C-contiguous")
+        check_counts("adamw_ema", weights=w.size)
         w, g, m, v, ema = float32("adamw_ema", w=w, g=g, m=m, v=v, ema=ema)
         lr, beta1, beta2, eps, weight_decay, correction1, correction2, grad_scale, ema_decay = map(float, hyper)
         numbers = (  # differences and quotients of numbers near 1 in float64: float32 would lose half their digits

@@ -16,6 +16,8 @@ from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream, permutation
 
+KEYS = 1 << 32  # that a random key has for steps, and for pictures
+
 Split = Literal["train", "test"]
 HELD_OUT = 10  # one picture of so many
 MOST_PICTURES = 1 << 24  # more could not be shuffled in little memory
@@ -148,19 +150,20 @@ def order(dataset: Dataset, seed: int, step: int, batch: int) -> np.ndarray:
 
     Picture i of step s stands at place s batch + i of one long sequence. A finite dataset's sequence is epoch
     after epoch, each a permutation of its own; a batch may reach over the border, so no picture is dropped.
-    An endless dataset's sequence is 0, 1, 2, ...: its pictures are random as they are.
+    An endless dataset's sequence is 0, 1, 2, ...: its pictures are random as they are.  After 2^32 of them, or so many
+    epochs, which is as far as keys count, they begin again.
     """
     if step < 0 or batch < 1:
         raise ValueError(f"order: step must be at least 0 and batch at least 1, got {step} and {batch}")
     place = step * batch + np.arange(batch, dtype=np.int64)
     if dataset.endless:
-        return place
+        return place % KEYS
     n = len(dataset)
     epochs = place // n
     result = np.empty(batch, np.int64)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         inside = epochs == epoch
-        result[inside] = _permutation(seed, epoch, n)[place[inside] % n]
+        result[inside] = _permutation(seed, epoch % KEYS, n)[place[inside] % n]
     return result
 
 

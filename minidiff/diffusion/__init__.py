@@ -1,6 +1,6 @@
 """Diffusion: how noise is put on a picture, what a network learns from it, and how a picture is born from noise.
 
-Read schedule.py, spacing.py, process.py, guidance.py, samplers.py, solvers.py in this order.
+Read schedule.py, spacing.py, process.py, guidance.py, clipping.py, samplers.py, solvers.py in this order.
 """
 
 from minidiff.diffusion.guidance import denoiser

@@ -26,7 +26,7 @@ class Edit:
     """A picture to start from, and one thing to do with it; without any of these it is drawn anew with strength 0.6.
 
     picture: (H, W, C) float32 in [-1, 1].
-    strength: how much may change, from 0 to 1.
+    strength: how much may change, from 0, nothing, to 1.
     mask: (H, W, 1) float32, 1 where to draw anew; then strength is 1 unless given.  resample: see `editing.inpaint`.
     sigma: the noise on the picture that is to be removed, on the pictures' scale; "estimate" for finding out.
     to: another picture like it; the drawn ones are the way from one to the other, `frames` of them.
@@ -87,10 +87,13 @@ class Edit:
             there = editing.invert(ask, process, backend.to_device(np.repeat(self.to[None], n, 0)), levels)
             weight = np.minimum(noise.samples / (self.frames - 1), 1.0)
             return sample(editing.between(from_here, there, weight), levels, noise)
+        usual = STRENGTH if self.mask is None else 1.0
+        rest = editing.tail(levels, usual if self.strength is None else self.strength, process.schedule)
+        if len(rest) == 1:
+            return editing.untouched(x0)
         if self.mask is None:
-            return editing.redraw(sample, levels, x0, noise, STRENGTH if self.strength is None else self.strength)
-        strength, mask = 1.0 if self.strength is None else self.strength, backend.to_device(self.mask)
-        return editing.inpaint(sample, levels, x0, mask, noise, strength, self.resample)
+            return editing.redraw(sample, rest, x0, noise)
+        return editing.inpaint(sample, rest, x0, backend.to_device(self.mask), noise, self.resample)
 
     def noise_level(self) -> float:
         """The noise on the picture, given or found out."""

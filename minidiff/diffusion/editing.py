@@ -21,7 +21,7 @@ from minidiff import backend, random
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import SIGMA_DATA, Process
 from minidiff.diffusion.samplers import Noise, Step
-from minidiff.diffusion.schedule import Level, Schedule
+from minidiff.diffusion.schedule import CLEAN, Level, Schedule
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 
@@ -34,22 +34,33 @@ def at_level(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.nd
     return level.a * x0 + level.s * eps
 
 
-def redraw(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise, strength: float) -> Iterator[Step]:
+def redraw(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise) -> Iterator[Step]:
     """Image to image: put noise on the pictures x0 (N, H, W, C), and take it away again.
 
-    strength: from 0 to 1, the share of the steps that are taken, at least one: how much may change.
+    levels: from how noisy the pictures are made on, see `tail`.
     Source: Meng et al. 2021, arXiv:2108.01073, section 3.
     """
-    rest = tail(levels, strength)
-    return sample(at_level(x0, rest[0], noise), rest, noise)
+    return sample(at_level(x0, levels[0], noise), levels, noise)
 
 
-def tail(levels: Sequence[Level], strength: float) -> Sequence[Level]:
-    """Return the last levels, so that a share `strength` of all steps is taken, and at least one."""
+def tail(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequence[Level]:
+    """Return the last levels, so that a share `strength` of all steps is taken.
+
+    strength: from 0 to 1.  Less than one step begins within the last one, with so much less noise; 0 leaves no step.
+    """
     if not 0 <= strength <= 1:
         raise MinidiffError(f"strength must be from 0 to 1, got {strength:g}")
-    steps = max(1, round(strength * (len(levels) - 1)))
-    return levels[-steps - 1 :]
+    share = strength * (len(levels) - 1)
+    if share >= 1:
+        return levels[-round(share) - 1 :]
+    # Of the angle whose tangent sigma is, as sigma may be infinite; of a small sigma it is the same share.
+    start = math.tan(share * math.atan(levels[-2].sigma))
+    return [*([schedule.at_sigma(start)] if start else []), levels[-1]]
+
+
+def untouched(x0: np.ndarray) -> Iterator[Step]:
+    """Return the one step of changing nothing in pictures x0 (N, H, W, C)."""
+    yield Step(0, CLEAN, CLEAN, x0, x0, 0 * x0, x0, steps=1, evaluations=0)
 
 
 def clean(
@@ -88,7 +99,6 @@ def inpaint(
     x0: np.ndarray,
     mask: np.ndarray,
     noise: Noise,
-    strength: float = 1.0,
     resample: int = 1,
     jump: int = 10,
 ) -> Iterator[Step]:
@@ -97,7 +107,7 @@ def inpaint(
         x_prev <- mask x_prev + (1 - mask) (a' x0 + s' eps)         after every step, with fresh eps
 
     mask: (H, W, 1) or (N, H, W, 1) from 0 to 1.
-    strength: below 1, what is drawn anew starts from x0 under noise, as in `redraw`.
+    levels: if only the last ones, what is drawn anew starts from x0 under noise, as in `redraw`.
     resample: more than 1 goes over every `jump` steps so many times, with noise put back on in between, so that the
         drawn part gets to know the kept one, and edges fit.
     Sources: Song et al. 2020, arXiv:2011.13456, appendix I.2; resampling: Lugmayr et al. 2022, arXiv:2201.09865,
@@ -105,15 +115,14 @@ def inpaint(
     """
     if resample < 1 or jump < 1:
         raise MinidiffError(f"resample and jump must be 1 or more, got {resample} and {jump}")
-    rest = tail(levels, strength)
-    steps = len(rest) - 1
+    steps = len(levels) - 1
     jump = jump if resample > 1 else steps
 
     def loop() -> Iterator[Step]:
         index, evaluations = 0, 0
-        x = at_level(x0, rest[0], noise)
+        x = at_level(x0, levels[0], noise)
         for first in range(0, steps, jump):
-            part = rest[first : first + jump + 1]
+            part = levels[first : first + jump + 1]
             for again in range(resample):
                 if again:
                     x = noisier(x, part[-1], part[0], noise, index)

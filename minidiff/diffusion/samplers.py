@@ -11,26 +11,24 @@ x_t; the sampler goes to the next level, where both guesses are mixed with less 
 Every update is linear, x_prev = c0 x_t + c1 x0_hat + c2 x0_hat_before + c3 z with fresh noise z, so one kernel does
 them, and most samplers are their list of coefficients.  `level` is where a step comes from, with a, s and
 sigma = s / a in the equations, `prev` where it goes, with a', s' and sigma'.
-After spacing.py.  The samplers that ask twice a step or correct themselves stand in solvers.py.
+After clipping.py.  The samplers that ask twice a step or correct themselves stand in solvers.py.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from minidiff import backend, random
+from minidiff.diffusion.clipping import Clipping, clip_x0
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process, eps_from_x0
 from minidiff.diffusion.schedule import Level
 from minidiff.diffusion.spacing import levels
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
-
-Clip = Literal["none", "clip", "dynamic"]
-CLIPS: tuple[str, ...] = get_args(Clip)
 
 Coefficients = tuple[float, float, float, float]
 
@@ -97,6 +95,7 @@ class Noise:
 class Run:
     """What all samplers share: the list of levels, asking the network, and counting how often.
 
+    ends: where each step goes; the next level, unless said otherwise.
     Raises MinidiffError for what a user can get wrong; a sampler makes it at once, not at the first `next`.
     """
 
@@ -106,16 +105,17 @@ class Run:
         process: Process,
         steps: int | Sequence[Level],
         noise: Noise,
-        clip: str,
+        clip: str | Clipping,
         keep_eps: bool = False,
+        ends: Sequence[Level] | None = None,
     ) -> None:
-        if clip not in CLIPS:
-            raise MinidiffError(f"clip must be one of {', '.join(CLIPS)}, got {clip!r}")
+        self.clip = Clipping(clip) if isinstance(clip, str) else clip
         self.levels = levels(process.schedule, steps) if isinstance(steps, int | np.integer) else list(steps)
         if len(self.levels) < 2 or any(level.sigma <= prev.sigma for level, prev in pairwise(self.levels)):
             raise MinidiffError(f"a sampler needs two or more levels, each less noisy than the one before, got sigma "
                                 f"{', '.join(f'{level.sigma:g}' for level in self.levels[:8]) or 'none'}")  # fmt: skip
-        self.denoise, self.process, self.noise, self.clip, self.keep_eps = denoise, process, noise, clip, keep_eps
+        self.ends = self.levels[1:] if ends is None else list(ends)
+        self.denoise, self.process, self.noise, self.keep_eps = denoise, process, noise, keep_eps
         self.evaluations = 0
 
     def guess(self, x_t: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ class Run:
         self.evaluations += 1
         output = self.process.ask(self.denoise, x_t, level)
         x0_hat, eps_hat = self.process.to_x0_eps(output, x_t, level)
-        if self.clip != "none":
+        if self.clip.kind != "none":
             x0_hat = clip_x0(x0_hat, self.clip)
             if not self.keep_eps:
                 eps_hat = eps_from_x0(x_t, x0_hat, level)
@@ -136,7 +136,7 @@ class Run:
 
         c: the coefficients with which x_prev was made, if it was made with some.
         """
-        prev, steps = self.levels[index + 1], len(self.levels) - 1
+        prev, steps = self.ends[index], len(self.ends)
         mix = None if c is None else on_both(c, level)
         answer = yield Step(index, level, prev, x_t, x0_hat, eps_hat, x_prev, steps, self.evaluations, mix)
         return x_prev if answer is None else answer
@@ -150,7 +150,7 @@ class Run:
         are mixed on the way from `level` to `prev`.
         """
         before, x0_hat_before = None, None
-        for index, (level, prev) in enumerate(pairwise(self.levels)):
+        for index, (level, prev) in enumerate(zip(self.levels, self.ends)):
             x0_hat, eps_hat = self.guess(x_t, level)
             c = coefficients(before, level, prev)
             if self.keep_eps:  # c0 x_t + c1 x0_hat, written in x0_hat and eps_hat
@@ -167,8 +167,9 @@ def ddpm(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
     variance: str = "small",
+    noisy_end: bool = False,
 ) -> Iterator[Step]:
     """Ancestral sampling: draw x_prev from the posterior q(x_prev | x_t, x0_hat).
 
@@ -178,7 +179,9 @@ def ddpm(
 
     denoise: (x_t, t) to the network's output.  x_T: (N, H, W, C) float32, see `Noise.start`.
     steps: how many of the schedule's times to visit, or the levels themselves, see `spacing.levels`.
-    noise: names the noise z.  clip: see `clip_x0`.
+    noise: names the noise z.  clip: see `clipping.clip_x0`.
+    noisy_end: with variance "large", let the picture itself have some noise, unless the last step comes from t = 0, as
+    the `diffusers` library does.
     With fewer steps than T, alpha and beta are those of the leap between two levels.
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 with eq. 7 and section 3.2, for a^2 = alpha_bar.
     """
@@ -190,7 +193,8 @@ def ddpm(
         beta = level.s**2 - alpha**2 * prev.s**2
         spread = beta if variance == "large" else prev.s**2 / level.s**2 * beta
         on_x_t, on_x0_hat = alpha * prev.s**2 / level.s**2, prev.a * beta / level.s**2
-        return on_x_t, on_x0_hat, 0.0, np.sqrt(spread) if prev.s else 0.0  # the picture itself gets no noise
+        fresh = prev.s or (noisy_end and level.t)  # the picture itself gets no noise
+        return on_x_t, on_x0_hat, 0.0, np.sqrt(spread) if fresh else 0.0
 
     return Run(denoise, process, steps, noise, clip).loop(x_T, coefficients)
 
@@ -204,9 +208,10 @@ def ddim(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
     eta: float = 0.0,
     keep_eps: bool = False,
+    ends: Sequence[Level] | None = None,
 ) -> Iterator[Step]:
     """Denoising diffusion implicit model: keep eps_hat, shrink it; with eta above 0 part of it is drawn anew.
 
@@ -215,6 +220,7 @@ def ddim(
 
     eta: from 0, a fixed path from noise to picture, to 1, which is `ddpm`.  The rest as in `ddpm`.
     keep_eps: take the network's eps_hat also where x0_hat is clipped, as the `diffusers` library does; see `clip_x0`.
+    ends: where each step goes, if not to the level that the next one comes from.
     Source: Song et al. 2020, arXiv:2010.02502, eq. 12 and 16, for a^2 = alpha_bar.
     """
     if not 0 <= eta <= 1:
@@ -226,7 +232,7 @@ def ddim(
         on_eps_hat = np.sqrt(max(0.0, prev.s**2 - sigma_step**2))  # never below 0, but for rounding
         return *from_eps(on_eps_hat, level, prev), 0.0, sigma_step
 
-    return Run(denoise, process, steps, noise, clip, keep_eps).loop(x_T, coefficients)
+    return Run(denoise, process, steps, noise, clip, keep_eps, ends).loop(x_T, coefficients)
 
 
 def euler_ancestral(
@@ -235,7 +241,7 @@ def euler_ancestral(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
 ) -> Iterator[Step]:
     """Euler's step to less noise than is wanted, and fresh noise on top: DDPM in the coordinates of sigma.
 
@@ -263,27 +269,3 @@ def from_eps(on_eps_hat: float, level: Level, prev: Level) -> tuple[float, float
 def on_both(c: Coefficients, level: Level) -> Coefficients:
     """Return coefficients of x_t, x0_hat, … as those of eps_hat, x0_hat, …, with x_t = a x0_hat + s eps_hat put in."""
     return c[0] * level.s, c[0] * level.a + c[1], c[2], c[3]
-
-
-def clip_x0(x0_hat: np.ndarray, clip: str) -> np.ndarray:
-    """Bring a guessed picture back to where pictures are, [-1, 1].
-
-    "none": leave it.  "clip": cut at -1 and 1.  "dynamic": where more than 0.5% of a picture's values lie outside,
-    cut only the outermost 0.5% and shrink the picture into the range, so that bright parts keep their shading,
-
-        c = max(1, the 99.5% quantile of |x0_hat|),   x0_hat <- clip(x0_hat, -c, c) / c
-
-    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The
-    early guess of a network that predicts eps is its error times s / a, 100 and more; with the raw eps_hat kept, what
-    clipping takes from x0_hat would be missing from the picture altogether.
-    x0_hat: (N, H, W, C) float.  Returns the same.
-    Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
-    """
-    if clip == "none":
-        return x0_hat
-    if clip == "clip":
-        return x0_hat.clip(-1, 1)
-    xp = backend.current().xp
-    largest = xp.quantile(abs(x0_hat).reshape(len(x0_hat), -1), 0.995, axis=1)
-    c = xp.maximum(1, largest).astype(x0_hat.dtype).reshape(-1, *[1] * (x0_hat.ndim - 1))
-    return x0_hat.clip(-c, c) / c

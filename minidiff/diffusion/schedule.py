@@ -92,18 +92,22 @@ class Schedule:
     def at_sigma(self, sigma: Any) -> Level:
         """Return the level where the noise beside the picture is sigma, a float or (N,), above 0 and maybe infinite.
 
-        Its t lies between the schedule's times, by interpolation in ln(sigma), or at one of the ends.
+        Its t lies between the schedule's times, by interpolation in ln(sigma), or at one of the ends; on the way to a
+        last time whose sigma is infinite, by interpolation in 1 / sigma.
         """
         with np.errstate(divide="ignore"):
             log_sigma = np.log(self.all.sigma)
         known = np.isfinite(log_sigma)
         t = np.interp(np.log(sigma), log_sigma[known], np.arange(self.T)[known])
+        if not known[-1]:
+            t = np.maximum(t, self.T - 1 - np.exp(log_sigma[-2]) / sigma)
         a, s = _scaled(np.asarray(sigma, dtype=np.float64), self.kind)
         return Level(t, a, s) if np.ndim(sigma) else Level(float(t), float(a), float(s))
 
 
 # The two ends of beta at T = 1000. With T times they are multiplied by 1000 / T, so that the product, and with it the
-# noise at the last t, stays what it is for any T (Nichol and Dhariwal's code does the same).
+# noise at the last t, stays about what it is where T is in the hundreds or more: the last sigma of "linear" is 157 for
+# T = 1000, 221 for 100, and then grows, 939 for 30 and 130,000 for 20 (Nichol and Dhariwal's code does the same).
 BETAS = (1e-4, 0.02)
 BETA_MAX = 0.999  # a beta of 1 would leave alpha_bar at 0, where eps no longer says anything about x0
 SIGMAS = (0.002, 80.0)  # the ends of "karras" and "exponential": Karras et al. 2022, arXiv:2206.00364, table 1

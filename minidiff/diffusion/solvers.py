@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process, eps_from_x0
 from minidiff.diffusion.samplers import Coefficients, Noise, Run, Step, ddim, ddpm, euler_ancestral, from_eps
@@ -31,7 +32,7 @@ def euler(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
     churn: float = 0.0,
 ) -> Iterator[Step]:
     """Euler's method: follow the slope at the start of the step.  Order 1.
@@ -66,7 +67,7 @@ def heun(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
     churn: float = 0.0,
 ) -> Iterator[Step]:
     """Heun's method: Euler's step, ask again where it ends, and repeat it with the mean of both slopes.  Order 2.
@@ -132,7 +133,7 @@ def dpm_solver(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
 ) -> Iterator[Step]:
     """DPM-Solver++ (2M): remember the guess before, and assume that x0_hat goes on changing as it did.  Order 2.
 
@@ -160,7 +161,7 @@ def dpm_solver_sde(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++ (2M): the same with fresh noise at every step, as in `samplers.ddpm` but bent.
 
@@ -197,7 +198,7 @@ def unipc(
     x_T: np.ndarray,
     steps: int | Sequence[Level],
     noise: Noise,
-    clip: str = "clip",
+    clip: str | Clipping = "clip",
 ) -> Iterator[Step]:
     """UniPC-2: predict as DPM-Solver++ does; where the network is asked next anyway, correct what led there.  Order 3.
 

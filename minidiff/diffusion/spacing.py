@@ -19,15 +19,15 @@ Spacing = Literal["trailing", "leading", "linspace", "karras"]
 SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 
-def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trailing", offset: int = 0) -> list[Level]:
+def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trailing") -> list[Level]:
     """Return the levels that a sampler visits in so many steps, falling, and last of all `CLEAN`.
 
     steps: how many, from 1 to T, or the falling times themselves.
     trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest that
         there is, because the start is pure noise, and the last leaps to the picture.
-    leading: 0 and every (T // steps)-th after it; 50 of 1000 are 980, …, 20, 0, each plus `offset`.  The first is not
-        the noisiest, although the start is pure noise: pictures come out greyer than they should.
-    linspace: both ends, and evenly between them.
+    leading: 0 and every (T // steps)-th after it; 50 of 1000 are 980, …, 20, 0.  The first is not the noisiest,
+        although the start is pure noise: pictures come out greyer than they should.
+    linspace: both ends, and evenly between them; of one step, the noisiest.
     karras: both ends, and between them evenly in sigma^(1/7), see `schedule.karras`; these lie between the times.
     Source: Lin et al. 2023, arXiv:2305.08891, table 2; Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
@@ -49,15 +49,27 @@ def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trail
     if spacing == "trailing":
         times = trailing(T, int(steps))
     elif spacing == "leading":
-        times = [min(index * (T // int(steps)) + offset, T - 1) for index in reversed(range(int(steps)))]
+        times = [index * (T // int(steps)) for index in reversed(range(int(steps)))]
     else:
-        times = [int(t) for t in np.linspace(T - 1, 0, int(steps)).round()]
+        times = linspace(T, int(steps))
     return [*map(schedule.level, times), CLEAN]
 
 
 def trailing(T: int, steps: int) -> list[int]:
-    """Spread `steps` times evenly over 0 … T-1, from T-1 downwards: 5 of 1000 are 999, 799, 599, 399, 199."""
-    return [round(T * (steps - index) / steps) - 1 for index in range(steps)]
+    """Spread `steps` times evenly over 0 … T-1, from T-1 downwards: 5 of 1000 are 999, 799, 599, 399, 199.
+
+        t_i = round(T - i T / steps) - 1
+
+    Where that lies in the middle between two times, the rounding of T / steps decides, as in every program that has it
+    from the paper; now and then `arange` has one time too many, -1.
+    Source: Lin et al. 2023, arXiv:2305.08891, table 2.
+    """
+    return [int(t) - 1 for t in np.arange(T, 0, -T / steps).round()[:steps]]
+
+
+def linspace(T: int, steps: int) -> list[int]:
+    """Spread `steps` times evenly over 0 … T-1, both included, downwards: 4 of 1000 are 999, 666, 333, 0."""
+    return [int(t) for t in np.linspace(0, T - 1, steps).round()[::-1]] if steps > 1 else [T - 1]
 
 
 def _falling(T: int, steps: Sequence[int]) -> list[int]:

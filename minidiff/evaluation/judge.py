@@ -15,7 +15,7 @@ import numpy as np
 
 from minidiff import random
 from minidiff.data.dataset import Dataset
-from minidiff.diffusion.samplers import Clip
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MinidiffError
@@ -27,6 +27,7 @@ from minidiff.evaluation.kid import kid, kid_deviation
 from minidiff.evaluation.nearest import MOST, nearest
 from minidiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from minidiff.evaluation.split import Part
+from minidiff.limits import check_limits
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
 from minidiff.random import Key, Stream
@@ -40,8 +41,8 @@ class Drawing:
     """Number of samples."""
     sampler: Sampler = "ddim"
     """The way from noise to picture, as `python -m minidiff.sample --help` tells."""
-    steps: int = 50
-    """Steps from noise to picture, from 1 to the length of the model's schedule."""
+    steps: int | None = None
+    """Steps from noise to picture, as `python -m minidiff.sample --help` tells."""
     spacing: Spacing = "trailing"
     """Where the steps lie, as `python -m minidiff.sample --help` tells."""
     eta: float = 0.0
@@ -105,10 +106,9 @@ class Verdict:
 
 def check(model: Pipeline, exam: Dataset, drawing: Drawing) -> None:
     """Raise MinidiffError for whatever cannot be judged, before anything takes time."""
+    check_limits(vars(drawing), "--{}")
     if drawing.count < 2:
         raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {drawing.count}")
-    if drawing.batch < 1:
-        raise MinidiffError(f"--batch must be 1 or more, got {drawing.batch}")
     theirs, ours = model.shape, (exam.height, exam.width, exam.channels)
     if theirs != ours:
         raise MinidiffError(f"{model.path} draws pictures of {_size(theirs)}; those of {exam.name} have {_size(ours)}")

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minidiff import __version__, backend, pictures
 from minidiff.data.dataset import Dataset
+from minidiff.errors import printable
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import FEATURES
 from minidiff.evaluation.intervals import mean_and_error, wilson
@@ -107,7 +108,7 @@ def table(result: dict[str, Any]) -> str:
     shown = sorted(read["by_class"], key=lambda line: line["share"])[:MOST_CLASSES]
     shown = [line for line in read["by_class"] if line in shown]
     width = min(20, max(len(line["class"]) for line in shown))
-    lines += [f"  {line['class'][:20]:<{width}}  {_percent(line)}" for line in shown]
+    lines += [f"  {printable(line['class'], 20):<{width}}  {_percent(line)}" for line in shown]
     if len(shown) < len(read["by_class"]):
         lines.append(f"  … the worst {len(shown)} of {len(read['by_class'])} labels")
     lines.append("")
@@ -152,7 +153,7 @@ def misread_sheet(verdict: Verdict, classes: tuple[str, ...]) -> np.ndarray | No
         left = (across - zoom * width) // 2
         tile[: zoom * height, left : left + zoom * width] = verdict.samples[k].repeat(zoom, 0).repeat(zoom, 1)
         canvas = Image.fromarray(tile)
-        text = f"{classes[verdict.asked[k]]} > {classes[verdict.read[k]]}"
+        text = printable(f"{classes[verdict.asked[k]]} > {classes[verdict.read[k]]}")
         ImageDraw.Draw(canvas).text((across / 2, down), text, (60, 60, 67), ImageFont.load_default(), anchor="mb")
         tiles.append(np.asarray(canvas))
     return pictures.grid(np.stack(tiles), zoom=1, gap=4)

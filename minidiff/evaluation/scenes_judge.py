@@ -20,6 +20,7 @@ from minidiff.evaluation.judge import Drawing
 from minidiff.evaluation.prompts import FIRST, counted, heard, listen
 from minidiff.evaluation.split import EXAM_COUNT, EXAM_FIRST, Stretch
 from minidiff.evaluation.steering import judge_control, judge_reference
+from minidiff.limits import check_limits
 from minidiff.pictures import to_uint8
 from minidiff.pipeline import Pipeline
 
@@ -34,10 +35,9 @@ def check(model: Pipeline, drawing: Drawing) -> None:
         raise MinidiffError(
             f"{model.path} reads prompts about {data}, and nobody knows what those pictures show: look at its samples"
         )
+    check_limits(vars(drawing), "--{}")
     if drawing.count < FEWEST:
         raise MinidiffError(f"--count must be {FEWEST} or more, so that prompts mention enough, got {drawing.count}")
-    if drawing.batch < 1:
-        raise MinidiffError(f"--batch must be 1 or more, got {drawing.batch}")
     _steps(model, drawing, ["a"], {}, 0, 1)  # checks its settings at once, and draws nothing before it is asked to
 
 

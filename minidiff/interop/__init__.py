@@ -1,12 +1,13 @@
 """Models, noise and schedules of other tools: PyTorch's `randn`, and the U-Nets of the diffusers library, both ways.
 
-Read torch_random and torch_noise, unet2d_config and unet2d (the network), tensor_names, diffusers_read, scheduler and
-diffusers_write (its files).
+Read torch_random and torch_noise, unet2d_config and unet2d (the network), tensor_names, diffusers_read, scheduler,
+steps and diffusers_write (its files).
 """
 
-from minidiff.interop.diffusers_read import load_diffusers, weights_of
+from minidiff.interop.diffusers_read import files_of, load_diffusers
 from minidiff.interop.diffusers_write import save_as_diffusers
-from minidiff.interop.scheduler import read_scheduler, scheduler_options
+from minidiff.interop.scheduler import read_scheduler, scheduler_file, scheduler_options
+from minidiff.interop.steps import ends, visited
 from minidiff.interop.torch_noise import TorchNoise
 from minidiff.interop.torch_random import TorchNormals
 from minidiff.interop.unet2d import UNet2D
@@ -17,9 +18,12 @@ __all__ = [
     "TorchNormals",
     "UNet2D",
     "UNet2DConfig",
+    "ends",
+    "files_of",
     "load_diffusers",
     "read_scheduler",
     "save_as_diffusers",
+    "scheduler_file",
     "scheduler_options",
-    "weights_of",
+    "visited",
 ]

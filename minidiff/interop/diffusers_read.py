@@ -6,10 +6,14 @@ anything is allocated for them, and nothing is unpickled: a file from a stranger
 
     model = load_diffusers("google/ddpm-cifar10-32", …)         a folder on this machine; nothing is fetched
 
-After tensor_names.py.  Leaves out diffusers' other networks, and weights that are spread over several files.
+Weights of half the size have fp16 or bf16 in their file's name; large ones are spread over several files, which
+diffusion_pytorch_model.safetensors.index.json lists.
+After tensor_names.py.  Leaves out diffusers' other networks.
 """
 
-import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +21,27 @@ import numpy as np
 from safetensors import SafetensorError, deserialize, safe_open
 
 from minidiff import backend
-from minidiff.errors import MinidiffError, one_line
+from minidiff.errors import MinidiffError, one_line, printable
+from minidiff.files import open_regular, read_json
 from minidiff.interop.tensor_names import correspondence, modern, their_shape, to_ours
 from minidiff.interop.unet2d import UNet2D
 from minidiff.interop.unet2d_config import from_json
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+VARIANTS = ("", ".fp16", ".bf16")  # the first that is there is read
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-MOST_BYTES = 1 << 20  # of a JSON file
+MOST_FILES = 100  # that weights are spread over
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor in a file: `name` there, and the opened file, which reads no more than is asked for."""
+
+    path: Path
+    file: Any
+    name: str
 
 
 def load_diffusers(path: str | Path, size: tuple[int, int] | None = None) -> UNet2D:
@@ -37,25 +53,39 @@ def load_diffusers(path: str | Path, size: tuple[int, int] | None = None) -> UNe
     does not say.
     Raises MinidiffError in one line if a file is missing, broken or foreign, or the network is none that we know.
     """
-    folder, weights = locate(Path(path))
-    config = from_json(read_json(folder / CONFIG), str(folder / CONFIG), size)
-    try:
-        weights.open("rb").close()  # what keeps it from being read is said better by Python than by safetensors
-        with safe_open(weights, framework="numpy") as file:
-            return _read(weights, file, config)
-    except OSError as error:
-        raise MinidiffError(f"cannot read weights: {one_line(error)}") from error
-    except SafetensorError as error:
-        raise MinidiffError(f"{weights} is damaged or not a safetensors file: {error}") from error
+    config, *_ = files = files_of(path)
+    options = from_json(read_json(config), str(config), size)
+    weights = [file for file in files if file.suffix != ".json"]
+    there: dict[str, _Tensor] = {}  # by its present name
+    with ExitStack() as opened:
+        for tensor in _tensors(weights, opened):
+            if (name := modern(tensor.name)) in there:
+                raise _twice(there[name], tensor)
+            there[name] = tensor
+        return _read(there, options, files[1])
 
 
-def weights_of(path: str | Path) -> Path:
-    """Return the file of weights that `load_diffusers` reads."""
-    return locate(Path(path))[1]
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """Return the files of a network, config.json first and then its weights, with the list of these if they are many.
+
+    path: see `load_diffusers`.
+    """
+    path = Path(path)
+    folder = locate(path)
+    if path.is_file():
+        return folder / CONFIG, path
+    for variant in VARIANTS:
+        whole, listed = (folder / name for name in _names(variant))
+        if whole.exists():
+            return folder / CONFIG, whole
+        if listed.exists():
+            return folder / CONFIG, listed, *_parts(listed)
+    pickled = sorted(file for file in folder.iterdir() if file.suffix in PICKLED)
+    raise MinidiffError(_pickled(pickled[0]) if pickled else f"no {WEIGHTS} in {folder}")
 
 
-def locate(path: Path) -> tuple[Path, Path]:
-    """Return the network's folder and its file of weights."""
+def locate(path: Path) -> Path:
+    """Return the folder of a network, see `load_diffusers`."""
     if not path.exists():
         raise MinidiffError(f"no such file or folder: {path}")
     if path.is_file():
@@ -63,30 +93,63 @@ def locate(path: Path) -> tuple[Path, Path]:
             raise MinidiffError(_pickled(path))
         if path.suffix != ".safetensors":
             raise MinidiffError(f"expected a .safetensors file or a folder with one, got {path}")
-        return path.parent, path
+        return path.parent
     folder = next((place for place in (path, path / "unet") if (place / CONFIG).exists()), None)
     if folder is None:
         raise MinidiffError(f"no {CONFIG} in {path} or {path / 'unet'}")
-    if not (folder / WEIGHTS).exists():
-        pickled = sorted(file for file in folder.iterdir() if file.suffix in PICKLED)
-        raise MinidiffError(_pickled(pickled[0]) if pickled else f"no {WEIGHTS} in {folder}")
-    return folder, folder / WEIGHTS
+    return folder
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file says; raises MinidiffError in one line if it cannot be read, or is not JSON."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise MinidiffError(f"{path} is not a settings file: it is larger than {MOST_BYTES} bytes")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise MinidiffError(f"cannot read settings: {one_line(error)}") from error
-    except RecursionError as error:
-        raise MinidiffError(f"{path} is not JSON that can be read: it is nested too deeply") from error
-    except ValueError as error:
-        if isinstance(error, MinidiffError):
-            raise
-        raise MinidiffError(f"{path} is not JSON: {one_line(error)}") from error
+def _names(variant: str) -> tuple[str, str]:
+    """The file of all weights, and the list of the files that they are spread over; variant: "" or such as ".fp16"."""
+    stem, suffix = WEIGHTS.split(".")
+    return f"{stem}{variant}.{suffix}", f"{WEIGHTS}.index{variant}.json"
+
+
+def _parts(listed: Path) -> list[Path]:
+    """Return the files that a list of weights names, which all must lie beside it."""
+    _refuse_pointer(listed)
+    table = read_json(listed)
+    table = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
+        raise MinidiffError(f"{listed} must have weight_map, a table of tensors and the files they are in")
+    names = sorted(set(table.values()))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors") or "\\" in name:
+            raise MinidiffError(
+                f"{listed} must list .safetensors files that lie beside it, got {printable(repr(name), 100)}"
+            )
+    if len(names) > MOST_FILES:
+        raise MinidiffError(f"{listed} must list at most {MOST_FILES} files, got {len(names)}")
+    return [listed.parent / name for name in names]
+
+
+def _tensors(paths: list[Path], opened: ExitStack) -> Iterator[_Tensor]:
+    """Open files of weights, and go through their tensors, of which nothing but the names is read."""
+    for path in paths:
+        try:
+            _refuse_pointer(path)  # what keeps a file from being read is said better by Python than by safetensors
+            file = opened.enter_context(safe_open(path, framework="numpy"))
+        except OSError as error:
+            raise MinidiffError(f"cannot read weights: {one_line(error)}") from error
+        except SafetensorError as error:
+            raise MinidiffError(f"{path} is damaged or not a safetensors file: {error}") from error
+        yield from (_Tensor(path, file, name) for name in file.keys())  # noqa: SIM118  # no mapping
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Raise MinidiffError for what Git leaves in the place of a large file that it has not fetched."""
+    with open_regular(path) as file:
+        if file.read(len(GIT_LFS)) == GIT_LFS:
+            raise MinidiffError(
+                f"{path} is a Git LFS pointer, which only says where the file is; fetch it: git lfs pull, in its folder"
+            )
+
+
+def _twice(one: _Tensor, other: _Tensor) -> MinidiffError:
+    if one.path == other.path:
+        return MinidiffError(f"{one.path} has both {one.name} and {other.name}, two names of one tensor")
+    return MinidiffError(f"{one.path} and {other.path} both have {other.name}")
 
 
 def _pickled(path: Path) -> str:
@@ -96,36 +159,39 @@ def _pickled(path: Path) -> str:
     )
 
 
-def _read(path: Path, file: Any, config: Any) -> UNet2D:
-    """Compare names, shapes and dtypes, from the header alone; then fill the network."""
-    there: dict[str, str] = {}
-    for name in file.keys():  # noqa: SIM118  # no mapping
-        if modern(name) in there:
-            raise MinidiffError(f"{path} has both {there[modern(name)]} and {name}, two names of one tensor")
-        there[modern(name)] = name
+def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
+    """Compare names, shapes and dtypes, from the headers alone; then fill the network.  where: names them all."""
     # Numbers in the config may be anything: a network of a million blocks must not be built to be compared.
     if config.layers_per_block * len(config.block_out_channels) > len(there):
-        raise MinidiffError(f"{path} does not fit its {CONFIG}, which asks for more blocks than the file has tensors")
+        raise MinidiffError(f"{where} does not fit its {CONFIG}, which asks for more blocks than the file has tensors")
     model = UNet2D(config)
     table, parameters = correspondence(model), model.named_parameters()
     if missing := [name for name in table if name not in there]:
-        raise MinidiffError(f"{path} does not fit its {CONFIG}: missing tensors: {len(missing)}, first {missing[0]}")
+        raise MinidiffError(f"{where} does not fit its {CONFIG}: missing tensors: {len(missing)}, first {missing[0]}")
     if more := sorted(there.keys() - table.keys()):
-        name = there[more[0]][:100]
-        raise MinidiffError(f"{path} does not fit its {CONFIG}: tensors too many: {len(more)}, first {name}")
+        name = printable(there[more[0]].name, 100)
+        raise MinidiffError(f"{where} does not fit its {CONFIG}: tensors too many: {len(more)}, first {name}")
     dtypes = {}
     for name, ours in table.items():
-        found, expected = file.get_slice(there[name]), their_shape([parameters[own].planned_shape for own in ours])
+        tensor, expected = there[name], their_shape([parameters[own].planned_shape for own in ours])
+        found = tensor.file.get_slice(tensor.name)
         shape, dtypes[name] = tuple(found.get_shape()), found.get_dtype()
         if shape != expected and not (".attentions." in name and shape == (*expected, 1, 1)):  # an old 1×1 convolution
-            raise MinidiffError(f"{path} does not fit its {CONFIG}: expected {name} as {expected}, got {shape}")
+            raise MinidiffError(f"{tensor.path} does not fit its {CONFIG}: expected {name} as {expected}, got {shape}")
         if dtypes[name] not in ("F32", "F16", "BF16"):
-            raise MinidiffError(f"{path}: {name} must be F32, F16 or BF16, got {dtypes[name]}")
+            raise MinidiffError(f"{tensor.path}: {name} must be F32, F16 or BF16, got {dtypes[name]}")
 
-    # NumPy has no bfloat16: such a file is read as bytes.
-    raw = dict(deserialize(path.read_bytes())) if "BF16" in dtypes.values() else {}
+    # NumPy has no bfloat16: a file with some is read as bytes.
+    half = {there[name].path for name, dtype in dtypes.items() if dtype == "BF16"}
+    raw = {path: dict(deserialize(path.read_bytes())) for path in half}
     for name, ours in table.items():
-        array = _bfloat16(raw[there[name]]["data"]) if dtypes[name] == "BF16" else file.get_tensor(there[name])
+        tensor = there[name]
+        if dtypes[name] == "BF16":
+            array = _bfloat16(raw[tensor.path][tensor.name]["data"])
+        else:
+            array = tensor.file.get_tensor(tensor.name)
+        if not np.isfinite(array).all():
+            raise MinidiffError(f"{tensor.path}: {name} holds numbers that are not finite")
         array = array.astype(np.float32).reshape(their_shape([parameters[own].planned_shape for own in ours]))
         for own, part in zip(ours, to_ours(array, len(ours))):
             parameters[own].data = backend.to_device(part)

@@ -7,21 +7,25 @@ file beside the network; this one reads it, strictly, and says minidiff's schedu
                     sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
     prediction_type epsilon, sample (x0) or v_prediction
 
-After diffusers_read.py.  Leaves out the schedule itself, which diffusion/ makes of these words, and other schedulers'
-files: those of DDPM and DDIM have what a training fixes.
+After diffusers_read.py; steps.py says where the samplers go that the rest of the file sets.  Leaves out the schedule
+itself, which diffusion/ makes of these words, and other schedulers' files: those of DDPM and DDIM have what a training
+fixes.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from minidiff.errors import MinidiffError
-from minidiff.interop.diffusers_read import locate, read_json
+from minidiff.diffusion.schedule import BETA_MAX
+from minidiff.errors import MinidiffError, printable
+from minidiff.files import read_json
+from minidiff.interop.diffusers_read import locate
 from minidiff.training.settings import from_dict
 
 SCHEDULER = "scheduler_config.json"
 CLASSES = ("DDPMScheduler", "DDIMScheduler")
 MOST_TIMES = 1 << 20
+PIPELINE = "model_index.json"  # lies in the folder of a pipeline, beside its folders unet and scheduler
 
 _SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
 _TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -51,22 +55,53 @@ class _Options:
     def __post_init__(self) -> None:
         if not 2 <= self.num_train_timesteps <= MOST_TIMES:
             raise MinidiffError(f"num_train_timesteps must be from 2 to {MOST_TIMES}, got {self.num_train_timesteps}")
-        if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end < 1:
-            raise MinidiffError(f"expected 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
+        if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end <= BETA_MAX:
+            raise MinidiffError(
+                f"expected 0 < beta_start <= beta_end <= {BETA_MAX}, got {self.beta_start} and {self.beta_end}"
+            )
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise MinidiffError(
+                "rescale_betas_zero_snr must be false with prediction_type epsilon: the last x_t is noise alone, and "
+                "who predicts it says nothing about the picture"
+            )
+        # What is not in use may be anything, as in diffusers.
+        if not self.thresholding and self.clip_sample and not self.clip_sample_range > 0:
+            raise MinidiffError(f"clip_sample_range must be above 0, got {self.clip_sample_range}")
+        if self.thresholding and not 0 <= self.dynamic_thresholding_ratio <= 1:
+            raise MinidiffError(
+                f"dynamic_thresholding_ratio must be from 0 to 1, got {self.dynamic_thresholding_ratio}"
+            )
+        if self.thresholding and not self.sample_max_value > 0:
+            raise MinidiffError(f"sample_max_value must be above 0, got {self.sample_max_value}")
+        if self.timestep_spacing == "leading" and not 0 <= self.steps_offset < self.num_train_timesteps:
+            raise MinidiffError(
+                f"steps_offset must be from 0 to {self.num_train_timesteps - 1}, got {self.steps_offset}"
+            )
+
+
+def scheduler_file(path: str | Path) -> Path | None:
+    """Return the scheduler_config.json of a network, None where it has none; path: as `load_diffusers` takes it.
+
+    It lies beside config.json or in a folder `scheduler` there; in a pipeline that folder lies beside `unet`.
+    """
+    path = Path(path)
+    folder = locate(path)
+    places = [folder / SCHEDULER, (path if path.is_dir() else folder) / "scheduler" / SCHEDULER]
+    if folder.resolve().name == "unet" and (folder / ".." / PIPELINE).exists():  # else what lies there is a stranger's
+        places.append(folder.resolve().parent / "scheduler" / SCHEDULER)
+    return next((place for place in places if place.exists()), None)
 
 
 def read_scheduler(path: str | Path) -> dict[str, Any]:
     """Return the options in the scheduler_config.json of a network, defaults filled in.
 
-    path: as `load_diffusers` takes it; the file lies beside config.json or, in a pipeline, in the folder `scheduler`.
+    path: as `load_diffusers` takes it; for where the file lies see `scheduler_file`.
     Returns num_train_timesteps, beta_schedule, beta_start, beta_end, prediction_type, rescale_betas_zero_snr,
     clip_sample and the rest of `_Options`, in diffusers' words.
     Without such a file they are DDPMScheduler's defaults.
     Raises MinidiffError in one line if the file is broken, or has what minidiff does not know.
     """
-    folder, _ = locate(Path(path))
-    places = (folder / SCHEDULER, folder.parent / "scheduler" / SCHEDULER)
-    file = next((place for place in places if place.exists()), None)
+    file = scheduler_file(path)
     if file is None:
         return asdict(_Options())
     return options_from_json(read_json(file), str(file))
@@ -79,7 +114,7 @@ def options_from_json(values: Any, where: str) -> dict[str, Any]:
     kind = values.get("_class_name", CLASSES[0])
     if kind not in CLASSES:
         raise MinidiffError(
-            f"{where} is of a {str(kind)[:60]!r}; of diffusers' schedulers minidiff reads {', '.join(CLASSES)}"
+            f"{where} is of a {printable(kind, 60)!r}; of diffusers' schedulers minidiff reads {', '.join(CLASSES)}"
         )
     options = {name: value for name, value in values.items() if not name.startswith("_")}
     if options.pop("trained_betas", None) is not None:

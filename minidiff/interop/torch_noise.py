@@ -15,24 +15,25 @@ from minidiff.interop.torch_random import TorchNormals
 class TorchNoise:
     """What a drawing takes from `torch.Generator().manual_seed(seed)`: x_T of all pictures, then z step by step.
 
-    samples: (N,) int64, 0, 1, … in the first batch; of a later one x_T is what diffusers would have drawn for these
-    pictures, but not z, which there comes after the x_T of all.
+    samples: (N,) int64, which of the pictures are drawn.  of: how many there are in all batches.  diffusers draws all
+    of them in one batch; so for each batch here the noise of all is drawn, and that of its own pictures taken.
     """
 
-    def __init__(self, seed: int, samples: np.ndarray) -> None:
-        self.normals, self.samples = TorchNormals(seed), samples
+    def __init__(self, seed: int, samples: np.ndarray, of: int) -> None:
+        self.normals, self.samples, self.of = TorchNormals(seed), samples, of
 
     def start(self, shape: Sequence[int]) -> Any:
         """Return x_T: (N, *shape) float32, where a picture's shape is (H, W, C)."""
-        return self._draw(int(self.samples.max()) + 1, shape)[self.samples]
+        return self._draw(shape)
 
     def mix(self, x: Any, x0_hat: Any, x0_hat_before: Any, c: Any, index: int) -> Any:
         """Return c0 x + c1 x0_hat + c2 x0_hat_before + c3 z, with z the next noise."""
         known = np.array([*c[:3], 0.0], dtype=x.dtype)
         y = backend.current().sampler_update(x, x0_hat, x0_hat_before, known, (0, 0, 0), self.samples)
-        return y + float(c[3]) * self._draw(len(x), x.shape[1:]).astype(x.dtype) if c[3] else y
+        return y + float(c[3]) * self._draw(x.shape[1:]).astype(x.dtype) if c[3] else y
 
-    def _draw(self, n: int, shape: Sequence[int]) -> Any:
+    def _draw(self, shape: Sequence[int]) -> Any:
         """Channels first, as PyTorch draws them; channels last to us."""
         h, w, c = shape
-        return backend.to_device(np.ascontiguousarray(self.normals.normal((n, c, h, w)).transpose(0, 2, 3, 1)))
+        drawn = self.normals.normal((self.of, c, h, w))[self.samples]
+        return backend.to_device(np.ascontiguousarray(drawn.transpose(0, 2, 3, 1)))

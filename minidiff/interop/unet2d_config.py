@@ -171,7 +171,10 @@ class UNet2DConfig:
     @property
     def _size(self) -> tuple[int, ...]:
         if self.sample_size is None:
-            raise MinidiffError("sample_size is null: say how large the pictures are, as size=(height, width)")
+            raise MinidiffError(
+                "sample_size is null, so how large its pictures are is not known; write their height and width there, "
+                'such as "sample_size": [32, 32]'
+            )
         return self.sample_size
 
     @property

@@ -25,8 +25,8 @@ from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
 from minidiff.conditioning.words import Vocabulary
-from minidiff.errors import MinidiffError, one_line
-from minidiff.files import write_atomically
+from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
+from minidiff.files import open_regular, write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.training.build import make_model
 from minidiff.training.config import Adapter, Config
@@ -176,7 +176,7 @@ def newest(folder: Path, say: Callable[[str], object] = print) -> Checkpoint:
             return load(path)
         except MinidiffError as error:
             first_error = first_error or error
-            say(f"skipped: {error}")
+            say(printable(f"skipped: {error}", MOST_PRINTED))
     raise MinidiffError(f"none of the {len(paths)} checkpoints in {folder} can be used; the newest: {first_error}")
 
 
@@ -246,7 +246,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
 
 def hash(path: Path) -> str:
     """Return the SHA-256 of a checkpoint file, in hexadecimal: names exactly these weights."""
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,7 +6,8 @@
 // that is right gives the same numbers in any order, and one that forgot a barrier gives others.
 //
 // What else comes to light: a barrier that some threads never reach (nobody can go on), and, because the caller puts
-// marks around its arrays, what is written beside them.
+// marks around its arrays, what is written beside them. g++ checks on the way (-fsanitize) that vectors begin where they
+// must, that integers do not overflow, and that arrays of a known length have what is asked of them.
 // Leaves out: how fast a GPU is, how it groups memory accesses, caches, and everything that no kernel here uses.
 
 #pragma once
@@ -33,8 +34,10 @@
 #define __shared__ static thread_local  // one OS thread runs one block at a time
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-struct uint3 { unsigned x, y, z; };
-struct dim3 { unsigned x, y, z; };
+// Numbers of threads and blocks are unsigned to CUDA. Here they have a sign, so that a product that is too large for 32
+// bits is an overflow, which g++ finds, instead of a smaller number.
+struct uint3 { int x, y, z; };
+struct dim3 { int x, y, z; };
 struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -50,7 +53,7 @@ enum State { RUNS, AT_BARRIER, AT_WARP_BARRIER, DONE };
 struct Thread {
     ucontext_t context;  // where it begins
     jmp_buf place;       // where it stopped; unlike a context it costs no call of the operating system
-    bool begun;
+    bool begun = false;
     int exchanges;  // that it has made
     State state;
     uint3 index;
@@ -63,39 +66,44 @@ struct Group {  // of threads that wait for one another: a block or a warp
 
 struct Block {
     std::vector<Thread> threads;
+    int count;  // of the threads
     std::vector<Group> warps;
     std::vector<uint64_t> shown[2];  // what the threads of a warp show one another, by turns here and there
     Group all;
     jmp_buf outside;
-    int running;
-    bool backwards, stuck;
+    int running;  // the number of the thread that runs
+    Thread* now;  // the thread itself
+    bool backwards, stuck = false;
+    const char* fault;  // what went wrong, and where
+    unsigned line;
     uint3 index;
     dim3 size, grid;
     void (*kernel)(void*);
     void* arguments;
 };
 
-inline thread_local Block block;
+inline thread_local Block own_block;  // of this OS thread
+inline thread_local Block* block;     // the same, without a look whether it has been made
 
 inline void go_on_with(int number) {
-    Thread& thread = block.threads[block.running = number];
-    if (thread.begun) _longjmp(thread.place, 1);
-    thread.begun = true;
-    setcontext(&thread.context);
+    block->now = &block->threads[block->running = number];
+    if (block->now->begun) _longjmp(block->now->place, 1);
+    block->now->begun = true;
+    setcontext(&block->now->context);
 }
 
-// Let the next fiber run that can; when none can, leave the block.
+// Let the next fiber run that can; when none can, leave the block->
 inline void give_way() {
-    int count = block.threads.size(), step = block.backwards ? count - 1 : 1;
-    for (int i = 1, number = block.running; i <= count; i++) {
+    int count = block->count, step = block->backwards ? count - 1 : 1;
+    for (int i = 1, number = block->running; i <= count; i++) {
         number = (number + step) % count;
-        if (block.threads[number].state == RUNS) {
-            if (number != block.running && _setjmp(block.threads[block.running].place) == 0) go_on_with(number);
+        if (block->threads[number].state == RUNS) {
+            if (number != block->running && _setjmp(block->now->place) == 0) go_on_with(number);
             return;
         }
     }
-    block.stuck = block.all.alive > 0;
-    _longjmp(block.outside, 1);
+    block->stuck = block->all.alive > 0;
+    if (_setjmp(block->now->place) == 0) _longjmp(block->outside, 1);
 }
 
 // If all of a group that are alive wait, let threads first to last - 1 go on.
@@ -103,63 +111,86 @@ inline void release(Group& group, State waiting, int first, int last) {
     if (group.waiting < group.alive) return;
     group.waiting = 0;
     for (int i = first; i < last; i++)
-        if (block.threads[i].state == waiting) block.threads[i].state = RUNS;
+        if (block->threads[i].state == waiting) block->threads[i].state = RUNS;
 }
 
-inline void release_block() { release(block.all, AT_BARRIER, 0, block.threads.size()); }
+inline void release_block() { release(block->all, AT_BARRIER, 0, block->count); }
 
 inline void release_warp(int warp) {
-    int last = std::min<int>((warp + 1) * WARP, block.threads.size());
-    release(block.warps[warp], AT_WARP_BARRIER, warp * WARP, last);
+    int last = std::min<int>((warp + 1) * WARP, block->count);
+    release(block->warps[warp], AT_WARP_BARRIER, warp * WARP, last);
 }
 
 inline void wait_for_block() {
-    block.threads[block.running].state = AT_BARRIER;
-    block.all.waiting++;
+    block->now->state = AT_BARRIER;
+    block->all.waiting++;
     release_block();
     give_way();
 }
 
 inline void wait_for_warp() {
-    int warp = block.running / WARP;
-    block.threads[block.running].state = AT_WARP_BARRIER;
-    block.warps[warp].waiting++;
+    int warp = block->running / WARP;
+    block->now->state = AT_WARP_BARRIER;
+    block->warps[warp].waiting++;
     release_warp(warp);
     give_way();
 }
 
 inline void run_thread() {
-    block.kernel(block.arguments);
-    int warp = block.running / WARP;
-    block.threads[block.running].state = DONE;
-    block.all.alive--;
-    block.warps[warp].alive--;
-    release_block();
-    release_warp(warp);
-    give_way();
+    for (;;) {  // a block after the other: to begin a fiber costs calls of the operating system
+        block->kernel(block->arguments);
+        int warp = block->running / WARP;
+        block->now->state = DONE;
+        block->all.alive--;
+        block->warps[warp].alive--;
+        release_block();
+        release_warp(warp);
+        give_way();
+    }
 }
 
 // Run one block to its end; false if a barrier was not reached by all.
 inline bool run_block() {
-    int count = block.threads.size();
-    block.all = {count, 0};
-    block.stuck = false;
-    for (int warp = 0; warp < (int)block.warps.size(); warp++)
-        block.warps[warp] = {std::min(WARP, count - warp * WARP), 0};
+    int count = block->count;
+    block->all = {count, 0};
+    bool anew = block->stuck;  // then its fibers are somewhere in the middle
+    block->stuck = false;
+    block->fault = nullptr;
+    for (int warp = 0; warp < (int)block->warps.size(); warp++)
+        block->warps[warp] = {std::min(WARP, count - warp * WARP), 0};
     for (int i = 0; i < count; i++) {
-        Thread& thread = block.threads[i];
+        Thread& thread = block->threads[i];
         thread.state = RUNS;
-        thread.begun = false;
         thread.exchanges = 0;
-        thread.index = {i % block.size.x, i / block.size.x % block.size.y, i / block.size.x / block.size.y};
+        thread.index = {i % block->size.x, i / block->size.x % block->size.y, i / block->size.x / block->size.y};
+        if (thread.begun && !anew) continue;
+        thread.begun = false;
         getcontext(&thread.context);
         thread.context.uc_stack.ss_sp = thread.stack.get();
         thread.context.uc_stack.ss_size = STACK;
         thread.context.uc_link = nullptr;
         makecontext(&thread.context, run_thread, 0);
     }
-    if (_setjmp(block.outside) == 0) go_on_with(block.backwards ? count - 1 : 0);
-    return !block.stuck;
+    if (_setjmp(block->outside) == 0) go_on_with(block->backwards ? count - 1 : 0);
+    return !block->stuck;
+}
+
+// ---- faults ----------------------------------------------------------------------------------------------------------
+
+// What g++ knows of a place where it checks something: the beginning of what it hands to the functions below.
+struct Checked {
+    const char* file;
+    unsigned line, column;
+    void* type;
+    unsigned char log_alignment;  // only where an address is checked
+};
+
+// Leave the block; a GPU would not.
+inline void fail(const char* fault, const Checked* where) {
+    block->fault = fault;
+    block->line = where->line;
+    block->stuck = true;
+    _longjmp(block->outside, 1);
 }
 
 // ---- a launch --------------------------------------------------------------------------------------------------------
@@ -169,63 +200,96 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<std::remove_reference_t<A>*>(arguments[I])...);
 }
 
-// Run a kernel over a grid, a few blocks at a time. Returns the number of the first block that got stuck, or -1.
+struct Said {  // how a launch went: the first block that did not come to its end, or -1; if g++ found why, what and where
+    long stuck;
+    const char* fault;
+    unsigned line;
+};
+
+// Run blocks first to last - 1 of a grid, a few at a time.
 template <class... A>
-long launch(void (*kernel)(A...), dim3 grid, dim3 size, void** arguments, int workers, bool backwards) {
+Said launch(void (*kernel)(A...), dim3 grid, dim3 size, long first, long last, void** arguments, int workers,
+            bool backwards) {
     struct Call {
         void (*kernel)(A...);
         void** arguments;
     } made{kernel, arguments};
-    long blocks = long(grid.x) * grid.y * grid.z;
-    std::atomic<long> next{0}, stuck{-1};
+    long blocks = last - first;
+    std::atomic<long> next{0};
+    std::atomic<bool> over{false};
+    Said said{-1, nullptr, 0};
     auto work = [&] {
-        block.size = size;
-        block.grid = grid;
-        block.backwards = backwards;
-        block.arguments = &made;
-        block.kernel = [](void* given) {
+        block = &own_block;
+        block->size = size;
+        block->grid = grid;
+        block->backwards = backwards;
+        block->arguments = &made;
+        block->kernel = [](void* given) {
             Call* made = static_cast<Call*>(given);
             call(made->kernel, made->arguments, std::index_sequence_for<A...>{});
         };
-        block.threads.resize(size.x * size.y * size.z);
-        for (Thread& thread : block.threads)
+        block->threads.resize(block->count = size.x * size.y * size.z);
+        for (Thread& thread : block->threads)
             if (!thread.stack) thread.stack.reset(new char[STACK]);
-        block.warps.resize((block.threads.size() + WARP - 1) / WARP);
-        for (auto& shown : block.shown) shown.resize(block.threads.size());
-        for (long i; stuck < 0 && (i = next++) < blocks;) {
-            long number = backwards ? blocks - 1 - i : i;
-            block.index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
-            if (!run_block()) stuck = number;
+        block->warps.resize((block->count + WARP - 1) / WARP);
+        for (auto& shown : block->shown) shown.resize(block->count);
+        for (long i; !over && (i = next++) < blocks;) {
+            long number = backwards ? last - 1 - i : first + i;
+            block->index = {int(number % grid.x), int(number / grid.x % grid.y), int(number / grid.x / grid.y)};
+            if (!run_block() && !over.exchange(true)) said = {number, block->fault, block->line};
         }
     };
     std::vector<std::thread> others;
     for (int i = 1; i < workers && i < blocks / 16; i++) others.emplace_back(work);
     work();  // this thread keeps its fibers' stacks for the next launch
     for (std::thread& other : others) other.join();
-    return stuck;
+    return said;
 }
 
 // Each thread of a warp shows a value and gets that of thread `from` of the same warp. Nobody can be two exchanges
 // ahead of another, so two places in turn are enough.
 template <class T>
 T exchange(T value, int from) {
-    int first = block.running / WARP * WARP;
-    std::vector<uint64_t>& shown = block.shown[block.threads[block.running].exchanges++ % 2];
+    int first = block->running / WARP * WARP;
+    std::vector<uint64_t>& shown = block->shown[block->now->exchanges++ % 2];
     T got;
-    memcpy(&shown[block.running], &value, sizeof value);
+    memcpy(&shown[block->running], &value, sizeof value);
     wait_for_warp();
     memcpy(&got, &shown[first + from % WARP], sizeof got);
     return got;
 }
 
-inline int lane() { return block.running % WARP; }
+inline int lane() { return block->running % WARP; }
 
 }  // namespace cuda_on_cpu
 
-#define threadIdx (cuda_on_cpu::block.threads[cuda_on_cpu::block.running].index)
-#define blockIdx (cuda_on_cpu::block.index)
-#define blockDim (cuda_on_cpu::block.size)
-#define gridDim (cuda_on_cpu::block.grid)
+// ---- what g++ calls where a check fails ------------------------------------------------------------------------------
+
+extern "C" {
+using cuda_on_cpu::Checked;
+using cuda_on_cpu::fail;
+
+inline void wrong_address(Checked* where, void* address) {
+    if (!address) fail("the address of nothing is used", where);
+    fail("several numbers at once, from an address that their size does not divide", where);
+}
+#define OVERFLOWS(name) \
+    void __ubsan_handle_##name(Checked* where, void*, void*) { fail("an integer overflows", where); }
+
+void __ubsan_handle_type_mismatch_v1(Checked* where, void* address) { wrong_address(where, address); }
+void __ubsan_handle_negate_overflow(Checked* where, void*) { fail("an integer overflows", where); }
+OVERFLOWS(add_overflow)
+OVERFLOWS(sub_overflow)
+OVERFLOWS(mul_overflow)
+OVERFLOWS(shift_out_of_bounds)
+void __ubsan_handle_divrem_overflow(Checked* where, void*, void*) { fail("an integer is divided by 0", where); }
+void __ubsan_handle_out_of_bounds(Checked* where, void*) { fail("an array has no such number", where); }
+}
+
+#define threadIdx (cuda_on_cpu::block->now->index)
+#define blockIdx (cuda_on_cpu::block->index)
+#define blockDim (cuda_on_cpu::block->size)
+#define gridDim (cuda_on_cpu::block->grid)
 
 inline void __syncthreads() { cuda_on_cpu::wait_for_block(); }
 inline void __syncwarp(unsigned = ~0u) { cuda_on_cpu::wait_for_warp(); }

@@ -1,19 +1,23 @@
 """A device that runs .cu files on the CPU, for machines without a GPU: g++ and `cuda_on_cpu.h`.
 
 Every launch happens twice, with the threads in both orders, on copies of its arrays that have marks around them. What a
-kernel writes beside an array, what depends on the order, and a barrier that not all threads reach are each an
-AssertionError; so every test of a kernel looks for them, without a word about it.
+kernel writes beside an array, what depends on the order, a barrier that not all threads reach, four numbers that are
+read at once from an address that 16 does not divide, an integer that overflows, and more shared memory than a block has
+are each an AssertionError; so every test of a kernel looks for them, without a word about it.
 """
 
 import ctypes
 import hashlib
+import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from minidiff.kernels.cuda_launch import Kernel, declared
 from tests.cuda.device_array import DeviceArray, xp
@@ -21,7 +25,9 @@ from tests.cuda.device_array import DeviceArray, xp
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 MARKS = 64  # bytes before and behind an array, more than a vector
 MARK = 0xAB
-OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-shared", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE")
+CHECKS = "-fsanitize=alignment,null,signed-integer-overflow,shift,integer-divide-by-zero,bounds"
+OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
+MOST_SHARED = 48 * 1024  # bytes of a block, as they are declared; no launch here asks for more
 
 
 class Emulated:
@@ -52,14 +58,21 @@ class Emulated:
 
     def _run(self, kernel, grid, arguments, backwards):
         """The arguments as the kernel has left them."""
-        function = getattr(self._library(kernel.path), f"run_{kernel.name}")
-        function.restype = ctypes.c_long
         given = [Marked(a.inside) if isinstance(a, DeviceArray) else a for a in arguments]
-        values = [np.array([a.inside.ctypes.data], np.uint64) if isinstance(a, Marked) else a for a in given]
-        addresses = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
-        stuck = function((ctypes.c_uint * 3)(*grid), kernel.threads, addresses, self.workers, int(backwards))
-        assert stuck < 0, f"{kernel.name}: in block {stuck} not every thread reaches a barrier that others wait at"
+        self.run_blocks(kernel, grid, range(math.prod(grid)), given, backwards)
         return given
+
+    def run_blocks(self, kernel: Kernel, grid, blocks: range, arguments: list, backwards: bool = False) -> None:
+        """Run some blocks of a grid, in place: arrays are whatever has `inside`.  AssertionError if one fails."""
+        function = getattr(self._library(kernel.path), f"run_{kernel.name}")
+        function.restype = Said
+        values = [np.array([a.inside.ctypes.data], np.uint64) if hasattr(a, "inside") else a for a in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
+        part = (ctypes.c_long * 2)(blocks.start, blocks.stop)
+        said = function((ctypes.c_int * 3)(*grid), kernel.threads, part, addresses, self.workers, int(backwards))
+        waits = f"in block {said.stuck} not every thread reaches a barrier that others wait at"
+        found = f"in block {said.stuck}, line {said.line}: {(said.fault or b'').decode()}"
+        assert said.stuck < 0, f"{kernel.name}: {found if said.fault else waits}"
 
     def _library(self, path):
         if path not in self.compiled:
@@ -67,12 +80,18 @@ class Emulated:
         return self.compiled[path]
 
 
+class Said(ctypes.Structure):
+    """`Said` of cuda_on_cpu.h."""
+
+    _fields_ = (("stuck", ctypes.c_long), ("fault", ctypes.c_char_p), ("line", ctypes.c_uint))
+
+
 class Marked:
-    """A copy of an array with marks before and behind it."""
+    """A copy of an array with marks before and behind it, which begins as far behind a cache line as the array."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.memory = np.full(array.nbytes + 2 * MARKS + 64, MARK, np.uint8)
-        start = -self.memory.ctypes.data % 64 + MARKS
+        start = (array.ctypes.data - self.memory.ctypes.data) % 64 + MARKS
         self.inside = self.memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         self.around = self.memory[:start], self.memory[start + array.nbytes :]
         self.inside[...] = array
@@ -84,22 +103,44 @@ class Marked:
 def compile_for_cpu(path: Path, folder: Path) -> Path:
     """Compile a .cu file into a library with a function `run_NAME` for each kernel; kept by what went into it."""
     runs = "".join(
-        f'extern "C" long run_{name}(const unsigned* g, unsigned threads, void** a, int workers, int backwards) {{\n'
-        f"    return cuda_on_cpu::launch({name}, dim3{{g[0], g[1], g[2]}}, dim3{{threads, 1, 1}}, a, "
+        f'extern "C" cuda_on_cpu::Said run_{name}(const int* g, int threads, const long* part, void** a, int workers, '
+        "int backwards) {\n"
+        f"    return cuda_on_cpu::launch({name}, dim3{{g[0], g[1], g[2]}}, dim3{{threads, 1, 1}}, part[0], part[1], a, "
         "workers, backwards);\n}\n"
         for name in declared(path)
     )
-    source = f'#include "{HEADER}"\n#include "{path.resolve()}"\n{runs}'
-    digest = hashlib.sha256((source + path.read_text("utf-8") + HEADER.read_text("utf-8")).encode()).hexdigest()[:16]
+    source = f'#include "{HEADER}"\n#line 1 "{path.name}"\n{path.read_text("utf-8")}\n{runs}'
+    digest = hashlib.sha256((source + HEADER.read_text("utf-8") + repr(OPTIONS)).encode()).hexdigest()[:16]
     library = folder / f"{path.stem}-{digest}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
-            given, made = Path(beside, "kernels.cpp"), Path(beside, "kernels.so")
+            given, compiled, made = (Path(beside, f"kernels.{kind}") for kind in ("cpp", "o", "so"))
             given.write_text(source, "utf-8")
-            compiler = shutil.which("g++")
-            assert compiler, "g++ is not installed, and without a GPU it runs the CUDA kernels"
-            run = subprocess.run([compiler, *OPTIONS, str(given), "-o", str(made)], capture_output=True, text=True)
-            assert run.returncode == 0, run.stderr[:2000]
+            tool("g++", *OPTIONS, "-c", "-ffunction-sections", "-fdata-sections", given, "-o", compiled)
+            for name in declared(path):
+                used = shared_memory(name, compiled)
+                assert used <= MOST_SHARED, f"{name}: {used:,} bytes of shared memory, a block has {MOST_SHARED:,}"
+            tool("g++", "-shared", "-pthread", compiled, "-o", made)
             made.replace(library)
     return library
+
+
+def shared_memory(kernel: str, compiled: Path) -> int:
+    """The bytes of the arrays in shared memory that a kernel and what it calls declare."""
+    alone = compiled.with_name(f"{kernel}.o")
+    tool("ld", "-r", "--gc-sections", "-u", f"run_{kernel}", "-e", f"run_{kernel}", compiled, "-o", alone)
+    inside_functions = re.findall(r"^\w+ (\w+) [bBu] _ZZ", tool("nm", "-S", alone), re.M)
+    return sum(int(size, 16) for size in inside_functions)
+
+
+def tool(name: str, *words) -> str:
+    """Run a tool of the compiler and return what it printed; AssertionError if it failed.
+
+    Where there is none, the test that needs it is skipped.
+    """
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed, and without a GPU it runs the CUDA kernels")
+    run = subprocess.run([name, *map(str, words)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[:2000]
+    return run.stdout

@@ -64,6 +64,16 @@ def test_order_refuses(step, batch):
         order(pictures(4), 0, step, batch)
 
 
+def test_what_is_longer_than_keys_count_begins_again():
+    """2^32 pictures or epochs on; and no step that training may take ends in an error."""
+    step = (1 << 32) // 64
+    assert order(Endless(), 0, step, 64).tolist() == order(Endless(), 0, 0, 64).tolist()
+    crossing = order(Endless(), 0, step * 64 // 48, 48)
+    assert set(np.diff(crossing)) == {1, 1 - (1 << 32)}
+    assert order(pictures(3), 7, 1 << 32, 3).tolist() == order(pictures(3), 7, 0, 3).tolist()
+    assert order(Endless(), 0, (1 << 32) - 1, 1 << 10).max() < 1 << 32
+
+
 def levels(data):
     return data.images[:, 0, 0, 0].tolist()
 

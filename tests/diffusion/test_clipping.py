@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion.samplers import clip_x0
+from minidiff.diffusion.clipping import Clipping, clip_x0
 
 
 def clipped(x0, clip):
@@ -25,6 +25,19 @@ def test_dynamic_thresholding_by_hand(every_backend):
     c = 199 * 0.01
     assert y[0] == pytest.approx(-np.minimum(ramp, c) / c, abs=1e-6)  # float32
     assert np.array_equal(y[1], small.astype(np.float32))
+
+
+def test_dynamic_thresholding_with_other_numbers_by_hand(every_backend):
+    """Of 0 … 2.4 the median is 1.2 and the tenth below 1; a largest c below the quantile wins, below 1 as well."""
+    ramp = np.linspace(0, 2.4, 201)[None, :, None, None]
+    for share, most, c in ((0.5, np.inf, 1.2), (0.5, 1.1, 1.1), (0.995, 0.5, 0.5), (0.1, 9.0, 1.0)):
+        y = clipped(-ramp, Clipping("dynamic", share=share, most=most))
+        assert y == pytest.approx(-np.minimum(ramp, c) / c, abs=1e-6), (share, most)  # float32
+
+
+def test_clip_may_cut_elsewhere(every_backend):
+    assert clipped([[-3.0, -0.5, 0.5, 1.5]], Clipping("clip", 0.25)).tolist() == [[-0.25, -0.25, 0.25, 0.25]]
+    assert clipped([[-3.0, 1.5]], Clipping("clip", 2.0)).tolist() == [[-2.0, 1.5]]
 
 
 def test_every_picture_has_a_threshold_of_its_own(every_backend):

@@ -8,7 +8,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.data.scenes import Scenes
-from minidiff.diffusion import CLEAN, Noise, editing, levels
+from minidiff.diffusion import CLEAN, Noise, editing, levels, make_schedule
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import CORRELATED, STEADY, TWO_HILLS, WAYS, ideal, process_of, sampler
 
@@ -23,19 +23,33 @@ def rms(x):
 # -- redraw -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("strength", "steps"), [(0.0, 1), (0.001, 1), (0.02, 1), (0.04, 2), (0.5, 25), (0.99, 50), (1.0, 50)]
-)
+@pytest.mark.parametrize(("strength", "steps"), [(0.0, 0), (0.02, 1), (0.04, 2), (0.5, 25), (0.99, 50), (1.0, 50)])
 def test_strength_is_the_share_of_the_steps(strength, steps):
-    rest = editing.tail(LEVELS, strength)
+    rest = editing.tail(LEVELS, strength, PROCESS.schedule)
     assert len(rest) == steps + 1
     assert rest == LEVELS[-steps - 1 :]
+
+
+@pytest.mark.parametrize("kind", ["cosine", "flow"])
+@pytest.mark.parametrize("steps", [1, 10])
+def test_less_than_a_step_begins_with_so_much_less_noise(kind, steps):
+    """Without a jump from nothing to the step; of one step on the flow, which is from infinity, too."""
+    schedule = make_schedule(kind)
+    path = levels(schedule, steps)
+    starts = [editing.tail(path, share / steps, schedule) for share in (1e-6, 0.01, 0.1, 0.5, 0.99, 1 - 1e-9)]
+    assert all(len(rest) == 2 and rest[1] is CLEAN for rest in starts)
+    sigma = np.array([rest[0].sigma for rest in starts])
+    assert (np.diff(sigma) > 0).all()
+    assert sigma[0] < 1e-5
+    share = np.array([1e-6, 0.01, 0.1, 0.5, 0.99, 1 - 1e-9])
+    assert np.arctan(sigma) == pytest.approx(share * np.arctan(path[-2].sigma), rel=1e-9)
+    assert [rest[0].t for rest in starts] == pytest.approx([schedule.at_sigma(each).t for each in sigma])
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])
 def test_strength_is_from_0_to_1(strength):
     with pytest.raises(MinidiffError, match=rf"^strength must be from 0 to 1, got {strength:g}$"):
-        editing.tail(LEVELS, strength)
+        editing.tail(LEVELS, strength, PROCESS.schedule)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -44,8 +58,9 @@ def test_redrawn_pictures_are_of_the_distribution_and_as_far_off_as_asked(way):
     x0, noise = CORRELATED.draw((200, 4, 4)), Noise(0, np.arange(200))
     moved = []
     with backend.using("numpy"):
-        for strength in (0.0, 0.1, 0.3, 0.6):
-            *_, last = editing.redraw(sampler(way, PROCESS, ideal(PROCESS, CORRELATED)), LEVELS, x0, noise, strength)
+        for strength in (0.02, 0.1, 0.3, 0.6):
+            rest = editing.tail(LEVELS, strength, PROCESS.schedule)
+            *_, last = editing.redraw(sampler(way, PROCESS, ideal(PROCESS, CORRELATED)), rest, x0, noise)
             moved.append(rms(last.x_prev - x0))
             y = last.x_prev.reshape(-1, 2)
             # 3200 vectors: five standard deviations, see test_distribution.py; 50 steps narrow the spread by 0.02
@@ -61,12 +76,13 @@ def test_less_and_less_noise_gives_the_picture_back(every_backend, way):
     x0 = TWO_HILLS.draw((3, 4, 4)).astype(np.float32)
     fine = levels(PROCESS.schedule, 1000)
     for strength, far in (
-        (0.0, 0.05),
+        (0.0001, 0.005),
+        (0.001, 0.05),
         (0.005, 0.15),
-    ):  # sigma = 0.006 and 0.02, five of them; churn adds 1.4 times that
+    ):  # sigma = 0.0006, 0.006 and 0.02, five of them; churn adds 1.4 times that
         *_, last = editing.redraw(
             sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS)),
-            fine, backend.to_device(x0), Noise(0, np.arange(3)), strength,
+            editing.tail(fine, strength, PROCESS.schedule), backend.to_device(x0), Noise(0, np.arange(3)),
         )  # fmt: skip
         assert last.prev is CLEAN
         assert last.x_prev.dtype == np.float32

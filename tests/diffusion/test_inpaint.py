@@ -62,8 +62,10 @@ def test_strength_keeps_something_of_what_was_there(way):
     with backend.using("numpy"):
         run = sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS))
         ends = {
-            strength: list(editing.inpaint(run, LEVELS, x0, MASK, noise, strength))[-1].x_prev
-            for strength in (0.0, 0.2, 1.0)
+            strength: list(editing.inpaint(run, editing.tail(LEVELS, strength, PROCESS.schedule), x0, MASK, noise))[
+                -1
+            ].x_prev
+            for strength in (0.02, 0.2, 1.0)
         }
     far = [np.abs(y - x0)[:, :, 2:].mean() for y in ends.values()]
     assert far[0] < far[1] < far[2]
@@ -124,5 +126,5 @@ def test_resampling_draws_what_the_kept_part_makes_likely(way):
 @pytest.mark.parametrize(("resample", "jump"), [(0, 10), (1, 0), (-1, 5)])
 def test_mistakes_are_named(resample, jump):
     with pytest.raises(MinidiffError) as caught:
-        editing.inpaint(None, LEVELS, np.zeros((1, 4, 4, 1)), MASK, Noise(0, np.arange(1)), 1.0, resample, jump)
+        editing.inpaint(None, LEVELS, np.zeros((1, 4, 4, 1)), MASK, Noise(0, np.arange(1)), resample, jump)
     assert str(caught.value) == f"resample and jump must be 1 or more, got {resample} and {jump}"

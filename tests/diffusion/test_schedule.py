@@ -160,16 +160,26 @@ def test_a_sigma_finds_its_level_between_the_times(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_sigmas_beyond_the_schedule_keep_their_a_and_s_but_no_new_time(kind):
     schedule = make_schedule(kind, 50)
-    known = 48 if kind == "flow" else 49  # the last with a finite sigma
     far = schedule.at_sigma(1e9)
-    assert far.t == known
+    assert far.t == pytest.approx(49, abs=1e-7)  # on the flow it is on the way from 48, sigma 49, to 49, infinity
     assert far.sigma == pytest.approx(1e9, rel=1e-6)  # tan(arctan(1e9)): 1e-16 of pi / 2 is 1e-7 of the angle left
     near = schedule.at_sigma(1e-9)
     assert near.t == 0
     assert near.sigma == pytest.approx(1e-9, rel=1e-9)
-    assert schedule.at_sigma(np.inf).a == 0
+    assert (schedule.at_sigma(np.inf).a, schedule.at_sigma(np.inf).t) == (0, 49)
     many = schedule.at_sigma(np.array([1e-9, 1.0, np.inf]))
     assert many.t.shape == many.a.shape == many.s.shape == (3,)
+
+
+@pytest.mark.parametrize("schedule", [make_schedule("flow", 50), make_schedule("cosine", 50, zero_snr=True)])
+def test_the_way_to_an_infinite_sigma_is_a_time_too(schedule):
+    """From the last time with a finite sigma the time goes on without a jump, rises, and ends at pure noise."""
+    last = schedule.all.sigma[-2]
+    t = schedule.at_sigma(last * np.array([0.999, 1, 1.001, 2, 10, 1e6, np.inf])).t
+    assert (np.diff(t) > 0).all()
+    assert t[:3] == pytest.approx(48, abs=1.1e-3)
+    assert t[3] == pytest.approx(48.5)
+    assert t[-1] == 49
 
 
 def test_the_curve_cannot_be_overwritten():

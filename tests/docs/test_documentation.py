@@ -1,10 +1,14 @@
 """What the book says is so: examples give what they show, commands and files exist, figures are of this code."""
 
+import ast
 import doctest
 import importlib
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from PIL import Image
 
 from minidiff import backend
 from minidiff.data.scenes.captions import VOCABULARY
+from tests.cuda.emulated import Emulated
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -183,6 +188,7 @@ def test_every_figure_is_made_by_the_script_and_shown(make_figures):
         for name in re.findall(r"\((?:docs/)?figures/([\w.]+)\)", page.read_text(encoding="utf-8"))
     }
     assert there - FROM_RUNS == made
+    assert len(FROM_RUNS) == 5 and "except for five" in (DOCS / "index.md").read_text(encoding="utf-8")
     assert shown <= there, "a page shows a figure that is not there"
     assert made <= shown, "a figure is made and not shown"
 
@@ -198,19 +204,42 @@ def test_figures_are_of_this_code(name, make_figures):
     assert np.abs(made.astype(int) - kept.astype(int)).max() <= 1
 
 
+# ---- what needs other programs --------------------------------------------------------------------------------------
+
+
+def test_where_no_compiler_is_tests_that_need_one_are_skipped_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    kernels = next((DOCS.parent / "kernels").rglob("*.cu"))
+    with pytest.raises(pytest.skip.Exception, match=r"g\+\+ is not installed"):
+        Emulated(tmp_path)._library(kernels)
+
+
 # ---- chapter 1 ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def two_moons():
-    return load(DOCS / "chapter1" / "two_moons.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # the file sets it, for its own process
+        return load(DOCS / "chapter1" / "two_moons.py")
 
 
 def test_chapter_1_is_one_page_of_numpy():
     text = (DOCS / "chapter1" / "two_moons.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 100
     assert f"has {len(text.splitlines())} lines" in (DOCS / "chapter1.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) == ["PIL", "numpy", "sys"]
+    assert sorted(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) == ["PIL", "numpy", "os", "sys"]
+
+
+def test_chapter_1_computes_on_one_thread_of_blas_unless_told_otherwise():
+    ask = "import runpy, sys, threadpoolctl; runpy.run_path(sys.argv[1]); print(threadpoolctl.threadpool_info())"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    program = [sys.executable, "-c", ask, DOCS / "chapter1" / "two_moons.py"]
+    said = subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
+    pools = ast.literal_eval(said)
+    if not (blas := [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]):
+        pytest.skip("threadpoolctl does not know this machine's BLAS")
+    assert blas == [1]
 
 
 def test_chapter_1_gradients_are_right(two_moons):

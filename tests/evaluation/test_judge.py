@@ -147,7 +147,7 @@ def bad(changes, expected):
 def test_what_cannot_be_judged():
     path = Path("run/x.safetensors")
     bad({"count": 1}, "--count must be 2 or more, as distances need a variance, got 1")
-    bad({"batch": 0}, "--batch must be 1 or more, got 0")
+    bad({"batch": 0}, "--batch must be from 1 to 1048576, got 0")
     bad({"shape": (8, 8, 1)}, f"{path} draws pictures of 8×8 in grey; those of toy have 8×8 in colour")
     bad({"shape": (16, 8, 3)}, f"{path} draws pictures of 16×8 in colour; those of toy have 8×8 in colour")
     bad(

@@ -1,6 +1,6 @@
 """Drawings that diffusers' own pipelines have made, and how they are made again: a network, a scheduler, a seed.
 
-Left out: spacing "linspace", for which diffusers' DDIM steps to t - T // N, which is not the next time that it visits.
+All options of a scheduler at random, on one small network: random_schedulers.py.
 """
 
 import json
@@ -65,6 +65,7 @@ def theirs(network: str, sampler: str, scheduler: dict, weights: dict[str, np.nd
     import diffusers
     import torch
 
+    torch.set_num_threads(1)  # more only wait for each other, in networks as small as these
     net = diffusers.UNet2DModel(**THEIRS[network]).eval()
     net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     noise = getattr(diffusers, scheduler["_class_name"])(**{k: v for k, v in scheduler.items() if k[0] != "_"})

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from minidiff import backend, models
 from minidiff.errors import MinidiffError
-from minidiff.interop import load_diffusers
+from minidiff.interop import files_of, load_diffusers
 from tests.interop.foreign import PLAIN, golden, their_weights, write_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -70,7 +71,8 @@ def change(folder, **options):
         ({"num_class_embeds": 10}, "num_class_embeds must be null, as networks with labels are not read, got 10"),
         ({"sample_size": [16, 16, 16]}, "sample_size must be one number or two, height and width, got (16, 16, 16)"),
         ({"sample_size": 15}, "sample_size: 2 levels need a height and a width that 2 divides, got 15×15"),
-        ({"sample_size": None}, "sample_size is null: say how large the pictures are"),
+        ({"sample_size": None}, "sample_size is null, so how large its pictures are is not known; write their height "
+                                'and width there, such as "sample_size": [32, 32]'),
         ({"_class_name": "UNet2DConditionModel"}, "is of a 'UNet2DConditionModel'; of diffusers' networks minidiff "
                                                   "reads UNet2DModel"),
     ],
@@ -88,11 +90,11 @@ def test_options_are_refused_by_name(folder, options, message):
     [
         (b"", "is not JSON: Expecting value"),
         (b'{"sample_size": 16', "is not JSON"),
-        (b"\xff\xfe\x00", "is not JSON"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
         (b"[1, 2]", "must be a table of options"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
-        (b" " * (1 << 20) + b"{}", "is not a settings file: it is larger than 1048576 bytes"),
+        (b" " * (1 << 20) + b"{}", "holds 1048578 bytes; expected at most 1048576"),
     ],
     ids=["empty", "cut", "bytes", "list", "deep", "digits", "large"],
 )
@@ -192,4 +194,141 @@ def test_headers_that_lie(folder):
 def test_weights_that_are_a_folder(folder):
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).mkdir()
-    assert refusal(folder) == f"cannot read weights: Is a directory: {folder / WEIGHTS}"
+    assert refusal(folder) == f"{folder / WEIGHTS} is a folder; expected a regular file"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_weights_that_are_not_finite_are_refused_by_name(folder, dtype, bad):
+    name = "up_blocks.0.resnets.1.conv1.weight"
+    tensors = load_file(folder / WEIGHTS)
+    if dtype == "bfloat16":  # the upper halves of float32, which NumPy has no dtype for
+        tensors[name].ravel()[-1] = bad
+        write_bfloat16(folder / WEIGHTS, tensors)
+    else:
+        tensors[name] = tensors[name].astype(dtype)
+        tensors[name].ravel()[-1] = bad
+        save_file(tensors, folder / WEIGHTS)
+    assert refusal(folder) == f"{folder / WEIGHTS}: {name} holds numbers that are not finite"
+
+
+def write_bfloat16(path, tensors):
+    """Write tensors as safetensors has it, cut to bfloat16."""
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        cut = np.ascontiguousarray(tensor).view("<u4").__rshift__(16).astype("<u2").tobytes()
+        header[name] = {"dtype": "BF16", "shape": tensor.shape, "data_offsets": [len(data), len(data) + len(cut)]}
+        data += cut
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_that_nobody_can_look_at_are_refused_on_loading(tmp_path, channels):
+    options = PLAIN | {"in_channels": channels, "out_channels": channels}
+    shapes = golden("theirs", "plain")[1]
+    shapes = shapes | {"conv_in.weight": [16, channels, 3, 3], "conv_out.weight": [channels, 16, 3, 3]}
+    folder = write_folder(tmp_path / "net", options, their_weights(shapes | {"conv_out.bias": [channels]}))
+    load_diffusers(folder)
+    with pytest.raises(MinidiffError) as error:
+        models.load_diffusers(folder)
+    assert str(error.value) == (
+        f"{folder / WEIGHTS} has pictures of {channels} channels; expected 1, grey, or 3, red, green and blue"
+    )
+
+
+# -- weights under other names, and in several files ------------------------------------------------------------------
+
+
+def same_network(one, other):
+    return one.named_parameters().keys() == other.named_parameters().keys() and all(
+        np.array_equal(backend.to_numpy(parameter.data), backend.to_numpy(other.named_parameters()[name].data))
+        for name, parameter in one.named_parameters().items()
+    )
+
+
+def shard(folder, variant="", cut=2):
+    """Spread the weights over `cut` files, as diffusers names them; return the list of them."""
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    table = {}
+    for part in range(cut):
+        name = f"diffusion_pytorch_model{variant}-{part + 1:05d}-of-{cut:05d}.safetensors"
+        some = {key: tensors[key] for key in sorted(tensors)[part::cut]}
+        save_file(some, folder / name)
+        table |= dict.fromkeys(some, name)
+    listed = folder / f"{WEIGHTS}.index{variant}.json"
+    listed.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": table}))
+    return listed
+
+
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_weights_of_half_the_size_are_found(folder, variant):
+    rewrite(folder, lambda tensors: tensors.update({name: t.astype(np.float16) for name, t in tensors.items()}))
+    expected, half = load_diffusers(folder), folder / f"diffusion_pytorch_model.{variant}.safetensors"
+    (folder / WEIGHTS).rename(half)
+    assert files_of(folder) == (folder / "config.json", half)
+    assert same_network(load_diffusers(folder), expected)
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_weights_in_several_files_are_one_network(folder, variant):
+    expected, listed = load_diffusers(folder), shard(folder, variant, 3)
+    assert same_network(load_diffusers(folder), expected)
+    assert [file.name for file in files_of(folder)][:3] == [
+        "config.json",
+        listed.name,
+        f"diffusion_pytorch_model{variant}-00001-of-00003.safetensors",
+    ]
+    assert models.load_diffusers(folder).path == listed
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([1, 2], " must have weight_map, a table of tensors and the files they are in"),
+        ({"weight_map": {}}, " must have weight_map, a table of tensors and the files they are in"),
+        ({"weight_map": {"conv_in.bias": 3}}, " must have weight_map, a table of tensors and the files they are in"),
+        ({"weight_map": {"a": "../other.safetensors"}}, " must list .safetensors files that lie beside it, got '../o"),
+        ({"weight_map": {"a": "/etc/passwd"}}, " must list .safetensors files that lie beside it, got '/etc/passwd'"),
+        ({"weight_map": {"a": "a\u001b[2J.bin"}}, " must list .safetensors files that lie beside it, got 'a\\x1b[2J"),
+        ({"weight_map": {"a": "..\\x.safetensors"}}, " must list .safetensors files that lie beside it, got '..\\\\x"),
+        ({"weight_map": {str(n): f"{n}.safetensors" for n in range(101)}}, " must list at most 100 files, got 101"),
+    ],
+    ids=["list", "empty", "number", "above", "elsewhere", "escape", "backslash", "many"],
+)  # fmt: skip
+def test_a_list_of_files_that_cannot_be_believed(folder, table, message):
+    listed = shard(folder)
+    listed.write_text(json.dumps(table))
+    assert refusal(folder).startswith(f"{listed}{message}")
+
+
+def test_files_that_do_not_make_up_a_network(folder):
+    listed = shard(folder)
+    one, two = files_of(folder)[2:]
+    content = two.read_bytes()
+    two.write_bytes(one.read_bytes())
+    name = sorted(load_file(one))[0]
+    assert refusal(folder).startswith(f"{one} and {two} both have ")
+    two.unlink()
+    assert refusal(folder) == f"cannot read weights: no such file or folder: {two}"
+    two.write_bytes(content)
+    rest = load_file(one)
+    del rest[name]
+    save_file(rest, one)
+    assert refusal(folder) == f"{listed} does not fit its config.json: missing tensors: 1, first {name}"
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 143\n"
+
+
+@pytest.mark.parametrize("what", ["weights", "list", "part"])
+def test_a_git_lfs_pointer_is_said_to_be_one(folder, what):
+    path = folder / WEIGHTS
+    if what != "weights":
+        shard(folder)
+        path = files_of(folder)[1 if what == "list" else 3]
+    path.write_bytes(POINTER)
+    assert refusal(folder) == (
+        f"{path} is a Git LFS pointer, which only says where the file is; fetch it: git lfs pull, in its folder"
+    )

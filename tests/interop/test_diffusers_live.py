@@ -110,6 +110,20 @@ def test_ours(seed, tmp_path, each_backend):
     assert relative(our_output(model, x, t), their_output(network, x, t)) < BOUND
 
 
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("size", ["10GB", "100KB"], ids=["whole", "several files"])
+def test_weights_under_the_names_that_diffusers_gives_them(size, variant, tmp_path):
+    rng = np.random.default_rng(3)
+    options = their_options(rng)
+    network = diffusers.UNet2DModel(**options).eval()
+    if variant:
+        network = network.half()
+    network.save_pretrained(tmp_path, variant=variant, max_shard_size=size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (size == "100KB")
+    x, t = inputs(rng, *options["sample_size"], options["in_channels"])
+    assert relative(our_output(load_diffusers(tmp_path), x, t), their_output(network.float(), x, t)) < BOUND
+
+
 def test_what_diffusers_pickles_is_refused(tmp_path):
     network = diffusers.UNet2DModel(
         sample_size=8,

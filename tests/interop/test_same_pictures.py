@@ -5,7 +5,6 @@ import pytest
 
 from minidiff import export, models
 from minidiff import sample as command
-from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.config import Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
@@ -120,10 +119,3 @@ def test_the_command_draws_and_repeats(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([*words, str(tmp_path / "three"), "--checkpoint", "run"])
     assert "which model? give --checkpoint or --diffusers, not both" in capsys.readouterr().err
-
-
-def test_alpha_bar_that_does_not_end_at_one_is_refused(tmp_path):
-    folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
-    (folder / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler", "set_alpha_to_one": false}')
-    with pytest.raises(MinidiffError, match="of set_alpha_to_one minidiff's samplers know True only, got False"):
-        models.load_diffusers(folder)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from minidiff.errors import MinidiffError
-from minidiff.interop import load_diffusers, read_scheduler, save_as_diffusers, scheduler_options
+from minidiff.interop import load_diffusers, read_scheduler, save_as_diffusers, scheduler_file, scheduler_options
+from minidiff.interop.diffusers_read import WEIGHTS
+from minidiff.models import load_diffusers as load
 from tests.interop.foreign import OURS, PLAIN, golden, our_network, their_weights, write_folder
 
 DDPM = {  # of google/ddpm-cifar10-32
@@ -44,7 +46,40 @@ def test_beside_the_network_or_in_a_pipeline(folder):
     folder.rename(folder.parent / "unet")
     write(folder.parent / "scheduler", DDPM | {"prediction_type": "v_prediction"})
     assert read_scheduler(folder.parent)["prediction_type"] == "v_prediction"
+    (folder.parent / "model_index.json").write_text("{}")
     assert read_scheduler(folder.parent / "unet")["prediction_type"] == "v_prediction"
+    assert read_scheduler(folder.parent / "unet" / WEIGHTS)["prediction_type"] == "v_prediction"
+
+
+def test_in_a_folder_of_the_networks_own(folder):
+    write(folder / "scheduler", DDPM | {"prediction_type": "v_prediction"})
+    assert scheduler_file(folder) == folder / "scheduler" / "scheduler_config.json"
+    assert read_scheduler(folder)["prediction_type"] == "v_prediction"
+    assert read_scheduler(folder / WEIGHTS)["prediction_type"] == "v_prediction"
+    write(folder, DDPM)  # nearer
+    assert scheduler_file(folder) == folder / "scheduler_config.json"
+
+
+@pytest.mark.parametrize("name", ["net", "unet"])
+def test_a_strangers_scheduler_is_not_read(folder, name):
+    """What lies beside the network's folder is another's, unless the folder is the unet of a pipeline."""
+    write(folder.parent / "scheduler", DDPM | {"prediction_type": "v_prediction"})
+    if name == "net":
+        (folder.parent / "model_index.json").write_text("{}")
+    folder = folder.rename(folder.parent / name)
+    assert scheduler_file(folder) is None
+    assert read_scheduler(folder)["prediction_type"] == "epsilon"
+
+
+def test_a_scheduler_that_is_assumed_is_said_in_one_line(folder, capsys):
+    load(folder)
+    assert capsys.readouterr().err == (
+        f"{folder} has no scheduler_config.json: assumed is DDPM's linear schedule of 1000 times, and that the network "
+        "predicts the noise\n"
+    )
+    write(folder, DDPM)
+    load(folder)
+    assert capsys.readouterr().err == ""
 
 
 def test_early_files(folder):
@@ -65,8 +100,15 @@ def test_early_files(folder):
         ({"variance_type": "learned"}, "variance_type must be one of fixed_small"),
         ({"num_train_timesteps": 1}, "num_train_timesteps must be from 2 to 1048576, got 1"),
         ({"num_train_timesteps": 1000.0}, "num_train_timesteps must be a whole number, got 1000.0"),
-        ({"beta_end": float("nan")}, "expected 0 < beta_start <= beta_end < 1, got 0.0001 and nan"),
-        ({"beta_start": 0.03}, "expected 0 < beta_start <= beta_end < 1, got 0.03 and 0.02"),
+        ({"beta_end": float("nan")}, "expected 0 < beta_start <= beta_end <= 0.999, got 0.0001 and nan"),
+        ({"beta_start": 0.03}, "expected 0 < beta_start <= beta_end <= 0.999, got 0.03 and 0.02"),
+        ({"beta_end": 0.9995}, "expected 0 < beta_start <= beta_end <= 0.999, got 0.0001 and 0.9995"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr must be false with prediction_type epsilon"),
+        ({"clip_sample_range": 0}, "clip_sample_range must be above 0, got 0"),
+        ({"thresholding": True, "dynamic_thresholding_ratio": 1.5}, "dynamic_thresholding_ratio must be from 0 to 1"),
+        ({"thresholding": True, "sample_max_value": 0.0}, "sample_max_value must be above 0, got 0.0"),
+        ({"steps_offset": -1}, "steps_offset must be from 0 to 999, got -1"),
+        ({"steps_offset": 1000}, "steps_offset must be from 0 to 999, got 1000"),
         ({"clip": True}, "unknown setting 'clip'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -77,6 +119,31 @@ def test_what_is_refused(folder, options, message):
         read_scheduler(folder)
     assert str(error.value).startswith(str(folder / "scheduler_config.json"))
     assert message in str(error.value)
+
+
+def test_options_that_are_not_in_use_may_be_anything(folder):
+    unused = {"dynamic_thresholding_ratio": 7.0, "sample_max_value": -1.0, "steps_offset": -5}
+    write(folder, DDPM | unused | {"clip_sample": False, "clip_sample_range": -1.0, "timestep_spacing": "trailing"})
+    assert read_scheduler(folder)["clip_sample_range"] == -1
+
+
+def test_betas_that_leave_nothing_of_the_picture(folder):
+    write(folder, DDPM | {"beta_end": 0.5})
+    with pytest.raises(MinidiffError) as error:
+        load(folder)
+    assert str(error.value).startswith(
+        f"{folder / 'scheduler_config.json'}: 1000 times (num_train_timesteps) with betas"
+    )
+    assert "(beta_end) leave nothing of the picture: alpha_bar must end at 1.18e-38 or more, got " in str(error.value)
+
+
+def test_steps_that_diffusers_cannot_take_are_refused_before_the_first(folder):
+    write(folder, DDPM | {"steps_offset": 120})
+    with pytest.raises(MinidiffError, match=r"^steps_offset 120 of the model leads beyond its last time 999: 10 "):
+        load(folder).generate(steps=10)
+    with pytest.raises(MinidiffError, match=r"^timestep_spacing trailing: 61 steps of 1000 are one more in diffusers"):
+        load(folder).generate(steps=61, spacing="trailing")
+    assert next(load(folder).generate(steps=5)).t == 920
 
 
 def test_without_a_file_it_is_what_ddpm_was_trained_with(folder):

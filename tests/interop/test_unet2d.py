@@ -132,7 +132,7 @@ def test_pictures_of_another_size(folder):
 def test_where_no_size_is_said(tmp_path):
     _, shapes, _ = golden("theirs", "plain")
     write_folder(tmp_path, PLAIN | {"sample_size": None}, their_weights(shapes))
-    with pytest.raises(MinidiffError, match=r"sample_size is null: say how large the pictures are, as size=\(height"):
+    with pytest.raises(MinidiffError, match=r"sample_size is null, so how large its pictures are is not known; write"):
         load_diffusers(tmp_path)
     assert load_diffusers(tmp_path, size=(4, 6)).config.width == 6
 

@@ -69,6 +69,17 @@ def copy_groups(x, y, step):
     store_six(into, 4 * step, step, load_six(between, 4 * LANES, LANES))
 
 
+@pytest.mark.parametrize("n", [2**31, 2**31 + 64, 2**32, 2**32 + 3, 2**40, -1, -(2**31) - 1, -(2**32) + 5, -(2**40)])
+def test_more_numbers_than_32_bits_count(n):
+    """How many numbers remain in an array may not fit 32 bits: all lanes are taken, or none of a negative number."""
+    x, y = draw(), np.full(LANES, -1, np.float32)
+    copy_part(x, 0, y, 0, n)
+    assert np.array_equal(y, x if n > 0 else np.zeros(LANES))
+    y[:] = -1
+    write_part(x, 0, y, 0, n)
+    assert np.array_equal(y, x if n > 0 else np.full(LANES, -1))
+
+
 @pytest.mark.parametrize("offset", [0, 1, 7])
 def test_whole_vectors_anywhere(offset):
     """No alignment is asked for."""

@@ -1,0 +1,58 @@
+"""The words after a command's name become settings.
+
+Idea: tyro turns a dataclass into options, its docstrings into help.  Whatever can be wrong with the words alone, and
+with the numbers among them, is said here, for every command, before anything is read or made.
+After limits.py.  Leaves out the command line of a training: training/arguments.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+import tyro
+
+from minidiff.errors import MinidiffError, printable
+from minidiff.limits import check_limits
+
+D = TypeVar("D")
+
+
+def read(kind: type[D], command: str, words: Sequence[str], default: D | None = None) -> D:
+    """Return the settings `kind`, a dataclass, that the words ask for on top of `default`.
+
+    command: its name in `python -m minidiff.NAME`.
+    Raises MinidiffError for a number beyond its limit or an option that is given nothing; SystemExit from tyro, after
+    its own message, for a mistyped option or for --help.
+    """
+    check_words(words)
+    config = tyro.cli(
+        kind,
+        prog=f"python -m minidiff.{command}",
+        args=list(words),
+        default=kind() if default is None else default,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+    )
+    settings = dict(_settings(config))
+    settings.pop("threads", None)  # the backend knows how many there are here
+    check_limits(settings, "--{}")
+    return config
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise MinidiffError for an option that is given an empty text: a path so written would be the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, rest = word.partition("=")
+        if word == "" and before.startswith("--") and "=" not in before:
+            raise MinidiffError(f"{printable(before)} is given an empty text; is a variable of your shell not set?")
+        if option.startswith("--") and equals and not rest:
+            raise MinidiffError(f"{printable(option)} is given an empty text; is a variable of your shell not set?")
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """All fields and their values, those of dataclasses within, too."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from _settings(value)
+        else:
+            yield field.name, value

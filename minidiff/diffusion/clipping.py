@@ -1,0 +1,62 @@
+"""Back to where pictures are: what becomes of a guessed picture's values beyond [-1, 1].
+
+Idea: early on the guess x0_hat is far off, and what no picture can have is known to be wrong.  It may be cut, or the
+whole guess shrunk into the range.
+After guidance.py; samplers.py clips every guess, the others of diffusion/ leave it to that.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.errors import MinidiffError
+
+Clip = Literal["none", "clip", "dynamic"]
+CLIPS: tuple[str, ...] = get_args(Clip)
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """A way of clipping and its numbers, see `clip_x0`; models of others have others.
+
+    limit: where "clip" cuts.  share, most: the quantile and the largest c of "dynamic"; most goes before 1.
+    """
+
+    kind: str = "clip"
+    limit: float = 1.0
+    share: float = 0.995
+    most: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.kind not in CLIPS:
+            raise MinidiffError(f"clip must be one of {', '.join(CLIPS)}, got {self.kind!r}")
+
+
+def clip_x0(x0_hat: np.ndarray, clip: str | Clipping) -> np.ndarray:
+    """Bring a guessed picture back to where pictures are, [-1, 1].
+
+    "none": leave it.  "clip": cut at -1 and 1.  "dynamic": where more than 0.5% of a picture's values lie outside,
+    cut only the outermost 0.5% and shrink the picture into the range, so that bright parts keep their shading,
+
+        c = max(1, the 99.5% quantile of |x0_hat|),   x0_hat <- clip(x0_hat, -c, c) / c
+
+    A `Clipping` may cut elsewhere, take another quantile, and let c be no more than `most`.
+
+    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The
+    early guess of a network that predicts eps is its error times s / a, 100 and more; with the raw eps_hat kept, what
+    clipping takes from x0_hat would be missing from the picture altogether.
+    x0_hat: (N, H, W, C) float.  Returns the same.
+    Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
+    """
+    clip = Clipping(clip) if isinstance(clip, str) else clip
+    if clip.kind == "none":
+        return x0_hat
+    if clip.kind == "clip":
+        return x0_hat.clip(-clip.limit, clip.limit)
+    xp = backend.current().xp
+    largest = xp.quantile(abs(x0_hat).reshape(len(x0_hat), -1), clip.share, axis=1)
+    c = xp.clip(largest, min(1, clip.most), clip.most).astype(x0_hat.dtype).reshape(-1, *[1] * (x0_hat.ndim - 1))
+    return x0_hat.clip(-c, c) / c

@@ -1,0 +1,22 @@
+"""The modules that build the book."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def measured():
+    return _module("measured")
+
+
+@pytest.fixture(scope="session")
+def make_pages():
+    return _module("make_pages")
+
+
+def _module(name: str):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "docs")
+        return importlib.import_module(name)
