@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from minidiff.backend import to_numpy
-from minidiff.errors import MinidiffError
-from minidiff.files import write_atomically
+from minidiff.data.picture import MOST_FILE
+from minidiff.errors import MinidiffError, printable
+from minidiff.files import open_regular, parse_json, write_atomically
 
 METADATA_KEY = "minidiff"
 MOST_METADATA = 1 << 20  # characters
@@ -66,9 +67,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises MinidiffError if it is no PNG or holds no settings of minidiff, or more than a million characters.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
+        with open_regular(path, MOST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
             text = picture.info.get(METADATA_KEY)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
+    except (FileNotFoundError, PermissionError, MinidiffError):
         raise
     except Exception as error:  # a decoder may raise anything at all on a damaged file
         raise MinidiffError(f"{path}: not a PNG that can be read") from error
@@ -77,16 +78,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     try:
         if len(text) > MOST_METADATA:
             raise ValueError(f"{len(text)} characters")
-        metadata = json.loads(text)
+        metadata = parse_json(text, "it")
         if not isinstance(metadata, dict):
             raise ValueError("no table")
-    except (ValueError, RecursionError) as error:
-        raise MinidiffError(f"{path}: its settings cannot be read ({_short(error)})") from error
+    except ValueError as error:
+        raise MinidiffError(f"{path}: its settings cannot be read ({printable(error, 80)})") from error
     return metadata
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:80]
 
 
 def save_animation(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minidiff import backend, command_line, pictures, repeat
 from minidiff.data.control import read_control
-from minidiff.data.picture import read_picture
+from minidiff.data.picture import read_mask, read_picture
 from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Step
@@ -94,7 +94,8 @@ class SampleConfig:
     strength: float | None = None
     """How much of the picture --init may change, from 0, nothing, to 1. None given: 0.6, or 1 with a mask."""
     mask: Path | None = None
-    """A picture that is white where that of --init is drawn anew, black where it is kept."""
+    """A picture that is white where that of --init is drawn anew, black where it is kept; or painted where it is drawn
+    anew, in any colour, and clear where it is kept."""
     resample: int = 1
     """Times that each part of the way is gone under a mask: more take longer and fit edges better."""
     noise_level: str | None = None
@@ -202,7 +203,7 @@ def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
     return Edit(
         picture=read(config.init),
         strength=config.strength,
-        mask=read_picture(config.mask, height, width, 1) / np.float32(255) if config.mask else None,
+        mask=read_mask(config.mask, height, width) if config.mask else None,
         resample=config.resample,
         sigma=None if config.noise_level is None else noise_level(config.noise_level),
         to=read(config.to) if config.to else None,

@@ -112,7 +112,7 @@ def png_with(text):
         (b"", "Expecting value"),
         (b"[1]", "no table"),
         (b"\xff\xfe", "Expecting value"),
-        (b"[" * 500_000, "maximum recursion"),
+        (b"[" * 500_000, "nested too deeply"),
         (b'"' + b"x" * (1 << 20) + b'"', "1048578 characters"),
         (b"9" * 10_000, "Exceeds the limit"),
     ],

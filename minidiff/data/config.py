@@ -25,9 +25,9 @@ class DataConfig:
     folder_labels: bool = False
     """Label the pictures of a folder with the names of its sub-folders."""
     captions: Captions = "auto"
-    """Where a folder's captions stand: name.txt beside name.png (txt), metadata.jsonl (metadata), or the files' names
-    (names). auto: txt or else metadata, if there are any, and for scenes their own. none: learn classes instead, if
-    there are any."""
+    """Where a folder's captions stand: name.txt beside name.png (txt), metadata.jsonl or .csv (metadata), or the files'
+    names (names). auto: txt or else metadata, if there are any, and for scenes their own. none: learn classes instead,
+    if there are any."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False

@@ -38,8 +38,8 @@ def read_control(file: Path, height: int, width: int, kind: Kind) -> np.ndarray:
     segmentation: each pixel the nearest colour of PALETTE.  depth: grey.  What is clear is sky.
     Raises MinidiffError if the file cannot be read, is blank, or has other colours than a segmentation map.
     """
-    with named(file):
-        image = load(file)
+    with named(file) as stream:
+        image = load(stream)
         if kind == "depth":
             image = middle(opaque(image, (0, 0, 0)).convert("L"), height, width)
             return np.asarray(image.resize((width, height), Image.Resampling.BOX))[..., None]

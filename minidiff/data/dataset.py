@@ -4,8 +4,10 @@ A dataset is a function from numbers to pictures. Training asks for numbers, and
 function of the seed and s: a resumed run meets the same pictures in the same order, and no state is saved for it.
 """
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -17,7 +19,8 @@ from minidiff.random import Key, Stream, permutation
 KEYS = 1 << 32  # that a random key has for steps, and for pictures
 
 Split = Literal["train", "test"]
-HELD_OUT = 10
+HELD_OUT = 10  # one picture of so many
+MOST_PICTURES = 1 << 24  # more could not be shuffled in little memory
 
 
 class Dataset(Protocol):
@@ -26,6 +29,8 @@ class Dataset(Protocol):
     classes: the names of the labels 0, 1, ...; () if there are none.
     vocabulary: of captions, where the pictures have them; then labels are captions, rows of L numbers of words.
     endless: every number in [0, 2**32) is another picture (and len() has no meaning); else 0 ... len() - 1 are.
+    found: in a few words, how many pictures there are, and how many are kept from training; "" if that goes unsaid.
+    digest: SHA-256, hexadecimal, of the pictures and labels in their order; another one, other steps of training.
     """
 
     @property
@@ -42,6 +47,10 @@ class Dataset(Protocol):
     def vocabulary(self) -> Vocabulary | None: ...
     @property
     def endless(self) -> bool: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -55,6 +64,8 @@ class Pictures:
     """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None.
 
     parts: (N, L) int64, in which part of its caption each word stands, if training may leave out parts of them.
+    content: (N, 32) uint8, the SHA-256 of each picture's file; if there is none, of its pixels.
+    held_out, left_out: how many more there are that are for another split, and that could not be read.
     """
 
     name: str
@@ -64,6 +75,9 @@ class Pictures:
     vocabulary: Vocabulary | None = None
     endless: bool = False
     parts: np.ndarray | None = None
+    content: np.ndarray | None = None
+    held_out: int = 0
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         shape, labels = self.images.shape, self.labels
@@ -71,6 +85,8 @@ class Pictures:
             raise ValueError(f"Pictures: images must be (N, H, W, 1 or 3) uint8, got {shape} {self.images.dtype}")
         if 0 in shape:
             raise MinidiffError(f"{self.name}: no pictures (an array of shape {shape})")
+        if shape[0] > MOST_PICTURES:
+            raise MinidiffError(f"{self.name}: {shape[0]} pictures; at most {MOST_PICTURES} can be learnt from")
         if (labels is None) != (not self.classes and self.vocabulary is None):
             raise ValueError("Pictures: labels come with classes or with a vocabulary, or not at all")
         expected: tuple[int, ...] = shape[:1]
@@ -94,12 +110,39 @@ class Pictures:
     def channels(self) -> int:
         return self.images.shape[3]
 
+    @property
+    def found(self) -> str:
+        said = [f"{len(self)} picture{'s' if len(self) > 1 else ''}"]
+        said += [f"{self.held_out} more held out"] if self.held_out else []
+        said += [f"{self.left_out} unreadable"] if self.left_out else []
+        return ", ".join(said)
+
+    @cached_property
+    def contents(self) -> np.ndarray:
+        """The SHA-256 of each picture, (N, 32) uint8, as `content` has it."""
+        if self.content is not None:
+            return self.content
+        return packed(hashlib.sha256(image.tobytes()).digest() for image in self.images)
+
+    @cached_property
+    def digest(self) -> str:
+        words = self.vocabulary.words if self.vocabulary else ()
+        sha256 = hashlib.sha256(repr((self.images.shape, self.classes, words)).encode())
+        for array in (self.contents, self.labels, self.parts):
+            sha256.update(b"" if array is None else array.tobytes())
+        return sha256.hexdigest()
+
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return copies of the pictures of these numbers, (N, H, W, C), and their labels, (N,) or (N, L) or None."""
         return self.images[index], None if self.labels is None else self.labels[index]
+
+
+def packed(digests: Iterable[bytes]) -> np.ndarray:
+    """Return SHA-256s as an array (N, 32) uint8."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
 
 def order(dataset: Dataset, seed: int, step: int, batch: int) -> np.ndarray:
@@ -130,16 +173,25 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def hold_out(pictures: Pictures, split: Split) -> Pictures:
-    """Return the training or the test part of pictures that have no published split: every tenth is for testing.
+    """Return the training or the test part of pictures that have no published split: a tenth is for testing.
 
-    Test: numbers 9, 19, 29, ...; they are the same whatever the seed, so that no run ever trains on them.
+    Which tenth, each picture's content says for itself: the same whatever the seed, the names and the other pictures,
+    so that no run ever trains on them, copies stay together, and a picture that is added moves no other.  Of ten or
+    more at least one is held out, of fewer none.
     """
-    number = np.arange(len(pictures))
-    chosen = (number % HELD_OUT == HELD_OUT - 1) == (split == "test")
+    number = pictures.contents[:, :8].copy().view(">u8")[:, 0]
+    held_out = number % HELD_OUT == 0
+    if not held_out.any():
+        held_out = number == number.min()
+    if len(pictures) < HELD_OUT or held_out.all():
+        held_out = np.zeros(len(pictures), bool)
+    chosen = held_out if split == "test" else ~held_out
     if not chosen.any():
         raise MinidiffError(
-            f"{pictures.name}: every tenth picture is held out for testing, so at least 10 are needed; "
-            f"there are {len(pictures)}"
+            f"{pictures.name}: a tenth of the pictures is held out for testing, so at least {HELD_OUT} different ones "
+            f"are needed; there are {len(pictures)}"
         )
-    labels, parts = (None if each is None else each[chosen] for each in (pictures.labels, pictures.parts))
-    return replace(pictures, images=pictures.images[chosen], labels=labels, parts=parts)
+    part = {name: getattr(pictures, name) for name in ("images", "labels", "parts", "contents")}
+    part = {name: None if each is None else each[chosen] for name, each in part.items()}
+    part["content"] = part.pop("contents")
+    return replace(pictures, **part, held_out=int(len(pictures) - chosen.sum()))

@@ -4,10 +4,10 @@ Each becomes plain 8-bit RGB (or grey), once, and stays in memory; what cannot b
 After picture.py, which reads one of them, and folder_captions.py.
 """
 
-import logging
+import hashlib
 import os
-import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,12 @@ from tqdm import tqdm
 
 from minidiff.conditioning.words import vocabulary
 from minidiff.data.config import Captions
-from minidiff.data.dataset import Pictures
-from minidiff.data.folder_captions import NAMED, captions, inside, set_apart
-from minidiff.data.picture import FORMATS, decode, why_unreadable
+from minidiff.data.dataset import Pictures, packed
+from minidiff.data.folder_captions import captions, inside, set_apart, warn
+from minidiff.data.picture import FORMATS, MOST_FILE, decode, quiet, why_unreadable
 from minidiff.data.standard import MOST_BYTES
-from minidiff.errors import MinidiffError
-
-log = logging.getLogger(__name__)
+from minidiff.errors import MinidiffError, printable
+from minidiff.files import open_regular
 
 
 def folder(
@@ -37,7 +36,8 @@ def folder(
 
     background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
     where: without labels, where captions stand; if there are any, they make the vocabulary and are the labels (N, L).
-    Hidden files and folders are passed over; files that cannot be read are named in one warning.
+    Hidden files and folders are passed over, and so are those that minidiff's commands have written, for their pictures
+    were drawn by a network; these folders, and the files that cannot be read, are named in a warning each.
     Raises MinidiffError if there is no such folder, no picture, or more than 8 GiB of them.
     """
     try:
@@ -47,7 +47,9 @@ def folder(
     if not path.is_dir():
         raise MinidiffError(f"{path}: no such folder of pictures")
     skipped: list[str] = []
-    everything = find(path, lambda error: skipped.append(f"{inside(path, error.filename)} ({error.strerror})"))
+    own: list[Path] = []
+    everything = find(path, lambda error: skipped.append(f"{inside(path, error.filename)} ({error.strerror})"), own)
+    warn(path, "folders of trainings and of samples are left out", [inside(path, each) for each in own])
     files, written = set_apart(everything)
     shape = (len(files), size, size, 1 if grey else 3)
     if (most := int(np.prod(shape, dtype=object))) > MOST_BYTES:
@@ -57,29 +59,29 @@ def folder(
         )
     images = np.empty(shape, np.uint8)
     read: list[Path] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks about odd metadata: the pixels are what counts
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for file in tqdm(files, desc="reading pictures", unit="picture", delay=2.0, leave=False):
-            try:
-                images[len(read)] = decode(file, size, size, grey, colour)
-                read.append(file)
-            except Exception as error:  # a decoder may raise anything at all on a damaged file
-                skipped.append(f"{inside(path, file)} ({why_unreadable(error)})")
-    if skipped:
-        more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-        total = len(read) + len(skipped)
-        log.warning("%s", f"{path}: {len(skipped)} of {total} not readable: {'; '.join(skipped[:NAMED])}{more}")
+    content: list[bytes] = []
+    for file in tqdm(files, desc="reading pictures", unit="picture", delay=2.0, leave=False):
+        try:
+            with quiet(), open_regular(file, MOST_FILE) as stream:
+                images[len(read)] = decode(stream, size, size, grey, colour)
+                stream.seek(0)
+                content.append(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+            read.append(file)
+        except Exception as error:  # a decoder may raise anything at all on a damaged file
+            why = why_unreadable(error).removeprefix(f"{file} ")
+            skipped.append(f"{inside(path, file)} ({why})")
+    warn(path, f"of {len(read) + len(skipped)} not readable", skipped)
     if not read:
         raise MinidiffError(f"{path}: no readable picture ({', '.join(FORMATS)}) in this folder or below it")
-    images, name = images[: len(read)], path.resolve().name
+    name = printable(path.resolve().name)
+    pictures = partial(Pictures, name, images[: len(read)], content=packed(content), left_out=len(skipped))
     if labels:
-        return Pictures(name, images, *_label(path, read))
+        return pictures(*_label(path, read))
     said = captions(path, read, written, where)
     if said is None:
-        return Pictures(name, images)
+        return pictures()
     known = vocabulary(said)
-    return Pictures(name, images, known.tokens(said), vocabulary=known, parts=known.parts(said))
+    return pictures(known.tokens(said), vocabulary=known, parts=known.parts(said))
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -87,14 +89,19 @@ def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
     parts = [file.relative_to(path).parts for file in files]
     loose = next((part[0] for part in parts if len(part) == 1), None)
     if loose is not None:
-        raise MinidiffError(f"{path}: {loose} lies in no sub-folder, so it has no label: move it, or ask for no labels")
+        raise MinidiffError(
+            f"{path}: {printable(loose)} lies in no sub-folder, so it has no label: move it, or ask for no labels"
+        )
     names = sorted({part[0] for part in parts})
     number = {name: i for i, name in enumerate(names)}
-    return np.array([number[part[0]] for part in parts], np.int64), tuple(names)
+    return np.array([number[part[0]] for part in parts], np.int64), tuple(map(printable, names))
 
 
-def find(root: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:
-    """Return every file under `root` that is not hidden, sorted by its path; links are followed, once each."""
+def find(root: Path, on_error: Callable[[OSError], object] | None = None, own: list[Path] | None = None) -> list[Path]:
+    """Return every file under `root` that is not hidden, sorted by its path; links are followed, once each.
+
+    own: takes the folders below `root` that minidiff's commands have written, which are passed over.
+    """
     found, seen = [], set()
     for place, folders, names in os.walk(root, onerror=on_error, followlinks=True):
         status = Path(place).stat()
@@ -102,6 +109,24 @@ def find(root: Path, on_error: Callable[[OSError], object] | None = None) -> lis
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if Path(place) != root and _is_minidiffs(Path(place), folders, names):
+            if own is not None:
+                own.append(Path(place))
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(root).parts)
+    return sorted(found, key=lambda file: file.relative_to(root).parts)
+
+
+def _is_minidiffs(folder: Path, folders: list[str], names: list[str]) -> bool:
+    """Tell whether a folder is that of a training, or of samples, whose grid says how it was drawn."""
+    if "config.toml" in names and not {"checkpoints", "previews"}.isdisjoint(folders):
+        return True
+    if "grid.png" not in names:
+        return False
+    try:
+        with quiet(), open_regular(folder / "grid.png", MOST_FILE) as file, Image.open(file, formats=("PNG",)) as grid:
+            return "minidiff" in grid.info
+    except Exception:  # a decoder may raise anything at all; whatever that is, it is not ours
+        return False

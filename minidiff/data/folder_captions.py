@@ -1,34 +1,42 @@
-"""What people wrote about their pictures: in a text file beside each, in a list of them, or in the files' names.
+r"""What people wrote about their pictures: in a text file beside each, in a list of them, or in the files' names.
 
-Idea: captions stand where people and their tools leave them, dog.txt beside dog.png, a metadata.jsonl as Hugging Face's
-image folders have it, one {"file_name": "dog.png", "text": "a dog"} a line, or the name a-small-dog_02.png itself.  All
-of it was written by hand or by programs unknown: what cannot be used is named and left out, and the training goes on.
+Idea: captions stand where people and their tools leave them: dog.txt beside dog.png, a metadata.jsonl or metadata.csv
+as Hugging Face's image folders have them, one {"file_name": "dog.png", "text": "a dog"} a line, or the name
+a-small-dog_02.png itself.  All of it was written by hand or by programs unknown: what cannot be used is named and left
+out, and the training goes on.  What means the same is the same: é in one character or in two, / or \ in a path, a text
+or a caption or a prompt.
 Before folder.py, which asks for them.  Leaves out how they become numbers: conditioning/words.py.
 """
 
 import codecs
-import json
+import csv
+import io
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from minidiff.conditioning.words import LONGEST, split
 from minidiff.data.config import Captions
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, printable
+from minidiff.files import open_regular, parse_json
 
-METADATA = "metadata.jsonl"
+METADATA = "metadata.jsonl", "metadata.csv"  # in any case
+KEYS = "text", "caption", "prompt"  # of metadata; the first that a line has counts
 NAMED = 5  # how many files a warning names
+MOST_METADATA = 1 << 28  # bytes of a file of metadata
 _MOST = 1 << 16  # bytes of a text file, or of a line of metadata, that are read
 
 log = logging.getLogger(__name__)
 
 
 def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Part files into pictures, or whatever they are, and captions: each metadata.jsonl, each .txt beside its like."""
-    stems = {(file.parent, file.stem) for file in files if not _is_text(file)}
-    apart = [file.name == METADATA or (_is_text(file) and (file.parent, file.stem) in stems) for file in files]
+    """Part files into pictures, or whatever they are, and captions: all metadata, each .txt beside its like."""
+    beside = {_stem(file) for file in files if not _is_text(file)}
+    apart = [_is_metadata(file) or (_is_text(file) and _stem(file) in beside) for file in files]
     return [file for file, is_apart in zip(files, apart) if not is_apart], [
         file for file, is_apart in zip(files, apart) if is_apart
     ]
@@ -51,18 +59,19 @@ def captions(root: Path, pictures: Sequence[Path], written: Sequence[Path], wher
             found = _from_texts(root, pictures, written, problems)
         else:
             found = _from_metadata(root, pictures, written, problems)
-        _warn(root, "captions left out or damaged", problems)
+        warn(root, "captions left out or damaged", problems)
         if any(map(split, found)):
             silent = [inside(root, picture) for picture, text in zip(pictures, found) if not split(text)]
-            _warn(root, f"of {len(pictures)} pictures have no caption", silent)
+            warn(root, f"of {len(pictures)} pictures have no caption", silent)
             long = [inside(root, picture) for picture, text in zip(pictures, found) if len(split(text)) > LONGEST]
-            _warn(root, f"captions have more than {LONGEST} words, of which the rest is not learnt", long)
+            warn(root, f"captions have more than {LONGEST} words, of which the rest is not learnt", long)
             return found
     if where == "auto":
         return None
     expected = {
         "txt": "a .txt file with words beside a picture, such as dog.txt beside dog.png",
-        "metadata": f'a {METADATA} with lines such as {{"file_name": "dog.png", "text": "a dog"}}',
+        "metadata": 'a metadata.jsonl with lines such as {"file_name": "dog.png", "text": "a dog"}, or a metadata.csv '
+        "with file_name,text as its first line",
         "names": "words in the pictures' names, such as small-dog_02.png",
     }
     raise MinidiffError(f"{root}: no captions; --captions {where} expects {expected[where]}")
@@ -81,37 +90,52 @@ def name_in_words(picture: Path) -> str:
 
 def inside(root: Path, file: str | Path) -> str:
     """Return a file's path below `root`, for a message."""
-    return Path(file).relative_to(root).as_posix()
+    return printable(Path(file).relative_to(root).as_posix())
+
+
+def warn(root: Path, what: str, names: list[str]) -> None:
+    """Say in one line of how many files something is true, with the names of the first ones."""
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        log.warning("%s", f"{printable(root)}: {len(names)} {what}: {'; '.join(names[:NAMED])}{more}")
 
 
 def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _warn(root: Path, what: str, names: list[str]) -> None:
-    if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        log.warning("%s", f"{root}: {len(names)} {what}: {'; '.join(names[:NAMED])}{more}")
+def _is_metadata(file: Path) -> bool:
+    return file.name.lower() in METADATA
+
+
+def _stem(file: Path) -> tuple[Path, str]:
+    return file.parent, unicodedata.normalize("NFC", file.stem)
 
 
 # -- text files -------------------------------------------------------------------------------------------------------
 
 
 def _from_texts(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
-    texts = {(file.parent, file.stem): file for file in written if _is_text(file)}
+    texts = {_stem(file): file for file in written if _is_text(file)}
     found = []
     for picture in pictures:
-        file = texts.get((picture.parent, picture.stem))
+        file = texts.get(_stem(picture))
         text, problem = "", ""
         if file is not None:
             try:
                 text, problem = _read(file)
-            except OSError as error:
-                problem = error.strerror or type(error).__name__
+            except (OSError, MinidiffError) as error:
+                problem = _why(error, file)
         if file is not None and problem:
             problems.append(f"{inside(root, file)} ({problem})")
         found.append(text)
     return found
+
+
+def _why(error: Exception, file: Path) -> str:
+    """Say in some words why a file cannot be read; its name stands before them."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return (said or str(error) or type(error).__name__).removeprefix(f"{file} ")
 
 
 def _read(file: Path) -> tuple[str, str]:
@@ -119,62 +143,91 @@ def _read(file: Path) -> tuple[str, str]:
 
     UTF-8, or UTF-16 if it says so by its first two bytes, as Windows' editor once wrote.
     """
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         data = stream.read(_MOST + 1)
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")(errors="replace")
+    decoder = codecs.getincrementaldecoder(_encoding(data))(errors="replace")
     text = decoder.decode(data[:_MOST], final=len(data) <= _MOST)  # a cut need not lie between two letters
     if len(data) > _MOST:
         return text, f"only its first {_MOST // 1024} KiB are read"
     return text, "not all of it is UTF-8" if "\ufffd" in text else ""
 
 
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
 # -- metadata ---------------------------------------------------------------------------------------------------------
 
 
 def _from_metadata(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
-    number = {os.path.normpath(picture): i for i, picture in enumerate(pictures)}
+    exact = {os.path.normpath(picture): i for i, picture in enumerate(pictures)}
+    number = {unicodedata.normalize("NFC", path): i for path, i in exact.items()} | exact
     found: list[str | None] = [None] * len(pictures)
-    for file in (file for file in written if file.name == METADATA):
+    for file in filter(_is_metadata, written):
+        entries = _table if file.name.lower().endswith(".csv") else _lines
         try:
-            for line, entry in _entries(file):
-                problem = _take(root, file, entry, number, found)
-                if problem:
-                    problems.append(f"{inside(root, file)} line {line} ({problem})")
-        except OSError as error:
-            problems.append(f"{inside(root, file)} ({error.strerror or type(error).__name__})")
+            with _text(file) as stream:
+                for line, entry in entries(stream):
+                    problem = entry if isinstance(entry, str) else _take(root, file, entry, number, found)
+                    if problem:
+                        problems.append(f"{inside(root, file)} line {line} ({problem})")
+        except (OSError, MinidiffError, csv.Error) as error:
+            problems.append(f"{inside(root, file)} ({_why(error, file)})")
     return [text or "" for text in found]
 
 
-def _entries(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbers 1, 2, … and the bytes of a file's lines that are not blank, of long ones the beginning."""
-    with file.open("rb") as stream:
-        number, line_begins = 0, True
-        while part := stream.readline(_MOST):
-            if line_begins:
-                number += 1
-                if part.strip():
-                    yield number, part
-            line_begins = part.endswith(b"\n")
+def _text(file: Path) -> io.TextIOWrapper:
+    stream = open_regular(file, MOST_METADATA)
+    encoding = _encoding(stream.read(2))
+    stream.seek(0)
+    # Line ends are left to the reader of CSV, since they may stand in a caption.
+    return io.TextIOWrapper(stream, encoding, errors="replace", newline="")
 
 
-def _take(root: Path, file: Path, line: bytes, number: dict[str, int], found: list[str | None]) -> str:
+def _lines(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
+    """Yield the number 1, 2, … of each line of JSON that is not blank, and what it says, or a text: what is wrong."""
+    number, line_begins = 0, True
+    while part := file.readline(_MOST):
+        if line_begins:
+            number += 1
+            if len(part) == _MOST:
+                yield number, f"longer than {_MOST // 1024} KiB"
+            elif part.strip():
+                try:
+                    entry = parse_json(part, "it")
+                except MinidiffError:
+                    entry = None
+                yield number, entry if isinstance(entry, dict) else _EXPECTED if entry is not None else "no JSON"
+        line_begins = part.endswith("\n")
+
+
+def _table(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
+    """Yield the number 2, 3, … of each line of CSV, and what it says by the names in the first, as `_lines` does."""
+    rows = csv.DictReader(file)
+    if "file_name" not in (rows.fieldnames or ()):
+        yield 1, "expected names of columns, with file_name and text"
+        return
+    for entry in rows:
+        yield rows.line_num, entry
+
+
+_EXPECTED = 'expected {"file_name": …, "text": …}'
+
+
+def _take(root: Path, file: Path, entry: dict[str, Any], number: dict[str, int], found: list[str | None]) -> str:
     """Note the caption of a line of metadata; return what is wrong with it, "" if nothing is."""
-    if len(line) == _MOST:
-        return f"longer than {_MOST // 1024} KiB"
-    try:
-        entry = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return "no JSON"
-    name, text = (entry.get(key) if isinstance(entry, dict) else None for key in ("file_name", "text"))
+    name, text = entry.get("file_name"), next((entry[key] for key in KEYS if entry.get(key) is not None), None)
     if not isinstance(name, str) or not isinstance(text, str):
-        return 'expected {"file_name": …, "text": …}'
+        return _EXPECTED
     path = os.path.normpath(file.parent / name)
-    i = number.get(path)
+    ways = [path, os.path.normpath(file.parent / name.replace("\\", "/"))]
+    ways += [unicodedata.normalize("NFC", way) for way in ways]
+    i = next((number[way] for way in ways if way in number), None)
+    shown = f"'{printable(name, 60)}'"
     if i is None:
         outside = not Path(path).is_relative_to(os.path.normpath(root))
-        return f"{name[:60]!r} lies outside the folder" if outside else f"no picture {name[:60]!r}"
+        return f"{shown} lies outside the folder" if outside else f"no picture {shown}"
     if found[i] is not None:
-        return f"{name[:60]!r} has a caption already"
+        return f"{shown} has a caption already"
     found[i] = text
-    return ""
+    return "not all of it is UTF-8" if "\ufffd" in text else ""

@@ -5,13 +5,15 @@ from typing import get_args
 
 import numpy as np
 
+from minidiff.data.arrays import npz
 from minidiff.data.config import DataConfig, DataName
 from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
 from minidiff.data.folder import folder
 from minidiff.data.scenes import Scenes
 from minidiff.data.scenes.alike import Alike
-from minidiff.data.standard import cifar10, fashion_mnist, mnist, npz
+from minidiff.data.standard import cifar10, fashion_mnist, mnist
 from minidiff.errors import MinidiffError
+from minidiff.limits import check_limits
 
 SIZE = 32
 NAMES = get_args(DataName)
@@ -21,7 +23,7 @@ PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: bool = False) -> Dataset:
     """Return the pictures that the choices name, for training or for testing.
 
-    Published collections bring their own split; of a folder or an .npz every tenth picture is for testing.
+    Published collections bring their own split; of a folder or an .npz one picture in ten is for testing.
     seed: which scenes; the other data do not depend on it.  alike: scenes come in pairs that look alike.
     Raises MinidiffError if choices contradict each other or their files cannot be read.
     """
@@ -52,8 +54,7 @@ def _check(config: DataConfig) -> None:
     data = config.data
     if data not in NAMES:
         raise MinidiffError(f"data {data!r}: expected one of {', '.join(NAMES)}")
-    if config.size is not None and not 1 <= config.size <= 4096:
-        raise MinidiffError(f"size {config.size}: expected 1 to 4096 pixels")
+    check_limits({"size": config.size}, "--{}")
     if data == "scenes" and config.data_dir is not None:
         raise MinidiffError(f"--data-dir {config.data_dir}: scenes read no files; did you mean --data folder?")
     if data == "scenes" and config.grey:

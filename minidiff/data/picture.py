@@ -3,17 +3,24 @@
 Photographs turn up in every shape: turned by an EXIF note, with an alpha channel, a palette, 16 bits, four inks.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, printable
+from minidiff.files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # decoders that run no code and need no other program
+MOST_FILE = 1 << 29  # bytes of a file
+MOST_MEMORY = 1 << 30  # bytes that reading one picture takes
+_TAKES = {"1": 2, "L": 2, "P": 6, "I;16": 6, "I;16B": 6, "I;16L": 6, "RGB": 8}  # bytes a pixel, with all copies of it
+_TAKES_MOST = 16  # of a picture with transparency, or of any other kind
 
 
 def read_picture(file: Path, height: int, width: int, channels: int) -> np.ndarray:
@@ -21,39 +28,97 @@ def read_picture(file: Path, height: int, width: int, channels: int) -> np.ndarr
 
     Raises MinidiffError, with the reason, if it cannot be read.
     """
-    with named(file):
-        return decode(file, height, width, channels == 1, (255, 255, 255))
+    with named(file) as stream:
+        return decode(stream, height, width, channels == 1, (255, 255, 255))
+
+
+def read_mask(file: Path, height: int, width: int) -> np.ndarray:
+    """Read which part of a picture is meant: (height, width, 1) float32, from 0, keep, to 1, draw.
+
+    White is 1 and black 0.  If some of it is clear, what is painted is 1, whatever its colour, and what is clear 0.
+    A mask of the numbers 0 and 1, as programs write them, means the same as one of 0 and 255.
+    Raises MinidiffError, with the reason, if it cannot be read.
+    """
+    with named(file) as stream:
+        image = load(stream)
+        alpha = image.convert("RGBA").getchannel("A") if is_transparent(image) else None
+        image = image.convert("L") if alpha is None or alpha.getextrema()[0] == 255 else alpha
+        if image.getextrema()[1] == 1:
+            image = image.point([0] + [255] * 255)
+        image = middle(image, height, width).resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(image)[..., None] / np.float32(255)
 
 
 @contextmanager
-def named(file: Path) -> Iterator[None]:
-    """While reading a picture that somebody names: whatever goes wrong becomes a MinidiffError with the reason."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks about odd metadata: the pixels are what counts
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
+def named(file: Path) -> Iterator[BinaryIO]:
+    """Open a picture that somebody names; whatever goes wrong with it becomes a MinidiffError with the reason."""
+    try:
+        with quiet(), open_regular(file, MOST_FILE) as stream:
+            yield stream
+    except MinidiffError:
+        raise
+    except Exception as error:  # a decoder may raise anything at all on a damaged file
+        raise MinidiffError(f"{file}: {why_unreadable(error)}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep remarks about odd files to themselves, those of C libraries on stderr too: the pixels are what counts.
+
+    Pillow's warning of a picture that is far too large becomes an error.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        kept = -1
+    else:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
-        except Exception as error:  # a decoder may raise anything at all on a damaged file
-            raise MinidiffError(f"{file}: {why_unreadable(error)}") from error
+    finally:
+        if kept >= 0:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
-def decode(file: Path, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
+def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
     """Read one picture: upright, opaque, its middle in this shape, (height, width, 3 or 1) uint8.
 
     Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
     """
-    image = opaque(load(file, (3 * width, 3 * height)), background).convert("L" if grey else "RGB")
-    image = middle(image, height, width).resize((width, height), Image.Resampling.BICUBIC)
+    image = opaque(middle(load(file, (3 * width, 3 * height)), height, width), background)
+    image = image.convert("L" if grey or image.mode in ("1", "L") else "RGB")
+    image = image.resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
     return np.asarray(image).reshape(height, width, -1)
 
 
-def load(file: Path, enough: tuple[int, int] | None = None) -> Image.Image:
-    """Read a picture upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`."""
+def load(file: BinaryIO, enough: tuple[int, int] | None = None) -> Image.Image:
+    """Read a picture upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`.
+
+    Raises ValueError, before anything is decoded, if that would take more than MOST_MEMORY.
+    """
     with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
         if enough is not None:
             picture.draft(None, enough)  # decoded at a half, a quarter or an eighth
+        _check_memory(picture)
         picture.load()
-        return ImageOps.exif_transpose(_eight_bit(picture))
+        image = _eight_bit(picture)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+
+def _check_memory(picture: Image.Image) -> None:
+    plain = not is_transparent(picture) and picture.format != "WEBP"  # whose decoder keeps two frames
+    takes = _TAKES.get(picture.mode, _TAKES_MOST) if plain else _TAKES_MOST
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF
+    tile = [int(tags.get(tag, 1)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+    if max(picture.width * picture.height, tile[0] * tile[1]) * takes > MOST_MEMORY:
+        raise ValueError(f"more than {MOST_MEMORY // takes} pixels of the kind {picture.mode}")
 
 
 def is_transparent(image: Image.Image) -> bool:
@@ -74,7 +139,7 @@ def middle(image: Image.Image, height: int, width: int) -> Image.Image:
     scale = min(image.width / width, image.height / height)
     crop = max(1, round(scale * width)), max(1, round(scale * height))
     left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
-    return image.crop((left, top, left + crop[0], top + crop[1]))
+    return image if crop == image.size else image.crop((left, top, left + crop[0], top + crop[1]))
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -83,10 +148,13 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels, whose white nobody states")
     if not image.mode.startswith("I"):
         return image
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("more than 16 bits a pixel")
-    scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    eight = np.empty(values.shape, np.uint8)
+    for row in range(len(values)):  # by rows: the products are wider
+        eight[row] = (values[row].astype(np.uint32) * 255 + 32767) // 65535
+    scaled = Image.fromarray(eight)
     scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return scaled
 
@@ -99,4 +167,4 @@ def why_unreadable(error: Exception) -> str:
         return "no picture that can be read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split()) or type(error).__name__)

@@ -65,6 +65,14 @@ class Stretch:
     def vocabulary(self) -> Vocabulary | None:
         return self.source.vocabulary
 
+    @property
+    def found(self) -> str:
+        return self.source.found
+
+    @property
+    def digest(self) -> str:
+        return self.source.digest
+
     def __len__(self) -> int:
         return self.count
 

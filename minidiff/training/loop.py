@@ -202,7 +202,8 @@ class Run:
         labels = f"captions of {len(trainer.words)} words" if trainer.words else labels
         million = len(trainer.parameters.w) / 1e6
         end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
-        print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}")
+        found = f": {data.found}" if data.found else ""
+        print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}{found}")
         threads = trainer.config.run.threads
         how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidiff.conditioning.words import vocabulary
 from minidiff.data.dataset import Pictures, hold_out, order
+from minidiff.data.scenes import Scenes
+from minidiff.data.scenes.alike import Alike
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream, permutation
 
@@ -71,18 +74,77 @@ def test_what_is_longer_than_keys_count_begins_again():
     assert order(Endless(), 0, (1 << 32) - 1, 1 << 10).max() < 1 << 32
 
 
-def test_every_tenth_is_held_out():
-    data = pictures(25, labelled=True)
+def levels(data):
+    return data.images[:, 0, 0, 0].tolist()
+
+
+def test_a_tenth_is_held_out():
+    """Of 250 different pictures 25, give or take four standard deviations; every one is in one part, with its label."""
+    data = pictures(250, labelled=True)
     train, test = hold_out(data, "train"), hold_out(data, "test")
-    assert test.images[:, 0, 0, 0].tolist() == [9, 19]
-    assert train.images[:, 0, 0, 0].tolist() == [i for i in range(25) if i not in (9, 19)]
-    assert test.labels.tolist() == [1, 1] and test.classes == train.classes == ("even", "odd")
-    assert len(hold_out(pictures(9), "train")) == 9
+    assert sorted(levels(train) + levels(test)) == list(range(250)) and 6 <= len(test) <= 44
+    for part in (train, test):
+        assert part.labels.tolist() == [level % 2 for level in levels(part)] and part.classes == ("even", "odd")
+        assert np.array_equal(part.contents, data.contents[levels(part)])
+    assert train.found == f"{len(train)} pictures, {len(test)} more held out"
+
+
+def test_what_is_held_out_does_not_depend_on_the_other_pictures():
+    """Pictures come, go, and change places and names: none of those that stay passes from one part to the other."""
+    before = set(levels(hold_out(pictures(200), "test")))
+    for numbers in (np.arange(250), np.arange(200)[::-1], np.arange(0, 200, 2), np.repeat(np.arange(200), 2)):
+        data = Pictures("other", pictures(250).images[numbers])
+        train, test = levels(hold_out(data, "train")), levels(hold_out(data, "test"))
+        assert not before & set(train) and not set(test) & (set(range(200)) - before)
+
+
+def test_of_ten_one_is_held_out_whatever_they_are():
+    for first in range(0, 250, 10):
+        data = Pictures("ten", pictures(250).images[first : first + 10])
+        assert 1 <= len(hold_out(data, "test")) <= 9
+        assert len(hold_out(data, "train")) + len(hold_out(data, "test")) == 10
 
 
 def test_too_few_to_hold_out():
-    with pytest.raises(MinidiffError, match="at least 10 are needed; there are 9"):
+    assert len(hold_out(pictures(9), "train")) == 9
+    with pytest.raises(MinidiffError, match="at least 10 different ones are needed; there are 9"):
         hold_out(pictures(9), "test")
+    copies = Pictures("copies", np.zeros((20, 2, 2, 1), np.uint8))
+    assert len(hold_out(copies, "train")) == 20
+    with pytest.raises(MinidiffError, match="at least 10 different ones are needed; there are 20"):
+        hold_out(copies, "test")
+
+
+def test_a_digest_changes_with_all_that_steps_depend_on():
+    known = vocabulary(["a cat", "a dog, on the left"])
+    captions = ["a cat", "a dog, on the left"]
+    images = pictures(2).images
+
+    def digest(images=images, captions=captions, known=known, classes=None, **others):
+        if classes is not None:
+            return Pictures("x", images, np.arange(2), classes).digest
+        tokens, parts = known.tokens(captions), known.parts(captions)
+        return Pictures("x", images, tokens, vocabulary=known, parts=parts, **others).digest
+
+    other = [
+        digest(), digest(images[::-1]), digest(images + np.uint8(1)), digest(captions=captions[::-1]),
+        digest(captions=["a cat", "a dog on the left"]), digest(known=vocabulary(["a cat", "a dug, on the left"])),
+        digest(classes=("a", "b")), digest(classes=("a", "c")), digest(content=np.zeros((2, 32), np.uint8)),
+        Pictures("x", images).digest, Pictures("x", images.reshape(2, 3, 2, 1)).digest,
+    ]  # fmt: skip
+    assert len(set(other)) == len(other) and all(len(bytes.fromhex(each)) == 32 for each in other)
+    assert digest() == digest(left_out=3) == Pictures("y", images, known.tokens(captions), vocabulary=known,
+                                                      parts=known.parts(captions)).digest  # fmt: skip
+
+
+def test_scenes_have_a_digest_and_no_number():
+    assert Scenes(16).digest == Scenes(16, seed=3).digest != Scenes(32).digest and Scenes(16).found == ""
+    assert Alike(16).digest != Scenes(16).digest
+
+
+def test_more_pictures_than_can_be_shuffled():
+    with pytest.raises(MinidiffError, match="16777217 pictures; at most 16777216 can be learnt from"):
+        Pictures("many", np.broadcast_to(np.zeros(1, np.uint8), ((1 << 24) + 1, 1, 1, 1)))
 
 
 @pytest.mark.parametrize(

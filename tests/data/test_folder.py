@@ -1,5 +1,6 @@
 """Pictures of every kind, each beside what it should look like; and files that are none."""
 
+import hashlib
 import logging
 import os
 import struct
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 from minidiff.data import folder as folder_module
 from minidiff.data.folder import decode, find, folder
 from minidiff.errors import MinidiffError
+from minidiff.pictures import save_png
 
 WHITE = (255, 255, 255)
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
@@ -34,9 +36,9 @@ def corners(array):
 
 
 def read(path, size=16, grey=False, background=WHITE):
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
-        return decode(path, size, size, grey, background)
+        return decode(file, size, size, grey, background)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_order_depth_and_hidden_files(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
-def test_links(tmp_path):
+def test_links(tmp_path, caplog):
     (tmp_path / "a").mkdir()
     quarters().save(tmp_path / "a" / "x.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
@@ -224,7 +226,60 @@ def test_links(tmp_path):
     (tmp_path / "broken.png").symlink_to(tmp_path / "nothing")
     (tmp_path / "file.png").symlink_to(tmp_path / "a" / "x.png")
     os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
-    assert [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)] == ["a/x.png", "file.png"]
+    found = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
+    assert found == ["a/x.png", "broken.png", "file.png", "pipe.png"]
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    assert len(folder(tmp_path, 8)) == 2
+    assert caplog.messages == [
+        f"{tmp_path}: 3 of 5 not readable: broken.png (No such file or directory); pipe.png (is a pipe; expected a "
+        "regular file); zero.png (is a device; expected a regular file)"
+    ]
+
+
+def test_folders_that_minidiff_wrote_are_left_out(tmp_path, caplog):
+    """Known by what is in them, not by their names; who names one as the folder of pictures means it."""
+    for name in ("a.png", "runs/b.png", "out/mine/previews/step_1.png", "runs/old/grid.png", "runs/x/images/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        quarters().save(tmp_path / name)
+    (tmp_path / "out" / "mine" / "config.toml").write_text("")
+    (tmp_path / "runs" / "config.toml").write_text("of something else")
+    save_png(tmp_path / "runs" / "x" / "grid.png", np.asarray(quarters()), {"command": "sample"})
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "grid.png").write_bytes(b"no picture")
+    files = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
+    assert files == ["a.png", "broken/grid.png", "runs/b.png", "runs/config.toml", "runs/old/grid.png"]
+    assert len(folder(tmp_path, 8)) == 3
+    assert f"{tmp_path}: 2 folders of trainings and of samples are left out: out/mine; runs/x" in caplog.messages
+    assert len(folder(tmp_path / "out" / "mine" / "previews", 8)) == len(folder(tmp_path / "runs" / "x", 8)) - 1 == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode on Windows")
+def test_odd_names_are_printed_safely(tmp_path, caplog):
+    for name in (b"a\x1b[2Jb\xff", b"c\nd"):
+        where = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118  # no path of Unicode
+        os.mkdir(where)  # noqa: PTH102
+        quarters().save(where + b"/x.png")
+        with open(where + b"/\x9bno.png", "wb"):  # noqa: PTH123
+            pass
+    data = folder(tmp_path, 8, labels=True)
+    assert data.classes == (r"a\x1b[2Jb\udcff", r"c\nd")
+    (line,) = caplog.messages
+    assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (no picture that can be read)" in line
+
+
+def test_found_says_how_many(tmp_path):
+    quarters().save(tmp_path / "a.png")
+    assert folder(tmp_path, 8).found == "1 picture"
+    quarters(32).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    assert folder(tmp_path, 8).found == "2 pictures, 1 unreadable"
+
+
+def test_the_same_file_is_the_same_content_at_any_size(tmp_path):
+    quarters().save(tmp_path / "a.png")
+    one, other = folder(tmp_path, 8), folder(tmp_path, 16, grey=True)
+    assert one.contents.tobytes() == other.contents.tobytes()
+    assert one.contents.tobytes() == hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()
 
 
 def test_labels_are_the_first_folders(tmp_path):

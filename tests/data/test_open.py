@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import Pictures, hold_out
 from minidiff.data.open import open_data, to_grey
 from minidiff.errors import MinidiffError
 
@@ -55,17 +55,23 @@ def make_mnist(folder):
 def test_npz(tmp_path):
     path = make_npz(tmp_path)
     train, test = (open_data(DataConfig("npz", path), split) for split in ("train", "test"))
-    assert np.array_equal(test.images, RGB[[9, 19]]) and test.labels.tolist() == [0, 1]
-    assert np.array_equal(train.images, np.delete(RGB, [9, 19], axis=0)) and train.classes == ("0", "1", "2")
+    held_out = hold_out(Pictures("a", RGB), "test").images
+    chosen = (RGB[:, None] == held_out).all((2, 3, 4)).any(1)
+    assert np.array_equal(test.images, held_out) and test.labels.tolist() == (np.flatnonzero(chosen) % 3).tolist()
+    assert np.array_equal(train.images, RGB[~chosen]) and train.classes == ("0", "1", "2")
+    assert train.found == f"{20 - chosen.sum()} pictures, {chosen.sum()} more held out"
 
 
 def test_folder(tmp_path):
     config = DataConfig("folder", make_folder(tmp_path), size=6, folder_labels=True)
     train, test = (open_data(config, split) for split in ("train", "test"))
-    everything = np.concatenate([RGB[::2], RGB[1::2]])  # a/00, a/02, ... b/01, ...
-    assert np.array_equal(test.images, everything[[9, 19]]) and test.labels.tolist() == [0, 1]
-    assert len(train) == 18 and train.classes == ("a", "b") and train.name == "pictures"
-    assert open_data(DataConfig("folder", tmp_path / "pictures")).images.shape == (18, 32, 32, 3)  # the default size
+    assert train.classes == ("a", "b") and train.name == "pictures" and len(train) + len(test) == 20
+    for part in (train, test):
+        number = [int((image == RGB).all((1, 2, 3)).argmax()) for image in part.images]
+        assert [n % 2 for n in number] == part.labels.tolist()
+        assert number == sorted(number, key=lambda n: (n % 2, n))  # a/00, a/02, ... b/01, ...
+    grey = open_data(DataConfig("folder", tmp_path / "pictures", grey=True))  # of the default size
+    assert grey.images.shape == (len(train), 32, 32, 1) and np.array_equal(grey.contents, train.contents)
 
 
 def test_grey_is_the_same_for_a_folder_and_an_npz(tmp_path):
@@ -74,7 +80,9 @@ def test_grey_is_the_same_for_a_folder_and_an_npz(tmp_path):
     pillow = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in RGB])[..., None]
     assert np.array_equal(to_grey(Pictures("a", RGB)).images, pillow)
     npz = open_data(DataConfig("npz", make_npz(tmp_path), grey=True))
-    assert npz.channels == 1 and np.array_equal(npz.images, np.delete(pillow, [9, 19], axis=0))
+    colour = open_data(DataConfig("npz", make_npz(tmp_path)))
+    chosen = (RGB[:, None] == colour.images).all((2, 3, 4)).any(1)
+    assert npz.channels == 1 and np.array_equal(npz.images, pillow[chosen])
     assert npz.labels is not None
     assert to_grey(npz) is npz
 
@@ -90,8 +98,8 @@ def test_published(tmp_path):
     "choices, text",
     [
         ({"data": "imagenet"}, "data 'imagenet': expected one of scenes, mnist, fashion-mnist, cifar10, npz, folder"),
-        ({"size": 0}, "size 0: expected 1 to 4096 pixels"),
-        ({"size": 10**9}, "size 1000000000: expected 1 to 4096 pixels"),
+        ({"size": 0}, "--size must be from 1 to 4096, got 0"),
+        ({"size": 10**9}, "--size must be from 1 to 4096, got 1000000000"),
         ({"data_dir": Path("cats")}, "--data-dir cats: scenes read no files; did you mean --data folder?"),
         ({"grey": True}, "--grey: scenes are in colour; it works with cifar10, npz and folder"),
         (

@@ -5,6 +5,7 @@ a picture twice, needs no disk and no network, and can be repeated to the byte.
 Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from minidiff.data.scenes.styles import finish
 from minidiff.data.scenes.subjects import draw_subjects
 from minidiff.errors import MinidiffError
 
+VERSION = 1  # to be raised whenever a number gives another picture
 _AHEAD = 256  # pictures drawn at once, so that they share what each call of NumPy costs
 _FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
 
@@ -103,6 +105,7 @@ class Scenes:
     name = "scenes"
     channels = 3
     endless = True
+    found = ""
 
     def __init__(self, size: int = 32, split: str = "train", seed: int = 0, captions: bool = False):
         if size < 16:
@@ -114,6 +117,11 @@ class Scenes:
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
         self.vocabulary = VOCABULARY if captions else None
         self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
+
+    @property
+    def digest(self) -> str:
+        """Stands for what the settings of a training do not say: how scenes are drawn."""
+        return hashlib.sha256(f"{self.name} {VERSION} {self.height}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return 1 << 32  # the numbers that a random key has for pictures
