@@ -93,6 +93,8 @@ class Runner:
         if pid == 0:
             try:
                 self._be(kind, seed, folder)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(BROKEN)
         return Running(kind, seed, folder, pid, started)
