@@ -30,6 +30,7 @@ from minidiff.evaluation.classifier import Study
 from minidiff.training import preview
 from tests.fuzz.case import KINDS, Case
 from tests.fuzz.kinds import planted
+from tests.fuzz.kinds.devices import compile_kernels
 from tests.fuzz.samples import Samples
 from tests.fuzz.verdict import Ended, tree
 
@@ -80,6 +81,10 @@ class Runner:
         self.samples = Samples(self.folder / "samples")
         if not self.samples.folder.exists():
             _in_a_fork(self.samples.make)
+
+    def compile_kernels(self) -> None:
+        """Fill a cache with compiled kernels, for cases that spoil it."""
+        _in_a_fork(lambda: compile_kernels(self.samples))
 
     def start(self, kind: str, seed: int) -> Running:
         """Start a case."""
@@ -237,7 +242,7 @@ def _in_a_fork(work: object) -> None:
         finally:
             os._exit(1)
     if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
-        raise RuntimeError("the samples could not be made")
+        raise RuntimeError("what the cases need could not be made")
 
 
 def _read(path: Path, most: int = 1 << 20) -> bytes:
