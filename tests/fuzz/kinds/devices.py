@@ -56,11 +56,11 @@ def bent(case: Case, ways: dict[str, str], encoding: str) -> Case:
 
 def _bend(name: str, way: str, encoding: str) -> None:
     """Make a standard stream what Python would have made of it."""
-    descriptor = {"stdout": 1, "stderr": 2}[name]
+    descriptor, stream = {"stdout": 1, "stderr": 2}[name], getattr(sys, name)
     errors = "strict" if name == "stdout" else "backslashreplace"
     if way == "closed":
         os.close(descriptor)
-        setattr(sys, name, None)
+        stream = None
     elif way in ("full", "pipe"):
         if way == "full":
             end = os.open("/dev/full", os.O_WRONLY)
@@ -69,9 +69,11 @@ def _bend(name: str, way: str, encoding: str) -> None:
             os.close(read)
         os.dup2(end, descriptor)
         os.close(end)
-        setattr(sys, name, open(descriptor, "w", encoding=encoding, errors=errors, closefd=False))  # noqa: SIM115
+        stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
     else:
-        getattr(sys, name).reconfigure(encoding=encoding, errors=errors)
+        stream.reconfigure(encoding=encoding, errors=errors)
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 @kind("mirror", weight=1.5)
