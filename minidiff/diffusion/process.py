@@ -152,6 +152,8 @@ class Process:
             min_snr:  min(snr, gamma)
             edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
 
+        Where nothing is left of the picture, at the last time of the flow and of zero terminal SNR, min_snr is 0, and
+        almost 0 close by: what is said there is hardly learnt, although sampling may begin there.
         Sources: Hang et al. 2023, arXiv:2303.09556, section 3.4; Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.weighting == "plain":
@@ -206,7 +208,7 @@ class Process:
         stratified: one draw u for the step, and from there evenly over the times, t = T ((u + sample / batch) mod 1),
             so that no step sees clean pictures only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
         lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
-            most to learn.  Karras et al. 2022, arXiv:2206.00364, table 1.  On the flow, whose s is the logistic
+            most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std).  Karras et al. 2022, arXiv:2206.00364, table 1.  On the flow, whose s is the logistic
             function of ln(sigma), it is Esser et al.'s logit-normal draw, arXiv:2403.03206, eq. 19.
         """
         schedule, key = self.schedule, Key(seed, Stream.T, step, sample)
