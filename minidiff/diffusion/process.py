@@ -208,8 +208,9 @@ class Process:
         stratified: one draw u for the step, and from there evenly over the times, t = T ((u + sample / batch) mod 1),
             so that no step sees clean pictures only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
         lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
-            most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std).  Karras et al. 2022, arXiv:2206.00364, table 1.  On the flow, whose s is the logistic
-            function of ln(sigma), it is Esser et al.'s logit-normal draw, arXiv:2403.03206, eq. 19.
+            most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std). Karras et al. 2022,
+            arXiv:2206.00364, table 1. On the flow, whose s is the logistic function of ln(sigma), it is Esser et al.'s
+            logit-normal draw, arXiv:2403.03206, eq. 19.
         """
         schedule, key = self.schedule, Key(seed, Stream.T, step, sample)
         if self.draw_t == "uniform":
