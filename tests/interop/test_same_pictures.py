@@ -1,5 +1,7 @@
 """Same weights, same scheduler, same seed: the pictures that diffusers draws, 50 steps later."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,10 @@ def test_the_command_draws_and_repeats(tmp_path, capsys):
     command.main(["--like", str(tmp_path / "one" / "grid.png"), "--array", "--out", str(tmp_path / "two")])
     one, two = (np.load(tmp_path / name / "samples.npz")["arr_0"] for name in ("one", "two"))
     assert np.array_equal(one, two)
+    (folder / "config.json").write_text(json.dumps(PLAIN | {"norm_eps": 1e-5}))
+    with pytest.raises(SystemExit):
+        command.main(["--like", str(tmp_path / "one" / "grid.png"), "--out", str(tmp_path / "three")])
+    assert "was drawn with another config.json: its SHA-256 is" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main([*words, str(tmp_path / "three"), "--checkpoint", "run"])
     assert "which model? give --checkpoint or --diffusers, not both" in capsys.readouterr().err
