@@ -180,7 +180,10 @@ def largest_error_of_sums(case: Case, gradients: dict[str, np.ndarray], together
     for moved in [list(exact)] if together else [[name] for name in exact]:
         size = max(float(np.linalg.norm([norms[name] for name in moved])), 1e-3 * max(norms.values()))
         for _ in range(DIRECTIONS):
-            d = {name: rng.choice((-1, 1), exact[name].shape) * rng.uniform(0.5, 1.5, exact[name].shape) for name in moved}
+            d = {
+                name: rng.choice((-1, 1), exact[name].shape) * rng.uniform(0.5, 1.5, exact[name].shape)
+                for name in moved
+            }
             values = []
             for step in (STEP, -STEP):
                 for name in moved:
