@@ -49,7 +49,7 @@ def test_beside_pytorch():
 
 def test_noise_is_drawn_on_the_host_and_used_where_the_backend_computes(every_backend):
     def draw():
-        noise = TorchNoise(3, np.array([2, 0]))
+        noise = TorchNoise(3, np.array([2, 0]), 3)
         x = noise.start((2, 4, 3))
         return [backend.to_numpy(a) for a in (x, noise.mix(x, x, None, (0.5, 0.25, 0.0, 2.0), 0))]
 
