@@ -25,8 +25,8 @@ def one_after_the_other(names):
     return chosen
 
 
-each_backend = one_after_the_other((*BACKENDS, *ON_GPU))
-every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # also emulated: for tests that launch few kernels
+each_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))  # emulated, these would take ten seconds and more each
+every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # also emulated, wherever few kernels are launched
 gpu_backend = one_after_the_other(ON_GPU)
 
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from minidiff import backend, gradcheck, ops
 from minidiff.autograd import record
 from tests.backends import RUN_HERE
+from tests.cuda.wrong_gradients import FAULTS, with_fault
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +24,11 @@ def test_every_gradient_is_right(name, capsys):
     assert "U-Net" in out and "WRONG" not in out
 
 
+EVERY = list(gradcheck.cases())
+
+
 def few(*names):
-    return [case for case in gradcheck.cases() if case.name in names]
+    return [case for case in EVERY if case.name in names]
 
 
 def test_a_wrong_formula_is_caught(monkeypatch, capsys):
@@ -51,6 +56,32 @@ def test_a_wrong_kernel_is_caught(monkeypatch, capsys, wrong):
         gradcheck.main(["--backend", "numba"])
     assert stop.value.code == 1
     assert "WRONG: conv2d 3×3 stride 1, Conv2d" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_one_wrong_number_is_caught(monkeypatch, name, fault):
+    """A tap of a filter, a corner of a picture, a channel, a sample: each too large by half, all else right."""
+    with_fault(monkeypatch, name, fault)
+    assert not gradcheck.run(name)
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+@pytest.mark.parametrize("wrong", ["w", "x"])
+def test_a_rule_that_is_wrong_on_every_backend_is_caught(monkeypatch, name, wrong):
+    """The tape, not a kernel: then NumPy's gradients are as wrong as the backend's."""
+    (case,) = few("conv2d 3×3 stride 1")
+    tensor = case.inputs[wrong]
+
+    def planted():
+        y = case.function()
+        entry = np.zeros(tensor.shape)
+        entry[(-1,) * 4] = 0.5
+        add = lambda gy: (gy, backend.to_device(entry.astype(gy.dtype)) * gy.sum())
+        return record(y.data, (y, tensor), add)
+
+    monkeypatch.setattr(gradcheck, "cases", lambda: iter([gradcheck.Case("planted", planted, case.inputs)]))
+    assert not gradcheck.run(name)
 
 
 def test_a_nan_is_wrong(monkeypatch, capsys):

@@ -19,7 +19,10 @@ DATA = toy_pictures.make(30)
 
 
 @pytest.fixture(autouse=True)
-def plain_backend():
+def plain_backend(request):
+    if "every_backend" in request.fixturenames:
+        yield
+        return
     with backend.using("numpy"):
         yield
 
@@ -39,6 +42,18 @@ def test_trained_once(tmp_path):
     assert (steps, lines, second.seconds, second.path) == (0, [], None, first.path)
     for one, other in zip(read(first.model, DATA.images), read(second.model, DATA.images)):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_kept_one_reads_on_every_backend(every_backend, tmp_path):
+    """Its weights come from a file, and the pictures from the host: both must be where the backend computes."""
+    with backend.using("numpy"):
+        first, _, _ = get(tmp_path)
+        exact = read(first.model, DATA.images[:2])
+    second, _, steps = get(tmp_path)
+    found = read(second.model, DATA.images[:2])
+    assert steps == 0
+    np.testing.assert_array_equal(found[0], exact[0])
+    np.testing.assert_allclose(found[1], exact[1], rtol=1e-4, atol=1e-5)
 
 
 def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):

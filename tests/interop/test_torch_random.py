@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.interop import TorchNormals
+from minidiff.interop.torch_noise import TorchNoise
 from tests.interop.foreign import GOLDEN
 from tests.interop.random_cases import DRAWS
 
@@ -43,3 +45,16 @@ def test_beside_pytorch():
         for n in rng.choice([1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 1000], 6):
             expected = torch.randn(int(n), generator=generator).numpy()
             assert np.abs(ours.normal((int(n),)) - expected).max() < BOUND
+
+
+def test_noise_is_drawn_on_the_host_and_used_where_the_backend_computes(every_backend):
+    def draw():
+        noise = TorchNoise(3, np.array([2, 0]), 3)
+        x = noise.start((2, 4, 3))
+        return [backend.to_numpy(a) for a in (x, noise.mix(x, x, None, (0.5, 0.25, 0.0, 2.0), 0))]
+
+    found = draw()
+    with backend.using("numpy"):
+        exact = draw()
+    np.testing.assert_array_equal(found[0], exact[0])
+    np.testing.assert_allclose(found[1], exact[1], rtol=1e-6, atol=1e-6)
