@@ -36,7 +36,8 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is a Tensor already")
-        self.data: Any = np.asarray(data) if isinstance(data, int | float | list | tuple) else data
+        here = backend.current().xp.asarray if isinstance(data, int | float | list | tuple) else None
+        self.data: Any = here(data) if here else data
         self.grad: Any = None
         self.requires_grad = requires_grad
         self._inputs: tuple[Tensor, ...] = ()

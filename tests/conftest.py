@@ -25,7 +25,7 @@ def one_after_the_other(names):
     return chosen
 
 
-each_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))
+each_backend = one_after_the_other((*BACKENDS, *ON_GPU))
 every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # also emulated: for tests that launch few kernels
 gpu_backend = one_after_the_other(ON_GPU)
 

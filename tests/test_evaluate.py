@@ -110,6 +110,21 @@ def test_everything_it_says(run, data, capsys):
     assert pictures.read_metadata(run / "misread.png")["checkpoint_sha256"] == result["checkpoint"]["sha256"]
 
 
+def test_names_cannot_steer_the_terminal(tmp_path, capsys):
+    """Those of labels, of data and of folders are printed escaped, also into misread.png."""
+    evil = ("cat\x1b[2J", "dog\n\n", "owl\u202e")
+    tiny_model.write(tmp_path / "run\x1b", classes=evil)
+    toy_pictures.write(tmp_path / "toy\x1b.npz", 200)
+    with np.load(tmp_path / "toy\x1b.npz") as file:
+        np.savez(tmp_path / "toy\x1b.npz", **{**file, "classes": np.array(evil)})
+    evaluate(tmp_path / "run\x1b", tmp_path / "toy\x1b.npz", "--count", 12)
+    text = capsys.readouterr()
+    assert "\x1b" not in text.out + text.err and "\u202e" not in text.out
+    for name in ("cat\\x1b[2J", "dog\\n\\n", "owl\\u202e", "toy\\x1b.npz", "run\\x1b"):
+        assert name in text.out
+    assert (tmp_path / "run\x1b" / "misread.png").is_file()
+
+
 def test_same_seed_same_result(run, data, tmp_path):
     results = {}
     for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():

@@ -16,6 +16,7 @@ from minidiff import sample as command
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
+from tests.needs import lacking
 
 PROMPT = "a dog in a winter forest"
 WORDS = ("a", "dog", "forest", "in", "owl", "winter")
@@ -272,7 +273,7 @@ def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if find() is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the path, nor does MINIDIFF_BROWSER name one")
+        lacking("browser", f"none of {', '.join(NAMES)} is on the path, nor does MINIDIFF_BROWSER name a browser")
     with Browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 

@@ -197,6 +197,22 @@ def test_default_folder_is_new_each_time(run, tmp_path, monkeypatch):
         assert (folder / "grid.png").is_file()
 
 
+def test_names_cannot_steer_the_terminal(tmp_path, capsys):
+    """Those of folders, of checkpoints that are passed over, of labels and of who drew a grid are printed escaped."""
+    evil = "\x1b[2J\u202e"
+    run, out = tmp_path / f"run{evil}", tmp_path / f"out{evil}"
+    tiny_model.write(run, classes=(f"cat{evil}", "dog"))
+    checkpoints.where(run, 20).write_bytes(b"damaged")
+    sample("--checkpoint", run, "--count", 1, "--watch", "--images", "--explain", "--out", out)
+    about = {**pictures.read_metadata(out / "grid.png"), "minidiff": evil}
+    pictures.save_png(tmp_path / f"{evil}.png", np.zeros((2, 2, 3), np.uint8), about)
+    command.main(["--like", str(tmp_path / f"{evil}.png"), "--out", str(tmp_path / "again")])
+    text = capsys.readouterr()
+    for stream in (text.out, text.err.replace("\x1b[A", "")):  # which moves up from a bar that is done
+        assert "\x1b" not in stream and "\u202e" not in stream and "\\x1b[2J\\u202e" in stream
+    assert "skipped: " in text.err and "was drawn by minidiff" in text.err
+
+
 # -- again, to the bit --------------------------------------------------------------------------------------------
 
 

@@ -156,7 +156,7 @@ def _read(path: Path, model: Any, what: str) -> Any:
     if metadata.get("digest") != _digest(tensors):
         raise MinidiffError(f"the classifier {path} is damaged: its content does not match its digest")
     for name, parameter in parameters.items():
-        parameter.data = tensors[name].copy()
+        parameter.data = backend.to_device(tensors[name]).copy()
     return model
 
 

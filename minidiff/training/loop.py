@@ -11,7 +11,7 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from minidiff import backend
 from minidiff.data.open import open_data
-from minidiff.errors import MinidiffError, one_line
+from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
 from minidiff.training import preview
@@ -203,12 +203,12 @@ class Run:
         million = len(trainer.parameters.w) / 1e6
         end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
         found = f": {data.found}" if data.found else ""
-        print(f"data     {data.name}, {data.height}×{data.width} in {colour}, {labels}{found}")
+        print(f"data     {printable(data.name)}, {data.height}×{data.width} in {colour}, {labels}{found}")
         threads = trainer.config.run.threads
         how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")
         print(f"length   {end} of {trainer.config.run.batch} pictures, from step {trainer.step}")
-        print(f"folder   {self.folder}", flush=True)
+        print(f"folder   {printable(self.folder, MOST_PRINTED)}", flush=True)
 
     def say_what_next(self) -> None:
         classes = self.trainer.dataset.classes
@@ -221,10 +221,11 @@ class Run:
                 shown = ["--reference", "picture.png"]
             else:
                 shown = ["--control", "drawing.png", "--control-kind", addition.adapter]
-        label = ["--label", classes[min(1, len(classes) - 1)], "--guidance-scale", "3"] if classes else []
+        label = [*_label(classes, min(1, len(classes) - 1)), "--guidance-scale", "3"] if classes else []
         if self.trainer.dataset.vocabulary and preview.variants(self.trainer):
             label = preview.names(self.trainer, 1)
-        print(f"done: {self.folder / 'grid.png'}, noise_to_image.gif and loss.png beside it. Next:")
+        grid = printable(self.folder / "grid.png", MOST_PRINTED)
+        print(f"done: {grid}, noise_to_image.gif and loss.png beside it. Next:")
         print(f"  {command('sample', *model, *shown, *label)}")
         if classes or self.trainer.config.data.data == "scenes":
             print(f"  {command('evaluate', *model)}")
@@ -239,7 +240,15 @@ class Run:
 
 def command(name: str, *words: object) -> str:
     """Return a command of minidiff as a shell reads it."""
-    return shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)])
+    return printable(shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)]), MOST_PRINTED)
+
+
+def _label(classes: Sequence[str], number: int) -> list[str]:
+    """Return the option that asks for a label: by its name, or by its number where a shell or a parser would stumble
+    over the name."""
+    name = classes[number]
+    plain = name == printable(name) and name.strip() and not name.startswith("-")
+    return ["--label", name if plain else str(number)]
 
 
 class Progress:

@@ -17,10 +17,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from minidiff.kernels.cuda_launch import Kernel, declared
 from tests.cuda.device_array import DeviceArray, xp
+from tests.needs import lacking
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 MARKS = 64  # bytes before and behind an array, more than a vector
@@ -140,7 +140,7 @@ def tool(name: str, *words) -> str:
     Where there is none, the test that needs it is skipped.
     """
     if not shutil.which(name):
-        pytest.skip(f"{name} is not installed, and without a GPU it runs the CUDA kernels")
+        lacking("g++", f"{name} is not installed, and without a GPU it runs the CUDA kernels")
     run = subprocess.run([name, *map(str, words)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[:2000]
     return run.stdout

@@ -11,11 +11,21 @@ from pathlib import Path
 import pytest
 
 from minidiff.kernels import cuda_compile, cuda_launch
+from tests.needs import lacking
 
 KERNELS = Path(cuda_compile.__file__).parent
 FILES = sorted(KERNELS.glob("*/*.cu"))
 BUDGET = json.loads(Path(__file__).with_name("budget.json").read_text("utf-8"))
 ARCHITECTURES = ("sm_80", "sm_90")
+
+
+@pytest.fixture(autouse=True)
+def nvrtc():
+    """NVIDIA's compiler, which there is for Linux and Windows only."""
+    try:
+        cuda_compile.compiler()
+    except OSError as error:
+        lacking("nvrtc", str(error))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

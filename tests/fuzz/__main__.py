@@ -53,6 +53,8 @@ def main() -> int:
         plan = planned(asked.cases, names, asked.first)
         plan += [(name, 0) for name in KNOWN] if asked.known else []
         plan += [(name, 0) for name in PLANTED] if asked.planted else []
+        if any(name == "kernel cache" for name, _ in plan):
+            runner.compile_kernels()
         findings = Findings(asked.out, asked.megabytes)
         for ended in run_all(runner, plan, asked.workers, bar=sys.stderr.isatty()):
             findings.take(ended)

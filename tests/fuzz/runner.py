@@ -30,6 +30,7 @@ from minidiff.evaluation.classifier import Study
 from minidiff.training import preview
 from tests.fuzz.case import KINDS, Case
 from tests.fuzz.kinds import planted
+from tests.fuzz.kinds.devices import compile_kernels
 from tests.fuzz.samples import Samples
 from tests.fuzz.verdict import Ended, tree
 
@@ -81,6 +82,10 @@ class Runner:
         if not self.samples.folder.exists():
             _in_a_fork(self.samples.make)
 
+    def compile_kernels(self) -> None:
+        """Fill a cache with compiled kernels, for cases that spoil it."""
+        _in_a_fork(lambda: compile_kernels(self.samples))
+
     def start(self, kind: str, seed: int) -> Running:
         """Start a case."""
         folder = self.folder / f"{kind}-{seed}"
@@ -93,6 +98,8 @@ class Runner:
         if pid == 0:
             try:
                 self._be(kind, seed, folder)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(BROKEN)
         return Running(kind, seed, folder, pid, started)
@@ -157,7 +164,8 @@ class Runner:
         os.chdir(folder / "here")
         sys.stdin = Path(os.devnull).open()  # noqa: SIM115
         os.dup2(sys.stdin.fileno(), 0)
-        sys.stdout, sys.stderr = _stream(folder / "stdout", 1), _stream(folder / "stderr", 2)
+        sys.stdout = sys.__stdout__ = _stream(folder / "stdout", 1)
+        sys.stderr = sys.__stderr__ = _stream(folder / "stderr", 2)
         case = KINDS[kind].make(Random(f"{kind} {seed}"), folder / "here", self.samples)
         about = {
             "command": case.command,
@@ -235,7 +243,7 @@ def _in_a_fork(work: object) -> None:
         finally:
             os._exit(1)
     if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
-        raise RuntimeError("the samples could not be made")
+        raise RuntimeError("what the cases need could not be made")
 
 
 def _read(path: Path, most: int = 1 << 20) -> bytes:

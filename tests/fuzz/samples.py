@@ -48,6 +48,7 @@ class Samples:
         self.idx, self.cifar = folder / "idx", folder / "cifar"
         self.grid = folder / "grid.png"
         self.diffusers = folder / "diffusers"
+        self.kernels = folder / "kernels"  # compiled ones, where a run asked for them
         self.first = str(self.run / "checkpoints" / "step_00000001.safetensors")
 
     @property

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import time
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidiff import backend, pictures
+from minidiff import backend, pictures, sample
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
@@ -433,3 +434,20 @@ def test_a_checkpoint_outside_a_run_cannot_be_gone_on_with(tmp_path, settings):
     checkpoints.where(tmp_path / "run", 6).rename(lone)
     line = fails(settings(), resume=checkpoints.load(lone))
     assert line == f"{lone} does not lie in a run's folder; expected RUN/checkpoints/lone.safetensors"
+
+
+# -- what is printed, and comes from files ----------------------------------------------------------------------------
+
+
+def test_the_command_that_comes_next_draws(tmp_path, toy, settings, capsys):
+    """Also where the schedule is short, and the label's name is one that a shell or a terminal stumbles over."""
+    with np.load(toy) as file:
+        np.savez(tmp_path / "toy\x1b.npz", **file, classes=["--help", "\x1b[2Jgone", "c"])
+    loop.train(settings(times=5, data_dir=tmp_path / "toy\x1b.npz"), tmp_path / "run")
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    _, words = next(line for line in text.splitlines() if "minidiff.sample" in line).split(" -m minidiff.sample ")
+    small = ["--count", "1", "--backend", "numpy", "--out", str(tmp_path / "drawn")]
+    sample.main([*shlex.split(words), *small])
+    about = pictures.read_metadata(tmp_path / "drawn" / "grid.png")["settings"]
+    assert (about["steps"], about["label"], about["guidance_scale"]) == (5, ["1"], 3)

@@ -16,7 +16,7 @@ _LABELS = "labels.npy"
 _HEADERS = ["<U0", "<U1", "<U100000000", "|S3", "|O", "<f8", "|u1", "|b1", "<i8", ">i2", "<M8[s]", "|V0", "|u0", "<c16"]
 _SHAPES = ["()", "(0,)", "(20,)", "(1000000000,)", "(20, 8, 8)", "(20, 8, 8, 3)", "(20, 8, 8, 4)", "(0, 8, 8, 3)"]
 _SHAPES += ["(20, 1, 1, 3)", "(-1,)", "(20, 8, 8, 3, 1)", "(2147483648, 2147483648, 4)", "(1.5,)", "(True,)", "20"]
-_NAMES = ["images.npy", "arr_0.npy", "labels.npy", "classes.npy", "\x1b[31mred.npy", "a" * 5000, "", "../x", "images"]
+_NAMES = ["images.npy", "arr_0.npy", "labels.npy", "classes.npy", "\x1b[31mred.npy", "a" * 5000, " ", "../x", "images"]
 
 
 def training(data: str, place: Path, *more: str) -> Case:
@@ -92,14 +92,17 @@ def idx(random: Random, folder: Path, samples: Samples) -> Case:
         path.write_bytes(gzip.compress(spoil_bytes(random, whole)))
     elif choice == 2:
         path.with_suffix("").write_bytes(spoil_bytes(random, whole))
-    elif choice == 3:  # packed twice, and what unpacks to far more than the header says
-        path.write_bytes(
-            random.choice([gzip.compress(path.read_bytes()), gzip.compress(whole + bytes(200_000_000), 1)])
-        )
+    elif choice == 3:  # packed twice, and what unpacks to far more than there are pictures
+        path.write_bytes(random.choice([gzip.compress(path.read_bytes()), path.read_bytes() + zeros(16 << 24)]))
     else:
         path.unlink()
         path.with_suffix(random.choice(["", ".gz"])).symlink_to(random.choice(["/dev/zero", "missing", "."]))
     return training(random.choice(["mnist", "fashion-mnist"]), place)
+
+
+def zeros(count: int) -> bytes:
+    """Return a gzip file of a multiple of 16 MiB of zeros; its parts are packed once."""
+    return gzip.compress(bytes(1 << 24), 1) * (count >> 24)
 
 
 @kind("cifar", weight=0.5)
@@ -131,7 +134,7 @@ def captions(random: Random, folder: Path, samples: Samples) -> Case:
         choice = random.randrange(5)
         if choice == 0:
             text = picture.with_suffix(".txt")
-            text.write_bytes(spoil_text(random, text.read_text() if text.exists() else "a dog"))
+            text.write_bytes(spoil_text(random, text.read_text("utf-8", "replace") if text.is_file() else "a dog"))
         elif choice <= 2:
             metadata = place / "metadata.jsonl"
             metadata.write_bytes(spoil_text(random, metadata.read_bytes().decode("utf-8", "replace"), odd.JSON))

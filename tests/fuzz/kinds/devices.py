@@ -1,13 +1,15 @@
 """Streams that are closed, full or narrow; a server that means harm; a kernel cache that a power cut hit."""
 
+import contextlib
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from minidiff import backend
+from minidiff import backend, sample
 from minidiff.data import standard
 from minidiff.data.download import Remote, fetch
 from tests.fuzz import odd
@@ -54,11 +56,11 @@ def bent(case: Case, ways: dict[str, str], encoding: str) -> Case:
 
 def _bend(name: str, way: str, encoding: str) -> None:
     """Make a standard stream what Python would have made of it."""
-    descriptor = {"stdout": 1, "stderr": 2}[name]
+    descriptor, stream = {"stdout": 1, "stderr": 2}[name], getattr(sys, name)
     errors = "strict" if name == "stdout" else "backslashreplace"
     if way == "closed":
         os.close(descriptor)
-        setattr(sys, name, None)
+        stream = None
     elif way in ("full", "pipe"):
         if way == "full":
             end = os.open("/dev/full", os.O_WRONLY)
@@ -67,9 +69,11 @@ def _bend(name: str, way: str, encoding: str) -> None:
             os.close(read)
         os.dup2(end, descriptor)
         os.close(end)
-        setattr(sys, name, open(descriptor, "w", encoding=encoding, errors=errors, closefd=False))  # noqa: SIM115
+        stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
     else:
-        getattr(sys, name).reconfigure(encoding=encoding, errors=errors)
+        stream.reconfigure(encoding=encoding, errors=errors)
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 @kind("mirror", weight=1.5)
@@ -101,21 +105,27 @@ def _be_impatient() -> None:
     fetch.__defaults__ = (1.0, *others)
 
 
+def _with_numba(samples: Samples) -> list[str]:
+    backend._stack.clear()
+    return ["--checkpoint", str(samples.plain), "--count", "1", "--steps", "1", "--out", "out", "--backend", "numba"]
+
+
+def compile_kernels(samples: Samples) -> None:
+    """Fill samples.kernels, a cache of compiled kernels; takes a minute or two.  To be called in a fork."""
+    os.environ["XDG_CACHE_HOME"] = str(samples.kernels)
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        sample.main(_with_numba(samples))
+
+
 @kind("kernel cache", weight=0.1)
 def kernel_cache(random: Random, folder: Path, samples: Samples) -> Case:
     """Compiled kernels that were cut off, zeroed or changed on the disk.  What is spoilt is compiled again: minutes."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "minidiff"
-    own = folder.parent / "cache" / "minidiff"
-    if kept.is_dir():
-        shutil.copytree(kept, own, copy_function=os.link)
-    files = sorted(path for path in own.rglob("*") if path.suffix in (".nbi", ".nbc")) if own.is_dir() else []
+    own = folder.parent / "cache"
+    if samples.kernels.is_dir():
+        shutil.copytree(samples.kernels, own)
+    files = sorted(path for path in own.rglob("*") if path.suffix in (".nbi", ".nbc"))
     for path in random.sample(files, min(len(files), random.choice([1, 1, 2]))):
         data = path.read_bytes()
-        path.unlink()  # the link, not what it leads to
         path.write_bytes(random.choice([b"", data[: len(data) // 2], bytes(len(data)), spoil_bytes(random, data)]))
-    words = ["--checkpoint", str(samples.plain), "--count", "1", "--steps", "1", "--out", "out", "--backend", "numba"]
-
-    def before() -> None:
-        backend._stack.clear()
-
-    return Case("sample", words, before, seconds=300.0)
+    return Case("sample", _with_numba(samples), seconds=300.0)
