@@ -1,5 +1,7 @@
 """Training on captions: it learns, it goes on to the bit, it shows what it was told, and other words are refused."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -206,7 +208,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     run, data = tmp_path / "run", ["--data", "folder", "--data-dir", folder, "--size", 8, "--captions", "names"]
     train(*data, *SMALL, "--steps", 2, "--out", run)
     out = capsys.readouterr().out
-    assert "data     pictures, 8×8 in colour, captions of 5 words\n" in out
+    assert re.search(r"data     pictures, 8×8 in colour, captions of 5 words: \d+ pictures, \d+ more held out\n", out)
     last = checkpoints.where(run, 2)
     assert f"  python -m minidiff.sample --checkpoint {last} 'blue square'\n" in out
     assert "minidiff.evaluate" not in out  # it judges labels, and a folder's captions are none

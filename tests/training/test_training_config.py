@@ -55,6 +55,7 @@ def test_names_are_unique_over_all_concerns():
         ({"multipliers": ()}, "--multipliers must be 1 or more, got nothing"),
         ({"multipliers": (1, 0)}, "--multipliers must be 1 or more, got 1 0"),
         ({"attention": (0,)}, "--attention must be 1 or more, got 0"),
+        ({"data": "mnist", "flip": True}, "--flip: a mirrored digit is none, so mnist is not mirrored; leave it out"),
         ({"times": 1}, "--times must be 2 or more, got 1"),
         ({"gamma": 0.0}, "--gamma must be above 0, got 0.0"),
         ({"label_drop": 1.5}, "--label-drop must be from 0 to 1, got 1.5"),
