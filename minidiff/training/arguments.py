@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from minidiff.command_line import cli
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.checkpoint import Checkpoint
@@ -94,11 +95,11 @@ def parse(words: Sequence[str]) -> Request:
         start = _replace_run(start, minutes=None)
     if early.minutes is not None:
         start = _replace_run(start, steps=None)
-    arguments = tyro.cli(
+    arguments = cli(
         Arguments,
+        words,
         prog="python -m minidiff.train",
         description=DESCRIPTION,
-        args=list(words),
         default=Arguments(settings=start),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
     )
