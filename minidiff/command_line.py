@@ -5,13 +5,15 @@ with the numbers among them, is said here, for every command, before anything is
 After limits.py.  Leaves out the command line of a training: training/arguments.py.
 """
 
+import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import tyro
 
-from minidiff.errors import MinidiffError, printable
+from minidiff.errors import MOST_PRINTED, MinidiffError, printable
 from minidiff.limits import check_limits
 
 D = TypeVar("D")
@@ -25,10 +27,10 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
     its own message, for a mistyped option or for --help.
     """
     check_words(words)
-    config = tyro.cli(
+    config = cli(
         kind,
+        words,
         prog=f"python -m minidiff.{command}",
-        args=list(words),
         default=kind() if default is None else default,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
@@ -36,6 +38,21 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
     settings.pop("threads", None)  # the backend knows how many there are here
     check_limits(settings, "--{}")
     return config
+
+
+def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
+    """Call tyro, which repeats mistyped words in its messages: these are safe to print, whatever the words are."""
+    shown = [printable(word, MOST_PRINTED) for word in words]
+    if shown == list(words):
+        return tyro.cli(kind, args=list(words), **options)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return tyro.cli(kind, args=list(words), **options)
+    except SystemExit as leaving:
+        if not leaving.code:  # of --help
+            raise
+    tyro.cli(kind, args=shown, **options)  # says the same of other words
+    raise MinidiffError("an option has characters in it that cannot be printed")
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -124,8 +124,8 @@ def json_path(config: EvaluateConfig) -> Path:
     target = config.json or beside / "evaluation.json"
     if not target.parent.is_dir():
         raise MinidiffError(f"--json {target}: there is no folder {target.parent}")
-    if target.exists() and not target.is_file():
-        raise MinidiffError(f"--json {target} is a folder or a device; expected a file")
+    if (target.exists() or target.is_symlink()) and not target.is_file():
+        raise MinidiffError(f"--json {target} is a folder, a device or a link to nothing; expected a file")
     return target
 
 

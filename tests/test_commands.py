@@ -91,3 +91,9 @@ def test_kernels_that_compile_are_told(monkeypatch, fails, name):
     first, second = fails(name, "--backend", "numpy", "--threads", 0).splitlines()
     assert first == "compiling conv2d.correlate"
     assert second.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mistyped_words_cannot_steer_the_terminal(fails, name):
+    line = fails(name, "--nothing\x1b\u202e", "\x9b")
+    assert "--nothing\\x1b\\u202e" in line and not {"\x1b", "\u202e", "\x9b"} & set(line)

@@ -1,6 +1,7 @@
 """The command that judges: its table, its JSON, the same numbers every time, and one line for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import toy_pictures
 from minidiff import backend, models, pictures
 from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
+from minidiff.errors import MinidiffError
 from minidiff.evaluation import attributes, cache, judge, prompts, scenes_judge
 from minidiff.evaluation.classifier import Study
 
@@ -125,6 +127,17 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     assert (tmp_path / "run\x1b" / "misread.png").is_file()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/null")
+def test_results_never_take_the_place_of_a_device_or_a_link_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    for path in (Path(os.devnull), tmp_path / "link"):
+        with pytest.raises(
+            MinidiffError, match=rf"^--json {path} is a folder, a device or a link to nothing; expected"
+        ):
+            command.json_path(command.EvaluateConfig(json=path))
+    assert not Path(os.devnull).is_file() and (tmp_path / "link").is_symlink()
+
+
 def test_same_seed_same_result(run, data, tmp_path):
     results = {}
     for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():
@@ -185,7 +198,10 @@ def test_mistakes(run, data, tmp_path, capsys, monkeypatch):
     assert fails(capsys, *here, "--seed", -1) == "--seed must be from 0 to 2^64 - 1, got -1"
     nowhere = tmp_path / "no" / "x.json"
     assert fails(capsys, *here, "--json", nowhere) == f"--json {nowhere}: there is no folder {nowhere.parent}"
-    assert fails(capsys, *here, "--json", tmp_path) == f"--json {tmp_path} is a folder or a device; expected a file"
+    assert (
+        fails(capsys, *here, "--json", tmp_path)
+        == f"--json {tmp_path} is a folder, a device or a link to nothing; expected a file"
+    )
     missing = fails(capsys, "--checkpoint", run, "--data", "mnist")
     assert missing.startswith("--data mnist needs --data-dir")
     # the checkpoint's own data are scenes, which this network of 8×8 cannot have come from

@@ -125,6 +125,12 @@ def test_steps_that_nobody_asked_for_fit_the_schedule(model, unlabelled):
     assert len(list(unlabelled.generate(1))) == 20
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_that_are_neither_grey_nor_coloured_are_refused(tmp_path, channels):
+    with pytest.raises(MinidiffError, match=rf"has pictures of {channels} channels; expected 1, grey, or 3"):
+        models.load(tiny_model.write(tmp_path, channels=channels))
+
+
 def test_pictures_that_are_not_finite_are_refused(tmp_path):
     with np.errstate(all="ignore"):
         steps = models.load(tiny_model.write(tmp_path, grown=1e38)).generate(1, clip="none", **FEW)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from minidiff.command_line import check_words, cli
 from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.checkpoint import Checkpoint
@@ -74,6 +75,7 @@ def parse(words: Sequence[str]) -> Request:
     Raises MinidiffError for settings that make no sense; SystemExit from tyro, after its own message, for a mistyped
     option or for --help.
     """
+    check_words(words)
     start, resume = Config(), None
     early = _early(words)
     if early.resume is not None:
@@ -94,11 +96,11 @@ def parse(words: Sequence[str]) -> Request:
         start = _replace_run(start, minutes=None)
     if early.minutes is not None:
         start = _replace_run(start, steps=None)
-    arguments = tyro.cli(
+    arguments = cli(
         Arguments,
+        words,
         prog="python -m minidiff.train",
         description=DESCRIPTION,
-        args=list(words),
         default=Arguments(settings=start),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
     )

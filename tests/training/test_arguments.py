@@ -118,3 +118,8 @@ def test_resume_keeps_the_threads_unless_told_otherwise(tmp_path, trainer):
 def test_resume_of_nothing_is_one_line(tmp_path):
     assert fails("--resume", tmp_path / "no") == f"cannot read checkpoint: no such file or folder: {tmp_path / 'no'}"
     assert fails("--resume", tmp_path).startswith(f"no checkpoint in {tmp_path}: expected ")
+
+
+@pytest.mark.parametrize("words", [("--data-dir", ""), ("--data-dir=",), ("--resume", ""), ("--onto", "")])
+def test_an_option_that_is_given_nothing_is_no_folder(words):
+    assert fails(*words) == f"{words[0].rstrip('=')} is given an empty text; is a variable of your shell not set?"
