@@ -641,4 +641,4 @@ def test_the_command_that_comes_next_draws(tmp_path, toy, settings, capsys):
     small = ["--count", "1", "--backend", "numpy", "--out", str(tmp_path / "drawn")]
     sample.main([*shlex.split(words), *small])
     about = pictures.read_metadata(tmp_path / "drawn" / "grid.png")["settings"]
-    assert (about["steps"], about["label"], about["guidance_scale"]) == (5, ["1"], 3)
+    assert (about["steps"], about["label"], about["guidance_scale"]) == (5, [r"\x1b[2Jgone"], 3)

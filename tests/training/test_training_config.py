@@ -66,6 +66,7 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
         ({"lr": math.nan}, "--lr must be above 0, at most 1e+12, got nan"),
         ({"beta1": 1.0}, "--beta1 must be from 0 to below 1, got 1.0"),
         ({"save_every": 0}, "--save-every must be from 1 to 2^32 - 1, got 0"),
+        ({"data": "mnist", "flip": True}, "--flip: a mirrored digit is none, so mnist is not mirrored; leave it out"),
         ({"size": 0}, "--size must be from 1 to 4096, got 0"),
         ({"multipliers": ()}, "--multipliers must be one number a level, got nothing"),
         ({"multipliers": (1, 0)}, "--multipliers must be from 1 to 256, got 0"),
