@@ -9,9 +9,11 @@ import contextlib
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from minidiff import streams
@@ -81,6 +83,7 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
     """
 
     @functools.wraps(main)
+    @_interruptible()
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         with streams.reliable():
             try:
@@ -100,3 +103,20 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(code)
 
     return guarded
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside a command, where somebody catches it and files are tidied up.
+
+    Before it, while Python imports, and after it, while Python leaves, Ctrl-C just ends the process (__init__.py).
+    """
+    here = threading.current_thread() is threading.main_thread()  # which alone may set handlers
+    if not here or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

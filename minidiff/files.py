@@ -11,12 +11,15 @@ file that is read is opened here: it must be a regular file, and no larger than 
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,6 +129,75 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[Binar
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def new_folder(path: Path | None, ending: str = "", instead: str = "name another folder") -> Iterator[Path]:
+    """Make a folder to write into, this process alone while the block lasts: a free name, or an empty folder.
+
+    path: None for runs/<date and time><ending>.  instead: what to do if the folder is not empty, for the message.
+    If what is done with it fails before a file is there, it goes again.
+    Raises MinidiffError if the name is taken, or the folder cannot be made or written.
+    """
+    new = path is None
+    try:
+        path = _dated(ending) if path is None else path
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            new = True
+    except OSError as error:
+        raise MinidiffError(f"cannot make the folder {path or 'runs'}: {error.strerror}") from error
+    if not path.is_dir():
+        raise MinidiffError(f"--out {path} is a file; expected a folder, or a name that is free")
+    with claimed(path):
+        if any(path.iterdir()):
+            raise MinidiffError(f"--out {path} is not empty, and nothing is overwritten; {instead}")
+        if not os.access(path, os.W_OK):  # better now than after an hour of work
+            raise MinidiffError(f"cannot write into the folder {path}")
+        try:
+            yield path
+        except BaseException:
+            if new:
+                with contextlib.suppress(OSError):  # something is in it
+                    path.rmdir()
+            raise
+
+
+def _dated(ending: str) -> Path:
+    """Make a new folder named by the time, and numbered if there is one of this second already; return it."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + ending
+    for number in itertools.count(1):
+        path = Path("runs") / (f"{name}_{number}" if number > 1 else name)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    return path
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block lasts; they must ask in the same way.
+
+    The system lets go of the lock when the process ends, however it does.  Where there are no such locks, on Windows
+    and on some network disks, nobody is kept out.
+    Raises MinidiffError if another process has the folder.
+    """
+    try:
+        import fcntl  # POSIX alone has it
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MinidiffError(f"another process is writing into {folder}; stop it, or wait for it") from error
+        except OSError:
+            pass  # a disk without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_temporary(folder: str | os.PathLike[str]) -> int:

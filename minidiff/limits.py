@@ -1,14 +1,16 @@
-"""How large a number may be that decides how much work is done, or what is computed.
+"""How large a number may be that decides how much work is done, or what is computed; and what no text may hold.
 
 Idea: a number may come from a command line, a settings file, a stranger's checkpoint, a picture's metadata.  Wherever
 it enters, the same row of this table says what it may be.  So no file can ask for a network of a billion blocks, and no
 setting is infinite or NaN.  What numbers must be to each other (heads divide channels) is checked where they meet.
+Texts enter beside them, and are written into files again, which hold UTF-8.
 After files.py.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from minidiff.errors import MinidiffError, printable
 
@@ -119,8 +121,23 @@ def check_limits(settings: Mapping[str, object], say: str = "{}") -> None:
         numbers = value if isinstance(value, tuple | list) else (value,)
         for number in numbers:
             if limit is not None and isinstance(number, int | float) and not limit.holds(number):
-                named = say.format(name.replace("_", "-") if say.startswith("--") else name)
+                named = say.replace("{}", name.replace("_", "-") if say.startswith("--") else name)
                 raise MinidiffError(f"{named} must be {limit}, got {printable(number_text(number), 60)}")
+
+
+def check_text(value: object, where: str) -> None:
+    """Raise MinidiffError for a text or a path that no UTF-8 file could hold, or that has a NUL, as no name may.
+
+    where: how the message names it.  What is neither passes.
+    """
+    if not isinstance(value, str | Path):
+        return
+    try:
+        whole = b"\0" not in str(value).encode()
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise MinidiffError(f"{where} must be text that UTF-8 can write, without NUL, got {printable(value, 60)}")
 
 
 def number_text(number: float) -> str:

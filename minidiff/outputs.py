@@ -3,20 +3,15 @@
 Before sample.py.  Leaves out pictures themselves: pictures.py.
 """
 
-import contextlib
-import itertools
-import os
 import re
-from collections.abc import Iterator
-from datetime import datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidiff import backend, pictures
+from minidiff import backend, files, pictures
 from minidiff.diffusion.samplers import Step
-from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
 
 
@@ -44,31 +39,6 @@ def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
     return arrays
 
 
-@contextlib.contextmanager
-def new_folder(out: Path | None) -> Iterator[Path]:
-    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it.
-
-    If what is done with it fails before a file is there, it goes again.
-    """
-    if out is None:
-        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_samples"
-        free = (Path("runs") / (f"{name}_{number}" if number else name) for number in itertools.count())
-        out = next(path for path in free if not path.exists())
-    if out.exists() and not out.is_dir():
-        raise MinidiffError(f"--out {out} is a file; expected a folder, or a name that is free")
-    if out.is_dir() and any(out.iterdir()):
-        raise MinidiffError(f"--out {out} is not empty, and nothing is overwritten; name another folder")
-    new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinidiffError(f"cannot make the folder {out}: {error.strerror}") from error
-    if not os.access(out, os.W_OK):  # better now than after an hour of drawing
-        raise MinidiffError(f"cannot write into the folder {out}")
-    try:
-        yield out
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):  # something is in it
-                out.rmdir()
-        raise
+def new_folder(out: Path | None) -> AbstractContextManager[Path]:
+    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it."""
+    return files.new_folder(out, "_samples")

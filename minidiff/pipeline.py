@@ -124,6 +124,8 @@ class Pipeline:
             raise MinidiffError(f"{found.path} is no adapter but a model of its own")
         if found.base != self.identity:
             raise MinidiffError(f"{found.path} was trained onto another model than {self.path}")
+        if found.network != self.model.config:  # the digest says so as well, but a file may say anything
+            raise MinidiffError(f"{found.path} was trained onto a network of another shape than that of {self.path}")
         adapters = {**self.adapters, found.adapter: checkpoints.make_network(found)}
         return replace(self, adapters=adapters, files={**self.files, found.adapter: found.path})
 

@@ -55,6 +55,7 @@ INSIDE = {
         "ema",
         "build",
         "checkpoint",
+        "same",
         "nonfinite",
         "trainer",
         "pace",

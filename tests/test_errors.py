@@ -1,8 +1,10 @@
 """A user's mistake is one line and an exit code; a bug keeps its traceback."""
 
 import errno
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,18 @@ def test_text_from_outside_is_safe_to_print(text, shown):
 
 def test_an_error_is_safe_to_print():
     assert one_line(MinidiffError("a\x1b[2Jb")) == "a\\x1b[2Jb"
+
+
+def test_ctrl_c_is_an_exception_only_while_a_command_runs(request):
+    """Before and after it nobody would catch one: there the system's own way ends the process."""
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    @exit_with_one_line
+    def main():
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,43 @@ def test_a_signal_from_outside(tmp_path, toy, number, code):
     assert folders.read_metrics(run / "metrics.jsonl")[-1]["step"] == step
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a process these signals")
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_ctrl_c_while_a_command_begins_is_silent(tmp_path, name, request):
+    """Nothing has begun while modules are imported, and nobody is there to catch KeyboardInterrupt."""
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background deaf to Ctrl-C
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(99)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", f"minidiff.{name}"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_reader_that_hangs_up_ends_the_run_with_its_work_saved(tmp_path, toy):
+    """As with `2>&1 | head -1`: both streams are one pipe, whose other end closes."""
+    run = tmp_path / "run"
+    code = """
+from tqdm import tqdm
+from minidiff.training import loop
+loop.progress_bar = lambda name, **options: tqdm(desc=name, mininterval=0, **options)  # without rest, as on a terminal
+"""
+    words = [*toy, *SMALL, "--steps", str(10**6), "--out", str(run)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", QUICK + code + "main(sys.argv[1:])", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    for _ in range(4):
+        process.stdout.readline()
+    assert process.stdout.read(1)  # the bar, which moves after the first step
+    process.stdout.close()
+    assert process.wait(timeout=120) == 141
+    assert checkpoints.find(run).step == folders.read_metrics(run / "metrics.jsonl")[-1]["step"]
+
+
 def wait_for_step(process, run, seconds=60.0):
     end = time.monotonic() + seconds
     while not folders.read_metrics(run / "metrics.jsonl"):
@@ -142,8 +180,8 @@ def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
 def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     run = tmp_path / "run"
     make = [*toy, *SMALL, "--steps", 1, "--out", run]
-    assert fails(capsys, *make, "--batch", 0) == "--batch must be 1 or more, got 0"
-    assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, got nan"
+    assert fails(capsys, *make, "--batch", 0) == "--batch must be from 1 to 1048576, got 0"
+    assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, at most 1e+12, got nan"
     line = fails(capsys, *make, "--backend", "abacus")
     assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda"
     line = fails(capsys, *make, "--multipliers", 1, 2, 2, 2, 2)

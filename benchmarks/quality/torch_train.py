@@ -41,7 +41,7 @@ from minidiff.training import folder as folders
 from minidiff.training.arguments import parse
 from minidiff.training.config import Config
 from minidiff.training.ema import decay_at
-from minidiff.training.loop import Run
+from minidiff.training.loop import Progress, Run
 from minidiff.training.optimizer import EPS, learning_rate
 from minidiff.training.stop import Stop
 from minidiff.training.trainer import Record, Trainer
@@ -126,7 +126,7 @@ class TorchRun(Run):
         self.trainer.write_back()  # type: ignore[attr-defined]
         super().save()
 
-    def preview(self) -> None:
+    def preview(self, progress: Progress) -> None:
         self.pass_seconds = 0.0
 
     def draw_final(self, stop: Stop) -> None:
@@ -162,7 +162,8 @@ def train(config: Config, out: Path | None, variant: Variant) -> int:
     noised(trainer)  # loads Numba; a step's numbers are the same whenever they are drawn
     if torch.get_num_threads() != threads:
         raise MinidiffError(f"PyTorch had {threads} threads, and has {torch.get_num_threads()} since Numba was loaded")
-    return TorchRun(trainer, folders.create(out), started).train()
+    with folders.created(out) as run:
+        return TorchRun(trainer, run, started).train()
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ import numpy as np
 from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.errors import MinidiffError
+from minidiff.limits import check_limits
 from minidiff.nn.attention import CrossAttention, SelfAttention, Told
 from minidiff.nn.embedding import TimeEmbedding
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
 from minidiff.nn.text import PADDING, TextEncoder
+
+MOST_LEVELS = 13  # the last of them sees one pixel of 4,096
 
 
 @dataclass(frozen=True)
@@ -52,20 +55,14 @@ class UNetConfig:
     words_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        positive = ("height", "width", "channels", "patch", "base", "blocks", "heads", "groups", "text_width")
-        for name in positive + ("length",) * (self.words > 0):
-            if getattr(self, name) < 1:
-                raise MinidiffError(f"U-Net: {name} must be at least 1, got {getattr(self, name)}")
+        of_levels = ("attention", "words_at")  # compared with the levels there are, below
+        check_limits({name: value for name, value in vars(self).items() if name not in of_levels}, "U-Net: {}")
+        if self.words and not self.length:
+            raise MinidiffError("U-Net: captions must be 1 word long or more, got a length of 0")
         if self.base < 4 or self.base % 2:
             raise MinidiffError(f"U-Net: base must be even and at least 4, got {self.base}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise MinidiffError(f"U-Net: multipliers must be numbers of 1 or more, got {self.multipliers}")
-        if self.classes < 0:
-            raise MinidiffError(f"U-Net: classes must be 0 or more, got {self.classes}")
-        if self.words < 0 or self.text_layers < 0:
-            raise MinidiffError(
-                f"U-Net: words and text_layers must be 0 or more, got {self.words} and {self.text_layers}"
-            )
+        if not 1 <= len(self.multipliers) <= MOST_LEVELS:
+            raise MinidiffError(f"U-Net: expected 1 to {MOST_LEVELS} multipliers, got {len(self.multipliers)}")
         if self.words and self.classes:
             raise MinidiffError(f"U-Net: either words or classes, got {self.words} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
@@ -77,7 +74,7 @@ class UNetConfig:
                 f"({self.factor}, {2 * self.factor}, {3 * self.factor}, …), got {self.height}×{self.width}"
             )
         heights = self.heights
-        for name in ("attention", "words_at"):
+        for name in of_levels:
             for height in getattr(self, name):
                 if height not in heights:
                     raise MinidiffError(f"U-Net: {name} at height {height} does not occur; the levels are {heights}")

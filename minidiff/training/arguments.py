@@ -8,7 +8,7 @@ Last of training/.
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.checkpoint import Checkpoint
 from minidiff.training.config import Config, check
+from minidiff.training.same import check_settings
 from minidiff.training.settings import read_toml
 
 DESCRIPTION = """\
@@ -33,11 +34,6 @@ weights, to the bit.
   python -m minidiff.train --data mnist --data-dir mnist --download --minutes 5
   python -m minidiff.train --data folder --data-dir photos --size 64 --out runs/photos
   python -m minidiff.train --resume runs/photos"""
-
-# What a resumed run may be told anew: none of it changes a step that is to be computed again the same.
-CHANGEABLE = {
-    "data_dir", "download", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def parse(words: Sequence[str]) -> Request:
     )
     check(arguments.settings)
     if resume is not None:
-        _unchanged(resume, arguments.settings)
+        check_settings(resume, arguments.settings)
     return Request(arguments.settings, arguments.files.out, resume)
 
 
@@ -117,24 +113,6 @@ def _early(words: Sequence[str]) -> Any:
     for name, kind in kinds.items():
         parser.add_argument(f"--{name}", type=kind, nargs="?")
     return parser.parse_known_args(list(words))[0]
-
-
-def _unchanged(resume: Checkpoint, asked: Config) -> None:
-    """Raise MinidiffError if a run that goes on is asked for something else than it was."""
-    for concern in fields(Config):
-        was, now = getattr(resume.config, concern.name), getattr(asked, concern.name)
-        for name in (each.name for each in fields(was)):
-            if name not in CHANGEABLE and getattr(was, name) != getattr(now, name):
-                what = "is of another network" if concern.name == "model" else "was trained with other settings"
-                option = name.replace("_", "-")
-                raise MinidiffError(
-                    f"{resume.path} {what}: --{option} {_show(getattr(was, name))} there, "
-                    f"{_show(getattr(now, name))} asked"
-                )
-
-
-def _show(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _replace_run(config: Config, **changes: Any) -> Config:

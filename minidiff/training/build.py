@@ -3,8 +3,12 @@
 In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
 """
 
+import os
 from typing import Any
 
+import numpy as np
+
+from minidiff import backend
 from minidiff.conditioning.control import ControlNet
 from minidiff.conditioning.reference import ReferenceAdapter
 from minidiff.conditioning.words import Vocabulary
@@ -12,7 +16,7 @@ from minidiff.data import maps
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import make_schedule
 from minidiff.errors import MinidiffError
-from minidiff.nn import UNet, UNetConfig
+from minidiff.nn import Module, UNet, UNetConfig
 from minidiff.training.config import Adapter, DiffusionConfig, ModelConfig
 
 
@@ -72,6 +76,38 @@ def make_model(network: UNetConfig, adapter: Adapter) -> Any:
             "a reference is looked at where words are; this network knows none: train one with captions first"
         )
     return ReferenceAdapter(unet)
+
+
+def check_memory(model: Module, network: UNetConfig, pictures: int) -> None:
+    """Raise MinidiffError if training a network needs more memory than the machine has, before any of it is taken.
+
+    model: what is trained, of planned shapes.  pictures: computed at once.
+    Counted is what surely lies side by side: weights, gradients, two moments and averaged weights; and for the way back
+    two results of every residual block.  It is less than what is needed, so what passes may still not fit.
+    On a GPU, which lends no memory that it does not have, the attempt itself says so.
+    """
+    have = memory() if backend.current().xp is np else None
+    if have is None:
+        return
+    parameters = model.count_parameters()
+    widths = [network.base * multiplier for multiplier in network.multipliers]
+    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.heights)]
+    features = 2 * (2 * network.blocks + 1) * sum(width * n for width, n in zip(widths, places))
+    need = 4 * (5 * parameters + pictures * features)
+    if need > have:
+        raise MinidiffError(
+            f"a network of {parameters / 1e6:.2f} million parameters, trained on {pictures} pictures of "
+            f"{network.height}×{network.width} at once, needs more than {need / 2**30:.1f} GiB of memory; this machine "
+            f"has {have / 2**30:.1f}: take a smaller --base, --multipliers or --blocks, or more parts (--accumulate)"
+        )
+
+
+def memory() -> int | None:
+    """Return the bytes of memory that this machine has, None where that cannot be told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def make_process(diffusion: DiffusionConfig) -> Process:

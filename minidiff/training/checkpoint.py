@@ -3,7 +3,7 @@
 Idea: one safetensors file holds everything that the next step depends on,
 
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
-    metadata "minidiff": JSON of version, step, config, network, classes, words, digest
+    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, digest
 
 so a training that goes on from it computes the same bits as one that never stopped.  What is given away to draw with
 holds only ema/<parameter>, in float16: a seventh of the size.  The digest is the SHA-256 of all
@@ -26,7 +26,7 @@ from safetensors.numpy import save as to_safetensors
 from minidiff import backend
 from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
-from minidiff.files import open_regular, write_atomically
+from minidiff.files import check_regular, open_regular, parse_json, write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.training.build import make_model
 from minidiff.training.config import Adapter, Config
@@ -34,10 +34,13 @@ from minidiff.training.optimizer import FlatParameters
 from minidiff.training.settings import from_dict, to_dict
 
 KEY = "minidiff"  # of the metadata; a file without it is somebody else's
-VERSION = 2  # 1 knew no captions; goes up when an older minidiff could not read the file, or would read it wrongly
+# 1 knew no captions, 2 no digest of the data.  It goes up when an older minidiff could not read the file, or would read
+# it wrongly.
+VERSION = 3
 CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 DRAWING = ("ema",)  # the only group of a file that is for drawing
+LONGEST_NAME = 255  # bytes of a class's name: folders have no longer ones
 
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 
@@ -48,6 +51,7 @@ class Checkpoint:
 
     step: updates made so far.  classes: the names of the labels, words: those of captions, () for none.
     base: of an adapter, the digest of the model that it is added to; network is that model's.
+    data: the digest of the pictures that it learns from, "" where that is not known.
     tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
     """
 
@@ -58,6 +62,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     words: tuple[str, ...]
     base: str
+    data: str
     digest: str
     tensors: dict[str, dict[str, np.ndarray]]
 
@@ -91,6 +96,7 @@ class About:
     classes: tuple[str, ...]
     words: tuple[str, ...] = ()
     base: str = ""
+    data: str = ""
     drawing: bool = False
     made: str = ""
     digest: str = ""
@@ -105,11 +111,12 @@ def save(
     parameters: FlatParameters,
     words: tuple[str, ...] = (),
     base: str = "",
+    data: str = "",
 ) -> None:
     """Write a checkpoint; afterwards `path` is the whole new file or, with an OSError, what it was before."""
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    values = to_dict(About(VERSION, step, config, network, classes, words, base))
+    values = to_dict(About(VERSION, step, config, network, classes, words, base, data))
     values["digest"] = _digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
@@ -123,7 +130,8 @@ def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
     Raises MinidiffError if one does not: float16 ends at 65504.
     """
     c = checkpoint
-    halves = {f"ema/{name}": array.astype(np.float16) for name, array in c.tensors["ema"].items()}
+    with np.errstate(over="ignore"):  # and said below
+        halves = {f"ema/{name}": array.astype(np.float16) for name, array in c.tensors["ema"].items()}
     if not all(np.isfinite(array).all() for array in halves.values()):
         raise MinidiffError(f"{c.path} has weights beyond 65504, which float16 cannot hold")
     base = c.base if c.adapter != "none" else c.identity
@@ -133,7 +141,7 @@ def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
         data=replace(c.config.data, data_dir=last(c.config.data.data_dir)),
         addition=replace(c.config.addition, onto=last(c.config.addition.onto)),
     )
-    about = About(VERSION, c.step, config, c.network, c.classes, c.words, base, True, made)
+    about = About(VERSION, c.step, config, c.network, c.classes, c.words, base, drawing=True, made=made)
     values = to_dict(about)
     values["digest"] = _digest(values, halves.items())
     write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}))
@@ -147,7 +155,7 @@ def load(path: Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        path.open("rb").close()  # what keeps it from being read is said better by Python than by safetensors
+        check_regular(path)  # what keeps it from being read is said better here than by safetensors
         with safe_open(path, framework="numpy") as file:
             return _read(path, file)
     except OSError as error:
@@ -157,7 +165,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def find(path: Path, say: Callable[[str], object] = print) -> Checkpoint:
-    """Read a checkpoint file, or the newest good one of a run's folder.  `say` is told of each that is skipped."""
+    """Read a checkpoint file, or the newest good one of a folder: a run's, or that of its checkpoints.
+
+    say: is told of each that is skipped.
+    """
     path = Path(path)
     return newest(path, say) if path.is_dir() else load(path)
 
@@ -192,8 +203,10 @@ def step_of(path: Path) -> int:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run's folder, oldest first, unread."""
-    return sorted((path for path in where(folder, 0).parent.glob("*") if step_of(path) >= 0), key=step_of)
+    """Return the checkpoints of a run's folder, or of the one in it that holds them, oldest first, unread."""
+    inside = where(folder, 0).parent
+    paths = inside.glob("*") if inside.is_dir() else Path(folder).glob("*")
+    return sorted((path for path in paths if step_of(path) >= 0), key=step_of)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -260,32 +273,33 @@ def _read(path: Path, file: Any) -> Checkpoint:
     text = (file.metadata() or {}).get(KEY)
     if text is None:
         raise MinidiffError(f"{path} is a safetensors file, but not a checkpoint of minidiff's")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MinidiffError(f"{path} is damaged: its metadata is not JSON ({error})") from error
+    values = parse_json(text, f"{path} is damaged: its metadata")
     version = values.get("version") if isinstance(values, dict) else None
-    if version not in (1, VERSION):  # before the rest is read, which another version may spell otherwise
-        raise MinidiffError(f"{path} has format version {version}; this minidiff reads versions 1 and {VERSION}")
+    if version not in range(1, VERSION + 1):  # before the rest is read, which another version may spell otherwise
+        shown = printable(version, 60) if type(version) is int else "none"
+        raise MinidiffError(f"{path} has format version {shown}; this minidiff reads versions 1 to {VERSION}")
     try:
         about = from_dict(About, values, "metadata")
     except MinidiffError as error:
         raise MinidiffError(f"{path} is damaged: {error}") from error
     network, classes = about.network, about.classes
-    if len(classes) != network.classes or about.step < 0:
-        found = f"step {about.step}, {len(classes)} class names for {network.classes} classes"
-        raise MinidiffError(f"{path} is damaged: {found}")
+    if len(classes) != network.classes:
+        raise MinidiffError(f"{path} is damaged: {len(classes)} class names for {network.classes} classes")
     if len(about.words) + 1 != (network.words or 1):
         raise MinidiffError(f"{path} is damaged: {len(about.words)} words for {network.words} numbers of words")
 
+    check_names(classes + about.words, f"{path} is damaged: ")
+
     groups, kind = (DRAWING, "F16") if about.drawing else (GROUPS, "F32")
-    # Sizes in the metadata may be anything: a network of a billion blocks must not be built to be compared.
+    # Sizes in the metadata may be anything: a network that the file cannot hold must not be built to be compared.
     names = list(file.keys())
-    if network.blocks * len(network.multipliers) > len(names):
+    adapter = about.config.addition.adapter
+    blocks = network.blocks * (1 if adapter == "reference" else len(network.multipliers))  # which has no blocks itself
+    if blocks > len(names):
         raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
     expected = {
         f"{group}/{name}": parameter.planned_shape
-        for name, parameter in make_model(network, about.config.addition.adapter).named_parameters().items()
+        for name, parameter in make_model(network, adapter).named_parameters().items()
         for group in groups
     }
     if missing := sorted(expected.keys() - set(names)):
@@ -298,12 +312,29 @@ def _read(path: Path, file: Any) -> Checkpoint:
             raise MinidiffError(f"{path} is damaged: expected {full_name} as {kind} {shape}, got {got}")
         group, _, name = full_name.partition("/")
         tensors[group][name] = file.get_tensor(full_name)
+        if not np.isfinite(tensors[group][name]).all():
+            raise MinidiffError(f"{path} is damaged: {full_name} has numbers that are not finite")
     flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
     if about.digest != _digest(values, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
     if about.drawing:
         tensors = {"ema": {name: array.astype(np.float32) for name, array in tensors["ema"].items()}}
-    return Checkpoint(path, about.step, about.config, network, classes, about.words, about.base, about.digest, tensors)
+    return Checkpoint(
+        path, about.step, about.config, network, classes, about.words, about.base, about.data, about.digest, tensors
+    )
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise MinidiffError for a class or a word that is no printable text of at most 255 bytes; where: begins the line.
+
+    Names are printed in lists, tables and titles: what could move a cursor or forge a line stays outside.
+    """
+    for name in names:
+        if not name or printable(name, LONGEST_NAME) != name or len(name.encode()) > LONGEST_NAME:
+            raise MinidiffError(
+                f"{where}expected printable names of up to {LONGEST_NAME} bytes for classes and words, "
+                f"got '{printable(name, 60)}'"
+            )
 
 
 def _digest(values: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:

@@ -8,8 +8,7 @@ First in training/.  Leaves out where the pictures come from (`DataConfig`, besi
 settings are read and written: settings.py, arguments.py.
 """
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from minidiff.data.config import DataConfig
 from minidiff.diffusion.process import DrawT, Target, Weighting
 from minidiff.diffusion.schedule import Kind
 from minidiff.errors import MinidiffError
+from minidiff.limits import check_limits, check_text
 
 Adapter = Literal["none", "edges", "segmentation", "depth", "reference"]
 
@@ -160,55 +160,28 @@ class Config:
 def check(config: Config) -> None:
     """Raise MinidiffError, naming the setting, what it must be and what came, unless every value makes sense.
 
+    How large each number may be stands in limits.py.
     What only the network, the schedule or the data can judge (do the levels divide the picture?) is judged where they
     are made; that happens before anything is written.
     """
-    model, diffusion, optimizer, run = config.model, config.diffusion, config.optimizer, config.run
-    for name in ("patch", "base", "blocks", "heads", "groups", "text_width"):
-        value = getattr(model, name)
-        _expect(value is None or value >= 1, name.replace("_", "-"), "1 or more", value)
-    _expect(model.text_layers >= 0, "text-layers", "0 or more", model.text_layers)
-    _expect(not model.words_at or min(model.words_at) >= 1, "words-at", "1 or more", model.words_at)
-    _expect(len(model.multipliers) > 0 and min(model.multipliers) >= 1, "multipliers", "1 or more", model.multipliers)
-    _expect(not model.attention or min(model.attention) >= 1, "attention", "1 or more", model.attention)
-
-    _expect(diffusion.times >= 2, "times", "2 or more", diffusion.times)
-    _expect(0 < diffusion.shift < math.inf, "shift", "above 0", diffusion.shift)
-    _expect(0 < diffusion.gamma < math.inf, "gamma", "above 0", diffusion.gamma)
-    _expect(-20 <= diffusion.sigma_mean <= 20, "sigma-mean", "from -20 to 20", diffusion.sigma_mean)
-    _expect(0 < diffusion.sigma_std <= 20, "sigma-std", "above 0, at most 20", diffusion.sigma_std)
-    _expect(0 <= diffusion.label_drop <= 1, "label-drop", "from 0 to 1", diffusion.label_drop)
-
+    run = config.run
+    for concern in fields(config):
+        settings = vars(getattr(config, concern.name))
+        check_limits(settings, "--{}")
+        for name, value in settings.items():
+            check_text(value, f"--{name.replace('_', '-')}")
+    if not config.model.multipliers:
+        raise MinidiffError("--multipliers must be one number a level, got nothing")
     if config.data.flip and config.data.data == "mnist":
         raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
-
-    _expect(0 < optimizer.lr < math.inf, "lr", "above 0", optimizer.lr)
-    _expect(optimizer.warmup >= 0, "warmup", "0 or more", optimizer.warmup)
-    for name, decay in {"beta1": optimizer.beta1, "beta2": optimizer.beta2, "ema": optimizer.ema}.items():
-        _expect(0 <= decay < 1, name, "from 0 to below 1", decay)
-    _expect(0 <= optimizer.weight_decay < math.inf, "weight-decay", "0 or more", optimizer.weight_decay)
-    _expect(optimizer.clip > 0, "clip", "above 0", optimizer.clip)
-
     if run.steps is not None and run.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {run.steps} steps and {run.minutes:g} minutes")
-    _expect(run.steps is None or 1 <= run.steps < 1 << 32, "steps", "from 1 to 2^32 - 1", run.steps)
-    _expect(run.minutes is None or 0 < run.minutes < math.inf, "minutes", "above 0", run.minutes)
-    if run.steps is None:
-        why = "while --minutes measures the speed, because only then the learning rate does not depend on the end"
-        _expect(optimizer.warmup >= LEAST_WARMUP, "warmup", f"{LEAST_WARMUP} or more {why}", optimizer.warmup)
-    _expect(run.batch >= 1, "batch", "1 or more", run.batch)
-    parts = f"a number from 1 that divides the batch of {run.batch}"
-    _expect(run.accumulate >= 1 and run.batch % run.accumulate == 0, "accumulate", parts, run.accumulate)
-    _expect(0 <= run.seed < 1 << 64, "seed", "from 0 to 2^64 - 1", run.seed)
-    _expect(run.keep >= 1, "keep", "1 or more", run.keep)
-    for name, every in {"save-every": run.save_every, "preview-every": run.preview_every}.items():
-        _expect(every is None or every >= 1, name, "1 or more", every)
-
-
-def _expect(holds: bool, name: str, what: str, got: object) -> None:
-    """NaN fails every comparison, so it fails here too."""
-    if not holds:
-        shown = " ".join(map(str, got)) or "nothing" if isinstance(got, tuple) else got
-        raise MinidiffError(f"--{name} must be {what}, got {shown}")
+    if run.steps is None and config.optimizer.warmup < LEAST_WARMUP:
+        raise MinidiffError(
+            f"--warmup must be {LEAST_WARMUP} or more while --minutes measures the speed, because only then the "
+            f"learning rate does not depend on the end, got {config.optimizer.warmup}"
+        )
+    if run.batch % run.accumulate:
+        raise MinidiffError(f"--accumulate must divide the batch of {run.batch}, got {run.accumulate}")

@@ -9,36 +9,41 @@
 In training/ before loop.py.  Leaves out what the files hold: settings.py, checkpoint.py, preview.py.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from minidiff.errors import MinidiffError
-from minidiff.files import remove_temporary, write_atomically
+from minidiff.files import claimed, new_folder, open_regular, remove_temporary, write_atomically
+from minidiff.limits import LIMITS
 from minidiff.training import checkpoint as checkpoints
-from minidiff.training.checkpoint import CHECKPOINTS
+from minidiff.training.checkpoint import CHECKPOINTS, Checkpoint
 
 PREVIEWS = "previews"
 
 
-def create(out: Path | None) -> Path:
-    """Make the folder of a new run, by default runs/<date and time>.
+@contextmanager
+def created(out: Path | None) -> Iterator[Path]:
+    """Make the folder of a new run, by default runs/<date and time>; nobody else may train in it meanwhile.
 
     Raises MinidiffError if something is there already, or the folder cannot be made or written.
     """
-    chosen = out or _dated()
-    if chosen.exists() and not chosen.is_dir():
-        raise MinidiffError(f"--out {chosen} is a file; expected a folder, or a name that is free")
-    if chosen.is_dir() and any(chosen.iterdir()):
-        raise MinidiffError(f"{chosen} is not empty; take another --out, or go on with --resume {chosen}")
-    try:
-        for folder in (chosen / CHECKPOINTS, chosen / PREVIEWS):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinidiffError(f"cannot make the folder {chosen}: {error.strerror}") from error
-    return chosen
+    with new_folder(out, instead=f"take another --out, or go on with --resume {out}") as run:
+        for folder in (run / CHECKPOINTS, run / PREVIEWS):
+            folder.mkdir()
+        yield run
+
+
+@contextmanager
+def reopened(resume: Checkpoint) -> Iterator[Path]:
+    """Return the folder of a run that goes on from a checkpoint; nobody else may train in it meanwhile."""
+    run = of_checkpoint(resume.path)
+    with claimed(run):
+        reopen(run, resume.step)
+        yield run
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -68,15 +73,6 @@ def reopen(run: Path, step: int) -> None:
             raise MinidiffError(f"{path} is newer than step {step}; to go on from there, move the newer ones away")
 
 
-def _dated() -> Path:
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    number, path = 1, Path("runs") / name
-    while path.exists():  # two runs within a second
-        number += 1
-        path = Path("runs") / f"{name}_{number}"
-    return path
-
-
 class Metrics:
     """metrics.jsonl: one JSON object a step, appended as it happens.
 
@@ -104,19 +100,29 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics.jsonl, [] if there is none; a line that a killed run left half ends it."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            break
-        lines.append(line)
+    """Return the lines of a metrics.jsonl, [] if there is none.
+
+    Passed over is what is no line of a step after the one before: a line that a killed run left half, or one that
+    somebody has changed.
+    """
+    lines: list[dict[str, Any]] = []
+    with contextlib.suppress(FileNotFoundError), open_regular(path) as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if _is_step(line) and (not lines or line["step"] > lines[-1]["step"]):
+                lines.append(line)
     return lines
+
+
+def _is_step(line: Any) -> bool:
+    """Whether a line of metrics holds numbers, and of those that are read again a step, a loss, and the seconds."""
+    if not isinstance(line, dict) or not {"step", "loss", "seconds"} <= line.keys():
+        return False
+    numbers = all(type(value) in (int, float) and abs(value) < 1e300 for value in line.values())  # NaN is not
+    return numbers and type(line["step"]) is int and LIMITS["step"].holds(line["step"])
 
 
 def _lines(values: Iterable[dict[str, Any]]) -> str:

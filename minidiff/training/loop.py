@@ -15,17 +15,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from minidiff import backend
 from minidiff.data.open import open_data
 from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
+from minidiff.pictures import to_uint8
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
 from minidiff.training import preview
 from minidiff.training.checkpoint import Checkpoint
 from minidiff.training.config import DEFAULT_MINUTES, Config, check
 from minidiff.training.ema import averaged
+from minidiff.training.optimizer import learning_rate
 from minidiff.training.pace import Budget, Every, too_late
 from minidiff.training.settings import write_toml
 from minidiff.training.stop import Stop, listening
@@ -41,7 +44,8 @@ FINISHED = 0
 def train(config: Config, out: Path | None = None, resume: Checkpoint | None = None) -> int:
     """Train as `config` says into the folder `out`, or go on with the run that `resume` is a checkpoint of.
 
-    Returns the exit code of the command: 0 at the end; 130 or 143 after Ctrl-C or SIGTERM, with everything saved.
+    Returns the exit code of the command: 0 at the end; with everything saved 130 after Ctrl-C, 143 after SIGTERM, 129
+    when its terminal was closed, 141 when nobody read any more what it printed.
     Raises MinidiffError in one line for what a user can put right; the last good checkpoint is then still whole.
     """
     started = time.perf_counter()
@@ -58,12 +62,8 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
     )
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
-    if resume is None:
-        run = folders.create(out)
-    else:
-        run = folders.of_checkpoint(resume.path)
-        folders.reopen(run, resume.step)
-    return Run(trainer, run, started).train()
+    with folders.created(out) if resume is None else folders.reopened(resume) as run:
+        return Run(trainer, run, started).train()
 
 
 def _with_run(config: Config, **changes: object) -> Config:
@@ -89,24 +89,25 @@ class Run:
     def train(self) -> int:
         """Make all steps that are left, then the pictures; return the exit code."""
         trainer = self.trainer
-        self.introduce()
-        try:
-            write_toml(self.folder / "config.toml", trainer.config)
-            with listening() as stop, contextlib.closing(folders.Metrics(self.folder, trainer.step)) as metrics:
-                self.make_steps(stop, metrics)
+        with listening() as stop:
+            with stop.heard():
+                self.introduce()
+            try:
+                write_toml(self.folder / "config.toml", trainer.config)
+                with contextlib.closing(folders.Metrics(self.folder, trainer.step)) as metrics:
+                    self.make_steps(stop, metrics)
                 if self.saved_step != trainer.step:
                     self.save()
                 if not stop:
                     self.draw_final(stop)
-        except BrokenPipeError:  # whoever read what is printed has gone; no file is concerned
-            raise
-        except OSError as error:
-            raise MinidiffError(f"{one_line(error)}; {self.last_good()}") from error
-        if stop:
-            print(f"stopped after step {trainer.step}; go on with: {command('train', '--resume', self.folder)}")
-            return stop.exit_code
-        self.say_what_next()
-        return FINISHED
+            except (OSError, MemoryError) as error:
+                raise MinidiffError(f"{one_line(error)}; {self.last_good()}") from error
+            with stop.heard():
+                if stop:
+                    print(f"stopped after step {trainer.step}; go on with: {command('train', '--resume', self.folder)}")
+                else:
+                    self.say_what_next()
+        return stop.exit_code if stop else FINISHED
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Run:
         """Step until the end is reached or somebody asks to stop."""
         trainer, batch = self.trainer, self.trainer.config.run.batch
         before = metrics.seconds  # those of earlier processes
-        with Progress(trainer) as progress:
+        with Progress(trainer, stop) as progress:
             while not stop and trainer.step != trainer.steps:
                 start = time.perf_counter()
                 try:
@@ -131,28 +132,31 @@ class Run:
                     seconds=round(before + self.elapsed, 3),
                 )
                 progress.show(record, batch / seconds)
-                self.plan(seconds)
-                if not stop and self.preview_due.due(trainer.step, self.elapsed):
-                    self.preview()
+                self.plan(seconds, progress)
                 if self.save_due.due(trainer.step, self.elapsed):
                     self.save()
+                if not stop and self.preview_due.due(trainer.step, self.elapsed):
+                    self.preview(progress)
 
-    def plan(self, seconds: float) -> None:
+    def plan(self, seconds: float, progress: "Progress") -> None:
         """With --minutes: take in how long the step took, and once that is known well enough, fix the last step."""
         trainer = self.trainer
         if self.budget is None or trainer.steps is not None or not self.budget.ready(trainer.step, seconds):
             return
         if self.pass_seconds is None:
-            self.preview()
-        assert self.pass_seconds is not None
-        # A picture's way through the network takes less than there and back; a preview may have met a busy moment.
-        pass_seconds = min(self.pass_seconds, self.budget.step_seconds / trainer.config.run.batch)
+            self.preview(progress)
+        # A picture's way through the network takes less than there and back; a preview may have met a busy moment, or
+        # failed.
+        there_and_back = self.budget.step_seconds / trainer.config.run.batch
+        pass_seconds = there_and_back if self.pass_seconds is None else min(self.pass_seconds, there_and_back)
         variants = preview.variants(trainer)
         costs = [pass_seconds * sheet.passes(variants) for sheet in (preview.PREVIEW, preview.FINAL)]
         trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
         trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
         write_toml(self.folder / "config.toml", trainer.config)
-        tqdm.write(f"{self.budget.seconds / 60:g} minutes are {trainer.steps} steps at this speed")
+        progress.say(f"{self.budget.seconds / 60:g} minutes are {trainer.steps} steps at this speed")
+        if short := too_short(trainer):
+            progress.say(short)
 
     # -- what is written --------------------------------------------------------------------------------------------
 
@@ -171,26 +175,35 @@ class Run:
             trainer.parameters,
             trainer.words,
             trainer.base,
+            trainer.data,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)
 
-    def preview(self) -> None:
-        path = self.folder / "previews" / f"step_{self.trainer.step:08d}.png"
-        self.pass_seconds = preview.save_preview(path, self.trainer)
+    def preview(self, progress: "Progress") -> None:
+        """Draw a preview; whatever keeps it from being drawn is said, and is no reason to end the training."""
+        path = self.folder / folders.PREVIEWS / f"step_{self.trainer.step:08d}.png"
+        try:
+            self.pass_seconds = preview.save_preview(path, self.trainer)
+        except Exception as error:
+            kind = "" if isinstance(error, MinidiffError | OSError | MemoryError) else f"{type(error).__name__}: "
+            progress.say(f"no preview of step {self.trainer.step}: {kind}{one_line(error)}; the training goes on")
 
     def draw_final(self, stop: Stop) -> None:
         """Write the grid, the way there, and the loss; leave early if asked to."""
-        trainer = self.trainer
-        steps = []
-        with averaged(trainer.parameters):
-            total = min(preview.FINAL.steps, trainer.process.schedule.T)
-            for step in progress_bar("drawing", preview.draw(trainer, preview.FINAL), total=total, leave=False):
-                steps.append(step)
+        trainer, film, images = self.trainer, preview.Film(), []
+        total = preview.steps_of(trainer, preview.FINAL)
+        quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the pictures show it
+        with averaged(trainer.parameters), quiet, Progress(trainer, stop, "drawing", total) as progress:
+            for part, step in preview.draw(trainer, preview.FINAL):
+                film.take(part, step)
+                if step.index == step.steps - 1:
+                    images.append(to_uint8(step.x_prev))
+                progress.move()
                 if stop:
                     return
-        preview.save_sheet(self.folder / "grid.png", steps[-1].x_prev, trainer, preview.FINAL)
-        preview.save_animation(self.folder / "noise_to_image.gif", steps)
+        preview.save_sheet(self.folder / "grid.png", np.concatenate(images), trainer, preview.FINAL)
+        film.save(self.folder / "noise_to_image.gif")
         preview.save_loss(self.folder / "loss.png", folders.read_metrics(self.folder / "metrics.jsonl"))
 
     # -- what is said -----------------------------------------------------------------------------------------------
@@ -208,7 +221,9 @@ class Run:
         how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")
         print(f"length   {end} of {trainer.config.run.batch} pictures, from step {trainer.step}")
-        print(f"folder   {printable(self.folder, MOST_PRINTED)}", flush=True)
+        print(f"folder   {printable(self.folder, MOST_PRINTED)}")
+        if short := too_short(trainer):
+            print(short)
 
     def say_what_next(self) -> None:
         classes = self.trainer.dataset.classes
@@ -251,26 +266,53 @@ def _label(classes: Sequence[str], number: int) -> list[str]:
     return ["--label", name if plain else str(number)]
 
 
-class Progress:
-    """The progress bar: loss, pictures a second, time left."""
+def too_short(trainer: Trainer) -> str:
+    """Say in a line that the learning rate will not reach its peak, "" where it does or the end is not known yet."""
+    steps, optimizer = trainer.steps, trainer.config.optimizer
+    if steps is None or steps >= optimizer.warmup:
+        return ""
+    rate = learning_rate(optimizer, steps, steps)
+    return (
+        f"note     {steps} steps end within the {optimizer.warmup} of the warm-up, at a learning rate of {rate:.3g} "
+        f"instead of {optimizer.lr:g}; --warmup {max(steps // 10, 1)} would reach it"
+    )
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.bar = progress_bar("training", total=trainer.steps, initial=trainer.step, unit="step")
+
+class Progress:
+    """The progress bar: how far it is, time left and, while training, loss and pictures a second."""
+
+    def __init__(self, trainer: Trainer, stop: Stop, name: str = "training", total: int | None = None) -> None:
+        self.trainer, self.stop = trainer, stop
         self.loss: float | None = None
+        training = name == "training"
+        options = {"total": trainer.steps, "initial": trainer.step, "unit": "step"} if training else {"total": total}
+        with self.stop.heard():
+            self.bar = progress_bar(name, leave=training, **options)
+        if not hasattr(self, "bar"):  # nobody saw it begin; what is printed now leads nowhere
+            self.bar = progress_bar(name, leave=training, **options)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        with self.stop.heard():
+            self.bar.close()
 
     def show(self, record: Record, pictures_per_second: float) -> None:
         """Move on by a step; the loss that is shown is a running mean, as a single step's jumps about."""
         self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
         self.bar.total = self.trainer.steps
         self.bar.set_postfix_str(f"loss {self.loss:.4f}, {pictures_per_second:.0f} pictures/s", refresh=False)
-        self.bar.update()
+        self.move()
+
+    def move(self) -> None:
+        with self.stop.heard():
+            self.bar.update()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        with self.stop.heard():
+            tqdm.write(line)
 
 
 def progress_bar(name: str, *what: Iterable[T], **options: Any) -> "tqdm[T]":

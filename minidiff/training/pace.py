@@ -6,6 +6,8 @@ does not depend on the end, fixes the number of steps once, and from there on th
 In training/ before loop.py.
 """
 
+from minidiff.limits import LIMITS
+
 LEFT_OUT = 2  # the first steps compile kernels and touch memory for the first time
 MEASURED_SECONDS = 20.0
 MEASURED_SHARE = 0.2  # of the minutes, where these are few
@@ -53,7 +55,7 @@ class Budget:
     def step_seconds(self) -> float:
         """The mean time of a step."""
         counted = self.measured[LEFT_OUT:] or self.measured
-        return sum(counted) / len(counted)
+        return max(sum(counted) / len(counted), 1e-9)  # a coarse clock may have seen no time pass
 
     def steps(self, step: int, elapsed: float, preview: float, previews_every: float, final: float) -> int:
         """Return the last step, at least `step`, such that all is done when the minutes are over.
@@ -63,7 +65,8 @@ class Budget:
         """
         left = MARGIN * (self.seconds - elapsed) - final
         training = left * previews_every / (previews_every + preview)
-        return max(step + int(training / self.step_seconds), step, 1)
+        most = int(LIMITS["steps"].most)
+        return min(max(step + int(min(training / self.step_seconds, most)), step, 1), most)
 
 
 def too_late(step: int, warmup: int) -> bool:

@@ -92,25 +92,40 @@ def _said(data: Pictures) -> np.ndarray:
     return np.sort(first[data.labels[first].any(axis=1)])
 
 
-def draw(trainer: Trainer, sheet: Sheet) -> Iterator[Step]:
-    """Draw a sheet with the weights that the network carries: all steps from noise to pictures (N, H, W, C)."""
-    network = trainer.network
-    samples = np.arange(sheet.size(variants(trainer)))
+def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
+    """Draw a sheet with the weights that the network carries: all steps from noise to pictures (n, H, W, C), in parts.
+
+    A part has as many pictures as training computes at once, so that drawing needs no more memory than that; it comes
+    with its place on the sheet.  A picture's noise is named by its number, so that it is the same in any part.
+    """
+    network, count = trainer.network, sheet.size(variants(trainer))
     steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
-    turns = examples(trainer, len(samples))
-    model = (
-        trainer.shown(turns, trainer.dataset.batch(turns)[0], twice=True)
-        if trainer.adapter != "none"
-        else trainer.model
-    )
-    ask = denoiser(model, labels(trainer, len(samples)), GUIDANCE_SCALE if variants(trainer) else 1.0)
-    noise = Noise(trainer.config.run.seed, samples)
-    x_T = noise.start((network.height, network.width, network.channels))
-    return ddim(ask, trainer.process, x_T, steps, noise)
+    turns, asked = examples(trainer, count), labels(trainer, count)
+    for first in range(0, count, part_size(trainer)):
+        part = slice(first, min(first + part_size(trainer), count))
+        model = trainer.model
+        if trainer.adapter != "none":
+            model = trainer.shown(turns[part], trainer.dataset.batch(turns[part])[0], twice=True)
+        ask = denoiser(model, None if asked is None else asked[part], GUIDANCE_SCALE if variants(trainer) else 1.0)
+        noise = Noise(trainer.config.run.seed, np.arange(count)[part])
+        x_T = noise.start((network.height, network.width, network.channels))
+        for step in ddim(ask, trainer.process, x_T, steps, noise):
+            yield part, step
 
 
-def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
-    """Write pictures (N, H, W, C) float32 in [-1, 1] as a grid, with what drew them as metadata."""
+def part_size(trainer: Trainer) -> int:
+    """Return how many pictures training computes at once."""
+    return trainer.config.run.batch // trainer.config.run.accumulate
+
+
+def steps_of(trainer: Trainer, sheet: Sheet) -> int:
+    """Return how many steps `draw` makes for a sheet, in all its parts."""
+    parts = -(-sheet.size(variants(trainer)) // part_size(trainer))
+    return parts * min(sheet.steps, trainer.process.schedule.T)
+
+
+def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
+    """Write pictures (N, H, W, C) uint8 as a grid, with what drew them as metadata."""
     different, columns = variants(trainer), sheet.columns(variants(trainer))
     about: dict[str, Any] = {
         "step": trainer.step,
@@ -120,7 +135,7 @@ def save_sheet(path: Path, x: np.ndarray, trainer: Trainer, sheet: Sheet) -> Non
         "seed": trainer.config.run.seed,
         "columns": names(trainer, columns) if 0 < different <= MOST_COLUMNS else [],
     }
-    pictures.save_png(path, pictures.grid(pictures.to_uint8(x), columns), about)
+    pictures.save_png(path, pictures.grid(images, columns), about)
 
 
 def names(trainer: Trainer, columns: int) -> list[str]:
@@ -134,17 +149,16 @@ def names(trainer: Trainer, columns: int) -> list[str]:
 
 def save_preview(path: Path, trainer: Trainer) -> float:
     """Draw and write a preview; return the seconds that one picture takes to pass through the network."""
-    times = []
-    with averaged(trainer.parameters):
-        for step in draw(trainer, PREVIEW):
+    times, passes, images = [], [], []
+    with averaged(trainer.parameters), np.errstate(all="ignore"):  # weights may have grown beyond measure
+        for _, step in draw(trainer, PREVIEW):
             times.append(time.perf_counter())
-            x = step.x_prev
-    save_sheet(path, x, trainer, PREVIEW)
-    if len(times) == 1:
-        return 0.0
+            passes.append(len(step.x_t) * (2 if variants(trainer) else 1))
+            if step.index == step.steps - 1:
+                images.append(pictures.to_uint8(step.x_prev))
+    save_sheet(path, np.concatenate(images), trainer, PREVIEW)
     # Counted from the end of the first step: on a machine's first run that one compiles a kernel.
-    passes = PREVIEW.passes(variants(trainer)) / PREVIEW.steps * (len(times) - 1)
-    return (times[-1] - times[0]) / passes
+    return (times[-1] - times[0]) / sum(passes[1:]) if len(times) > 1 else 0.0
 
 
 def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndarray:
@@ -153,13 +167,34 @@ def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndar
     return np.concatenate(halves, axis=1)
 
 
-def save_animation(path: Path, steps: list[Step]) -> None:
-    """Write noise becoming image: at most 25 of the steps, and at the end the picture for a while."""
-    shown = steps[:: -(-len(steps) // ANIMATION_FRAMES)]
-    frames = [frame(step, zoom=ANIMATION_ZOOM) for step in shown]
-    last = pictures.grid(pictures.to_uint8(steps[-1].x_prev[:ANIMATED]), zoom=ANIMATION_ZOOM)
-    frames.append(np.concatenate([last, last], axis=1))
-    pictures.save_animation(path, frames, [FRAME_MS] * len(shown) + [LAST_FRAME_MS])
+class Film:
+    """Noise becoming image: x_t and x0_hat of the first pictures of a sheet, at most 25 times on the way.
+
+    take: is shown every step that `draw` makes; it keeps bytes, of what is to be seen alone.
+    """
+
+    def __init__(self) -> None:
+        self.frames: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # step's number to its parts
+
+    def take(self, part: slice, step: Step) -> None:
+        count = max(min(part.stop, ANIMATED) - part.start, 0)
+        every = -(-step.steps // ANIMATION_FRAMES)
+        last = step.index == step.steps - 1
+        if count and step.index % every == 0:
+            self._keep(step.index, step.x_t[:count], step.x0_hat[:count])
+        if count and last:
+            self._keep(step.steps, step.x_prev[:count], step.x_prev[:count])
+
+    def _keep(self, index: int, left: np.ndarray, right: np.ndarray) -> None:
+        self.frames.setdefault(index, []).append((pictures.to_uint8(left), pictures.to_uint8(right)))
+
+    def save(self, path: Path) -> None:
+        """Write the frames as they went, and at the end the pictures for a while."""
+        shown = [
+            np.concatenate([pictures.grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
+            for _, parts in sorted(self.frames.items())
+        ]
+        pictures.save_animation(path, shown, [FRAME_MS] * (len(shown) - 1) + [LAST_FRAME_MS])
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from minidiff.errors import MinidiffError, one_line
-from minidiff.files import write_atomically
+from minidiff.errors import MinidiffError, one_line, printable
+from minidiff.files import read_text, write_atomically
+from minidiff.limits import check_limits, check_text, number_text
 
 D = TypeVar("D")
 
@@ -30,7 +31,7 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
     """Build the dataclass `kind` from a dictionary such as `to_dict` returns; what has a default may be missing.
 
     where: names the source in messages, "settings.toml".
-    Raises MinidiffError for a name that `kind` does not have, or lacks, or a value of another type.
+    Raises MinidiffError for a name that `kind` does not have, or lacks, or a value of another type or beyond its limit.
     """
     if not isinstance(values, dict):
         raise MinidiffError(f"{where}: expected a table of settings, got {_show(values)}")
@@ -41,7 +42,7 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise MinidiffError(f"{where}: unknown setting {name!r}; {hint}")
+            raise MinidiffError(f"{where}: unknown setting {_show(name)}; {hint}")
         if is_dataclass(hints[name]):
             built[name] = from_dict(hints[name], value, f"{where}: [{name}]")
         else:
@@ -49,6 +50,7 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name not in built and field.default is MISSING and field.default_factory is MISSING:
             raise MinidiffError(f"{where}: {field.name} is missing")
+    check_limits(built, f"{where}: {{}}")
     return kind(**built)
 
 
@@ -70,11 +72,15 @@ def read_toml(kind: type[D], path: Path) -> D:
     Raises MinidiffError, naming the file, if it is not there, is not TOML or says what `kind` does not know.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise MinidiffError(f"cannot read settings: {one_line(error)}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MinidiffError(f"{path} is not TOML: {error}") from error
+    except MinidiffError:
+        raise
+    except RecursionError as error:
+        raise MinidiffError(f"{path} is not TOML that can be read: it is nested too deeply") from error
+    except ValueError as error:
+        raise MinidiffError(f"{path} is not TOML: {one_line(error)}") from error
     return from_dict(kind, values, str(path))
 
 
@@ -104,15 +110,26 @@ def _read(value: Any, hint: Any, where: str) -> Any:
             raise MinidiffError(f"{where} must be a list, got {_show(value)}")
         return tuple(_read(one, inner[0], where) for one in value)
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise MinidiffError(f"{where} must be a number that a float can hold, got {_show(value)}") from error
     if hint is Path and isinstance(value, str):
-        return Path(value)
-    if type(value) is not hint:  # not isinstance: True is an int to Python, not to a reader
+        if not value:
+            raise MinidiffError(f"{where} must be a path, got an empty text")
+        value = Path(value)
+    elif type(value) is not hint:  # not isinstance: True is an int to Python, not to a reader
         raise MinidiffError(f"{where} must be {_WORDS[hint]}, got {_show(value)}")
+    check_text(value, where)
     return value
 
 
 def _show(value: Any) -> str:
     """The value as the message shows it, cut: what a foreign file holds can be long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, int | float):
+        return printable(number_text(value), 60)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of too many digits, or depth, inside
+        text = f"a {type(value).__name__}"
+    return printable(text, 60)

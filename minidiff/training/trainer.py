@@ -25,12 +25,13 @@ from minidiff.errors import MinidiffError
 from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
 from minidiff.training import checkpoint as checkpoints
-from minidiff.training.build import make_model, make_process, network_config
+from minidiff.training.build import check_memory, make_model, make_process, network_config
 from minidiff.training.checkpoint import Checkpoint
 from minidiff.training.config import Config
 from minidiff.training.ema import decay_at
 from minidiff.training.nonfinite import first_gradient, first_layer
 from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
+from minidiff.training.same import check_same, digest_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Trainer:
     """A network on its way, and everything that its next step depends on.
 
     step: updates made so far.  steps: the last one, None while it is not known (see pace.py).
+    base, data: the digests of what is added to and of the pictures, "" for none or unknown.
     """
 
     def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
@@ -55,33 +57,30 @@ class Trainer:
         self.network = network_config(
             config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.vocabulary
         )
-        self.adapter, self.base = config.addition.adapter, ""
+        checkpoints.check_names((*dataset.classes, *self.words), f"{dataset.name}: ")
+        self.adapter = config.addition.adapter
         self.unet: Any = None
+        base = None
         if config.addition.onto is not None:
             base = checkpoints.find(config.addition.onto)
             self._check_base(base)
             if config.data.flip and isinstance(dataset, Scenes):
                 raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
-            self.base, self.unet = base.identity, checkpoints.make_network(base)
+            self.unet = checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
+        self.base, self.data = base.identity if base else "", digest_of(dataset)
         self.steps = config.run.steps
         if checkpoint is None:
             self.step = 0
             self.model = make_model(self.network, self.adapter)
+            check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
             self.model.initialize(config.run.seed)
             if isinstance(self.model, ControlNet):
                 self.model.copy(self.unet)
             self.parameters = FlatParameters(self.model)
         else:
-            if checkpoint.classes != dataset.classes:
-                theirs, ours = (" ".join(names) or "none" for names in (checkpoint.classes, dataset.classes))
-                raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
-            self._check_captions(checkpoint)
-            shapes = [(each.height, each.width, each.channels) for each in (checkpoint.network, self.network)]
-            if shapes[0] != shapes[1]:
-                theirs, ours = ("×".join(map(str, shape)) for shape in shapes)
-                raise MinidiffError(f"{checkpoint.path} was trained on pictures of {theirs}; the data has {ours}")
+            check_same(checkpoint, config, self.network, dataset, base)
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
 
@@ -91,20 +90,6 @@ class Trainer:
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
-
-    def _check_captions(self, checkpoint: Checkpoint) -> None:
-        """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
-        theirs, ours, start = checkpoint.words, self.words, f"{checkpoint.path} was trained"
-        if bool(theirs) != bool(ours):
-            has, lacks = ("on captions", "none") if theirs else ("without captions", "some")
-            raise MinidiffError(f"{start} {has}; the data has {lacks}")
-        if theirs != ours:
-            other = min(set(theirs) ^ set(ours))
-            where = "there" if other in theirs else "in the data"
-            raise MinidiffError(f"{start} on captions with other words than the data has; only {where} is {other!r}")
-        there, here = checkpoint.network.length, self.network.length
-        if there != here:
-            raise MinidiffError(f"{start} on captions of up to {there} words; the data has up to {here}")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -169,7 +154,7 @@ class Trainer:
             norm, losses = gradient_norm(self.parameters, losses)
             for sample, loss in zip(parts, losses):
                 if not math.isfinite(loss):
-                    where = first_layer(self.model, partial(self.loss, index[sample], sample))
+                    where = first_layer(self.model, partial(self.loss, index[sample], sample), self.unet)
                     raise MinidiffError(f"the loss is {loss} at step {self.step + 1}; it arose in {where}")
             if not math.isfinite(norm):
                 where = first_gradient(self.model)

@@ -352,7 +352,8 @@ def test_a_training_by_pytorch_leaves_minidiffs_checkpoint(torch_variant, tmp_pa
     from minidiff.training import folder as folders
 
     _, theirs = two_trainers(torch_variant)
-    assert TorchRun(theirs, folders.create(tmp_path / "run"), 0.0).train() == 0
+    with folders.created(tmp_path / "run") as run:
+        assert TorchRun(theirs, run, 0.0).train() == 0
     found = checkpoints.find(tmp_path / "run")
     assert found.step == STEPS and found.classes == theirs.dataset.classes
     weights = found.tensors["model"]["enter.w"]

@@ -179,11 +179,11 @@ def test_backends_agree_there_and_back():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (dict(length=0), "length must be at least 1, got 0"),
+        (dict(length=0), "captions must be 1 word long or more, got a length of 0"),
         (dict(classes=2), "either words or classes, got 7 and 2"),
-        (dict(words=-1), "words and text_layers must be 0 or more, got -1 and 1"),
-        (dict(text_layers=-1), "words and text_layers must be 0 or more, got 7 and -1"),
-        (dict(text_width=0), "text_width must be at least 1, got 0"),
+        (dict(words=-1), "words must be from 0 to 65536, got -1"),
+        (dict(text_layers=-1), "text_layers must be from 0 to 64, got -1"),
+        (dict(text_width=0), "text_width must be from 1 to 16384, got 0"),
         (dict(text_width=9), "2 heads do not divide the 9 channels of the text"),
         (dict(words_at=(5,)), r"height 5 does not occur; the levels are \[8, 4\]"),
     ],

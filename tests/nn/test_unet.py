@@ -52,11 +52,15 @@ def test_patches_are_stacked_and_unstacked():
     ("wrong", "line"),
     [
         (dict(attention=(9,)), r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"),
-        (dict(base=0), "base must be at least 1, got 0"),
+        (dict(base=0), "base must be from 1 to 16384, got 0"),
         (dict(base=7), "base must be even and at least 4, got 7"),
-        (dict(multipliers=()), "multipliers must be numbers of 1 or more"),
+        (dict(multipliers=()), "expected 1 to 13 multipliers, got 0"),
+        (dict(multipliers=(1,) * 10**5), "expected 1 to 13 multipliers, got 100000"),
+        (dict(multipliers=(1, 0)), "multipliers must be from 1 to 256, got 0"),
+        (dict(height=1 << 40), "height must be from 1 to 4096, got 1099511627776"),
+        (dict(text_layers=10**9), "text_layers must be from 0 to 64, got 1000000000"),
         (dict(heads=5), "5 heads do not divide the 128 channels"),
-        (dict(classes=-1), "classes must be 0 or more, got -1"),
+        (dict(classes=-1), "classes must be from 0 to 65536, got -1"),
         (dict(time="later"), "time must be scale_shift or add, got 'later'"),
     ],
 )

@@ -1,9 +1,12 @@
 """What is added to a trained network: it is trained with the network frozen, kept by itself, and fits no other."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save as to_safetensors
 
 from minidiff import export, models
 from minidiff.data.open import open_data
@@ -117,6 +120,70 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, small, base):
         models.load(tmp_path / "other").with_adapter(tmp_path / "edges")
     with pytest.raises(MinidiffError, match="is no adapter but a model of its own"):
         models.load(base).with_adapter(tmp_path / "other")
+
+
+def saved(config, path):
+    """Write the checkpoint of a training that has not begun."""
+    it = Trainer(config, open_data(config.data))
+    checkpoints.save(
+        path, it.step, it.config, it.network, it.dataset.classes, it.parameters, it.words, it.base, it.data
+    )
+    return checkpoints.load(path)
+
+
+def test_it_goes_on_only_with_the_model_that_it_was_added_to(tmp_path, settings, small):
+    """A folder means its newest checkpoint, which is another model once that has been trained further."""
+    base, other = (checkpoints.where(tmp_path / "base", step) for step in (1, 2))
+    base.parent.mkdir(parents=True)
+    was = saved(settings(**small), base).digest[:16]
+    config = settings(**small, adapter="edges", onto=tmp_path / "base")
+    found, data = saved(config, tmp_path / "edges.safetensors"), open_data(config.data)
+    now = saved(settings(**small, seed=1), other).digest[:16]
+    with pytest.raises(MinidiffError) as caught:
+        Trainer(config, data, found)
+    assert str(caught.value) == (
+        f"{found.path} was added to the model with the digest {was}; that of {other} is {now}: "
+        "name the former with --onto"
+    )
+    moved = base.rename(tmp_path / "moved.safetensors")
+    asked = parse(["--resume", str(found.path), "--onto", str(moved)]).config
+    assert Trainer(asked, data, found).base == found.base
+
+
+def test_an_adapter_of_another_network_is_refused_whatever_its_digest_says(tmp_path, settings, small):
+    """The file claims to belong to the model; its network, whose tensors it holds, does not."""
+    saved(settings(**small), tmp_path / "base.safetensors")
+    wider = {**small, "base": 12}
+    saved(settings(**wider), tmp_path / "wider.safetensors")
+    path, model = tmp_path / "edges.safetensors", models.load(tmp_path / "base.safetensors")
+    saved(settings(**wider, adapter="edges", onto=tmp_path / "wider.safetensors"), path)
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+        about = json.loads(file.metadata()[checkpoints.KEY]) | {"base": model.identity}
+    about["digest"] = checkpoints._digest(about, tensors.items())
+    path.write_bytes(to_safetensors(tensors, {checkpoints.KEY: json.dumps(about)}))
+    with pytest.raises(MinidiffError) as caught:
+        model.with_adapter(path)
+    assert str(caught.value) == f"{path} was trained onto a network of another shape than that of {model.path}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_is_not_finite_names_its_layer_for_every_kind(tmp_path, settings, small, kind):
+    """In the adapter, and in the model below it; layers return one Tensor, several, or what the denoiser is told."""
+    saved(settings(**small), tmp_path / "base.safetensors")
+    config = settings(**small, adapter=kind, onto=tmp_path / "base.safetensors")
+    it = Trainer(config, open_data(config.data))
+    layer, name = (it.model.encoder.mix, "encoder.mix") if kind == "reference" else (it.model.look, "look")
+    whole = it.unet.middle[0].block.conv1.w.data.copy()
+    it.unet.middle[0].block.conv1.w.data[:] = np.nan
+    with pytest.raises(MinidiffError) as caught:
+        it.advance()
+    assert str(caught.value) == "the loss is nan at step 1; it arose in the base's middle.0.block.conv1 (Conv2d)"
+    it.unet.middle[0].block.conv1.w.data[:] = whole
+    layer.w.data[:] = np.nan
+    with pytest.raises(MinidiffError) as caught:
+        it.advance()
+    assert str(caught.value) == f"the loss is nan at step 1; it arose in {name} ({type(layer).__name__})"
 
 
 def test_a_network_without_words_takes_drawings_but_no_references(tmp_path, settings, small):

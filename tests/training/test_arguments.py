@@ -75,8 +75,15 @@ def test_contradictions_are_one_line(tmp_path, settings):
     assert fails("--steps", 3, "--minutes", 2) == "give --steps or --minutes, not both; got 3 steps and 2 minutes"
     assert fails("--resume", "x", "--out", "y").startswith("give --resume or --out, not both")
     assert fails("--resume", "x", "--config", "y").startswith("give --resume or --config, not both")
-    assert fails("--batch", 0) == "--batch must be 1 or more, got 0"
-    assert fails("--lr", "-1") == "--lr must be above 0, got -1.0"
+    assert fails("--batch", 0) == "--batch must be from 1 to 1048576, got 0"
+    assert fails("--lr", "-1") == "--lr must be above 0, at most 1e+12, got -1.0"
+
+
+@pytest.mark.parametrize(
+    "words", [["--data-dir", ""], ["--data-dir="], ["--data", "folder", "--data-dir", "", "--grey"]]
+)
+def test_an_empty_text_is_no_value(words):
+    assert fails(*words) == "--data-dir is given an empty text; give it a value"
 
 
 @pytest.mark.parametrize("words", [["--bacth", "3"], ["--batch", "x"], ["--data", "pets"], ["--config"], ["extra"]])

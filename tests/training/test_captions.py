@@ -38,7 +38,9 @@ def folder(tmp_path):
     root = tmp_path / "pictures"
     root.mkdir()
     for i in range(20):
-        Image.fromarray(image(i % 3)).save(root / f"{NAMES[i % 3]}_{i:02d}.png")
+        pixels = image(i % 3)
+        pixels[0, 0] = i  # the same picture twice would be held out, or not, together
+        Image.fromarray(pixels).save(root / f"{NAMES[i % 3]}_{i:02d}.png")
     return root
 
 
@@ -134,12 +136,12 @@ def test_other_words_are_one_line(captioned, tmp_path, texts, message):
     assert str(caught.value) == f"{path} {message}"
 
 
-def test_captions_that_came_or_went_are_one_line(captioned, settings, tmp_path):
+def test_captions_that_came_or_went_are_one_line(captioned, tmp_path):
     path = tmp_path / "step_00000000.safetensors"
     with_captions = captioned(["a dog", "a cat", "a bird"])
-    plain = Trainer(settings(), Pictures("plain", with_captions.dataset.images))
+    plain = Trainer(with_captions.config, Pictures("plain", with_captions.dataset.images))
     with pytest.raises(MinidiffError) as caught:
-        Trainer(settings(), plain.dataset, saved(with_captions, path))
+        Trainer(with_captions.config, plain.dataset, saved(with_captions, path))
     assert str(caught.value) == f"{path} was trained on captions; the data has none"
     with pytest.raises(MinidiffError) as caught:
         captioned(["a dog", "a cat", "a bird"], saved(plain, path))

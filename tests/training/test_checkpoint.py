@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+from pathlib import Path
 
 import make_checkpoint
 import numpy as np
@@ -94,7 +96,7 @@ def test_anybody_can_read_it(run, it):
     tensors, about = contents(save(it, run))
     assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (2, 2, 8)
+    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (3, 2, 8)
 
 
 # -- what can be wrong with a file ------------------------------------------------------------------------------------
@@ -144,14 +146,14 @@ def test_a_foreign_file_is_one_line(tmp_path):
     assert (
         fails(checkpoints.load, tmp_path / "c") == f"cannot read checkpoint: no such file or folder: {tmp_path / 'c'}"
     )
-    assert fails(checkpoints.load, folder) == f"cannot read checkpoint: Is a directory: {folder}"
+    assert fails(checkpoints.load, folder) == f"{folder} is a folder; expected a regular file"
 
 
 def test_another_format_version_is_one_line(run, it):
     """Of a later version nothing else is read: it may spell everything otherwise."""
     path = save(it, run)
-    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=3, all_else="new")))
-    assert fails(checkpoints.load, path) == f"{path} has format version 3; this minidiff reads versions 1 and 2"
+    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=4, all_else="new")))
+    assert fails(checkpoints.load, path) == f"{path} has format version 4; this minidiff reads versions 1 to 3"
 
 
 @pytest.mark.parametrize("key", ["step", "config", "network", "classes"])
@@ -166,33 +168,67 @@ def test_missing_metadata_is_one_line(run, it, key):
     [
         ("step", "many", "metadata: step must be a whole number, got 'many'"),
         ("step", 3.0, "metadata: step must be a whole number, got 3.0"),
-        ("step", -1, "step -1, 3 class names for 3 classes"),
+        ("step", -1, "metadata: step must be from 0 to 2^32 - 1, got -1"),
+        ("step", 10**4000, "metadata: step must be from 0 to 2^32 - 1, got 1000"),
         ("config", [], "metadata: [config]: expected a table of settings, got []"),
         ("config", {"run": {"bacth": 1}}, "metadata: [config]: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
-        ("network", {"height": 0}, "U-Net: height must be at least 1, got 0"),
+        ("network", {"height": 0}, "metadata: [network]: height must be from 1 to 4096, got 0"),
         ("classes", 3, "metadata: classes must be a list, got 3"),
-        ("classes", ["a"], "step 2, 1 class names for 3 classes"),
+        ("network", {"text_layers": 10**9}, "metadata: [network]: text_layers must be from 0 to 64, got 1000000000"),
+        ("config", {"diffusion": {"times": 10**9}}, "metadata: [config]: [diffusion]: times must be from 2 to 1048576"),
+        ("config", {"optimizer": {"lr": 10**400}}, "metadata: [config]: [optimizer]: lr must be a number that a float"),
+        ("config", {"optimizer": {"lr": math.inf}}, "metadata: [config]: [optimizer]: lr must be above 0, at most"),
+        ("config", {"data": {"data_dir": "a\0"}}, "metadata: [config]: [data]: data_dir must be text that UTF-8 can"),
+        ("classes", ["a"], "1 class names for 3 classes"),
+        (
+            "classes",
+            ["a", "b", "\x1b[2J"],
+            r"expected printable names of up to 255 bytes for classes and words, got '\x1b",
+        ),
+        ("classes", ["a", "b", "\ud800"], "metadata: classes must be text that UTF-8 can write"),
+        (
+            "classes",
+            ["a", "b", "c" * 10**6],
+            "expected printable names of up to 255 bytes for classes and words, got 'c",
+        ),
         ("digest", "0", "its content does not match its digest"),
         ("step", 3, "its content does not match its digest"),
         (
             "extra",
             1,
             "metadata: unknown setting 'extra'; known are "
-            "version, step, config, network, classes, words, base, drawing, made, digest",
+            "version, step, config, network, classes, words, base, data, drawing, made, digest",
         ),
     ],
 )
 def test_metadata_that_makes_no_sense_is_one_line(run, it, key, value, line):
     path = save(it, run)
     rewrite(path, lambda tensors, about: about.update({key: value}))
-    assert fails(checkpoints.load, path) == f"{path} is damaged: {line}"
+    said = fails(checkpoints.load, path)
+    assert said.startswith(f"{path} is damaged: {line}") and len(said) < 500
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 10**5, "9" * 10**5])
 def test_metadata_that_is_no_json_is_one_line(run, it, text):
     path = save(it, run)
     save_file(contents(path)[0], path, {"minidiff": text})
-    assert fails(checkpoints.load, path).startswith(f"{path} is damaged: its metadata is not JSON (")
+    assert fails(checkpoints.load, path).startswith(f"{path} is damaged: its metadata is not JSON")
+
+
+@pytest.mark.parametrize("group", checkpoints.GROUPS)
+def test_numbers_that_are_not_finite_are_named_also_where_the_digest_is_right(run, it, group):
+    flat = dict(zip(checkpoints.GROUPS, (it.parameters.w, it.parameters.ema, it.parameters.m, it.parameters.v)))[group]
+    it.parameters.split(flat)["leave.w"][0, 0, 0, 0] = np.inf
+    path = save(it, run)
+    line = f"{path} is damaged: {group}/leave.w has numbers that are not finite"
+    assert fails(checkpoints.load, path) == line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_is_no_checkpoint(run):
+    os.mkfifo(run / "pipe")
+    assert fails(checkpoints.load, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
+    assert fails(checkpoints.hash, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
 
 
 @pytest.mark.parametrize("change", [{"blocks": 10**9}, {"base": 10**9}, {"multipliers": [1, 10**9]}])
@@ -254,6 +290,13 @@ def test_the_newest_good_one_is_found_and_the_skipped_are_named(run, it):
     assert fails(checkpoints.newest, run, said.append).startswith(
         f"none of the 3 checkpoints in {run} can be used; the newest: {third} is damaged"
     )
+
+
+def test_the_folder_of_a_runs_checkpoints_stands_for_the_run(run, it, monkeypatch):
+    path = save(it, run)
+    assert checkpoints.find(run / "checkpoints").path == path
+    monkeypatch.chdir(run / "checkpoints")
+    assert checkpoints.find(Path()).step == it.step
 
 
 def test_a_folder_without_any_is_one_line(run):

@@ -2,9 +2,14 @@
 
 import contextlib
 import errno
+import io
+import json
+import math
 import os
 import shlex
 import signal
+import sys
+import threading
 import time
 from functools import partial
 from itertools import pairwise
@@ -12,12 +17,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
-from minidiff import backend, pictures, sample
+from minidiff import backend, files, outputs, pictures, sample
 from minidiff.errors import MinidiffError
+from minidiff.training import build, loop, pace, preview
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import folder as folders
-from minidiff.training import loop, pace, preview
+from minidiff.training import stop as stopping
 from minidiff.training.config import Config
 from minidiff.training.settings import read_toml
 from minidiff.training.trainer import Trainer
@@ -120,10 +127,10 @@ def test_pictures_without_labels(tmp_path, settings, capsys):
 
 def test_previews_start_from_the_same_noise_and_show_the_average(settings, trainer, tmp_path):
     it = trainer()
-    first = next(preview.draw(it, preview.PREVIEW)).x_t
+    first = next(preview.draw(it, preview.PREVIEW))[1].x_t
     for _ in range(3):
         it.advance()
-    assert np.array_equal(next(preview.draw(it, preview.PREVIEW)).x_t, first)
+    assert np.array_equal(next(preview.draw(it, preview.PREVIEW))[1].x_t, first)
     own = it.parameters.w.copy()
     it.parameters.ema[:] = 0  # a network of zeros says v = 0
     preview.save_preview(tmp_path / "p.png", it)
@@ -144,7 +151,7 @@ def no_v(it):
         return out
 
     it.model.forward = nothing
-    *_, last = preview.draw(it, preview.PREVIEW)
+    *_, (_, last) = preview.draw(it, preview.PREVIEW)
     it.model.forward = before
     return last.x_prev
 
@@ -312,8 +319,70 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, settings, monkeypatch, request)
     # a shell starts what runs in its background deaf to Ctrl-C, these tests too
     request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(stopping, "MOMENT", -1.0)
     with stop_after(monkeypatch, 3), stop_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
         loop.train(settings(), tmp_path / "run")
+
+
+def test_two_signals_at_once_are_one_wish(tmp_path, settings, monkeypatch):
+    """A terminal and a supervisor both pass it on, or each has its own: the run still saves, and says which came."""
+
+    def both(_):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(stopping, "MOMENT", math.inf)
+    with after_step(monkeypatch, 3, both):
+        assert loop.train(settings(), tmp_path / "run") == 130
+    assert checkpoints.find(tmp_path / "run").step == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_closed_terminal_stops_a_run_unless_it_was_told_to_outlive_it(tmp_path, settings, monkeypatch, request):
+    request.addfinalizer(partial(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP)))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with stop_after(monkeypatch, 3, signal.SIGHUP):
+        assert loop.train(settings(), tmp_path / "run") == 129
+    assert checkpoints.find(tmp_path / "run").step == 3
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with stop_after(monkeypatch, 3, signal.SIGHUP):
+        assert loop.train(settings(), tmp_path / "nohup") == 0
+
+
+class HungUp(io.StringIO):
+    """A stream whose reader leaves after step 3."""
+
+    gone = False
+
+    def write(self, text):
+        if self.gone:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        return len(text)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_run_that_nobody_reads_any_more_saves_and_leaves(tmp_path, settings, monkeypatch, stream):
+    """With `2>&1 | head` the bar is what fails, with `| head` a line on the way or, at the latest, the last one."""
+    pipe = HungUp()
+    monkeypatch.setattr(sys, stream, pipe)
+    at_each_step = lambda name, **options: tqdm(desc=name, mininterval=0, miniters=1, **options)
+    monkeypatch.setattr(loop, "progress_bar", at_each_step)
+    with after_step(monkeypatch, 3, lambda _: setattr(HungUp, "gone", True)):
+        code = loop.train(settings(steps=9), tmp_path / "run")
+    HungUp.gone = False
+    assert code == 141
+    assert checkpoints.find(tmp_path / "run").step == (9 if stream == "stdout" else 3)
+
+
+def test_a_run_has_its_folder_to_itself(tmp_path, settings):
+    pytest.importorskip("fcntl", reason="Windows has no such locks")
+    run = tmp_path / "run"
+    loop.train(settings(save_every=2), run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with files.claimed(run):
+        line = fails(settings(steps=8), resume=checkpoints.find(run))
+        assert line == f"another process is writing into {run}; stop it, or wait for it"
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkeypatch):
@@ -329,6 +398,59 @@ def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkey
         assert loop.train(settings(), tmp_path / "run") == 143
     assert checkpoints.find(tmp_path / "run").step == 6
     assert not (tmp_path / "run" / "grid.png").exists()
+
+
+# -- previews ----------------------------------------------------------------------------------------------------------
+
+
+def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
+    """The noise of a picture is its own, so the parts come to the sheet that one part would."""
+    sheets = []
+    for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
+        it, film = trainer(**batch), preview.Film()
+        it.parameters.w[:] += 0.05  # a network that says something
+        parts = []
+        for part, step in preview.draw(it, preview.FINAL):
+            assert len(step.x_t) == part.stop - part.start <= preview.part_size(it)
+            film.take(part, step)
+            if step.index == step.steps - 1:
+                parts.append(pictures.to_uint8(step.x_prev))
+        assert len(parts) * preview.FINAL.steps == preview.steps_of(it, preview.FINAL)
+        sheets.append(np.concatenate(parts))
+        frames = [np.concatenate([pair[0] for pair in film.frames[index]]) for index in sorted(film.frames)]
+        assert len(frames) == 1 + preview.FINAL.steps and np.array_equal(frames[-1], sheets[-1])
+    assert np.abs(sheets[0].astype(int) - sheets[1]).max() <= 1  # a matrix product of another size rounds otherwise
+    assert sheets[0].std() > 10
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "full"), ValueError("a bug\nof two lines")])
+def test_a_preview_that_fails_is_said_and_ends_no_training(tmp_path, settings, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    config = settings(steps=None, minutes=5.0, warmup=10, preview_every=1, save_every=1, keep=99)
+    monkeypatch.setattr(preview, "save_preview", fail)
+    monkeypatch.setattr(pace, "MEASURED_SECONDS", 0.01)
+    monkeypatch.setattr(pace.Budget, "steps", lambda self, step, *_: step + 1)
+    assert loop.train(config, tmp_path / "run") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no preview of step 1: ")]
+    said = {
+        "MemoryError": "out of memory",
+        "OSError": "no space left on the disk",
+        "ValueError": "ValueError: a bug of",
+    }
+    assert len(lines) == 1 and lines[0].startswith(f"no preview of step 1: {said[type(error).__name__]}")
+    assert checkpoints.step_of(checkpoints.listed(tmp_path / "run")[0]) == 1
+
+
+def test_final_pictures_that_fail_leave_the_checkpoint_and_name_it(tmp_path, settings, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+        yield
+
+    monkeypatch.setattr(preview, "draw", fail)
+    line = fails(settings(), tmp_path / "run")
+    assert line == f"out of memory; the last good checkpoint is {checkpoints.where(tmp_path / 'run', 6)}"
 
 
 # -- what can go wrong ------------------------------------------------------------------------------------------------
@@ -359,7 +481,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, settings, monkeypat
 
 
 def test_a_wild_learning_rate_ends_in_one_line(tmp_path, settings):
-    line = fails(settings(lr=1e30, warmup=0, steps=9), tmp_path / "run")
+    line = fails(settings(lr=1e12, warmup=0, steps=9), tmp_path / "run")
     assert "at step 2; it arose in " in line or "at step 3; it arose in " in line
     assert line.endswith(f"no checkpoint had been written to {tmp_path / 'run'} yet")
 
@@ -399,7 +521,10 @@ def test_a_full_disk_while_metrics_are_written_is_one_line(tmp_path, settings, m
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path, settings):
     (tmp_path / "mine.txt").write_text("mine")
     line = fails(settings(), tmp_path)
-    assert line == f"{tmp_path} is not empty; take another --out, or go on with --resume {tmp_path}"
+    assert line == (
+        f"--out {tmp_path} is not empty, and nothing is overwritten; take another --out, or go on with --resume "
+        f"{tmp_path}"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     assert fails(settings(), tmp_path / "mine.txt").startswith(f"--out {tmp_path / 'mine.txt'} is a file")
     below = tmp_path / "mine.txt" / "run"
@@ -415,6 +540,69 @@ def test_an_unwritable_folder_is_one_line(tmp_path, settings, monkeypatch):
     assert line == f"cannot make the folder {tmp_path / 'run'}: Permission denied"
 
 
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_of_many_who_ask_for_one_folder_at_once_one_gets_it(tmp_path, command):
+    pytest.importorskip("fcntl", reason="Windows has no such locks")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "new", tmp_path / "empty"):
+        got, at_once, everybody = [], threading.Barrier(8), threading.Barrier(8)
+
+        def ask(path=path, got=got, at_once=at_once, everybody=everybody):
+            at_once.wait()
+            with contextlib.suppress(MinidiffError):
+                with outputs.new_folder(path) if command == "sample" else folders.created(path) as made:
+                    got.append(made)
+                    everybody.wait()
+                return
+            everybody.wait()
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert got == [path]
+
+
+def test_a_warm_up_longer_than_the_run_is_said(tmp_path, settings, capsys):
+    loop.train(settings(steps=3, warmup=12), tmp_path / "run")
+    line = (
+        "note     3 steps end within the 12 of the warm-up, at a learning rate of 0.0005 instead of 0.002; --warmup 1 "
+    )
+    assert line in capsys.readouterr().out
+    loop.train(settings(steps=3, warmup=3), tmp_path / "other")
+    assert "note" not in capsys.readouterr().out
+
+
+def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, settings, trainer, monkeypatch):
+    line = fails(settings(base=1 << 14, multipliers=(1, 256)), tmp_path / "run")
+    assert line.startswith("a network of ") and "; this machine has " in line
+    monkeypatch.setattr(build, "memory", lambda: 1 << 20)
+    line = fails(settings(batch=64), tmp_path / "run")
+    assert "trained on 64 pictures of 8×8 at once, needs more than " in line and not (tmp_path / "run").exists()
+    trainer(batch=64, accumulate=64)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"step": 3, "loss": 1.0}', '{"step": 3, "seconds": 1.0}', '{"step": true, "loss": 1.0, "seconds": 1.0}',
+        '{"step": 3, "loss": "1", "seconds": 1.0}', '{"step": 3, "loss": NaN, "seconds": 1.0}', '{"step": 3, "lo',
+        '{"step": 3, "loss": 1.0, "seconds": 1' + "0" * 400 + "}", "[" * 10**5, "9" * 5000, "\xff", "3", "",
+        '{"step": 3, "loss": 1.0, "seconds": 1.0, "more": ' + "[" * 900 + "]" * 900 + "}",
+        '{"step": 1, "loss": 1.0, "seconds": 1.0}', '{"step": -3, "loss": 1.0, "seconds": 1.0}',
+    ],
+)  # fmt: skip
+def test_metrics_that_make_no_sense_are_passed_over(tmp_path, bad):
+    path = tmp_path / "metrics.jsonl"
+    good = [{"step": step, "loss": 0.5, "seconds": 1.0} for step in (1, 2, 4)]
+    lines = [json.dumps(line) for line in good]
+    path.write_text("\n".join([*lines[:2], bad, lines[2]]) + "\n", encoding="latin-1")
+    assert folders.read_metrics(path) == good
+    with contextlib.closing(folders.Metrics(tmp_path, 4)) as metrics:
+        assert metrics.seconds == 1.0
+
+
 def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
     assert "attention at height 5 does not occur" in fails(settings(attention=(5,)), tmp_path / "run")
     assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch=0), tmp_path / "run")
@@ -423,7 +611,10 @@ def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings
 
 def test_runs_without_a_name_are_dated_and_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = [folders.create(None) for _ in range(3)]
+    made = []
+    for _ in range(3):
+        with folders.created(None) as run:
+            made.append(run)
     assert len(set(made)) == 3
     assert {path.parent.name for path in made} == {"runs"}
 
@@ -450,4 +641,4 @@ def test_the_command_that_comes_next_draws(tmp_path, toy, settings, capsys):
     small = ["--count", "1", "--backend", "numpy", "--out", str(tmp_path / "drawn")]
     sample.main([*shlex.split(words), *small])
     about = pictures.read_metadata(tmp_path / "drawn" / "grid.png")["settings"]
-    assert (about["steps"], about["label"], about["guidance_scale"]) == (5, ["1"], 3)
+    assert (about["steps"], about["label"], about["guidance_scale"]) == (5, [r"\x1b[2Jgone"], 3)

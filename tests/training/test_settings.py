@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tomllib
 
 import pytest
@@ -63,7 +64,20 @@ def test_the_file_says_how_to_use_it(tmp_path):
         ("[diffusion]\ntarget = 'z'\n", "{}: [diffusion]: target must be one of eps, x0, v, flow, edm, got 'z'"),
         ("[diffusion]\ntarget = [1]\n", "{}: [diffusion]: target must be one of eps, x0, v, flow, edm, got [1]"),
         ("[run\n", "{} is not TOML: "),
-        ("\xff", "{} is not TOML: "),
+        ("\xff", "{} is not UTF-8 text: "),
+        ("a = " + "[" * 10**5, "{} is not TOML that can be read: it is nested too deeply"),
+        ("[run]\nseed = " + "9" * 5000, "{} is not TOML: "),
+        ("[run]\nseed = 0x" + "f" * 5000, "{}: [run]: seed must be from 0 to 2^64 - 1, got a whole number of more"),
+        ("[optimizer]\nlr = 0x1" + "0" * 400, "{}: [optimizer]: lr must be a number that a float can hold, got "),
+        ("[run]\nminutes = [0x" + "f" * 5000 + "]", "{}: [run]: minutes must be a number, got a list"),
+        ("[optimizer]\nlr = nan\n", "{}: [optimizer]: lr must be above 0, at most 1e+12, got nan"),
+        ("[model]\nblocks = 1000000000\n", "{}: [model]: blocks must be from 1 to 256, got 1000000000"),
+        ("[data]\ndata_dir = ''\n", "{}: [data]: data_dir must be a path, got an empty text"),
+        (
+            '[data]\ndata_dir = "a\\u0000b"\n',
+            "{}: [data]: data_dir must be text that UTF-8 can write, without NUL, got a",
+        ),
+        ("[" + "x" * 10**5 + "]\n", "{}: unknown setting 'xxx"),
     ],
 )
 def test_what_is_not_understood_is_one_line(tmp_path, text, line):
@@ -72,7 +86,37 @@ def test_what_is_not_understood_is_one_line(tmp_path, text, line):
     with pytest.raises(MinidiffError) as caught:
         read_toml(Config, path)
     assert str(caught.value).startswith(line.format(path))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_texts_of_other_files_are_checked_as_well():
+    """JSON, unlike TOML, can hold half a character and a float too large."""
+    for values, line in (
+        (
+            {"data": {"background": "\ud800"}},
+            r"here: [data]: background must be text that UTF-8 can write, without NUL",
+        ),
+        ({"optimizer": {"lr": 10**400}}, "here: [optimizer]: lr must be a number that a float can hold, got 1000"),
+        ({"optimizer": {"clip": -math.inf}}, "here: [optimizer]: clip must be above 0, got -inf"),
+    ):
+        with pytest.raises(MinidiffError) as caught:
+            from_dict(Config, values, "here")
+        assert str(caught.value).startswith(line)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf[run]\nbatch = 3\n")
+    assert read_toml(Config, path).run.batch == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_settings_are_read_from_regular_files_of_a_bounded_size(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large.toml").write_bytes(b"#" * (1 << 20 | 1))
+    for name, line in (("pipe", "is a pipe"), ("large.toml", "holds 1048577 bytes"), (".", "is a folder")):
+        with pytest.raises(MinidiffError, match=line):
+            read_toml(Config, tmp_path / name)
 
 
 def test_a_missing_file_is_one_line(tmp_path):

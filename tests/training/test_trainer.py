@@ -5,10 +5,14 @@ import pytest
 
 from minidiff import backend
 from minidiff.data.dataset import Pictures
+from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
+from minidiff.nn import watch
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training import trainer as trainers
+from minidiff.training.nonfinite import tensors
 from minidiff.training.optimizer import gradient_norm
+from minidiff.training.same import check_same
 from minidiff.training.trainer import Trainer
 
 
@@ -143,3 +147,34 @@ def test_other_pictures_than_the_checkpoints_are_one_line(tmp_path, trainer, set
     with pytest.raises(MinidiffError) as caught:
         Trainer(settings(), larger, found)
     assert str(caught.value) == f"{path} was trained on pictures of 8×8×3; the data has 16×8×3"
+
+
+def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings):
+    config = settings(data="scenes", data_dir=None, size=16, patch=2, text_width=8, text_layers=1, groups=4)
+    it = Trainer(config, open_data(config.data))
+    seen = []
+    with watch(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
+        it.loss(np.arange(2), np.arange(2))
+    assert ("TextEncoder", 2) in seen and all(count for _, count in seen)  # none is passed over
+    it.model.text.layers[0].first.w.data[:] = np.inf
+    with pytest.raises(MinidiffError) as caught:
+        it.advance()
+    assert str(caught.value) == "the loss is nan at step 1; it arose in text.layers.0.first (Linear)"
+
+
+def test_other_pictures_are_told_by_their_digest(trainer, tmp_path):
+    it = trainer()
+    object.__setattr__(it.dataset, "digest", "a" * 64)
+    path = tmp_path / "step_00000000.safetensors"
+    checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters, data=it.dataset.digest)
+    found = checkpoints.load(path)
+    check_same(found, it.config, it.network, it.dataset, None)
+    object.__setattr__(it.dataset, "digest", "b" * 64)
+    with pytest.raises(MinidiffError) as caught:
+        Trainer(it.config, it.dataset, found)
+    assert str(caught.value) == (
+        f"{path} was trained on other pictures than {it.dataset.name} now holds: their digest was {'a' * 16}, "
+        f"it is {'b' * 16}; put the pictures back as they were, or train anew"
+    )
+    object.__setattr__(it.dataset, "digest", "")  # not known: nothing can be said
+    check_same(found, it.config, it.network, it.dataset, None)
