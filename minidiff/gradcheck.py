@@ -167,7 +167,7 @@ def largest_error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray])
     return float(np.max(errors))  # np.max, because max() would let a NaN pass
 
 
-def largest_error_of_sums(case: Case, gradients: dict[str, np.ndarray], together: bool) -> float:
+def error_along_directions(case: Case, gradients: dict[str, np.ndarray], together: bool) -> float:
     """The largest error of a case's gradients along random directions, by central differences; all float64, NumPy.
 
     together: move all inputs at once, which takes a few steps instead of a few an input.
@@ -205,7 +205,7 @@ def check(case: Case, name: str) -> tuple[float, bool]:
     """
     with backend.using("numpy"):
         exact = case.gradients(np.float64)
-        error = largest_error_of_sums(case, exact, together=name != "numpy")
+        error = error_along_directions(case, exact, together=name != "numpy")
     if name == "numpy" or not error <= BOUND_FLOAT64:
         return error, error <= BOUND_FLOAT64
     with backend.using(name):

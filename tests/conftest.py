@@ -3,7 +3,7 @@
 import pytest
 
 from minidiff import backend
-from tests.backends import BACKENDS, ON_GPU
+from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
 
 
 @pytest.fixture(scope="session", autouse=True)

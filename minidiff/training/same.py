@@ -66,7 +66,7 @@ def check_settings(checkpoint: Checkpoint, asked: Config) -> None:
 
 def digest_of(dataset: Dataset) -> str:
     """Return what names exactly these pictures, "" where that is not known."""
-    return getattr(dataset, "digest", "")
+    return dataset.digest
 
 
 def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:
