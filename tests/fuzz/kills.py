@@ -32,6 +32,7 @@ from minidiff.errors import MinidiffError
 from minidiff.training import checkpoint as checkpoints
 from tests.fuzz.runner import prepare
 from tests.fuzz.samples import Samples
+from tests.fuzz.verdict import where
 
 STEPS, EVERY = 24, 2
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -149,7 +150,7 @@ class Kills:
         real, number, twice = seed % 5 == 4, random.choice(SIGNALS), random.random() < 0.2
         run = self.folder / f"run{seed}"
         command = Command(self.words(run.name), self.folder / f"run{seed}.log", real)
-        code = command.wait(random.random() * 1.1 * self.seconds[real])
+        code = self._wait(command, run, random)
         sent = code is None
         if sent:
             os.kill(command.pid, number)
@@ -163,6 +164,17 @@ class Kills:
         for path in (run, command.log, self.folder / f"again{seed}.log"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return f"{what}: {wrong}" if wrong else ""
+
+    def _wait(self, command: Command, run: Path, random: Random) -> int | None:
+        """Wait for the moment: half of the time any, else just when a checkpoint is being written."""
+        code = command.wait(random.random() * 1.1 * self.seconds[command.process is not None])
+        if code is None and random.random() < 0.5:
+            before, end = _names(run), time.perf_counter() + SECONDS
+            while (code := command.ended()) is None and _names(run) == before and time.perf_counter() < end:
+                time.sleep(0.0002)
+            if code is None:
+                time.sleep(random.choice([0.0, 0.0005, 0.002, 0.005]) * random.random())
+        return code
 
     def _wrong_later(self, run: Path, seed: int) -> str:
         if not checkpoints.listed(run):
@@ -185,7 +197,7 @@ def wrong_at_once(run: Path, done: Done, number: int, sent: bool, twice: bool) -
     sent: whether the signal came before its end.  twice: whether another came right after it.
     """
     if "Traceback" in done.said:
-        return f"a traceback: {done.said.strip().splitlines()[-1]}"
+        return f"a traceback: {where(done.said)}"
     right = {0, -number % 256, 128 + number, -number} if sent else {0}
     if sent and twice:
         right |= {-15, -15 % 256, 143, -2, -2 % 256, 130}
@@ -203,6 +215,14 @@ def wrong_at_once(run: Path, done: Done, number: int, sent: bool, twice: bool) -
     if max(saved, default=0) < least:
         return f"steps are lost: {told[-1]} were made, the newest checkpoint is of {max(saved, default=0)}"
     return ""
+
+
+def _names(run: Path) -> set[str]:
+    """Return what is in the folder of checkpoints, the unfinished ones as well."""
+    try:
+        return set(os.listdir(run / "checkpoints"))  # noqa: PTH208
+    except FileNotFoundError:
+        return set()
 
 
 def _told(run: Path) -> list[int]:

@@ -56,7 +56,7 @@ def faults(ended: Ended, most_peak: float = MOST_PEAK) -> dict[str, str]:
     if ended.code == BROKEN or not ended.command:
         return {"broken": f"the case could not be made: {_last_line(ended.errors)}"}
     if "Traceback (most recent call last)" in ended.errors or "Exception ignored" in ended.errors:
-        found["traceback"] = _where(ended.errors)
+        found["traceback"] = where(ended.errors)
     if ended.hung:
         at = _where_it_hangs(ended.stack)
         found["hang"] = f"in {at}: at work after {ended.seconds:.0f} s, {ended.cpu:.0f} of them computing"
@@ -76,8 +76,8 @@ def signature(fault: str, line: str) -> str:
     return f"{fault}: " + re.sub(r"\d+", "N", re.sub(r"'[^']*'|(?<!\w)/\S+", "…", line))[:160]
 
 
-def _where(text: str) -> str:
-    """The place in minidiff and the error of the last traceback."""
+def where(text: str) -> str:
+    """Return the place in minidiff and the error of the last traceback."""
     places = re.findall(r'File "[^"]*/((?:minidiff|kernels)/[^"]+)", line (\d+)', text)
     own = [place for place in places if "/fuzz/" not in place[0] and not place[0].endswith("errors.py")]
     at = f"{own[-1][0]}:{own[-1][1]}" if own else "outside minidiff"

@@ -1,6 +1,7 @@
 """Streams that are closed, full or narrow; a server that means harm; a kernel cache that a power cut hit."""
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -114,7 +115,10 @@ def compile_kernels(samples: Samples) -> None:
     """Fill samples.kernels, a cache of compiled kernels; takes a minute or two.  To be called in a fork."""
     os.environ["XDG_CACHE_HOME"] = str(samples.kernels)
     os.environ.pop("NUMBA_CACHE_DIR", None)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    quiet = contextlib.ExitStack()
+    quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    with quiet, tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         sample.main(_with_numba(samples))
 
 
