@@ -121,6 +121,9 @@ def cubin(path: Path, architecture: str) -> bytes:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    """Where compiled kernels are kept: in the user's cache, or in none's without a home among temporary files."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        home = Path(tempfile.gettempdir()) / f"minidiff-{os.getuid()}"
     return home / "minidiff" / "cuda"

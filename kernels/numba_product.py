@@ -18,13 +18,13 @@ time: 44 instead of 20 GFLOP/s on a core with AVX2 (AMD EPYC, Zen 1), beside 41 
 Source: the outer-product micro-kernel of Goto & van de Geijn 2008, doi:10.1145/1356052.1356053, section 4.
 """
 
-from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, floats, integers, spread
+from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, floats, fused, integers, spread
 
 ROWS = 8
 WIDE = 2 * LANES  # columns
@@ -96,12 +96,6 @@ def product_of(columns, by_table):
         return types.void(floats, n, steps, steps, floats, n, n, floats, n, n, n, types.boolean), generate
 
     return intrinsic(multiply)
-
-
-def fused(builder, a, b, c):
-    """a b + c, rounded once where the machine can."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
 
 
 multiply_wide, multiply_narrow = product_of(WIDE, False), product_of(LANES, False)

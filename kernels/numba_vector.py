@@ -17,19 +17,19 @@ import operator
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_math import LIMIT, LN2_HIGH, LN2_LOW, LOG2_E
 
 LANES = 16
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, MASK = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
-CONTRACT = ("contract",)  # a b + c may become one fused instruction; nothing else is reordered
 
 
 class Vector(types.Type):
@@ -270,17 +270,17 @@ class OneVector(ConcreteTemplate):
 
 @lower_builtin(operator.add, vector, vector)
 def add(context, builder, signature, args):
-    return builder.fadd(*args, flags=CONTRACT)
+    return builder.fadd(*args)
 
 
 @lower_builtin(operator.sub, vector, vector)
 def subtract(context, builder, signature, args):
-    return builder.fsub(*args, flags=CONTRACT)
+    return builder.fsub(*args)
 
 
 @lower_builtin(operator.mul, vector, vector)
 def multiply(context, builder, signature, args):
-    return builder.fmul(*args, flags=CONTRACT)
+    return builder.fmul(*args)
 
 
 @lower_builtin(operator.truediv, vector, vector)
@@ -290,12 +290,33 @@ def divide(context, builder, signature, args):
 
 @lower_builtin(operator.mul, types.float32, vector)
 def scale(context, builder, signature, args):
-    return builder.fmul(spread(builder, args[0]), args[1], flags=CONTRACT)
+    return builder.fmul(spread(builder, args[0]), args[1])
 
 
 @lower_builtin(operator.neg, vector)
 def negate(context, builder, signature, args):
     return builder.fneg(*args)
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """a b + c, rounded once where the machine can; a: a vector, or a float32 number for all lanes.
+
+    Where it stands, the sum is fused, and elsewhere it is not: sums that the compiler may fuse as it likes have other
+    bits wherever it compiles them anew, alone or inside of another function.
+    """
+
+    def generate(context, builder, signature, args):
+        a, b, c = args
+        return fused(builder, a if signature.args[0] == vector else spread(builder, a), b, c)
+
+    return vector(vector if a == vector else types.float32, vector, vector), generate
+
+
+def fused(builder, a, b, c):
+    """The instruction of `fma` for three vectors."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
 
 
 @intrinsic
@@ -345,15 +366,15 @@ def power_of_two(typing, n):
 def exp(x):
     """e^x, as `numba_math.exp` has it: within 2 ULP for x in [-87, 87] and constant beyond; NaN stays NaN."""
     x = minimum(maximum(x, splat(-LIMIT)), splat(LIMIT))
-    n = floor(LOG2_E * x + splat(np.float32(0.5)))
-    r = x - LN2_HIGH * n - LN2_LOW * n
+    n = floor(fma(LOG2_E, x, splat(np.float32(0.5))))
+    r = fma(-LN2_LOW, n, fma(-LN2_HIGH, n, x))
     p = splat(np.float32(1.9875691500e-4))
-    p = p * r + splat(np.float32(1.3981999507e-3))
-    p = p * r + splat(np.float32(8.3334519073e-3))
-    p = p * r + splat(np.float32(4.1665795894e-2))
-    p = p * r + splat(np.float32(1.6666665459e-1))
-    p = p * r + splat(np.float32(5.0000001201e-1))
-    return (p * r * r + r + splat(np.float32(1.0))) * power_of_two(n)
+    p = fma(p, r, splat(np.float32(1.3981999507e-3)))
+    p = fma(p, r, splat(np.float32(8.3334519073e-3)))
+    p = fma(p, r, splat(np.float32(4.1665795894e-2)))
+    p = fma(p, r, splat(np.float32(1.6666665459e-1)))
+    p = fma(p, r, splat(np.float32(5.0000001201e-1)))
+    return (fma(p * r, r, r) + splat(np.float32(1.0))) * power_of_two(n)
 
 
 @njit

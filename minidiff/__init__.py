@@ -7,13 +7,13 @@ Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, conditi
 evaluation.
 """
 
-import signal
 import sys
 from pathlib import Path
 
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # As `python -m minidiff.…` begins: until there is a command to catch it, Ctrl-C ends the process without a word.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # errors.py turns it into KeyboardInterrupt again
+from minidiff.start import prepare
+
+if sys.argv[:1] == ["-m"]:  # as `python -m minidiff.…` begins
+    prepare()
 
 __version__ = "0.1.0"
 

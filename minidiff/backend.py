@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, one_line, printable
 
 AUTO = ("cupy", "numba", "numpy")  # what "auto" tries, in this order
 
@@ -178,6 +178,8 @@ def _numpy() -> Backend:
 @cache
 def _numba(direct: bool = False) -> Backend:
     """direct: without Winograd's way of convolving."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise ImportError("NUMBA_DISABLE_JIT is set, and its kernels are nothing uncompiled")
     _set_cache_folder()  # before Numba is imported
     from minidiff.kernels import numba_threads
     from minidiff.kernels.attention import numba_cpu as attention
@@ -276,21 +278,64 @@ def cache_folder(sources: Path | None = None) -> Path:
     digest = hashlib.sha256()
     for source in sorted(sources.rglob("*.py")):
         digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return home / "minidiff" / f"kernels-{digest.hexdigest()[:16]}"
+    return user_folder() / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def user_folder() -> Path:
+    """Return the folder for what minidiff keeps between its runs: in the user's cache, or in none's without a home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return _shared_folder()
+    return home / "minidiff"
+
+
+def _shared_folder() -> Path:
+    """Where anybody may write, a folder of this user's."""
+    return Path(tempfile.gettempdir()) / f"minidiff-{os.getuid() if os.name == 'posix' else ''}"
 
 
 def _set_cache_folder() -> None:
-    if "NUMBA_CACHE_DIR" in os.environ:
-        return
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a home that cannot be written: compile once a boot instead of once a version
-        folder = Path(tempfile.mkdtemp(prefix="minidiff-kernels-"))
+    """Let Numba keep compiled kernels where this user alone can write: they are pickles, which run what they say.
+
+    That is NUMBA_CACHE_DIR where somebody has set it, or else the user's cache folder; where neither can be used, one
+    line says why, and a folder of the user's among the system's temporary files serves, until the next start.
+    """
+    given, ours = os.environ.get("NUMBA_CACHE_DIR"), cache_folder()
+    reasons = []
+    for folder in (Path(given) if given else ours, _shared_folder() / ours.name):
+        reason = _unusable(folder, made_here=str(folder) != given)
+        if reason is None:
+            break
+        reasons.append(reason)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="minidiff-kernels-"))  # for this process alone
+    if reasons:
+        said = f"compiled kernels are kept in {printable(folder)}, as another place cannot be used"
+        print(f"{said}: {'; '.join(reasons)}", file=sys.stderr)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if "numba" in sys.modules:  # imported by somebody else, before the folder was known
         sys.modules["numba"].config.CACHE_DIR = str(folder)
+
+
+def _unusable(folder: Path, made_here: bool) -> str | None:
+    """Make sure that this user alone can write into a folder; return why that is not so, None if it is.
+
+    made_here: it is minidiff's own, in a folder of minidiff's.
+    """
+    try:
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for part in ((folder.parent, folder) if made_here else (folder,)) if os.name == "posix" else ():
+            if part.lstat().st_uid != os.getuid():
+                return f"{printable(part)} belongs to another user"
+            if made_here:
+                part.chmod(0o700)
+            if part.stat().st_mode & 0o022:
+                return f"other users may write into {printable(part)}"
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return one_line(error)
 
 
 _BUILDERS: dict[str, Callable[[], Backend]] = {

@@ -1,9 +1,36 @@
 """Fixtures that several test files share."""
 
+import contextlib
+
 import pytest
 
 from minidiff import backend
 from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
+from tests.training import test_same_bits
+
+_at_the_end = contextlib.ExitStack()
+_begun = []
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for another process comes last."""
+    items.sort(key=lambda item: item.path.name == "test_same_bits.py")
+
+
+def pytest_collection_finish(session):
+    """That process begins at once, if its test is among those that are run."""
+    if any(item.path.name == "test_same_bits.py" for item in session.items) and not session.config.option.collectonly:
+        _begun.append(_at_the_end.enter_context(test_same_bits.begun()))
+
+
+def pytest_unconfigure():
+    _at_the_end.close()
+
+
+@pytest.fixture
+def begun_with_an_empty_cache():
+    """The folder and the process of `test_same_bits.begun`."""
+    return _begun[0]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -200,3 +200,11 @@ def test_a_mistyped_option_exits_with_2_too(capsys):
         command.main(["--bacth", "3"])
     assert caught.value.code == 2
     assert "--bacth" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")
+def test_too_little_memory_is_one_line():
+    program = 'ulimit -v 400000; exec "$0" -m minidiff'
+    run = subprocess.run(["sh", "-c", program, sys.executable], cwd=ROOT, capture_output=True, text=True)
+    said = "error: this process may use 390 MiB of memory (ulimit -v); at least 1200 are needed\n"
+    assert (run.returncode, run.stderr) == (2, said)

@@ -6,16 +6,14 @@ weights while they are still in cache, and multiplies on.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.attention import reference
 from minidiff.kernels.attention.reference import check_attention
-from minidiff.kernels.numba_math import exp
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply
 from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
-from minidiff.kernels.numba_vector import LANES, pointer
-
-FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may run in SIMD lanes; NaN and infinity stay what they are
+from minidiff.kernels.numba_vector import LANES, exp, fma, load, maximum, pointer, room, splat, store
 
 
 @unless_empty(reference.attention)
@@ -122,31 +120,54 @@ def product(a, b, c, a_row, a_step):
             multiply(width, from_a, i * a_row, a_row, a_step, from_b, j, columns, into, to, columns, K, False)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, nogil=True, error_model="numpy")
 def softmax_rows(s, L, M):
-    """Turn each of the L rows of s into exp(s) / sum(exp(s)) of its first M numbers, in place."""
+    """Turn each of the L rows of s, from `buffer`, into exp(s) / sum(exp(s)) of its first M numbers, in place."""
+    columns, numbers, lanes = s.shape[1], pointer(s), room(1)
     for i in range(L):
-        largest = np.float32(-np.inf)
-        for j in range(M):
-            largest = s[i, j] if s[i, j] > largest else largest
-        total = np.float32(0)
-        for j in range(M):
-            s[i, j] = exp(s[i, j] - largest)
-            total += s[i, j]
-        inverse = np.float32(1) / total
-        for j in range(M):
-            s[i, j] *= inverse
+        row, largest, sums = i * columns, splat(np.float32(-np.inf)), splat(np.float32(0))
+        s[i, M:] = -np.inf  # so that whole vectors are compared
+        for j in range(0, columns, LANES):
+            largest = maximum(largest, load(numbers, row + j))
+        store(lanes, 0, largest)
+        most = lanes[0]
+        for lane in range(1, LANES):
+            most = lanes[lane] if lanes[lane] > most else most
+        for j in range(0, columns, LANES):
+            store(numbers, row + j, exp(load(numbers, row + j) - splat(most)))
+        s[i, M:] = 0
+        for j in range(0, columns, LANES):
+            sums = sums + load(numbers, row + j)
+        inverse = np.float32(1) / sum_of_lanes(sums, lanes)
+        for j in range(0, columns, LANES):
+            store(numbers, row + j, inverse * load(numbers, row + j))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, nogil=True)
 def softmax_rows_grad(p, scale, g, L, M):
-    """Replace each of the L rows of g, the gradient of the weights p, by that of the scores before their scale."""
+    """Replace each of the L rows of g, the gradient of the weights p, by that of the scores before their scale.
+
+    Both are from `buffer`, with zeros behind the first M numbers of a row.
+    """
+    columns, weights, gradients, lanes = p.shape[1], pointer(p), pointer(g), room(1)
     for i in range(L):
-        total = np.float32(0)
-        for j in range(M):
-            total += g[i, j] * p[i, j]
-        for j in range(M):
-            g[i, j] = scale * p[i, j] * (g[i, j] - total)
+        row, sums = i * columns, splat(np.float32(0))
+        for j in range(0, columns, LANES):
+            sums = fma(load(gradients, row + j), load(weights, row + j), sums)
+        total = splat(sum_of_lanes(sums, lanes))
+        for j in range(0, columns, LANES):
+            change = load(gradients, row + j) - total
+            store(gradients, row + j, scale * load(weights, row + j) * change)
+
+
+@njit(cache=True, nogil=True)
+def sum_of_lanes(sums, lanes):
+    """The sum of the numbers of a vector, one after the other; lanes: room for them."""
+    store(lanes, 0, sums)
+    total = lanes[0]
+    for lane in range(1, LANES):
+        total += lanes[lane]
+    return total
 
 
 @njit(cache=True, nogil=True)

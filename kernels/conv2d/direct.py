@@ -26,8 +26,9 @@ output adds up what its neighbours have for it. In the gradient of w, x and gy c
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, rounded
 from minidiff.kernels.numba_threads import workers_for

@@ -6,10 +6,11 @@
 import functools
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.conv2d import direct, reference, winograd
 from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_product import rounded
 from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, load_part, pointer, splat, store_part

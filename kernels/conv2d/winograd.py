@@ -30,13 +30,15 @@ Computations.
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, rounded
 from minidiff.kernels.numba_threads import workers_for
 from minidiff.kernels.numba_vector import (
     LANES,
+    fma,
     load,
     load_four,
     load_part,
@@ -149,15 +151,15 @@ def pixels_at_points(d):
     """B' d: six pixels at the points 0, 1, -1, 2, -2 and infinity."""
     d0, d1, d2, d3, d4, d5 = d
     four, two = np.float32(4), np.float32(2)
-    even, odd = d4 - four * d2, d3 - four * d1
-    even_2, odd_2 = d4 - d2, two * (d3 - d1)
+    even, odd = fma(-four, d2, d4), fma(-four, d1, d3)
+    even_2, odd_2 = d4 - d2, d3 - d1
     return (
-        four * (d0 - d2) + even_2,
+        fma(four, d0 - d2, even_2),
         even + odd,
         even - odd,
-        even_2 + odd_2,
-        even_2 - odd_2,
-        four * (d1 - d3) + (d5 - d3),
+        fma(two, odd_2, even_2),
+        fma(-two, odd_2, even_2),
+        fma(four, d1 - d3, d5 - d3),
     )
 
 
@@ -166,9 +168,15 @@ def weights_at_points(w):
     """G w: three weights at the points, each divided by what interpolation has to divide by there."""
     w0, w1, w2 = w
     sixth, twelfth = np.float32(1 / 6), np.float32(1 / 12)
-    even, odd = -sixth * (w0 + w2), sixth * w1
-    even_2, odd_2 = np.float32(1 / 24) * w0 + sixth * w2, twelfth * w1
-    return np.float32(0.25) * w0, even - odd, even + odd, even_2 + odd_2, even_2 - odd_2, w2
+    even, even_2 = -sixth * (w0 + w2), fma(np.float32(1 / 24), w0, sixth * w2)
+    return (
+        np.float32(0.25) * w0,
+        fma(-sixth, w1, even),
+        fma(sixth, w1, even),
+        fma(twelfth, w1, even_2),
+        fma(-twelfth, w1, even_2),
+        w2,
+    )
 
 
 @njit
@@ -177,17 +185,17 @@ def outputs_from_points(m):
     m0, m1, m2, m3, m4, m5 = m
     two, four, eight = np.float32(2), np.float32(4), np.float32(8)
     even, odd, even_2, odd_2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    return m0 + even + even_2, odd + two * odd_2, even + four * even_2, odd + eight * odd_2 + m5
+    return m0 + even + even_2, fma(two, odd_2, odd), fma(four, even_2, even), fma(eight, odd_2, odd) + m5
 
 
 @njit
 def gradients_at_points(g):
     """A g: four outputs' gradients at the points; `outputs_from_points` transposed."""
     g0, g1, g2, g3 = g
-    two, four, eight = np.float32(2), np.float32(4), np.float32(8)
+    two, four = np.float32(2), np.float32(4)
     even, odd = g0 + g2, g1 + g3
-    even_2, odd_2 = g0 + four * g2, two * g1 + eight * g3
-    return g0, even + odd, even - odd, even_2 + odd_2, even_2 - odd_2, g3
+    even_2, odd_2 = fma(four, g2, g0), fma(four, g3, g1)
+    return g0, even + odd, even - odd, fma(two, odd_2, even_2), fma(-two, odd_2, even_2), g3
 
 
 @njit
@@ -197,9 +205,9 @@ def weights_from_points(u):
     sixth, twelfth = np.float32(1 / 6), np.float32(1 / 12)
     even, even_2 = u1 + u2, u3 + u4
     return (
-        np.float32(0.25) * u0 - sixth * even + np.float32(1 / 24) * even_2,
-        sixth * (u2 - u1) + twelfth * (u3 - u4),
-        sixth * (even_2 - even) + u5,
+        fma(np.float32(1 / 24), even_2, fma(-sixth, even, np.float32(0.25) * u0)),
+        fma(sixth, u2 - u1, twelfth * (u3 - u4)),
+        fma(sixth, even_2 - even, u5),
     )
 
 
@@ -401,7 +409,7 @@ def lay_out(x, norm, double, n, h, pixels, row):
                 mean, factor, shift = (
                     load(from_norm, n * C + c), load(from_norm, (N + n) * C + c), load(from_norm, (2 * N + n) * C + c)
                 )  # fmt: skip
-                z = (load_part(from_x, source + j * C_in + c, C_in - c) - mean) * factor + shift
+                z = fma(load_part(from_x, source + j * C_in + c, C_in - c) - mean, factor, shift)
                 store(into, target + j * C + c, z * sigmoid(z))
     elif double:
         for j in range(W):

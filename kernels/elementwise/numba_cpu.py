@@ -1,10 +1,11 @@
 """Addition, and channels side by side, on CPU threads: each takes a share of the numbers, sixteen at a time."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.elementwise import reference
 from minidiff.kernels.elementwise.reference import check_same
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import SMALLEST, empty
 from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, load_part, pointer, store_part

@@ -7,7 +7,7 @@ the finished number. Who computes a block does not matter, so threads share the 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.noise.reference import (
     INCREMENT_0,
@@ -20,6 +20,7 @@ from minidiff.kernels.noise.reference import (
     check_key,
     check_sampler_update,
 )
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_threads import float32, workers_for
 
 # 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.

@@ -9,14 +9,15 @@ grow with the picture.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.norm import reference
 from minidiff.kernels.norm.reference import check_group_norm
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import empty
 from minidiff.kernels.numba_product import rounded
 from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
-from minidiff.kernels.numba_vector import LANES, load, load_part, pointer, room, sigmoid, splat, store, store_part
+from minidiff.kernels.numba_vector import LANES, fma, load, load_part, pointer, room, sigmoid, splat, store, store_part
 
 STRIP = 64  # pixels whose sums are float32
 NOTHING = np.empty(0, np.float32)
@@ -154,7 +155,7 @@ def measure_part(x, scale, shift, eps, mean, rstd, lines, n, part, parts):
                     if moment == 0:
                         sums = sums + v
                     else:
-                        sums = sums + (v - center) * (v - center)
+                        sums = fma(v - center, v - center, sums)
                 store(strip, 0, sums)
                 for lane in range(LANES):
                     total[c + lane] += strip[lane]
@@ -187,7 +188,7 @@ def normalize_part(x, lines, silu, y, n, part, parts):
         for c in range(part * C // parts, (part + 1) * C // parts, LANES):
             at = (n * pixels + i) * C + c
             z = load_part(from_x, at, C - c) - load(line, n * wide + c)
-            z = z * load(line, (N + n) * wide + c) + load(line, (2 * N + n) * wide + c)
+            z = fma(z, load(line, (N + n) * wide + c), load(line, (2 * N + n) * wide + c))
             store_part(into, at, z * sigmoid(z) if silu else z, C - c)
 
 
@@ -221,11 +222,11 @@ def normalize_grad_part(gy, x, scale, lines, rstd, silu, gx, add, gscale, gshift
                 at = (n * pixels + i) * C + c
                 centered, gz = load_part(from_x, at, C - c) - mean, load_part(from_gy, at, C - c)
                 if silu:
-                    z = centered * factor + shift
+                    z = fma(centered, factor, shift)
                     s = sigmoid(z)
-                    gz = gz * s * (one + z * (one - s))
+                    gz = gz * s * fma(z, one - s, one)
                 store_part(into, at, gz, C - c)
-                sum_shift, sum_scale = sum_shift + gz, sum_scale + gz * centered
+                sum_shift, sum_scale = sum_shift + gz, fma(gz, centered, sum_scale)
             store(strip, 0, sum_shift)
             store(strip, LANES, sum_scale)
             for lane in range(LANES):
@@ -250,7 +251,6 @@ def normalize_grad_part(gy, x, scale, lines, rstd, silu, gx, add, gscale, gshift
         for c in range(low, high, LANES):
             at = (n * pixels + i) * C + c
             centered = load_part(from_x, at, C - c) - load(line, n * wide + c)
-            from_gz = load(by, n * wide + c) * load_part(into, at, C - c)
-            from_mean = load(by, (N + n) * wide + c) * centered + load(by, (2 * N + n) * wide + c)
-            value = from_gz - from_mean
+            from_mean = fma(load(by, (N + n) * wide + c), centered, load(by, (2 * N + n) * wide + c))
+            value = fma(load(by, n * wide + c), load_part(into, at, C - c), -from_mean)
             store_part(into, at, value + load_part(from_add, at, C - c) if add.size else value, C - c)

@@ -7,7 +7,7 @@ Where the convolution is not Winograd's, or there are fewer pictures than thread
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minidiff.kernels.conv2d import direct, winograd
 from minidiff.kernels.conv2d import numba_cpu as convolution
@@ -19,6 +19,7 @@ from minidiff.kernels.norm.numba_cpu import measure_part, normalize_grad_part
 from minidiff.kernels.norm.reference import check_group_norm
 from minidiff.kernels.norm_silu_conv2d import reference
 from minidiff.kernels.norm_silu_conv2d.reference import check_added
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import empty
 from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
 from minidiff.kernels.numba_vector import LANES

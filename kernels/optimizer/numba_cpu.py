@@ -5,13 +5,15 @@ arrays and does everything to it while it lies in cache.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_math import fma
 from minidiff.kernels.numba_threads import float32, workers_for
 from minidiff.kernels.optimizer.reference import check_adamw_ema, check_flat
 
 STRETCH = 2048  # numbers of each array: five times 8 KiB fit the first-level cache
-FAST = {"contract", "nsz", "arcp"}
+SUMS = 128  # of squares, side by side: enough that LLVM makes a loop over them SIMD, in this order and no other
 
 
 def square_sum(x: np.ndarray) -> float:
@@ -49,12 +51,23 @@ def add_squares(x, sums, workers):
             sums[i] = squares_of(x[i * STRETCH : (i + 1) * STRETCH])
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, nogil=True)
 def squares_of(x):
-    total = 0.0
-    for i in range(len(x)):
-        total += np.float64(x[i]) * np.float64(x[i])
-    return total
+    """The sum of squares: SUMS numbers are added up side by side, and these then by halves."""
+    sums, whole = np.zeros(SUMS), len(x) // SUMS * SUMS
+    for start in range(0, whole, SUMS):
+        for lane in range(SUMS):
+            number = np.float64(x[start + lane])
+            sums[lane] += number * number
+    for i in range(whole, len(x)):
+        number = np.float64(x[i])
+        sums[i - whole] += number * number
+    half = SUMS
+    while half > 1:
+        half //= 2
+        for lane in range(half):
+            sums[lane] += sums[lane + half]
+    return sums[0]
 
 
 @njit(parallel=True, cache=True)
@@ -69,7 +82,7 @@ def step(w, g, m, v, ema, n_decay, hyper, workers):
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, nogil=True, error_model="numpy")
 def step_stretch(w, g, m, v, ema, n_decay, hyper):
     """One stretch of `adamw_ema`; its first n_decay weights decay (none if negative)."""
     lr, beta1, beta2, eps = np.float32(hyper[0]), np.float32(hyper[1]), np.float32(hyper[2]), np.float32(hyper[3])
@@ -79,12 +92,12 @@ def step_stretch(w, g, m, v, ema, n_decay, hyper):
     grad_scale, follow = np.float32(hyper[7]), np.float32(1 - hyper[8])
     # Short loops with few arrays each: SIMD needs proof that arrays do not overlap, and with five it gives up.
     for i in range(len(w)):
-        m[i] = beta1 * m[i] + one_minus_beta1 * (grad_scale * g[i])
+        m[i] = fma(beta1, m[i], one_minus_beta1 * (grad_scale * g[i]))
     for i in range(len(w)):
-        v[i] = beta2 * v[i] + one_minus_beta2 * ((grad_scale * g[i]) * (grad_scale * g[i]))
+        v[i] = fma(beta2, v[i], one_minus_beta2 * ((grad_scale * g[i]) * (grad_scale * g[i])))
     for i in range(min(len(w), n_decay)):
-        w[i] -= decay * w[i]  # not w *= 1 - decay: that number has too few digits for a small decay
+        w[i] = fma(-decay, w[i], w[i])  # not w *= 1 - decay: that number has too few digits for a small decay
     for i in range(len(w)):
         w[i] -= lr * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + eps)
     for i in range(len(w)):
-        ema[i] += follow * (w[i] - ema[i])
+        ema[i] = fma(follow, w[i] - ema[i], ema[i])

@@ -7,8 +7,9 @@ compiler may neither reorder nor contract float32 arithmetic, so the results equ
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.raster.reference import (
     BEGIN,
     BLUR,

@@ -1,0 +1,87 @@
+"""`njit` for all kernels: machine code is kept on the disk, and checked before it runs.
+
+Numba keeps what it compiled as pickles of machine code, and believes them: half a file, after a power cut, would end
+every command that comes later.  Here each file begins with the SHA-256 of the rest; one that does not fit is passed
+over, and its kernel compiled again.  A disk that is full costs the next process the time to compile, and nothing else.
+
+The sum does not tell who wrote a file: a pickle runs what it says.  So the folder must be its owner's alone, which
+whoever chooses it has to see to (minidiff does in backend.py).
+
+    @njit(cache=True)                as `numba.njit`
+"""
+
+import functools
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import IndexDataCacheFile
+
+SUM = hashlib.sha256().digest_size
+
+
+class CheckedFiles(IndexDataCacheFile):
+    """The files of one kernel: an index, from types to names, and for each the machine code."""
+
+    def load(self, key: Any) -> Any:
+        """Return what is kept for a key; None if there is nothing, or nothing whole."""
+        try:
+            return super().load(key)
+        except Exception:  # what a damaged pickle raises can be anything
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep machine code for later; where that fails, say so once, as everything goes on without."""
+        try:
+            super().save(key, data)
+        except OSError as error:
+            say_once(f"compiled kernels cannot be kept in {self._cache_path}: {error.strerror}")
+
+    def _load_index(self) -> dict:
+        try:
+            version, stamp, names = self._read(self._index_path)
+        except Exception:
+            return {}
+        return names if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_index(self, names: dict) -> None:
+        self._write(self._index_path, (self._version, self._source_stamp, names))
+
+    def _load_data(self, name: str) -> Any:
+        return self._read(self._data_path(name))
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), data)
+
+    def _read(self, path: str) -> Any:
+        kept = Path(path).read_bytes()
+        if hashlib.sha256(kept[SUM:]).digest() != kept[:SUM]:
+            raise ValueError(f"{path} is damaged")
+        return pickle.loads(kept[SUM:])
+
+    def _write(self, path: str, data: Any) -> None:
+        kept = self._dump(data)
+        with self._open_for_write(path) as file:
+            file.write(hashlib.sha256(kept).digest() + kept)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Print a line on standard error, the first time."""
+    print(line, file=sys.stderr)
+
+
+def njit(function: Callable | None = None, **options: Any) -> Any:
+    """`numba.njit`, with files that are checked; with `cache=True` as with Numba."""
+    if function is None:
+        return functools.partial(njit, **options)
+    kernel = numba.njit(function, **options)
+    if options.get("cache"):
+        files = kernel._cache._cache_file
+        kernel._cache._cache_file = CheckedFiles.__new__(CheckedFiles)
+        kernel._cache._cache_file.__dict__.update(files.__dict__)  # the same names, in the same folder
+    return kernel
