@@ -117,7 +117,7 @@ class Runner:
         seconds = running.seconds
         with contextlib.suppress(ProcessLookupError, PermissionError):  # what it left running
             os.killpg(running.pid, signal.SIGKILL)
-        about = json.loads(_read(running.folder / "case.json") or "{}")
+        about = json.loads(_read(running.folder / "case.json", MOST_WORDS) or "{}")
         return Ended(
             kind=running.kind,
             seed=running.seed,
@@ -151,7 +151,7 @@ class Runner:
         shutil.rmtree(self.folder / f"{ended.kind}-{ended.seed}", ignore_errors=True)
 
     def _limit(self, running: Running) -> float:
-        own = json.loads(_read(running.folder / "case.json") or "{}").get("seconds")
+        own = json.loads(_read(running.folder / "case.json", MOST_WORDS) or "{}").get("seconds")
         return own or self.seconds
 
     # -- in the case's own process ----------------------------------------------------------------------------------
@@ -244,6 +244,9 @@ def _in_a_fork(work: object) -> None:
             os._exit(1)
     if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
         raise RuntimeError("what the cases need could not be made")
+
+
+MOST_WORDS = 1 << 28  # bytes of case.json, which has the words of a command, and these may be long
 
 
 def _read(path: Path, most: int = 1 << 20) -> bytes:

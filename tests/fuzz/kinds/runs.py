@@ -53,7 +53,7 @@ def run(random: Random, folder: Path, samples: Samples) -> Case:
     elif choice == 6:
         name = random.choice(["metrics.jsonl", "config.toml", "previews", "checkpoints", "grid.png", "loss.png"])
         _remove(place / name)
-        _put(random, place / name, newest)
+        _put(random, place / name, samples.run / "checkpoints" / newest.name)
     else:
         _remove(newest)
         _put(random, newest, samples.npz)
