@@ -210,8 +210,9 @@ def listed(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints of a run's folder."""
-    for path in listed(folder)[:-keep]:
+    """Remove all but the newest `keep` checkpoints of a run's folder; links and folders with such names stay."""
+    files = [path for path in listed(folder) if path.is_file() and not path.is_symlink()]
+    for path in files[:-keep]:
         path.unlink()
 
 

@@ -313,6 +313,18 @@ def test_the_last_k_are_kept(run, it):
     assert (run / "checkpoints" / "mine.safetensors").exists()
 
 
+def test_links_and_folders_are_not_counted_among_the_last_k(run, it):
+    path = save(it, run, 1)
+    folder, link = (path.with_name(f"step_{step}.safetensors") for step in (2, 3))
+    folder.mkdir()
+    link.symlink_to(path)
+    checkpoints.prune(run, 1)
+    assert path.exists()
+    save(it, run, 4)
+    checkpoints.prune(run, 1)
+    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [2, 3, 4]
+
+
 def test_a_failed_write_leaves_the_old_file(run, it, monkeypatch):
     path = save(it, run)
     before = path.read_bytes()
