@@ -362,6 +362,8 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
         (lambda about: about.update(command="train"), "was not written by python -m minidiff.sample"),
         (lambda about: about["settings"].update(out="/"), "unknown setting 'out'"),
         (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
+        (lambda about: about["settings"].update(guidance_interval=[0, 1, 2]), "must be a list of 2, got [0, 1, 2]"),
+        (lambda about: about["settings"].update(guidance_interval=[]), "must be a list of 2, got []"),
         (lambda about: about["settings"].update(sampler="leap"), "sampler must be one of ddpm, ddim, euler, "),
     ],
 )

@@ -106,7 +106,10 @@ def _read(value: Any, hint: Any, where: str) -> Any:
             return value
         raise MinidiffError(f"{where} must be one of {', '.join(inner)}, got {_show(value)}")
     if origin is tuple:
-        if not isinstance(value, list | tuple):
+        several = isinstance(value, list | tuple)
+        if inner[-1] is not Ellipsis and not (several and len(value) == len(inner)):
+            raise MinidiffError(f"{where} must be a list of {len(inner)}, got {_show(value)}")
+        if not several:
             raise MinidiffError(f"{where} must be a list, got {_show(value)}")
         return tuple(_read(one, inner[0], where) for one in value)
     if hint is float and type(value) is int:
