@@ -136,7 +136,7 @@ def new_folder(path: Path | None, ending: str = "", instead: str = "name another
     """Make a folder to write into, this process alone while the block lasts: a free name, or an empty folder.
 
     path: None for runs/<date and time><ending>.  instead: what to do if the folder is not empty, for the message.
-    If what is done with it fails before a file is there, it goes again.
+    If what is done with it fails before a file is there, the folders in it go again, and so does a new one itself.
     Raises MinidiffError if the name is taken, or the folder cannot be made or written.
     """
     new = path is None
@@ -157,9 +157,11 @@ def new_folder(path: Path | None, ending: str = "", instead: str = "name another
         try:
             yield path
         except BaseException:
-            if new:
-                with contextlib.suppress(OSError):  # something is in it
-                    path.rmdir()
+            with contextlib.suppress(OSError):
+                inside = sorted(path.rglob("*"))
+                if all(each.is_dir() and not each.is_symlink() for each in inside):
+                    for each in [*reversed(inside), *[path] * new]:
+                        each.rmdir()
             raise
 
 

@@ -149,6 +149,18 @@ def test_a_reader_sees_only_whole_files(tmp_path):
 # ---- reading ----
 
 
+def test_a_folder_goes_again_if_no_file_came_into_it(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, file in (("new", False), ("empty", False), ("kept", True)):
+        with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / name) as folder:
+            (folder / "inner").mkdir()
+            if file:
+                (folder / "file").touch()
+            raise KeyboardInterrupt
+    assert names(tmp_path) == ["empty", "kept"]
+    assert names(tmp_path / "empty") == [] and names(tmp_path / "kept") == ["file", "inner"]
+
+
 def test_a_regular_file_is_read(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')  # with the byte order mark that Windows writes
