@@ -99,7 +99,6 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
     with its place on the sheet.  A picture's noise is named by its number, so that it is the same in any part.
     """
     network, count = trainer.network, sheet.size(variants(trainer))
-    steps = min(sheet.steps, trainer.process.schedule.T)  # a short schedule has no more times to visit
     turns, asked = examples(trainer, count), labels(trainer, count)
     for first in range(0, count, part_size(trainer)):
         part = slice(first, min(first + part_size(trainer), count))
@@ -109,7 +108,7 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
         ask = denoiser(model, None if asked is None else asked[part], GUIDANCE_SCALE if variants(trainer) else 1.0)
         noise = Noise(trainer.config.run.seed, np.arange(count)[part])
         x_T = noise.start((network.height, network.width, network.channels))
-        for step in ddim(ask, trainer.process, x_T, steps, noise):
+        for step in ddim(ask, trainer.process, x_T, _times(trainer, sheet), noise):
             yield part, step
 
 
@@ -121,7 +120,12 @@ def part_size(trainer: Trainer) -> int:
 def steps_of(trainer: Trainer, sheet: Sheet) -> int:
     """Return how many steps `draw` makes for a sheet, in all its parts."""
     parts = -(-sheet.size(variants(trainer)) // part_size(trainer))
-    return parts * min(sheet.steps, trainer.process.schedule.T)
+    return parts * _times(trainer, sheet)
+
+
+def _times(trainer: Trainer, sheet: Sheet) -> int:
+    """Return how many times t a sheet's pictures visit: a short schedule has fewer than a sheet asks for."""
+    return min(sheet.steps, trainer.process.schedule.T)
 
 
 def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
@@ -130,7 +134,7 @@ def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -
     about: dict[str, Any] = {
         "step": trainer.step,
         "sampler": "ddim",
-        "steps": sheet.steps,
+        "steps": _times(trainer, sheet),
         "guidance_scale": GUIDANCE_SCALE if different else 1.0,
         "seed": trainer.config.run.seed,
         "columns": names(trainer, columns) if 0 < different <= MOST_COLUMNS else [],

@@ -403,6 +403,11 @@ def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkey
 # -- previews ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
+    preview.save_preview(tmp_path / "sheet.png", trainer(times=2))
+    assert pictures.read_metadata(tmp_path / "sheet.png")["steps"] == 2
+
+
 def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
     """The noise of a picture is its own, so the parts come to the sheet that one part would."""
     sheets = []
