@@ -13,6 +13,7 @@ from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
+from minidiff.files import new_folder
 from minidiff.models import load
 from minidiff.nn import UNet
 from minidiff.training import checkpoint as checkpoints
@@ -65,13 +66,12 @@ def write_weights(checkpoint: Path, file: Path) -> None:
 
 def write_diffusers(checkpoint: Path, out: Path) -> None:
     """Write a folder as the diffusers library has it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MinidiffError(f"--out {out} is not empty, and nothing is overwritten; name another folder")
     model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     diffusion = model.config.diffusion
     scheduler = interop.scheduler_options(diffusion.schedule, diffusion.times, diffusion.target, diffusion.zero_snr)
-    interop.save_as_diffusers(model.model, out, scheduler)
+    with new_folder(out) as folder:
+        interop.save_as_diffusers(model.model, folder, scheduler)
     for path in sorted(out.iterdir()):
         print(printable(path, MOST_PRINTED))
 

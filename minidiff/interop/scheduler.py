@@ -20,11 +20,11 @@ from minidiff.diffusion.schedule import BETA_MAX
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import read_json
 from minidiff.interop.diffusers_read import locate
+from minidiff.limits import LIMITS
 from minidiff.training.settings import from_dict
 
 SCHEDULER = "scheduler_config.json"
 CLASSES = ("DDPMScheduler", "DDIMScheduler")
-MOST_TIMES = 1 << 20
 PIPELINE = "model_index.json"  # lies in the folder of a pipeline, beside its folders unet and scheduler
 
 _SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
@@ -53,8 +53,8 @@ class _Options:
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_train_timesteps <= MOST_TIMES:
-            raise MinidiffError(f"num_train_timesteps must be from 2 to {MOST_TIMES}, got {self.num_train_timesteps}")
+        if not LIMITS["times"].holds(self.num_train_timesteps):
+            raise MinidiffError(f"num_train_timesteps must be {LIMITS['times']}, got {self.num_train_timesteps}")
         if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end <= BETA_MAX:
             raise MinidiffError(
                 f"expected 0 < beta_start <= beta_end <= {BETA_MAX}, got {self.beta_start} and {self.beta_end}"

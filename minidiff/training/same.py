@@ -37,8 +37,8 @@ def check_same(
     if there != here:
         theirs, ours = ("×".join(map(str, shape)) for shape in (there, here))
         raise MinidiffError(f"{start} pictures of {theirs}; the data has {ours}")
-    now = digest_of(dataset)
-    if checkpoint.data and now and checkpoint.data != now:
+    now = dataset.digest
+    if checkpoint.data and checkpoint.data != now:
         raise MinidiffError(
             f"{start} other pictures than {dataset.name} now holds: their digest was {checkpoint.data[:16]}, it is "
             f"{now[:16]}; put the pictures back as they were, or train anew"
@@ -62,11 +62,6 @@ def check_settings(checkpoint: Checkpoint, asked: Config) -> None:
                     f"{checkpoint.path} {what}: --{option} {_show(getattr(was, name))} there, "
                     f"{_show(getattr(now, name))} asked"
                 )
-
-
-def digest_of(dataset: Dataset) -> str:
-    """Return what names exactly these pictures, "" where that is not known."""
-    return dataset.digest
 
 
 def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:

@@ -31,7 +31,7 @@ from minidiff.training.config import Config
 from minidiff.training.ema import decay_at
 from minidiff.training.nonfinite import first_gradient, first_layer
 from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
-from minidiff.training.same import check_same, digest_of
+from minidiff.training.same import check_same
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trainer:
     """A network on its way, and everything that its next step depends on.
 
     step: updates made so far.  steps: the last one, None while it is not known (see pace.py).
-    base, data: the digests of what is added to and of the pictures, "" for none or unknown.
+    base, data: the digests of what is added to, "" for none, and of the pictures.
     """
 
     def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
@@ -69,7 +69,7 @@ class Trainer:
             self.unet = checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
-        self.base, self.data = base.identity if base else "", digest_of(dataset)
+        self.base, self.data = base.identity if base else "", dataset.digest
         self.steps = config.run.steps
         if checkpoint is None:
             self.step = 0
