@@ -25,7 +25,7 @@ from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError, one_line
 from minidiff.evaluation import attributes, classifier
 from minidiff.evaluation.classifier import Classifier, Study, make_classifier
-from minidiff.files import write_atomically
+from minidiff.files import check_regular, write_atomically
 from minidiff.nn import Module
 
 FORMAT = "minidiff-classifier"
@@ -143,6 +143,7 @@ def load(path: Path, dataset: Dataset) -> Classifier:
 def _read(path: Path, model: Any, what: str) -> Any:
     parameters = model.named_parameters()
     try:
+        check_regular(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -150,7 +151,7 @@ def _read(path: Path, model: Any, what: str) -> Any:
                 raise MinidiffError(f"{path} is not a {what}")
             tensors = {name: file.get_tensor(name) for name in found}
     except OSError as error:
-        raise MinidiffError(f"cannot read the classifier {path}: {error.strerror or error}") from error
+        raise MinidiffError(f"cannot read the classifier: {one_line(error)}") from error
     except SafetensorError as error:
         raise MinidiffError(f"the classifier {path} is damaged: {error}") from error
     if metadata.get("digest") != _digest(tensors):
