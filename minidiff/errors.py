@@ -25,7 +25,6 @@ EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 128 + 13  # and for SIGPIPE
 
-
 MOST_PRINTED = 4000  # characters of a message
 _JOINERS = "\u200c\u200d"  # which parts of emoji and of some scripts' words need
 
@@ -63,9 +62,8 @@ def one_line(error: BaseException) -> str:
             text = f"not allowed ({error.strerror.lower()})"
         elif error.errno == errno.ENOENT:
             text = "no such file or folder"
-        paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
-        paths += [str(path) for path in (error.filename, error.filename2) if isinstance(path, os.PathLike)]
-        text = ": ".join([text, *paths[:1]])
+        paths = [path for path in (error.filename, error.filename2) if isinstance(path, str | bytes | os.PathLike)]
+        text = ": ".join([text, *map(os.fsdecode, paths[:1])])
     elif isinstance(error, MemoryError):
         said = str(error).removeprefix("Out of memory ")  # as CuPy begins, of the GPU's
         text = f"out of memory: {said}" if said else "out of memory"
@@ -109,7 +107,7 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt inside a command, where somebody catches it and files are tidied up.
 
-    Before it, while Python imports, and after it, while Python leaves, Ctrl-C just ends the process (__init__.py).
+    Before it, while Python imports, and after it, while Python leaves, Ctrl-C just ends the process (start.py).
     """
     here = threading.current_thread() is threading.main_thread()  # which alone may set handlers
     if not here or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:

@@ -18,7 +18,7 @@ import numpy as np
 
 from minidiff import backend, command_line, ops
 from minidiff.autograd import Tensor, no_grad
-from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.errors import MinidiffError, exit_with_one_line, one_line
 from minidiff.nn import (
     Conv2d,
     Embedding,
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except MinidiffError as error:
             if chosen != "all":
                 raise
-            print(f"left out: {error}\n")
+            print(f"left out: {one_line(error)}\n")
             continue
         right.append(run(used.name))
     if not all(right):

@@ -15,7 +15,7 @@ from minidiff import interop
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import Schedule, make_schedule
-from minidiff.errors import MinidiffError
+from minidiff.errors import MOST_PRINTED, MinidiffError, printable
 from minidiff.pipeline import Pipeline, Usual
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.build import make_process
@@ -77,8 +77,8 @@ def load_diffusers(path: str | Path) -> Pipeline:
         )
     if file is None:
         print(
-            f"{path} has no scheduler_config.json: assumed is DDPM's linear schedule of {said['num_train_timesteps']} "
-            "times, and that the network predicts the noise",
+            f"{printable(path, MOST_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
+            f"{said['num_train_timesteps']} times, and that the network predicts the noise",
             file=sys.stderr,
         )
     spare = [each for each in (*files, file) if each not in (files[1], None)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minidiff import __version__, pictures
-from minidiff.errors import MinidiffError, printable
+from minidiff.errors import MOST_PRINTED, MinidiffError, printable
 from minidiff.training.settings import from_dict
 
 D = TypeVar("D")
@@ -44,7 +44,7 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     if about.get("minidiff") != __version__:
         by = printable(about.get("minidiff"), 20)
         print(
-            f"{printable(grid, 4000)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
+            f"{printable(grid, MOST_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
             file=sys.stderr,
         )
     config = from_dict(kind, settings, str(grid))
