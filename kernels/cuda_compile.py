@@ -121,7 +121,7 @@ def cubin(path: Path, architecture: str) -> bytes:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: in the user's cache, or in none's without a home among temporary files."""
+    """Where compiled kernels are kept: in the user's cache folder, or among temporary files if the user has no home."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     except RuntimeError:  # neither HOME nor an entry in the list of users

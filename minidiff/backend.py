@@ -118,7 +118,7 @@ def _first_of(*candidates: str) -> Backend:
         try:
             return get(candidate)
         except MinidiffError as error:
-            print(f"backend {candidate} is not used: {error}", file=sys.stderr)
+            print(f"backend {candidate} is not used: {one_line(error)}", file=sys.stderr)
     raise MinidiffError("no backend can run; is NumPy installed?")
 
 
@@ -282,7 +282,8 @@ def cache_folder(sources: Path | None = None) -> Path:
 
 
 def user_folder() -> Path:
-    """Return the folder for what minidiff keeps between its runs: in the user's cache, or in none's without a home."""
+    """Return the folder for what minidiff keeps between its runs: in the user's cache folder, or among temporary files
+    if the user has no home."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     except RuntimeError:  # neither HOME nor an entry in the list of users
@@ -291,15 +292,16 @@ def user_folder() -> Path:
 
 
 def _shared_folder() -> Path:
-    """Where anybody may write, a folder of this user's."""
+    """Return a folder that is named by this user, among the system's temporary files, where anybody may write."""
     return Path(tempfile.gettempdir()) / f"minidiff-{os.getuid() if os.name == 'posix' else ''}"
 
 
 def _set_cache_folder() -> None:
     """Let Numba keep compiled kernels where this user alone can write: they are pickles, which run what they say.
 
-    That is NUMBA_CACHE_DIR where somebody has set it, or else the user's cache folder; where neither can be used, one
-    line says why, and a folder of the user's among the system's temporary files serves, until the next start.
+    That is NUMBA_CACHE_DIR if it is set, else the user's cache folder.  If that folder cannot be used, one line says
+    why, and a folder of the user's among the system's temporary files takes its place; if that cannot be used either,
+    a new one, for this process alone.
     """
     given, ours = os.environ.get("NUMBA_CACHE_DIR"), cache_folder()
     reasons = []

@@ -6,8 +6,8 @@ Idea: one safetensors file holds everything that the next step depends on,
     metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, digest
 
 so a training that goes on from it computes the same bits as one that never stopped.  What is given away to draw with
-holds only ema/<parameter>, in float16: a seventh of the size.  The digest is the SHA-256 of all
-the rest: a bit that flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
+holds only ema/<parameter>, in float16: a seventh of the size.  The digest is the SHA-256 of all the rest: a bit that
+flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
 In training/ after build.py.  Leaves out when to write one: loop.py.
 """
 
