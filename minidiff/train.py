@@ -16,7 +16,7 @@ from minidiff.training.loop import train
 
 @exit_with_one_line
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and train; exits with 0 at the end, 2 for a user's mistake, and else as `loop.train` says."""
+    """Parse and train; exits with 0 at the end, 2 for a user's mistake, or with what `loop.train` returns."""
     request = parse(sys.argv[1:] if words is None else words)
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(request.config.run.backend, request.config.run.threads)

@@ -31,5 +31,5 @@ class DataConfig:
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False
-    """Mirror half of the pictures, at random, while training: "left" in their captions becomes "right". Not for digits
-    or letters."""
+    """Mirror half of the pictures, at random, while training: "left" and "right" in their captions change places. Not
+    for digits or letters."""
