@@ -35,7 +35,7 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports for a process that this signal ended: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+        """What a shell reports for a process that this signal ended: Ctrl-C 130, SIGTERM 143, SIGHUP 129."""
         return 128 + (self.signal or 0)
 
     def note(self, number: int) -> bool:
