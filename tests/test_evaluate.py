@@ -15,7 +15,7 @@ import toy_pictures
 from minidiff import backend, models, pictures
 from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, printable
 from minidiff.evaluation import attributes, cache, judge, prompts, scenes_judge
 from minidiff.evaluation.classifier import Study
 
@@ -115,7 +115,7 @@ def test_everything_it_says(run, data, capsys):
 def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     """Those of labels, of data and of folders are printed escaped, also into misread.png."""
     evil = ("cat\x1b[2J", "dog\n\n", "owl\u202e")
-    tiny_model.write(tmp_path / "run\x1b", classes=evil)
+    tiny_model.write(tmp_path / "run\x1b", classes=tuple(map(printable, evil)))  # as a training has them
     toy_pictures.write(tmp_path / "toy\x1b.npz", 200)
     with np.load(tmp_path / "toy\x1b.npz") as file:
         np.savez(tmp_path / "toy\x1b.npz", **{**file, "classes": np.array(evil)})

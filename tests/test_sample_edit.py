@@ -151,7 +151,7 @@ def fails(capsys, *words):
         (("--strength", "0.5"), "--strength needs a picture to work on: give --init"),
         (("--noise-level", "25"), "--noise-level needs a picture to work on: give --init"),
         (("--init", "none.png"), "none.png: No such file or directory"),
-        (("--init", "."), ".: Is a directory"),
+        (("--init", "."), ". is a folder; expected a regular file"),
         (("--init", "text.png"), "text.png: no picture that can be read"),
         (("--init", "cut.png"), "cut.png: "),
         (("--init", "a.png", "--mask", "none.png"), "none.png: No such file or directory"),

@@ -167,7 +167,8 @@ def check(config: Config) -> None:
     run = config.run
     for concern in fields(config):
         settings = vars(getattr(config, concern.name))
-        check_limits(settings, "--{}")
+        # How many threads there can be, the backend knows, and says.
+        check_limits({name: value for name, value in settings.items() if name != "threads"}, "--{}")
         for name, value in settings.items():
             check_text(value, f"--{name.replace('_', '-')}")
     if not config.model.multipliers:

@@ -64,7 +64,7 @@ def finished(tmp_path, trained=True, judged=True, **settings):
     if trained:
         about = {"words": [*run.program, *run.words], "seconds": 12.5, "kernels": runs.kernels(), "machine": {}}
         (run.folder / "training.json").write_text(json.dumps(about))
-        lines = [{"step": step, "seconds": 2.0 + step} for step in range(1, 11)]
+        lines = [{"step": step, "loss": 0.5, "seconds": 2.0 + step} for step in range(1, 11)]
         (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if judged:
         result = {

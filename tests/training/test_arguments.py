@@ -83,7 +83,7 @@ def test_contradictions_are_one_line(tmp_path, settings):
     "words", [["--data-dir", ""], ["--data-dir="], ["--data", "folder", "--data-dir", "", "--grey"]]
 )
 def test_an_empty_text_is_no_value(words):
-    assert fails(*words) == "--data-dir is given an empty text; give it a value"
+    assert fails(*words) == "--data-dir is given an empty text; is a variable of your shell not set?"
 
 
 @pytest.mark.parametrize("words", [["--bacth", "3"], ["--batch", "x"], ["--data", "pets"], ["--config"], ["extra"]])

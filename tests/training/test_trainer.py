@@ -69,7 +69,7 @@ def test_a_batch_in_parts_is_the_same_batch(trainer, parts):
 
 def test_flips_mirror_half_of_the_pictures(trainer):
     plain, flipping = trainer(), trainer(flip=True)
-    index = np.arange(36)
+    index = np.arange(len(plain.dataset))
     x0, labels = plain.batch(index, index)
     mirrored, same_labels = flipping.batch(index, index)
     assert np.array_equal(labels, same_labels)
@@ -82,7 +82,8 @@ def test_flips_mirror_half_of_the_pictures(trainer):
 def test_pictures_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatch):
     it, seen = trainer(), []
     monkeypatch.setattr(type(it.process), "training_loss", lambda self, model, x0, *rest: [seen.append(x0)])
-    it.loss(np.arange(36), np.arange(36))
+    index = np.arange(len(it.dataset))
+    it.loss(index, index)
     (x0,) = seen
     assert x0.dtype == np.float32
     assert (x0.min(), x0.max()) == (-1, 1)
@@ -176,5 +177,3 @@ def test_other_pictures_are_told_by_their_digest(trainer, tmp_path):
         f"{path} was trained on other pictures than {it.dataset.name} now holds: their digest was {'a' * 16}, "
         f"it is {'b' * 16}; put the pictures back as they were, or train anew"
     )
-    object.__setattr__(it.dataset, "digest", "")  # not known: nothing can be said
-    check_same(found, it.config, it.network, it.dataset, None)
