@@ -7,6 +7,7 @@ After limits.py.  Leaves out the command line of a training: training/arguments.
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
@@ -56,7 +57,17 @@ def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raise MinidiffError for an option that is given an empty text: a path so written would be the current folder."""
+    """Raise MinidiffError for words that no command line has: with a NUL, half of a character, or nothing as a value.
+
+    A path that is written as an empty text would be the current folder.
+    """
+    for word in words:
+        try:
+            possible = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            possible = False
+        if not possible:
+            raise MinidiffError(f"expected text that the system can encode, without NUL, got {printable(word, 60)}")
     for before, word in zip(["", *words], words, strict=False):
         option, equals, rest = word.partition("=")
         if word == "" and before.startswith("--") and "=" not in before:

@@ -97,3 +97,10 @@ def test_kernels_that_compile_are_told(monkeypatch, fails, name):
 def test_mistyped_words_cannot_steer_the_terminal(fails, name):
     line = fails(name, "--nothing\x1b\u202e", "\x9b")
     assert "--nothing\\x1b\\u202e" in line and not {"\x1b", "\u202e", "\x9b"} & set(line)
+
+
+@pytest.mark.parametrize("word", ["a\0b", "half\ud800"])
+@pytest.mark.parametrize("name", ["train", "sample", "evaluate", "export"])
+def test_words_that_no_command_line_has_are_one_line(fails, name, word):
+    line = f"error: expected text that the system can encode, without NUL, got {ascii(word)[1:-1]}\n"
+    assert fails(name, "--out", word) == line

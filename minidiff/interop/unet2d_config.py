@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from minidiff.errors import MinidiffError
+from minidiff.limits import LIMITS
 from minidiff.training.settings import from_dict
 
 CLASS = "UNet2DModel"
@@ -88,8 +89,9 @@ class UNet2DConfig:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             least = 0 if name == "downsample_padding" else 1
-            if not all(least <= number <= MOST for number in numbers):
-                raise MinidiffError(f"{name} must be from {least} to {MOST}, got {self._show(name)}")
+            most = int(LIMITS["height"].most) if name == "sample_size" else MOST
+            if not all(least <= number <= most for number in numbers):
+                raise MinidiffError(f"{name} must be from {least} to {most}, got {self._show(name)}")
         if self.downsample_padding > 1:
             raise MinidiffError(f"downsample_padding must be 0 or 1, got {self.downsample_padding}")
         if not (math.isfinite(self.norm_eps) and self.norm_eps > 0):

@@ -42,6 +42,7 @@ def change(folder, **options):
         ({"norm_num_group": 3}, "unknown setting 'norm_num_group'; did you mean 'norm_num_groups'?"),
         ({"layers_per_block": "two"}, "layers_per_block must be a whole number, got 'two'"),
         ({"layers_per_block": True}, "layers_per_block must be a whole number, got True"),
+        ({"sample_size": 1 << 16}, "sample_size must be from 1 to 4096, got"),
         ({"layers_per_block": 0}, "layers_per_block must be from 1 to 1048576, got 0"),
         ({"layers_per_block": 10**300}, "layers_per_block must be from 1 to 1048576, got 1000"),
         ({"block_out_channels": [16, -8]}, "block_out_channels must be from 1 to 1048576, got (16, -8)"),

@@ -58,6 +58,7 @@ def spoil_checkpoint(random: Random, data: bytes) -> bytes:
         part = random.choice([about, about["config"], about["network"], about["config"]["diffusion"]])
         spoilt = spoil_json(random, part)
         text = spoilt if part is about else text.replace(json.dumps(part), spoilt)
+        text = text.encode("utf-8", "replace").decode()  # which safetensors cannot write otherwise
     else:
         _spoil_tensors(random, tensors)
     return tensors_file(tensors, {"minidiff": signed(text, tensors)})
