@@ -187,7 +187,11 @@ def test_larger_grids_and_blocks_than_a_gpu_takes_are_refused(emulated, threads,
 def test_without_a_compiler_a_test_is_skipped(emulated, monkeypatch):
     (emulated / "one.cu").write_text('extern "C" __global__ void __launch_bounds__(32) one(float* x) { x[0] = 1; }')
     monkeypatch.setenv("PATH", str(emulated))
+    monkeypatch.delenv("MINIDIFF_REQUIRE", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"^g\+\+ is not installed, and without a GPU it runs the CUDA"):
+        cuda_launch.Source(emulated / "one.cu")("one", (1,), numbers())
+    monkeypatch.setenv("MINIDIFF_REQUIRE", "browser g++")  # where it may not be left out
+    with pytest.raises(pytest.fail.Exception, match=r"^g\+\+ is not installed, .*; MINIDIFF_REQUIRE asks for g\+\+$"):
         cuda_launch.Source(emulated / "one.cu")("one", (1,), numbers())
 
 

@@ -18,7 +18,6 @@ from PIL import Image
 
 from minidiff import backend
 from minidiff.data.scenes.captions import VOCABULARY
-from tests.cuda.emulated import Emulated
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -205,13 +204,6 @@ def test_figures_are_of_this_code(name, make_figures):
 
 
 # ---- what needs other programs --------------------------------------------------------------------------------------
-
-
-def test_where_no_compiler_is_tests_that_need_one_are_skipped_and_say_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    kernels = next((DOCS.parent / "kernels").rglob("*.cu"))
-    with pytest.raises(pytest.skip.Exception, match=r"g\+\+ is not installed"):
-        Emulated(tmp_path)._library(kernels)
 
 
 # ---- chapter 1 ------------------------------------------------------------------------------------------------------
