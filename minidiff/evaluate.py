@@ -51,7 +51,8 @@ class EvaluateConfig:
     """What was trained onto the model to follow drawings or references: judged, too."""
     drawing: Drawing = field(default_factory=Drawing)
     json: Path | None = None
-    """File for the results, by default evaluation.json beside the checkpoint; misread.png goes beside it."""
+    """New file for the results; misread.png goes beside it. None given: evaluation.json beside the checkpoint, which
+    replaces that of the evaluation before."""
     backend: str = "auto"
     """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
     or numba-cuda (in Python); auto for the fastest that runs here."""
@@ -126,6 +127,8 @@ def json_path(config: EvaluateConfig) -> Path:
         raise MinidiffError(f"--json {target}: there is no folder {target.parent}")
     if (target.exists() or target.is_symlink()) and not target.is_file():
         raise MinidiffError(f"--json {target} is a folder, a device or a link to nothing; expected a file")
+    if config.json is not None and target.exists():
+        raise MinidiffError(f"--json {target} exists, and nothing is overwritten; name another file")
     return target
 
 

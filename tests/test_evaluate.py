@@ -138,6 +138,14 @@ def test_results_never_take_the_place_of_a_device_or_a_link_to_nothing(tmp_path)
     assert not Path(os.devnull).is_file() and (tmp_path / "link").is_symlink()
 
 
+def test_results_take_the_place_of_no_other_file_than_the_evaluation_before(tmp_path):
+    (tmp_path / "mine.json").write_text("kept")
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(MinidiffError, match=r"mine\.json exists, and nothing is overwritten; name another file$"):
+        command.json_path(command.EvaluateConfig(json=tmp_path / "mine.json"))
+    assert command.json_path(command.EvaluateConfig(checkpoint=tmp_path)) == tmp_path / "evaluation.json"
+
+
 def test_same_seed_same_result(run, data, tmp_path):
     results = {}
     for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():

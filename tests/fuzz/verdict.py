@@ -14,6 +14,7 @@ LONGEST_LINE = 5000  # characters; a message is cut at 4,000
 BROKEN = 99
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _REWRITTEN = ("metrics.jsonl", "config.toml", "grid.png", "noise_to_image.gif", "loss.png")  # of a run that goes on
+_REWRITTEN += ("evaluation.json", "misread.png")  # of an evaluation that is repeated
 _JOINERS = "\u200c\u200d"
 
 
@@ -128,7 +129,8 @@ def _files(ended: Ended) -> str:
         return f"left behind: {half[0]}"
     there = set(ended.after.values())
     for name, digest in ended.before.items():
-        if digest not in there and Path(name).name not in _REWRITTEN:
+        own = Path(name).name
+        if digest not in there and own not in _REWRITTEN and not _TEMPORARY.fullmatch(own):  # a run that goes on tidies
             return f"lost or changed: {name}"
     return ""
 
