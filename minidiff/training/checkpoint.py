@@ -210,8 +210,12 @@ def listed(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints of a run's folder; links and folders with such names stay."""
-    files = [path for path in listed(folder) if path.is_file() and not path.is_symlink()]
+    """Remove all but the newest `keep` checkpoints of a run's folder.
+
+    Links, folders, and names that no training writes, such as step_2 without zeros, stay and do not count.
+    """
+    own = [path for path in listed(folder) if path.name == where(folder, step_of(path)).name]
+    files = [path for path in own if path.is_file() and not path.is_symlink()]
     for path in files[:-keep]:
         path.unlink()
 

@@ -146,7 +146,7 @@ class Trainer:
         parts = np.split(np.arange(run.batch), run.accumulate)
         self.parameters.g[:] = 0
         losses = []
-        with np.errstate(all="ignore"):  # what overflows is reported below, once, with its place
+        with np.errstate(all="ignore"):  # what overflows is reported once: the loss here, weights when they are saved
             for sample in parts:
                 part = self.loss(index[sample], sample)
                 part.backward()
@@ -159,8 +159,8 @@ class Trainer:
             if not math.isfinite(norm):
                 where = first_gradient(self.model)
                 raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
-        lr = learning_rate(optimizer, self.step + 1, self.steps)
-        decay = decay_at(self.step + 1, optimizer.ema)
-        update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
+            lr = learning_rate(optimizer, self.step + 1, self.steps)
+            decay = decay_at(self.step + 1, optimizer.ema)
+            update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
         self.step += 1
         return Record(self.step, sum(losses) / len(losses), lr, norm)

@@ -325,6 +325,13 @@ def test_links_and_folders_are_not_counted_among_the_last_k(run, it):
     assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [2, 3, 4]
 
 
+def test_names_that_no_training_writes_are_not_counted_among_the_last_k(run, it):
+    path = save(it, run, 1)
+    path.with_name("step_2.safetensors").write_bytes(path.read_bytes())
+    checkpoints.prune(run, 1)
+    assert [file.name for file in checkpoints.listed(run)] == ["step_00000001.safetensors", "step_2.safetensors"]
+
+
 def test_a_failed_write_leaves_the_old_file(run, it, monkeypatch):
     path = save(it, run)
     before = path.read_bytes()

@@ -163,6 +163,14 @@ def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings)
     assert str(caught.value) == "the loss is nan at step 1; it arose in text.layers.0.first (Linear)"
 
 
+def test_an_update_that_overflows_prints_no_warning(trainer):
+    it = trainer()
+    it.parameters.m[:] = 1e38
+    with backend.using("numpy"):
+        it.advance()  # warnings are errors here
+    assert not np.isfinite(it.parameters.w).all()
+
+
 def test_other_pictures_are_told_by_their_digest(trainer, tmp_path):
     it = trainer()
     object.__setattr__(it.dataset, "digest", "a" * 64)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -64,12 +65,15 @@ def _spoil_header(random: Random, array: bytes) -> bytes:
     """Another dtype, shape or order in the header of a .npy; sometimes text that is no header."""
     length = int.from_bytes(array[8:10], "little")
     text, content = array[10 : 10 + length].decode("latin-1"), array[10 + length :]
-    dtype, shape = text.split("'descr': ")[1].split(", 'fortran")[0], "(" + text.split("'shape': (")[1].split("), }")[0]
+    found = re.match(r"\{'descr': (.*?), 'fortran_order': .*?, 'shape': (\(.*?\)), \}", text)
+    if found is None:  # it was spoilt before
+        return spoil_bytes(random, array)
+    dtype, shape = found.groups()
     choice = random.randrange(6)
     if choice <= 1:
         text = text.replace(dtype, f"'{random.choice(_HEADERS)}'")
     elif choice <= 3:
-        text = text.replace(shape + ")", random.choice(_SHAPES))
+        text = text.replace(shape, random.choice(_SHAPES))
     elif choice == 4:
         text = text.replace("False", random.choice(["True", "None", "0", "1 if 1 else 0"]))
     else:
