@@ -2,21 +2,23 @@
 
 NVIDIA's run-time compiler is a library, and compiles on a machine without a GPU just as well. It is called here through
 ctypes, with a dozen functions of C, so that one way of compiling serves the program and the tests, and any place where
-the library may have come from. A result ("cubin") is kept under the hash of all that it depends on: source, options,
-architecture, version of the compiler.
+the library may have come from. A result ("cubin") is kept, where whoever uses this says, under the hash of all that it
+depends on: source, options, architecture, version of the compiler.
 
 Left out: headers. Every .cu file stands by itself, so there is nothing to search for.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.metadata
-import os
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from minidiff.kernels.kept import opened, say_once, sealed
 
 OPTIONS = ("-std=c++17", "-Xptxas=-v")  # the second lets the log tell registers and spills
 PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")  # of PyPI that bring the library
@@ -105,25 +107,38 @@ def usage(log: str) -> dict[str, Usage]:
     return found
 
 
+_folder: list[Path] = []  # empty or one
+
+
+def keep_in(folder: Path | None) -> None:
+    """Keep what is compiled from now on in this folder, which must be its owner's alone; None: keep nothing."""
+    _folder[:] = [] if folder is None else [folder]
+
+
 def cubin(path: Path, architecture: str) -> bytes:
-    """The compiled file, from the cache if it is there."""
+    """The compiled file: what is kept of it, if that is whole."""
     source = path.read_text("utf-8")
+    if not _folder:
+        return compile_source(source, path.name, architecture)[0]
     parts = (source, architecture, *OPTIONS, *map(str, version()))
-    kept = cache_folder() / f"{path.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.cubin"
-    if kept.is_file():
-        return kept.read_bytes()
+    kept = _folder[0] / f"{path.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.cubin"
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+        return opened(kept.read_bytes())
     made, _ = compile_source(source, path.name, architecture)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as beside:
-        beside.write(made)
-    Path(beside.name).replace(kept)
+    try:
+        _write(kept, sealed(made))
+    except OSError as error:  # a full disk costs the next process the time to compile, and nothing else
+        say_once(f"compiled kernels cannot be kept in {kept.parent}: {error.strerror}")
     return made
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: in the user's cache folder, or among temporary files if the user has no home."""
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    except RuntimeError:  # neither HOME nor an entry in the list of users
-        home = Path(tempfile.gettempdir()) / f"minidiff-{os.getuid()}"
-    return home / "minidiff" / "cuda"
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
+        try:
+            beside.write(data)
+            beside.close()  # a full disk may show only here, and Windows renames no open file
+            Path(beside.name).replace(path)
+        except BaseException:
+            Path(beside.name).unlink()
+            raise

@@ -1,8 +1,8 @@
 """`njit` for all kernels: machine code is kept on the disk, and checked before it runs.
 
 Numba keeps what it compiled as pickles of machine code, and believes them: half a file, after a power cut, would end
-every command that comes later.  Here each file begins with the SHA-256 of the rest; one that does not fit is passed
-over, and its kernel compiled again.  A disk that is full costs the next process the time to compile, and nothing else.
+every command that comes later.  Here each file has its sum (kept.py); one that does not fit is passed over, and its
+kernel compiled again.  A disk that is full costs the next process the time to compile, and nothing else.
 
 The sum does not tell who wrote a file: a pickle runs what it says.  So the folder must be its owner's alone, which
 whoever chooses it has to see to (minidiff does in backend.py).
@@ -11,9 +11,7 @@ whoever chooses it has to see to (minidiff does in backend.py).
 """
 
 import functools
-import hashlib
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numba
 from numba.core.caching import IndexDataCacheFile
 
-SUM = hashlib.sha256().digest_size
+from minidiff.kernels.kept import opened, say_once, sealed
 
 
 class CheckedFiles(IndexDataCacheFile):
@@ -58,21 +56,12 @@ class CheckedFiles(IndexDataCacheFile):
         self._write(self._data_path(name), data)
 
     def _read(self, path: str) -> Any:
-        kept = Path(path).read_bytes()
-        if hashlib.sha256(kept[SUM:]).digest() != kept[:SUM]:
-            raise ValueError(f"{path} is damaged")
-        return pickle.loads(kept[SUM:])
+        return pickle.loads(opened(Path(path).read_bytes()))
 
     def _write(self, path: str, data: Any) -> None:
         kept = self._dump(data)
         with self._open_for_write(path) as file:
-            file.write(hashlib.sha256(kept).digest() + kept)
-
-
-@functools.cache
-def say_once(line: str) -> None:
-    """Print a line on standard error, the first time."""
-    print(line, file=sys.stderr)
+            file.write(sealed(kept))
 
 
 def njit(function: Callable | None = None, **options: Any) -> Any:

@@ -225,12 +225,14 @@ def _numba_cuda() -> Backend:
 
 def _on_gpu(name: str, *modules: ModuleType) -> Backend:
     """Scenes are drawn by the CPU, which has nothing else to do meanwhile, and `threads` counts its threads."""
-    from minidiff.kernels import cuda_launch
+    from minidiff.kernels import cuda_compile, cuda_launch
     from minidiff.kernels.elementwise import cuda_host as elementwise
 
     beside = _on_cpu()
     drawn_by_cpu = SimpleNamespace(threads=beside.threads, raster=beside.raster)
-    return _gather(name, cuda_launch.start().xp, drawn_by_cpu, elementwise, *modules)
+    xp = cuda_launch.start().xp
+    cuda_compile.keep_in(_cuda_folder())
+    return _gather(name, xp, drawn_by_cpu, elementwise, *modules)
 
 
 def _gather(name: str, xp: ModuleType, *modules: ModuleType | SimpleNamespace) -> Backend:
@@ -304,20 +306,40 @@ def _set_cache_folder() -> None:
     a new one, for this process alone.
     """
     given, ours = os.environ.get("NUMBA_CACHE_DIR"), cache_folder()
-    reasons = []
-    for folder in (Path(given) if given else ours, _shared_folder() / ours.name):
-        reason = _unusable(folder, made_here=str(folder) != given)
-        if reason is None:
-            break
-        reasons.append(reason)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="minidiff-kernels-"))  # for this process alone
+    folder, reasons = _first_usable(Path(given) if given else ours, _shared_folder() / ours.name, given=given)
+    folder = folder or Path(tempfile.mkdtemp(prefix="minidiff-kernels-"))  # for this process alone
     if reasons:
-        said = f"compiled kernels are kept in {printable(folder)}, as another place cannot be used"
-        print(f"{said}: {'; '.join(reasons)}", file=sys.stderr)
+        _say_reasons(f"compiled kernels are kept in {printable(folder)}, as another place cannot be used", reasons)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if "numba" in sys.modules:  # imported by somebody else, before the folder was known
         sys.modules["numba"].config.CACHE_DIR = str(folder)
+
+
+def _cuda_folder() -> Path | None:
+    """Return where kernels for a GPU are kept, chosen as for Numba; None, after a line of why, if there is no place."""
+    folder, reasons = _first_usable(user_folder() / "cuda", _shared_folder() / "cuda")
+    if folder is None:
+        _say_reasons("kernels for the GPU are compiled anew each time, as no place for them can be used", reasons)
+    elif reasons:
+        said = f"kernels for the GPU are kept in {printable(folder)}, as another place cannot be used"
+        _say_reasons(said, reasons)
+    return folder
+
+
+def _first_usable(*folders: Path, given: str | None = None) -> tuple[Path | None, list[str]]:
+    """Return the first folder where this user alone can write, None if there is none, and what is wrong with those
+    before it; given: the one that the user named."""
+    reasons: list[str] = []
+    for folder in dict.fromkeys(folders):
+        reason = _unusable(folder, made_here=str(folder) != given)
+        if reason is None:
+            return folder, reasons
+        reasons.append(reason)
+    return None, reasons
+
+
+def _say_reasons(said: str, reasons: list[str]) -> None:
+    print(f"{said}: {'; '.join(reasons)}", file=sys.stderr)
 
 
 def _unusable(folder: Path, made_here: bool) -> str | None:

@@ -208,6 +208,29 @@ def test_where_kernels_cannot_be_kept_another_folder_serves_and_is_named(case, c
         assert chosen() == folder  # the next process finds it again
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_kernels_for_a_gpu_are_kept_where_their_user_alone_can_write(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert backend._cuda_folder() == tmp_path / "home" / "minidiff" / "cuda"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    shared = tmp_path / f"minidiff-{os.getuid()}"
+    shared.mkdir(mode=0o777)
+    assert backend._cuda_folder() == shared / "cuda" and capsys.readouterr().err == ""
+    assert [path.stat().st_mode & 0o777 for path in (shared, shared / "cuda")] == [0o700, 0o700]
+    mine, lstat = os.getuid(), Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: Owned(lstat(path), mine + (path == shared)))
+    assert backend._cuda_folder() is None  # whoever made it could put there what we run
+    said = "kernels for the GPU are compiled anew each time, as no place for them can be used"
+    assert capsys.readouterr().err == f"{said}: {shared} belongs to another user\n"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert backend._cuda_folder() == shared / "cuda"
+    assert capsys.readouterr().err.startswith(f"kernels for the GPU are kept in {shared / 'cuda'}, as another place ")
+
+
 class Owned:
     """The status of a file, as if it belonged to that user."""
 

@@ -44,10 +44,10 @@ def main(words: list[str] | None = None) -> int:
 
 def emulate() -> None:
     """Let the CPU run the CUDA kernels, as the tests do."""
-    from minidiff.kernels import cuda_compile, cuda_launch
+    from minidiff.kernels import cuda_launch
     from tests.cuda.emulated import Emulated
 
-    cuda_launch.use(Emulated(cuda_compile.cache_folder() / "emulated"))
+    cuda_launch.use(Emulated(backend.user_folder() / "cuda" / "emulated"))
 
 
 def import_peers() -> None:

@@ -4,7 +4,9 @@ budget.json: for each kernel the most registers of a thread and bytes of shared 
 here. A change that needs more is a decision: it goes there by hand.
 """
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -70,19 +72,68 @@ def test_an_error_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_cubin_is_kept_and_made_anew_when_the_source_changes(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """The calls of the compiler; what they make is kept in tmp_path / "kept"."""
+    calls, honest = [], cuda_compile.compile_source
+    monkeypatch.setattr(cuda_compile, "compile_source", lambda *a: calls.append(a) or honest(*a))
+    monkeypatch.setattr(cuda_compile, "_folder", [])
+    cuda_compile.keep_in(tmp_path / "kept")
+    return calls
+
+
+@pytest.fixture
+def path(tmp_path):
     path = tmp_path / "one.cu"
     path.write_text('extern "C" __global__ void one(float* x) { x[threadIdx.x] = 1; }')
+    return path
+
+
+def test_a_cubin_is_kept_and_made_anew_when_the_source_changes(tmp_path, compiled, path):
     first = cuda_compile.cubin(path, "sm_80")
-    compiled = []
-    honest = cuda_compile.compile_source
-    monkeypatch.setattr(cuda_compile, "compile_source", lambda *a: compiled.append(a) or honest(*a))
+    compiled.clear()
     assert cuda_compile.cubin(path, "sm_80") == first and not compiled
     cuda_compile.cubin(path, "sm_90")
     path.write_text(re.sub("= 1", "= 2", path.read_text()))
     assert cuda_compile.cubin(path, "sm_80") != first and len(compiled) == 2
-    assert len(list((tmp_path / "minidiff" / "cuda").glob("*.cubin"))) == 3
+    assert len(list((tmp_path / "kept").glob("*.cubin"))) == len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def damage(data, how):
+    if how == "a bit":
+        return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+    return data[: {"half": len(data) // 2, "empty": 0}[how]]
+
+
+@pytest.mark.parametrize("how", ["a bit", "half", "empty"])
+def test_a_damaged_cubin_is_made_anew(tmp_path, compiled, path, how):
+    first = cuda_compile.cubin(path, "sm_80")
+    (kept,) = (tmp_path / "kept").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage(whole, how))
+    assert cuda_compile.cubin(path, "sm_80") == first and len(compiled) == 2
+    assert kept.read_bytes() == whole
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_all_the_same(tmp_path, compiled, path, monkeypatch, capsys):
+    monkeypatch.setattr(cuda_compile, "say_once", print)
+    (tmp_path / "kept").write_text("no folder")
+    first = cuda_compile.cubin(path, "sm_80")
+    said = f"compiled kernels cannot be kept in {tmp_path / 'kept'}: "
+    assert first.startswith(b"\x7fELF") and capsys.readouterr().out == f"{said}File exists\n"
+    (tmp_path / "kept").unlink()
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        assert cuda_compile.cubin(path, "sm_80") == first
+    assert capsys.readouterr().out == f"{said}No space left on device\n"
+    assert list((tmp_path / "kept").iterdir()) == []  # nor is half a file left behind
+    cuda_compile.keep_in(None)
+    assert cuda_compile.cubin(path, "sm_80") == first and len(compiled) == 3
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_no_compiler_is_one_line(monkeypatch):

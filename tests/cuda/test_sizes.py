@@ -12,7 +12,7 @@ import pytest
 from numba.cuda.dispatcher import CUDADispatcher
 
 from minidiff import backend
-from minidiff.kernels import cuda_compile, cuda_launch
+from minidiff.kernels import cuda_launch
 from minidiff.kernels.conv2d import reference as conv2d_reference
 from minidiff.kernels.noise import reference as noise_reference
 from minidiff.kernels.norm import reference as norm_reference
@@ -50,7 +50,7 @@ class LastBlocks(Emulated):
 @pytest.fixture
 def cupy(monkeypatch):
     """The kernels in CUDA C++, of whose grids only the last blocks run, also where there is a GPU."""
-    monkeypatch.setattr(cuda_launch, "_device", [LastBlocks(cuda_compile.cache_folder() / "emulated", workers=1)])
+    monkeypatch.setattr(cuda_launch, "_device", [LastBlocks(backend.user_folder() / "cuda" / "emulated", workers=1)])
     return backend._cupy.__wrapped__()
 
 
