@@ -57,7 +57,7 @@ def _dropped(stream: io.TextIOWrapper) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError:
-        _point_at_nothing(stream.fileno())
+        _silence(stream)
 
 
 @contextlib.contextmanager
@@ -68,9 +68,9 @@ def reliable() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
-        if sys.stdout is sys.__stdout__:
+        if sys.stdout in (None, sys.__stdout__):
             sys.stdout = stack.enter_context(_instead_of(sys.stdout, 1, _Output))
-        if sys.stderr is sys.__stderr__:
+        if sys.stderr in (None, sys.__stderr__):
             sys.stderr = stack.enter_context(_instead_of(sys.stderr, 2, _Telling))
         try:
             yield
@@ -104,11 +104,18 @@ def _instead_of(stream: TextIO | None, number: int, kind: type[io.TextIOWrapper]
         yield stream
 
 
-def let_go(stream: TextIO) -> None:
+def let_go(stream: TextIO | None) -> None:
     """Empty a stream; where that fails, point it at nothing, or Python's exit tries again and complains about it."""
+    if stream is None:  # closed from the beginning
+        return
     try:
         stream.flush()
     except OSError:
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    with contextlib.suppress(io.UnsupportedOperation):  # it is no file, and the system knows nothing of it
         _point_at_nothing(stream.fileno())
 
 

@@ -59,6 +59,22 @@ def test_the_commands_are_listed_at_once():
     assert slow == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "minidiff takes no words; the command is python -m minidiff.train"),
+        (["sampel", "a dog"], "minidiff takes no words, got 'sampel'; did you mean python -m minidiff.sample?"),
+        (
+            ["\x1b[2J"],
+            "minidiff takes no words, got '\\x1b[2J'; commands are train, sample, export, evaluate, gradcheck",
+        ),
+        ([""], "minidiff takes no words, got ''; commands are train, sample, export, evaluate, gradcheck"),
+    ],
+)
+def test_a_command_that_is_written_as_a_word_is_one_line(fails, words, said):
+    assert fails("__main__", *words) == f"error: {said}\n"
+
+
 def test_importing_minidiff_imports_nothing_slow():
     assert start("import minidiff") == [""]
 

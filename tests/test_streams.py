@@ -1,5 +1,6 @@
 """A command prints whatever its streams are: closed, full, or of an encoding that lacks the characters."""
 
+import errno
 import io
 import os
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 
 from minidiff.__main__ import main as overview
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.streams import _dropped, _Telling, let_go
+from minidiff.training.stop import SIGPIPE, Stop
 
 ROOT = Path(__file__).parents[1]
 FULL = Path("/dev/full")
@@ -53,7 +56,7 @@ def command(*, out="", err="", raised=None):
     except SystemExit as leaving:
         code = leaving.code
     assert (sys.stdout, sys.stderr) == before
-    for stream in before:
+    for stream in filter(None, before):
         stream.flush()  # as the interpreter does at its end
     return code
 
@@ -91,7 +94,7 @@ def test_a_mistake_between_full_streams_keeps_its_code(streams):
 def test_help_into_a_full_standard_output_is_one_line(streams):
     held = streams(out=FULL)
     with pytest.raises(SystemExit) as leaving:
-        overview()
+        overview([])
     assert leaving.value.code == 2
     assert held()[1] == "error: no space left on the disk: standard output\n"
 
@@ -117,6 +120,43 @@ def test_closed_streams_are_no_error(tmp_path, closed):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     assert subprocess.run(["sh", "-c", shell, sys.executable], cwd=tmp_path, env=environment).returncode == 0
     assert (tmp_path / "kept.txt").read_text() == "kept"
+
+
+class Broken(io.TextIOWrapper):
+    """A stream in memory that cannot be emptied, and has no number that could be pointed elsewhere."""
+
+    def __init__(self, error):
+        super().__init__(io.BytesIO())
+        self.error = error
+
+    def flush(self):
+        raise self.error
+
+
+def test_a_stream_without_a_number_is_let_go(monkeypatch):
+    monkeypatch.setattr("minidiff.streams._point_at_nothing", lambda number: pytest.fail("there is none"))
+    let_go(Broken(OSError(errno.ENOSPC, "full")))
+    let_go(None)
+    telling = _Telling(io.BytesIO(), encoding="utf-8")
+    with _dropped(telling):
+        raise OSError(errno.ENOSPC, "full")
+
+
+@pytest.mark.parametrize("stdout", [None, Broken(BrokenPipeError(errno.EPIPE, "closed"))])
+def test_a_reader_that_hangs_up_is_heard_without_files(monkeypatch, stdout):
+    """Of standard error, where standard output was closed from the beginning, and of a stream in memory."""
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "stderr", None)
+    stop = Stop()
+    with stop.heard():
+        raise BrokenPipeError(errno.EPIPE, "closed")
+    assert stop.signal == SIGPIPE
+
+
+def test_a_command_prints_to_no_stream_at_all(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert command(out="lost", err="lost", raised=MinidiffError("lost")) == 2
 
 
 def test_streams_that_are_not_the_processs_are_left_alone(monkeypatch):
