@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
-from minidiff.files import new_folder
+from minidiff.files import new_folder, sha256
 from minidiff.models import load
 from minidiff.nn import UNet
 from minidiff.training import checkpoint as checkpoints
@@ -60,7 +60,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     minutes = "" if seconds is None else f" in {seconds / 60:.0f} minutes"
     run = found.config.run
     made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
-    checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {checkpoints.hash(found.path)}")
+    checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
     print(f"{printable(file, MOST_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 
 

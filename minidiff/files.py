@@ -10,6 +10,7 @@ file that is read is opened here: it must be a regular file, and no larger than 
 """
 
 import contextlib
+import hashlib
 import io
 import itertools
 import json
@@ -70,6 +71,12 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
     if len(data) > most:
         raise MinidiffError(f"{path} holds more than {most} bytes")
     return data
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal: it names exactly this content; raises as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:

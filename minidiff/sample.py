@@ -29,10 +29,10 @@ from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
+from minidiff.files import sha256
 from minidiff.models import load, load_diffusers
 from minidiff.outputs import new_folder, save_arrays, save_images, trace
 from minidiff.pipeline import Pipeline
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.viewer import Viewer
 
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = {"checkpoint": model.path, **model.beside}
     files |= {name: path for name in PICTURES if (path := getattr(config, name))}
     files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
-    digests = {name: checkpoints.hash(path) for name, path in files.items()}
+    digests = {name: sha256(path) for name, path in files.items()}
     repeat.check(config.like, was, files, digests)
     nothing = asked(model, config, edit, 1) is None and config.reference is None
     config = dataclasses.replace(

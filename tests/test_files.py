@@ -194,6 +194,13 @@ def test_what_is_no_regular_file_of_the_expected_size_is_refused_at_once(tmp_pat
         files.open_regular(path, 4)
 
 
+def test_a_files_sum(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")  # NIST's example
+    assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(MinidiffError, match=r"is a folder; expected a regular file$"):
+        files.sha256(tmp_path)
+
+
 def test_a_file_that_says_it_is_empty_is_bounded_too():
     with pytest.raises(MinidiffError, match=r"^/proc/self/maps holds more than 10 bytes$"):
         files.read_bytes("/proc/self/maps", 10)

@@ -15,6 +15,7 @@ from minidiff import sample as command
 from minidiff.diffusion.samplers import Noise
 from minidiff.diffusion.spacing import trailing
 from minidiff.errors import printable
+from minidiff.files import sha256
 from minidiff.training import checkpoint as checkpoints
 
 
@@ -88,7 +89,7 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
     assert pictures.read_metadata(out / "grid.png") == {
         "command": "sample",
         "minidiff": __version__,
-        "checkpoint_sha256": checkpoints.hash(path),
+        "checkpoint_sha256": sha256(path),
         "settings": {
             "prompt": [],
             "checkpoint": path.as_posix(),
@@ -338,8 +339,8 @@ def test_like_refuses_another_checkpoint(run, tmp_path, capsys):
         capsys, "--like", tmp_path / "a" / "grid.png", "--checkpoint", tmp_path / "other", "--out", tmp_path / "b"
     )
     one, other = (
-        checkpoints.hash(checkpoints.where(run, 10)),
-        checkpoints.hash(checkpoints.where(tmp_path / "other", 11)),
+        sha256(checkpoints.where(run, 10)),
+        sha256(checkpoints.where(tmp_path / "other", 11)),
     )
     assert "was drawn with another checkpoint" in line
     assert one in line

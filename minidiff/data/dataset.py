@@ -23,14 +23,11 @@ HELD_OUT = 10  # one picture of so many
 MOST_PICTURES = 1 << 24  # more could not be shuffled in little memory
 
 
-class Dataset(Protocol):
+class Numbered(Protocol):
     """Pictures by number.
 
     classes: the names of the labels 0, 1, ...; () if there are none.
-    vocabulary: of captions, where the pictures have them; then labels are captions, rows of L numbers of words.
     endless: every number in [0, 2**32) is another picture (and len() has no meaning); else 0 ... len() - 1 are.
-    found: in a few words, how many pictures there are, and how many are kept from training; "" if that goes unsaid.
-    digest: SHA-256, hexadecimal, of the pictures and labels in their order; another one, other steps of training.
     """
 
     @property
@@ -44,19 +41,30 @@ class Dataset(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
     @property
-    def vocabulary(self) -> Vocabulary | None: ...
-    @property
     def endless(self) -> bool: ...
-    @property
-    def found(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
 
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the pictures of these numbers: (N, H, W, C) uint8, and their labels, (N,) or (N, L) int64 or None."""
         ...
+
+
+class Dataset(Numbered, Protocol):
+    """Pictures that a diffusion model learns from.
+
+    vocabulary: of captions, where the pictures have them; then labels are captions, rows of L numbers of words.
+    found: in a few words, how many pictures there are, and how many are kept from training; "" if that goes unsaid.
+    digest: SHA-256, hexadecimal, of where the pictures come from (their files, how scenes are drawn) and of the labels,
+    in their order; another one, other steps of training.
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary | None: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +153,7 @@ def packed(digests: Iterable[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
 
-def order(dataset: Dataset, seed: int, step: int, batch: int) -> np.ndarray:
+def order(dataset: Numbered, seed: int, step: int, batch: int) -> np.ndarray:
     """Return the numbers of the pictures of one training step, (batch,) int64.
 
     Picture i of step s stands at place s batch + i of one long sequence. A finite dataset's sequence is epoch

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from minidiff.errors import MinidiffError
-from minidiff.files import open_regular, write_atomically
+from minidiff.files import sha256, write_atomically
 
 _CHUNK = 1 << 16
 
@@ -86,7 +86,7 @@ def fetch(remote: Remote, folder: Path, patience: float = 30.0, speed: float = 1
     Raises MinidiffError that says what was wrong with each mirror.
     """
     path = folder / remote.name
-    if path.is_file() and path.stat().st_size == remote.size and _sha256(path) == remote.sha256:
+    if path.is_file() and path.stat().st_size == remote.size and sha256(path) == remote.sha256:
         return path
     from minidiff.data import mirror  # only who fetches needs its client
 
@@ -126,11 +126,6 @@ def _verified(remote: Remote, answer: Iterable[bytes]) -> Generator[bytes, None,
         raise MirrorError(f"cut off after {received} of {remote.size} bytes")
     if digest.hexdigest() != remote.sha256:
         raise MirrorError(f"wrong SHA-256 {digest.hexdigest()[:16]}..., published is {remote.sha256[:16]}...")
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a BufferedReader
 
 
 def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:

@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import Numbered
 from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError, one_line
 from minidiff.evaluation import attributes, classifier
-from minidiff.evaluation.classifier import Classifier, Study, make_classifier
+from minidiff.evaluation.classifier import Study, make_classifier
 from minidiff.files import check_regular, write_atomically
 from minidiff.nn import Module
 
@@ -43,11 +43,11 @@ class Kept:
 
 def default_folder() -> Path:
     """Return where classifiers are kept: beside the compiled kernels, in the user's cache folder."""
-    return backend.cache_folder().parent / "classifiers"
+    return backend.user_folder() / "classifiers"
 
 
 def classifier_for(
-    dataset: Dataset,
+    dataset: Numbered,
     study: Study,
     folder: Path | None = None,
     say: Callable[[str], Any] = print,
@@ -106,7 +106,7 @@ def keep(
     return Kept(model, path, seconds)
 
 
-def name(dataset: Dataset, study: Study) -> str:
+def name(dataset: Numbered, study: Study) -> str:
     """Return the file name of a classifier: the name of its pictures, and the hash of all that it follows from."""
     sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
     sha256.update(repr(sorted(asdict(study).items())).encode())
@@ -114,8 +114,11 @@ def name(dataset: Dataset, study: Study) -> str:
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', dataset.name)[:40]}-{sha256.hexdigest()[:16]}.safetensors"
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """Return the SHA-256 of all pictures, labels and names of classes; where pictures never end, of the first 1,000."""
+def fingerprint(dataset: Numbered) -> str:
+    """Return the SHA-256 of all pictures, labels and names of classes; where pictures never end, of the first 1,000.
+
+    Of the pixels: `Dataset.digest` knows a picture by its file, whatever background it was laid on.
+    """
     sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
     count = DRAWN if dataset.endless else len(dataset)
     for first in range(0, count, 1000):
@@ -132,15 +135,11 @@ def save(path: Path, model: Module) -> None:
     write_atomically(path, to_safetensors(tensors, {"format": FORMAT, "digest": _digest(tensors)}))
 
 
-def load(path: Path, dataset: Dataset) -> Classifier:
-    """Read a classifier of such pictures.
+def _read(path: Path, model: Any, what: str) -> Any:
+    """Fill a classifier from a file.
 
     Raises MinidiffError in one line if the file cannot be read, is damaged, or is not that of such a classifier.
     """
-    return _read(path, make_classifier(dataset), f"classifier of {dataset.name}")
-
-
-def _read(path: Path, model: Any, what: str) -> Any:
     parameters = model.named_parameters()
     try:
         check_regular(path)

@@ -17,7 +17,7 @@ import numpy as np
 
 from minidiff import backend, ops, random
 from minidiff.autograd import Tensor, no_grad
-from minidiff.data.dataset import Dataset, order
+from minidiff.data.dataset import Numbered, order
 from minidiff.nn import Conv2d, GroupNorm, Linear, Module
 from minidiff.pictures import to_float
 from minidiff.random import Key, Stream
@@ -41,7 +41,7 @@ class Study:
     seed: int = 0
 
 
-def study_for(dataset: Dataset) -> Study:
+def study_for(dataset: Numbered) -> Study:
     """Return how long to train on such pictures.
 
     Grey ones and drawn scenes are read right after half a minute; of photographs there is always more to learn, of a
@@ -91,12 +91,12 @@ class Classifier(Module):
         return self.leave(self.features(x))
 
 
-def make_classifier(dataset: Dataset) -> Classifier:
+def make_classifier(dataset: Numbered) -> Classifier:
     """Return an untrained classifier for such pictures and labels."""
     return Classifier(dataset.height, dataset.width, dataset.channels, len(dataset.classes))
 
 
-def train(dataset: Dataset, study: Study, tell: Callable[[float], Any] = lambda loss: None) -> Classifier:
+def train(dataset: Numbered, study: Study, tell: Callable[[float], Any] = lambda loss: None) -> Classifier:
     """Train a classifier on labelled pictures and return it with its averaged weights.
 
     tell: called after each step with its loss, for a progress bar.
@@ -140,7 +140,7 @@ def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.nd
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)
 
 
-def count_right(model: Classifier, dataset: Dataset, batch: int = 250) -> int:
+def count_right(model: Classifier, dataset: Numbered, batch: int = 250) -> int:
     """Return how many pictures of a finite labelled dataset the classifier names right."""
     right = 0
     for first in range(0, len(dataset), batch):

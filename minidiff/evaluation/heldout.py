@@ -16,7 +16,7 @@ import numpy as np
 
 from minidiff import backend, random
 from minidiff.autograd import no_grad
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import Numbered
 from minidiff.diffusion.process import Process
 from minidiff.evaluation.intervals import mean_and_error
 from minidiff.evaluation.split import Part
@@ -48,7 +48,7 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: Any, process: Process, dataset: Dataset, seed: int = 0, triples: int = TRIPLES, batch: int = 100
+    model: Any, process: Process, dataset: Numbered, seed: int = 0, triples: int = TRIPLES, batch: int = 100
 ) -> HeldOutLoss:
     """Return the training's loss (see `Process.loss`), with all labels shown, on fixed triples of a finite dataset.
 

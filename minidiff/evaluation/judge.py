@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidiff import random
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import Numbered
 from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.spacing import Spacing
@@ -104,7 +104,7 @@ class Verdict:
     seconds: dict[str, float]
 
 
-def check(model: Pipeline, exam: Dataset, drawing: Drawing) -> None:
+def check(model: Pipeline, exam: Numbered, drawing: Drawing) -> None:
     """Raise MinidiffError for whatever cannot be judged, before anything takes time."""
     check_limits(vars(drawing), "--{}")
     if drawing.count < 2:
@@ -121,10 +121,10 @@ def check(model: Pipeline, exam: Dataset, drawing: Drawing) -> None:
 def judge(
     model: Pipeline,
     kept: Kept,
-    exam: Dataset,
+    exam: Numbered,
     drawing: Drawing,
     tell: Callable[[int], Any] = lambda done: None,
-    study: Dataset | None = None,
+    study: Numbered | None = None,
 ) -> Verdict:
     """Examine the classifier, take the held-out loss, draw the samples, and have them read and compared.
 
@@ -166,7 +166,7 @@ def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda 
     return np.concatenate(parts)
 
 
-def real_features(kept: Kept, samples: int, exam: Dataset, seed: int) -> np.ndarray:
+def real_features(kept: Kept, samples: int, exam: Numbered, seed: int) -> np.ndarray:
     """Return the features of 2 n held-out pictures: (2 n, D).
 
     n is the number of samples, or half of the held-out pictures where these are fewer: all sets that are compared have
@@ -187,7 +187,7 @@ def compare(features: np.ndarray, real: np.ndarray) -> Frechet | None:
     return Frechet(n, samples, floor)
 
 
-def liken(kept: Kept, features: np.ndarray, real: np.ndarray, study: Dataset | None) -> Likeness | None:
+def liken(kept: Kept, features: np.ndarray, real: np.ndarray, study: Numbered | None) -> Likeness | None:
     """Return how like real pictures the samples are, by features as in `compare`."""
     n = len(real) // 2
     if n <= NEIGHBOURS:

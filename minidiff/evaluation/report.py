@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minidiff import __version__, backend, pictures
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import Numbered
 from minidiff.errors import printable
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.classifier import FEATURES
 from minidiff.evaluation.intervals import mean_and_error, wilson
 from minidiff.evaluation.judge import Drawing, Verdict
+from minidiff.files import sha256
 from minidiff.pipeline import Pipeline
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training.settings import to_dict
 
 VERSION = 1  # of the JSON; goes up when a key changes its meaning
@@ -30,7 +30,7 @@ SIDES = "samples", "real"  # what is compared with real pictures: the samples, a
 TILE, CAPTION = 96, 14  # pixels
 
 
-def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdict: Verdict) -> dict[str, Any]:
+def summary(model: Pipeline, exam: Numbered, kept: Kept, drawing: Drawing, verdict: Verdict) -> dict[str, Any]:
     """Return everything as a dictionary for JSON.
 
     All of it follows from the checkpoint, the data, the classifier and the settings, except `seconds` and `versions`.
@@ -69,7 +69,7 @@ def summary(model: Pipeline, exam: Dataset, kept: Kept, drawing: Drawing, verdic
         "version": VERSION,
         "checkpoint": {
             "path": model.path.as_posix(),
-            "sha256": checkpoints.hash(model.path),
+            "sha256": sha256(model.path),
             "step": model.step,
         },
         "data": {"name": exam.name, "held_out_pictures": len(exam), "classes": list(model.classes)},

@@ -15,8 +15,8 @@ from minidiff.evaluation.intervals import mean_and_error, wilson
 from minidiff.evaluation.judge import Drawing
 from minidiff.evaluation.prompts import MUST, NEEDED, Heard
 from minidiff.evaluation.steering import ControlVerdict, ReferenceVerdict
+from minidiff.files import sha256
 from minidiff.pipeline import Pipeline
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training.settings import to_dict
 
 
@@ -34,7 +34,7 @@ def summary(
     computer, (mean, error) = backend.current(), mean_and_error(loss.each)
     return {
         "version": 1,
-        "checkpoint": {"path": model.path.as_posix(), "sha256": checkpoints.hash(model.path), "step": model.step},
+        "checkpoint": {"path": model.path.as_posix(), "sha256": sha256(model.path), "step": model.step},
         "data": {"name": "scenes", "captions": True},
         "settings": {**to_dict(drawing), "backend": computer.name, "threads": computer.threads()},
         "judges": {

@@ -12,9 +12,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from minidiff.conditioning.words import Vocabulary
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import Numbered
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 
@@ -34,9 +33,9 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Stretch:
-    """A finite dataset: `count` pictures of an endless one, from number `first` on.  Fields as in `Dataset`."""
+    """Finite: `count` pictures of an endless dataset, from number `first` on.  Fields as in `Numbered`."""
 
-    source: Dataset
+    source: Numbered
     first: int
     count: int
     endless: bool = False
@@ -61,18 +60,6 @@ class Stretch:
     def classes(self) -> tuple[str, ...]:
         return self.source.classes
 
-    @property
-    def vocabulary(self) -> Vocabulary | None:
-        return self.source.vocabulary
-
-    @property
-    def found(self) -> str:
-        return self.source.found
-
-    @property
-    def digest(self) -> str:
-        return self.source.digest
-
     def __len__(self) -> int:
         return self.count
 
@@ -80,7 +67,7 @@ class Stretch:
         return self.source.batch(self.first + index)
 
 
-def study_and_exam(config: DataConfig) -> tuple[Dataset, Dataset]:
+def study_and_exam(config: DataConfig) -> tuple[Numbered, Numbered]:
     """Return the pictures that a classifier learns from, and the finite ones that it and the samples are judged by.
 
     Raises MinidiffError if the data cannot be read or has no labels.

@@ -26,7 +26,7 @@ from safetensors.numpy import save as to_safetensors
 from minidiff import backend
 from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
-from minidiff.files import check_regular, open_regular, parse_json, write_atomically
+from minidiff.files import check_regular, parse_json, write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.training.build import make_model
 from minidiff.training.config import Adapter, Config
@@ -260,12 +260,6 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
         for name, view in parameters.split(flat).items():
             view[:] = backend.to_device(checkpoint.tensors[group][name])
     return model, parameters
-
-
-def hash(path: Path) -> str:
-    """Return the SHA-256 of a checkpoint file, in hexadecimal: names exactly these weights."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fill(model: Module, tensors: dict[str, np.ndarray]) -> None:

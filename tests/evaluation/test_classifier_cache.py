@@ -89,6 +89,14 @@ def test_fingerprints():
         assert fingerprint(endless) == fingerprint(DATA)
 
 
+def test_a_fingerprint_is_of_pixels():
+    """One file on two backgrounds: to a training that is a setting, to a classifier they are other pictures."""
+    white, black = (
+        Pictures("x", np.full((1, 2, 2, 1), grey, np.uint8), content=np.zeros((1, 32), np.uint8)) for grey in (255, 0)
+    )
+    assert white.digest == black.digest and fingerprint(white) != fingerprint(black)
+
+
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-5] ^= 1

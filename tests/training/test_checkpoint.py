@@ -16,6 +16,7 @@ from minidiff import files
 from minidiff.autograd import no_grad
 from minidiff.data.dataset import Pictures
 from minidiff.errors import MinidiffError
+from minidiff.files import sha256
 from minidiff.nn import UNetConfig
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.trainer import Trainer
@@ -85,10 +86,10 @@ def test_the_averaged_weights_draw(run, it):
 def test_same_state_same_file(run, it):
     one, other = save(it, run, 2), save(it, run, 3)
     assert one.read_bytes() == other.read_bytes()
-    assert checkpoints.hash(one) == checkpoints.hash(other)
-    assert len(checkpoints.hash(one)) == 64
+    assert sha256(one) == sha256(other)
+    assert len(sha256(one)) == 64
     it.advance()
-    assert checkpoints.hash(save(it, run)) != checkpoints.hash(one)
+    assert sha256(save(it, run)) != sha256(one)
 
 
 def test_anybody_can_read_it(run, it):
@@ -228,7 +229,7 @@ def test_numbers_that_are_not_finite_are_named_also_where_the_digest_is_right(ru
 def test_a_pipe_is_no_checkpoint(run):
     os.mkfifo(run / "pipe")
     assert fails(checkpoints.load, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
-    assert fails(checkpoints.hash, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
+    assert fails(sha256, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
 
 
 @pytest.mark.parametrize("change", [{"blocks": 10**9}, {"base": 10**9}, {"multipliers": [1, 10**9]}])
