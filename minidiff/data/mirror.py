@@ -2,8 +2,9 @@
 
 Idea: a server may send without end, or a byte a minute, wherever HTTP lets it: in headers, in the body, in chunks, in
 answers that come before the answer.  A client cannot know all those places, but every byte passes through one: the
-connection.  There each byte is counted, against the clock and against a most.  What the bytes mean is left to
-httpcore2, whose parser h11 is strict and keeps no more than 100 KiB of what is unfinished.
+connection.  There each byte is counted, against the clock and against a most; of an encrypted connection those that
+come out of it, while its handshake, with the certificates, is held to the clock and else left to OpenSSL.  What the
+bytes mean is left to httpcore2, whose parser h11 is strict and keeps no more than 100 KiB of what is unfinished.
 Before download.py, which says what should have come.
 """
 
@@ -22,7 +23,7 @@ MOST_REDIRECTS = 5
 
 
 def most(size: int) -> int:
-    """Return how many bytes may come in all where `size` are wanted: headers, certificates, chunks' sizes as well."""
+    """Return how many bytes may come in all where `size` are wanted: headers and chunks' sizes as well."""
     return size + size // 8 + (1 << 20)
 
 
@@ -64,7 +65,7 @@ class Bounds:
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection whose every byte is bounded."""
+    """A connection whose every byte is bounded, of an encrypted one those that are read out of it."""
 
     def __init__(self, stream: httpcore2.NetworkStream, bounds: Bounds) -> None:
         self.stream, self.bounds = stream, bounds
