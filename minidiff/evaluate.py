@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -90,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = summary(model, exam, kept, drawing, verdict)
     show(table(result))
     sheet = misread_sheet(verdict, model.classes)
-    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
-    show(f"written          {target}")
+    write(target, result, new=config.json is not None)
     if sheet is not None:
         path = target.with_name("misread.png")
         pictures.save_png(path, sheet, {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]})
@@ -112,8 +112,7 @@ def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
     with progress_bar("drawing", total=total, unit="picture step", leave=False) as bar:
         result = judge_scenes(model, [kept.model for kept in judges], drawing, tell=bar.update)
     show(scenes_report.table(result))
-    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode())
-    show(f"written          {target}")
+    write(target, result, new=config.json is not None)
 
 
 def json_path(config: EvaluateConfig) -> Path:
@@ -130,6 +129,12 @@ def json_path(config: EvaluateConfig) -> Path:
     if config.json is not None and target.exists():
         raise MinidiffError(f"--json {target} exists, and nothing is overwritten; name another file")
     return target
+
+
+def write(target: Path, result: dict[str, Any], new: bool) -> None:
+    """Write the results; new: no file may be there, not even one that came meanwhile."""
+    write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode(), new)
+    show(f"written          {target}")
 
 
 def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:

@@ -107,10 +107,13 @@ def parse_json(text: str, where: str) -> Any:
         raise MinidiffError(f"{where} is not JSON: {one_line(error)}") from error
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object], new: bool = False
+) -> None:
     """Write a file in one step: afterwards `path` is whole, or as it was before.
 
     data: the bytes, or a function that writes them into the binary, seekable file that it is given.
+    new: whether no file may be there, not even one that came while this one was made; then MinidiffError is raised.
     Raises OSError that names `path` if the folder is missing or forbidden or the disk full. Whatever is raised,
     Ctrl-C included, the temporary file is removed first; only a killed process leaves one (see `remove_temporary`).
     """
@@ -125,7 +128,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[Binar
                     file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # the content must be on the disk before its name is
-            temporary.replace(path)
+            if new:
+                _link(temporary, path)
+            else:
+                temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -136,6 +142,23 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[Binar
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file the name that it is to have, unless there is a file of that name: a rename would replace it."""
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links: there a file of the last moment goes unseen
+            if os.path.lexists(path):
+                raise FileExistsError from None
+            temporary.replace(path)
+        else:
+            temporary.unlink()
+    except FileExistsError as error:
+        raise MinidiffError(f"{path} exists, and nothing is overwritten; name another file") from error
 
 
 @contextmanager

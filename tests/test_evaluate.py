@@ -144,6 +144,14 @@ def test_results_take_the_place_of_no_other_file_than_the_evaluation_before(tmp_
     with pytest.raises(MinidiffError, match=r"mine\.json exists, and nothing is overwritten; name another file$"):
         command.json_path(command.EvaluateConfig(json=tmp_path / "mine.json"))
     assert command.json_path(command.EvaluateConfig(checkpoint=tmp_path)) == tmp_path / "evaluation.json"
+    (tmp_path / "mine.json").unlink()
+    target = command.json_path(command.EvaluateConfig(json=tmp_path / "mine.json"))
+    target.write_text("came meanwhile")
+    with pytest.raises(MinidiffError, match=r"mine\.json exists, and nothing is overwritten; name another file$"):
+        command.write(target, {}, new=True)
+    assert target.read_text() == "came meanwhile"
+    command.write(tmp_path / "evaluation.json", {"a": 1}, new=False)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"a": 1}
 
 
 def test_same_seed_same_result(run, data, tmp_path):

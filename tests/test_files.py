@@ -32,6 +32,24 @@ def test_bytes_and_functions(tmp_path):
     assert names(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_takes_no_others_place(tmp_path, monkeypatch, links):
+    """Not even that of one that came while it was written."""
+    if not links:
+
+        def link(*paths):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), *paths)
+
+        monkeypatch.setattr(files.os, "link", link)
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one", new=True)
+    assert path.read_bytes() == b"one" and names(tmp_path) == ["a.bin"]
+    path.unlink()
+    with pytest.raises(MinidiffError, match=rf"^{path} exists, and nothing is overwritten; name another file$"):
+        write_atomically(path, lambda file: path.write_bytes(b"another's"), new=True)
+    assert path.read_bytes() == b"another's" and names(tmp_path) == ["a.bin"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt(), SystemExit(1)])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.bin"

@@ -6,7 +6,7 @@ Idea: one safetensors file holds everything that the next step depends on,
     metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, digest
 
 so a training that goes on from it computes the same bits as one that never stopped.  What is given away to draw with
-holds only ema/<parameter>, in float16: a seventh of the size.  The digest is the SHA-256 of all the rest: a bit that
+holds only ema/<parameter>, in float16: an eighth of the size.  The digest is the SHA-256 of all the rest: a bit that
 flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
 In training/ after build.py.  Leaves out when to write one: loop.py.
 """
@@ -127,7 +127,7 @@ def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
 
     Weights lie far from the ends of what float16 can hold; it keeps eleven of their bits.  The file is to be given
     away, so of the places on its maker's disk it keeps the last name alone.
-    Raises MinidiffError if one does not: float16 ends at 65504.
+    Raises MinidiffError if one does not, as float16 ends at 65504, or if there is a file of that name.
     """
     c = checkpoint
     with np.errstate(over="ignore"):  # and said below
@@ -144,7 +144,7 @@ def save_for_drawing(path: Path, checkpoint: Checkpoint, made: str) -> None:
     about = About(VERSION, c.step, config, c.network, c.classes, c.words, base, drawing=True, made=made)
     values = to_dict(about)
     values["digest"] = _digest(values, halves.items())
-    write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}))
+    write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}), new=True)
 
 
 def load(path: Path) -> Checkpoint:

@@ -232,6 +232,14 @@ def test_weights_for_drawing_draw_the_same_within_float16(tmp_path, base, settin
     assert "exists, and nothing is overwritten" in capsys.readouterr().err
 
 
+def test_weights_take_the_place_of_no_file_that_came_meanwhile(tmp_path, base, monkeypatch):
+    path, honest = tmp_path / "w.safetensors", checkpoints.find
+    monkeypatch.setattr(checkpoints, "find", lambda *a: path.write_text("another's") and honest(*a))
+    with pytest.raises(MinidiffError, match=r"w\.safetensors exists, and nothing is overwritten; name another file$"):
+        export.write_weights(base, path)
+    assert path.read_text() == "another's"
+
+
 def test_weights_that_are_damaged_are_one_line(tmp_path, base):
     path = tmp_path / "w.safetensors"
     export.main(["--checkpoint", str(base), "--weights", str(path)])
