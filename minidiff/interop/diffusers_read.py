@@ -11,6 +11,7 @@ diffusion_pytorch_model.safetensors.index.json lists.
 After tensor_names.py.  Leaves out diffusers' other networks.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from safetensors import SafetensorError, deserialize, safe_open
 
 from minidiff import backend
 from minidiff.errors import MinidiffError, one_line, printable
-from minidiff.files import open_regular, read_json
+from minidiff.files import open_regular, read_bytes, read_json
 from minidiff.interop.tensor_names import correspondence, modern, their_shape, to_ours
 from minidiff.interop.unet2d import UNet2D
 from minidiff.interop.unet2d_config import from_json
@@ -32,6 +33,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 VARIANTS = ("", ".fp16", ".bf16")  # the first that is there is read
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 MOST_FILES = 100  # that weights are spread over
+MOST_HEADER = 100_000_008  # bytes that safetensors lets the header of a file have
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -181,9 +183,10 @@ def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
         if dtypes[name] not in ("F32", "F16", "BF16"):
             raise MinidiffError(f"{tensor.path}: {name} must be F32, F16 or BF16, got {dtypes[name]}")
 
-    # NumPy has no bfloat16: a file with some is read as bytes.
+    # NumPy has no bfloat16: a file with some is read as bytes, no more of them than these tensors can have.
+    most = 4 * sum(math.prod(parameter.planned_shape) for parameter in parameters.values()) + MOST_HEADER
     half = {there[name].path for name, dtype in dtypes.items() if dtype == "BF16"}
-    raw = {path: dict(deserialize(path.read_bytes())) for path in half}
+    raw = {path: dict(deserialize(read_bytes(path, most))) for path in half}
     for name, ours in table.items():
         tensor = there[name]
         if dtypes[name] == "BF16":

@@ -13,16 +13,19 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from minidiff.errors import MinidiffError
-from minidiff.files import claimed, new_folder, open_regular, remove_temporary, write_atomically
+from minidiff.files import claimed, new_folder, open_regular, parse_json, remove_temporary, write_atomically
 from minidiff.limits import LIMITS
 from minidiff.training import checkpoint as checkpoints
 from minidiff.training.checkpoint import CHECKPOINTS, Checkpoint
 
 PREVIEWS = "previews"
+MOST_METRICS = 1 << 30  # bytes of metrics.jsonl: those of ten million steps
+MOST_LINE = 1 << 12  # bytes that are read as one line; a step's are about a hundred
 
 
 @contextmanager
@@ -103,14 +106,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a metrics.jsonl, [] if there is none.
 
     Passed over is what is no line of a step after the one before: a line that a killed run left half, or one that
-    somebody has changed.
+    somebody has changed.  Raises MinidiffError for a file of more than MOST_METRICS bytes.
     """
     lines: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError), open_regular(path) as file:
-        for text in file:
+    with contextlib.suppress(FileNotFoundError), open_regular(path, MOST_METRICS) as file:
+        for text in iter(partial(file.readline, MOST_LINE), b""):
             try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
+                line = parse_json(text.decode(), str(path))
+            except ValueError:  # of other bytes than UTF-8, or a MinidiffError
                 continue
             if _is_step(line) and (not lines or line["step"] > lines[-1]["step"]):
                 lines.append(line)

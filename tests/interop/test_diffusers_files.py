@@ -1,6 +1,7 @@
 """Files of diffusers' that are missing, broken, foreign or hostile: one clear line each."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from minidiff import backend, models
 from minidiff.errors import MinidiffError
-from minidiff.interop import files_of, load_diffusers
+from minidiff.interop import diffusers_read, files_of, load_diffusers
 from tests.interop.foreign import PLAIN, golden, their_weights, write_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -222,6 +223,22 @@ def write_bfloat16(path, tensors):
         data += cut
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(folder, monkeypatch):
+    """One with bfloat16 is read as a whole, so no more than its tensors can take."""
+    weights = folder / WEIGHTS
+    write_bfloat16(weights, load_file(weights))
+    load_diffusers(folder)
+    honest = diffusers_read.read_bytes
+
+    def grown(path, most):
+        with path.open("r+b") as file:
+            file.truncate(200_000_000)  # of nothing
+        return honest(path, most)
+
+    monkeypatch.setattr(diffusers_read, "read_bytes", grown)
+    assert re.fullmatch(rf"{weights} holds 200000000 bytes; expected at most 100[0-9]{{6}}", refusal(folder))
 
 
 @pytest.mark.parametrize("channels", [2, 4])

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from functools import partial
 from itertools import pairwise
 
@@ -606,6 +607,23 @@ def test_metrics_that_make_no_sense_are_passed_over(tmp_path, bad):
     assert folders.read_metrics(path) == good
     with contextlib.closing(folders.Metrics(tmp_path, 4)) as metrics:
         assert metrics.seconds == 1.0
+
+
+def test_metrics_are_bounded(tmp_path, monkeypatch):
+    """In all, and in each line, of which a file may have one without end."""
+    path, line = tmp_path / "metrics.jsonl", '{"step": 1, "loss": 1.0, "seconds": 1.0}'
+    with path.open("w") as file:
+        file.write(f"{line}\n")
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        assert folders.read_metrics(path) == [json.loads(line)]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(folders, "MOST_METRICS", 100)
+    with pytest.raises(MinidiffError, match=rf"^{path} holds {64 << 20} bytes; expected at most 100$"):
+        folders.read_metrics(path)
 
 
 def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
