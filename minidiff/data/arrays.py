@@ -7,8 +7,10 @@ After standard.py.
 """
 
 import math
+import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,9 @@ from minidiff.files import open_regular
 from minidiff.limits import LIMITS
 
 _PART = 1 << 20  # bytes that are read at once, and that the zip's directory may have
+# What zipfile raises for a file that is none, is cut off or is encrypted, and NumPy for a header that is no dictionary.
+_ZIP = zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError
+_HEADER = LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError
 _PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # as NumPy writes
 MOST_CLASSES = int(LIMITS["classes"].most)
 MOST_LETTERS = 200  # of a class' name
@@ -93,7 +98,10 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):  # 3.0 is for names of records
         raise ValueError(f"version {version} of the format")
-    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    try:
+        shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    except _HEADER as error:
+        raise ValueError(f"a header that says nothing: {type(error).__name__}") from error
     if dtype.hasobject or dtype.names or dtype.subdtype:
         raise ValueError("Object arrays and records are not read")
     if any(not isinstance(side, int) or side < 0 for side in shape):
@@ -116,7 +124,7 @@ def _arrays(path: Path) -> Iterator[dict[str, _Array]]:
                 yield {name: _Array(archive, m) if name in wanted else m for name, m in zip(names, members)}  # type: ignore[misc]
         except (MinidiffError, MemoryError):
             raise
-        except Exception as error:  # zipfile and NumPy may raise anything at all on a damaged file
+        except _ZIP as error:
             why = printable(" ".join(str(error).split()) or type(error).__name__)
             raise MinidiffError(f"{path}: not a whole .npz file of plain arrays ({why})") from error
 

@@ -217,3 +217,44 @@ def test_npz_names_are_printed_safely(tmp_path):
     data = npz(tmp_path / "a\x1b[2J.npz")
     assert data.name == r"a\x1b[2J.npz" and data.classes == (r"a\x1b[31m", r"b\u202e")
     assert np.array_equal(hold_out(data, "train").images, RGB)
+
+
+FIELDS = "'fortran_order': False, 'shape': (6, 4, 5)}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{", "-" * 9000 + "1", "(" * 150, f"{{'descr': (), {FIELDS}", f"{{'descr': [(1, 2, 3, 4)], {FIELDS}",
+     "{[]: 1}", "{1: 2, 'a': 3}", f"{{'descr': 0777, {FIELDS}", "\0", "\n\t {"],
+)  # fmt: skip
+def test_npz_with_a_header_that_says_nothing(tmp_path, header):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        text = header.encode()
+        file.writestr("images.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(120))
+    with pytest.raises(MinidiffError, match=r"a\.npz: not a whole \.npz file of plain arrays"):
+        npz(tmp_path / "a.npz")
+
+
+def test_npz_that_lies_beyond_all_files(tmp_path):
+    """The zip's directory says that an array begins at byte 2^64 - 1."""
+    np.savez(tmp_path / "a.npz", images=GREY)
+    data = (tmp_path / "a.npz").read_bytes()
+    extra = b"\1\0\x08\0" + b"\xff" * 8
+    directory, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
+    entry = bytearray(data[directory:end])
+    entry[30:32], entry[42:46] = len(extra).to_bytes(2, "little"), b"\xff" * 4
+    last = bytearray(data[end:])
+    last[12:16] = (len(entry) + len(extra)).to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(data[:directory] + entry + extra + last)
+    with pytest.raises(MinidiffError, match=r"not a whole \.npz file of plain arrays"):
+        npz(tmp_path / "a.npz")
+
+
+def test_a_mistake_of_ours_is_not_said_to_be_the_files(tmp_path, monkeypatch):
+    def wrong(*arguments):
+        raise TypeError("ours")
+
+    np.savez(tmp_path / "a.npz", images=RGB, labels=np.zeros(6, int))
+    monkeypatch.setattr(arrays, "_labels", wrong)
+    with pytest.raises(TypeError, match="ours"):
+        npz(tmp_path / "a.npz")
