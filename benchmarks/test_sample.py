@@ -9,12 +9,12 @@ import numpy as np
 from conftest import float32
 
 from minidiff import backend
-from minidiff.data.scenes.factors import SUBJECTS
+from minidiff.checkpoint.build import make_process, network_config
+from minidiff.checkpoint.config import Config
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
-from minidiff.training.build import make_process, network_config
-from minidiff.training.config import Config
+from minidiff.scenes.factors import SUBJECTS
 
 COUNT, STEPS = 16, 10
 LABELS = np.arange(COUNT) % len(SUBJECTS)

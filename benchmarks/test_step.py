@@ -9,10 +9,10 @@ import numpy as np
 from conftest import float32
 
 from minidiff import backend
+from minidiff.checkpoint.config import Config, RunConfig
 from minidiff.data.dataset import Pictures
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.factors import SUBJECTS
-from minidiff.training.config import Config, RunConfig
+from minidiff.scenes import Scenes
+from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.trainer import Trainer
 
 CONFIG = Config(run=RunConfig(steps=1000))

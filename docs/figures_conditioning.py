@@ -11,12 +11,12 @@ import numpy as np
 from figures_editing import sheet
 from PIL import Image, ImageDraw, ImageFont
 
-from minidiff import pictures
 from minidiff.data.control import read_control
-from minidiff.data.scenes.factors import STYLES, choose, sensible
-from minidiff.data.scenes.scenes import draw
 from minidiff.explain.recording import Recording
-from minidiff.pipeline import Pipeline
+from minidiff.images import files as pictures
+from minidiff.pipeline.pipeline import Pipeline
+from minidiff.scenes.factors import STYLES, choose, sensible
+from minidiff.scenes.scenes import draw
 
 GROUND, INK = "white", "#40404a"
 

@@ -7,12 +7,12 @@ sees.
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from minidiff import pictures
-from minidiff.data.scenes import Scenes
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.editing import estimate_sigma
-from minidiff.pipeline import Pipeline
+from minidiff.images import files as pictures
+from minidiff.pipeline.pipeline import Pipeline
 from minidiff.random import Key, Stream, normal
+from minidiff.scenes import Scenes
 
 ZOOM = 3
 BOAT, DOG, SEA, TREE, FLOWER, CAT = 32, 44, 47, 27, 1, 4  # numbers of scenes

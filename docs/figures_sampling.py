@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from minidiff.chart import line_chart
 from minidiff.diffusion import SAMPLERS, Level, Noise, Process, Schedule, Step, levels, make_schedule
+from minidiff.images.chart import line_chart
 
 SPREAD = 0.06  # of each of the sixty bumps that the moons are made of
 HALF = (430, 360)  # a chart that shares the page's width with another

@@ -22,17 +22,18 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import minidiff
-from minidiff import backend, ops, pictures
+from minidiff import backend, ops
 from minidiff.autograd import Tensor, no_grad
-from minidiff.chart import line_chart
+from minidiff.checkpoint.build import network_config
+from minidiff.checkpoint.config import ModelConfig, OptimizerConfig
 from minidiff.data.folder import folder
-from minidiff.data.scenes import Scenes
 from minidiff.diffusion import Noise, Process, ddim, make_schedule
+from minidiff.images import files as pictures
+from minidiff.images.chart import line_chart
 from minidiff.nn import UNet, sinusoidal, watch
 from minidiff.nn.attention import SelfAttention
 from minidiff.random import Key, Stream, normal
-from minidiff.training.build import network_config
-from minidiff.training.config import ModelConfig, OptimizerConfig
+from minidiff.scenes import Scenes
 from minidiff.training.optimizer import learning_rate
 
 HERE = Path(__file__).parent

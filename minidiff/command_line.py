@@ -2,7 +2,7 @@
 
 Idea: tyro turns a dataclass into options, its docstrings into help.  Whatever can be wrong with the words alone, and
 with the numbers among them, is said here, for every command, before anything is read or made.
-After limits.py.  Leaves out the command line of a training: training/arguments.py.
+After limits.py.  Leaves out the command line of a training: training/cli.py.
 """
 
 import contextlib

@@ -16,21 +16,22 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from minidiff import backend, command_line, pictures
+from minidiff import backend, command_line
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
-from minidiff.evaluation import attributes as facts
-from minidiff.evaluation import scenes_report
 from minidiff.evaluation.cache import attributes_for, classifier_for
-from minidiff.evaluation.classifier import study_for
-from minidiff.evaluation.judge import Drawing, check, judge
-from minidiff.evaluation.report import misread_sheet, summary, table
-from minidiff.evaluation.scenes_judge import check as check_scenes
-from minidiff.evaluation.scenes_judge import judge_scenes
+from minidiff.evaluation.labels.classifier import study_for
+from minidiff.evaluation.labels.judge import Drawing, check, judge
+from minidiff.evaluation.labels.report import misread_sheet, summary, table
+from minidiff.evaluation.scenes import attributes as facts
+from minidiff.evaluation.scenes import report as scenes_report
+from minidiff.evaluation.scenes.judge import check as check_scenes
+from minidiff.evaluation.scenes.judge import judge_scenes
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
-from minidiff.models import load
-from minidiff.pipeline import Pipeline
+from minidiff.images import files as pictures
+from minidiff.pipeline.load import load
+from minidiff.pipeline.pipeline import Pipeline
 from minidiff.training.loop import progress_bar
 
 

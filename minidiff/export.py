@@ -3,7 +3,7 @@
 Idea: what was trained here can be drawn with elsewhere.  The averaged weights, which draw, go into a folder that the
 diffusers library loads as a `UNet2DModel` and a scheduler; or into one small file, for minidiff itself, with everything
 left out that only training needs.
-Beside sample.py in the reading order; interop/ and training/checkpoint.py do the work.
+Beside sample.py in the reading order; interop/ and checkpoint/file.py do the work.
 """
 
 import sys
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
+from minidiff.checkpoint import file as checkpoints
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
-from minidiff.models import load
 from minidiff.nn import UNet
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training import folder as folders
+from minidiff.pipeline.load import load
+from minidiff.training import run_dir as folders
 
 
 @dataclass(frozen=True)

@@ -19,22 +19,24 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from minidiff import backend, command_line, pictures, repeat
+from minidiff import backend, command_line
 from minidiff.data.control import read_control
-from minidiff.data.picture import read_mask, read_picture
 from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Step
 from minidiff.diffusion.solvers import Sampler
-from minidiff.diffusion.spacing import Spacing
+from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.files import sha256
-from minidiff.models import load, load_diffusers
-from minidiff.outputs import new_folder, save_arrays, save_images, trace
-from minidiff.pipeline import Pipeline
+from minidiff.images import files as pictures
+from minidiff.images.read import read_mask, read_picture
+from minidiff.pipeline.load import load, load_diffusers
+from minidiff.pipeline.pipeline import Pipeline
+from minidiff.sampling import like as repeat
+from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
+from minidiff.sampling.viewer import Viewer
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
-from minidiff.viewer import Viewer
 
 MOST_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
 MOST_COLUMNS = 16

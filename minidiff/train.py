@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from minidiff import backend
 from minidiff.errors import exit_with_one_line
-from minidiff.training.arguments import parse
+from minidiff.training.cli import parse
 from minidiff.training.loop import train
 
 

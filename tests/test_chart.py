@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidiff.chart import _Axis, _mean, _number, line_chart
+from minidiff.images.chart import _Axis, _mean, _number, line_chart
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 

@@ -12,12 +12,17 @@ import pytest
 import tiny_model
 import toy_pictures
 
-from minidiff import backend, models, pictures
+from minidiff import backend
 from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError, printable
-from minidiff.evaluation import attributes, cache, judge, prompts, scenes_judge
-from minidiff.evaluation.classifier import Study
+from minidiff.evaluation import cache
+from minidiff.evaluation.labels import judge
+from minidiff.evaluation.labels.classifier import Study
+from minidiff.evaluation.scenes import attributes, prompts
+from minidiff.evaluation.scenes import judge as scenes_judge
+from minidiff.images import files as pictures
+from minidiff.pipeline import load as models
 
 
 @pytest.fixture(autouse=True)

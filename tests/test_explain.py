@@ -11,11 +11,13 @@ import tiny_model
 from browser import NAMES, Browser, find
 from PIL import Image
 
-from minidiff import backend, explain, models, pictures
+from minidiff import backend, explain
 from minidiff import sample as command
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
+from minidiff.images import files as pictures
+from minidiff.pipeline import load as models
 from tests.needs import lacking
 
 PROMPT = "a dog in a winter forest"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minidiff.errors import MinidiffError
-from minidiff.pictures import grid, half_blocks, read_metadata, save_animation, save_png, to_float, to_uint8
+from minidiff.images.files import grid, half_blocks, read_metadata, save_animation, save_png, to_float, to_uint8
 
 RNG = np.random.default_rng(0)
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tiny_model
 
-from minidiff import backend, models
+from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.spacing import trailing
+from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
-from minidiff.training import checkpoint as checkpoints
+from minidiff.pipeline import load as models
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}

@@ -10,13 +10,15 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from minidiff import __version__, backend, models, pictures
+from minidiff import __version__, backend
 from minidiff import sample as command
+from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.samplers import Noise
-from minidiff.diffusion.spacing import trailing
+from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256
-from minidiff.training import checkpoint as checkpoints
+from minidiff.images import files as pictures
+from minidiff.pipeline import load as models
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from minidiff import backend, pictures
+from minidiff import backend
 from minidiff import sample as command
+from minidiff.images import files as pictures
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import minidiff
-from minidiff import models
 from minidiff.data.maps import maps
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.captions import caption
-from minidiff.evaluation.edges import edge_control
-from minidiff.evaluation.hue import hue, hue_error
-from minidiff.evaluation.steering import judge_reference
+from minidiff.evaluation.scenes.edges import edge_control
+from minidiff.evaluation.scenes.hue import hue, hue_error
+from minidiff.evaluation.scenes.steering import judge_reference
+from minidiff.pipeline import load as models
+from minidiff.scenes import Scenes
+from minidiff.scenes.captions import caption
 
 FILES = sorted(models.WEIGHTS.parent.iterdir())
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

@@ -12,7 +12,7 @@ import pytest
 from minidiff.__main__ import main as overview
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.streams import _dropped, _Telling, let_go
-from minidiff.training.stop import SIGPIPE, Stop
+from minidiff.training.signals import SIGPIPE, Stop
 
 ROOT = Path(__file__).parents[1]
 FULL = Path("/dev/full")

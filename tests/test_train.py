@@ -13,9 +13,9 @@ import pytest
 
 from minidiff import backend
 from minidiff import train as command
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training import folder as folders
+from minidiff.checkpoint import file as checkpoints
 from minidiff.training import loop, preview
+from minidiff.training import run_dir as folders
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--batch", "4", "--backend", "numpy"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.diffusion.process import Target
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.config import Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")

@@ -31,8 +31,8 @@ from benchmarks.peers.problems import (
 from benchmarks.peers.records import agree, compare, mean_record, row, show
 from benchmarks.peers.workers import OURS
 from minidiff import backend
+from minidiff.checkpoint.config import ModelConfig
 from minidiff.kernels import cuda_compile
-from minidiff.training.config import ModelConfig
 from tests.cuda.cases import run as run_cases
 
 TORCH = importlib.util.find_spec("torch") is not None

@@ -8,8 +8,8 @@ from benchmarks.peers.problems import PLAIN, Convolution, Network, made_small
 from benchmarks.peers.records import Log, Record, agree, compare, heading, row
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import OURS, Workers
-from minidiff.chart import line_chart
-from minidiff.pictures import save_png
+from minidiff.images.chart import line_chart
+from minidiff.images.files import save_png
 
 PEER = "torch channels_last"
 BATCHES, SIZES, WIDTHS = (1, 4, 16, 32, 64), (16, 32, 64), (16, 32, 64, 96)

@@ -16,10 +16,10 @@ from jax import Array
 from benchmarks.peers.jax_unet import convolve, unet
 from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
 from minidiff import backend
-from minidiff.diffusion.spacing import trailing
-from minidiff.pictures import to_float
-from minidiff.training.build import make_process
-from minidiff.training.config import DiffusionConfig, OptimizerConfig
+from minidiff.checkpoint.build import make_process
+from minidiff.checkpoint.config import DiffusionConfig, OptimizerConfig
+from minidiff.diffusion.timesteps import trailing
+from minidiff.images.files import to_float
 from minidiff.training.optimizer import EPS, learning_rate
 
 STEPS = 1_000_000  # where the learning rate would end

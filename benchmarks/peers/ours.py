@@ -20,14 +20,14 @@ from benchmarks.peers.problems import (
 )
 from minidiff import backend, ops
 from minidiff.autograd import Tensor, no_grad
+from minidiff.checkpoint.build import make_process
+from minidiff.checkpoint.config import Config, DiffusionConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
-from minidiff.data.scenes.factors import SUBJECTS
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
-from minidiff.training.build import make_process
-from minidiff.training.config import Config, DiffusionConfig, RunConfig
+from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.trainer import Trainer
 
 

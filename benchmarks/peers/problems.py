@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 
 from minidiff import backend
-from minidiff.data.scenes.factors import SUBJECTS
+from minidiff.checkpoint.build import make_process, network_config
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig
+from minidiff.images.files import to_float
 from minidiff.interop import UNet2D
 from minidiff.interop.unet2d_config import from_json
 from minidiff.nn import Module, UNet, UNetConfig
-from minidiff.pictures import to_float
-from minidiff.training.build import make_process, network_config
-from minidiff.training.config import Config, DiffusionConfig, ModelConfig
+from minidiff.scenes.factors import SUBJECTS
 
 Direction = Literal["forward", "grad_x", "grad_w"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "grad_x", "grad_w")

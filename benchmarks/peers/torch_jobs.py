@@ -28,11 +28,11 @@ from benchmarks.peers.problems import (
 )
 from benchmarks.peers.torch_unet import TorchUNet, gradients, load
 from minidiff import backend
-from minidiff.diffusion.spacing import trailing
+from minidiff.checkpoint.build import make_process
+from minidiff.checkpoint.config import DiffusionConfig, OptimizerConfig
+from minidiff.diffusion.timesteps import trailing
+from minidiff.images.files import to_float
 from minidiff.interop.tensor_names import correspondence, to_theirs
-from minidiff.pictures import to_float
-from minidiff.training.build import make_process
-from minidiff.training.config import DiffusionConfig, OptimizerConfig
 from minidiff.training.optimizer import EPS, learning_rate
 
 STEPS = 1_000_000  # where the learning rate would end

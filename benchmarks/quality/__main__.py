@@ -18,8 +18,8 @@ from benchmarks.quality.verdict import differences, table, verdict
 from minidiff.data.config import DataName
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.training.arguments import parse
-from minidiff.training.folder import read_metrics
+from minidiff.training.cli import parse
+from minidiff.training.run_dir import read_metrics
 
 DESCRIPTION = """\
 Is faster training as good a training? Train in two ways from the same seeds, and judge both by minidiff.evaluate.

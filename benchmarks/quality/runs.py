@@ -22,10 +22,10 @@ import numpy as np
 from benchmarks.peers.machine import environment, processor
 from benchmarks.peers.workers import cores
 from minidiff import __version__, backend
+from minidiff.checkpoint import file as checkpoints
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.folder import read_metrics
+from minidiff.training.run_dir import read_metrics
 
 Record = dict[str, Any]
 

@@ -34,16 +34,16 @@ from benchmarks.peers.torch_jobs import Variant
 from benchmarks.peers.torch_unet import TorchUNet, _to_ours, _torch_name, load
 from benchmarks.peers.workers import PEERS, cores
 from minidiff import backend
+from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import Dataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.training import folder as folders
-from minidiff.training.arguments import parse
-from minidiff.training.config import Config
+from minidiff.training import run_dir as folders
+from minidiff.training.cli import parse
 from minidiff.training.ema import decay_at
 from minidiff.training.loop import Progress, Run
 from minidiff.training.optimizer import EPS, learning_rate
-from minidiff.training.stop import Stop
+from minidiff.training.signals import Stop
 from minidiff.training.trainer import Record, Trainer
 
 

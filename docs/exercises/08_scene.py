@@ -4,7 +4,7 @@ Scenes come with their factors, and can be drawn from other factors than those t
 show one big red balloon in the middle, over the sea at sunset, under a clear sky, in the plain style.
 
 Hint: `dataclasses.replace` makes a changed copy of `Factors`; each field is an array (N,) of indices into the tuples of
-minidiff/data/scenes/factors.py. `np.full_like(factors.subject, SUBJECTS.index("balloon"))` is one such array.
+minidiff/scenes/factors.py. `np.full_like(factors.subject, SUBJECTS.index("balloon"))` is one such array.
 """
 
 import sys
@@ -12,11 +12,11 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes import factors as names
-from minidiff.data.scenes.factors import Factors
-from minidiff.data.scenes.scenes import draw
-from minidiff.pictures import half_blocks
+from minidiff.images.files import half_blocks
+from minidiff.scenes import Scenes
+from minidiff.scenes import factors as names
+from minidiff.scenes.factors import Factors
+from minidiff.scenes.scenes import draw
 
 
 def balloon_at_sunset(factors: Factors) -> Factors:

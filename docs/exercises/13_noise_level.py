@@ -12,8 +12,8 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff import pictures
-from minidiff.data.scenes import Scenes
+from minidiff.images import files as pictures
+from minidiff.scenes import Scenes
 
 
 def noise_level(y: np.ndarray) -> float:

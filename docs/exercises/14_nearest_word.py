@@ -12,7 +12,7 @@ import sys
 
 from checking import expect, report
 
-from minidiff.data.scenes.captions import VOCABULARY
+from minidiff.scenes.captions import VOCABULARY
 
 
 def nearest(word: str, words: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff.evaluation.hue import hue as ours
+from minidiff.evaluation.scenes.hue import hue as ours
 
 
 def hue(picture: np.ndarray) -> float:

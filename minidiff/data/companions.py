@@ -2,7 +2,7 @@
 
 Idea: scenes know their maps exactly, and can be drawn again in the same look.  Of other pictures the edges are
 computed, and what looks like a picture is the picture itself, mirrored.
-After open.py.  Leaves out what is made of them: conditioning/control.py, conditioning/reference.py.
+After open.py.  Leaves out what is made of them: nn/controlnet.py, nn/ip_adapter.py.
 """
 
 from typing import Literal
@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from minidiff.data.dataset import Dataset
-from minidiff.data.edges import edges
 from minidiff.data.maps import maps
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.alike import Alike
+from minidiff.images.edges import edges
+from minidiff.scenes import Scenes
+from minidiff.scenes.alike import Alike
 
 Shown = Literal["edges", "segmentation", "depth", "reference"]
 

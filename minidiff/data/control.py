@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minidiff.data.edges import edges
 from minidiff.data.maps import PALETTE, Kind
-from minidiff.data.picture import is_transparent, load, middle, named, opaque
+from minidiff.images.edges import edges
+from minidiff.images.read import is_transparent, load, middle, named, opaque
 
 _MOST = 2048  # pixels a side beyond which a drawing is halved and halved again first
 _FINER = 4  # lines are thinned at this many pixels to one of the map

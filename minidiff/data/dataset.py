@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from minidiff.conditioning.words import Vocabulary
 from minidiff.errors import MinidiffError
+from minidiff.nn.tokenizer import Vocabulary
 from minidiff.random import Key, Stream, permutation
 
 KEYS = 1 << 32  # that a random key has for steps, and for pictures

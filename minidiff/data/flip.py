@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from minidiff.conditioning.words import split
 from minidiff.data.dataset import Dataset
+from minidiff.nn.tokenizer import split
 
 SIDES = {f"left{ending}": f"right{ending}" for ending in ("", "most", "hand", "ward", "wards")}
 SIDES |= {right: left for left, right in SIDES.items()}

@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image, ImageColor
 from tqdm import tqdm
 
-from minidiff.conditioning.words import vocabulary
 from minidiff.data.config import Captions
 from minidiff.data.dataset import Pictures, packed
 from minidiff.data.folder_captions import captions, inside, set_apart, warn
-from minidiff.data.picture import FORMATS, MOST_FILE, decode, quiet, why_unreadable
 from minidiff.data.standard import MOST_BYTES
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
+from minidiff.images.read import FORMATS, MOST_FILE, decode, quiet, why_unreadable
+from minidiff.nn.tokenizer import vocabulary
 
 
 def folder(

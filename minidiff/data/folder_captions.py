@@ -5,7 +5,7 @@ as Hugging Face's image folders have them, one {"file_name": "dog.png", "text": 
 a-small-dog_02.png itself.  All of it was written by hand or by programs unknown: what cannot be used is named and left
 out, and the training goes on.  What means the same is the same: é in one character or in two, / or \ in a path, a text
 or a caption or a prompt.
-Before folder.py, which asks for them.  Leaves out how they become numbers: conditioning/words.py.
+Before folder.py, which asks for them.  Leaves out how they become numbers: nn/tokenizer.py.
 """
 
 import codecs
@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidiff.conditioning.words import LONGEST, split
 from minidiff.data.config import Captions
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular, parse_json
+from minidiff.nn.tokenizer import LONGEST, split
 
 METADATA = "metadata.jsonl", "metadata.csv"  # in any case
 KEYS = "text", "caption", "prompt"  # of metadata; the first that a line has counts

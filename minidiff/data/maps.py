@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from minidiff.data.dataset import Dataset
-from minidiff.data.edges import edges
-from minidiff.data.scenes.factors import LABELS
-from minidiff.data.scenes.scenes import Scenes
 from minidiff.errors import MinidiffError
+from minidiff.images.edges import edges
+from minidiff.scenes.factors import LABELS
+from minidiff.scenes.scenes import Scenes
 
 Kind = Literal["edges", "segmentation", "depth"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

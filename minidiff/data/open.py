@@ -9,11 +9,11 @@ from minidiff.data.arrays import npz
 from minidiff.data.config import DataConfig, DataName
 from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
 from minidiff.data.folder import folder
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.alike import Alike
 from minidiff.data.standard import cifar10, fashion_mnist, mnist
 from minidiff.errors import MinidiffError
 from minidiff.limits import check_limits
+from minidiff.scenes import Scenes
+from minidiff.scenes.alike import Alike
 
 SIZE = 32
 NAMES = get_args(DataName)

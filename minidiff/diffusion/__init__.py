@@ -8,7 +8,7 @@ from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Noise, Step, ddim, ddpm, euler_ancestral
 from minidiff.diffusion.schedule import CLEAN, Level, Schedule, make_schedule
 from minidiff.diffusion.solvers import SAMPLERS, dpm_solver, dpm_solver_sde, euler, heun, unipc
-from minidiff.diffusion.spacing import levels
+from minidiff.diffusion.timesteps import levels
 
 __all__ = [
     "CLEAN",

@@ -26,7 +26,7 @@ from minidiff.diffusion.clipping import Clipping, clip_x0
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process, eps_from_x0
 from minidiff.diffusion.schedule import Level
-from minidiff.diffusion.spacing import levels
+from minidiff.diffusion.timesteps import levels
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 

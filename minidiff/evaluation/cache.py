@@ -21,12 +21,13 @@ from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
 from minidiff.data.dataset import Numbered
-from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError, one_line
-from minidiff.evaluation import attributes, classifier
-from minidiff.evaluation.classifier import Study, make_classifier
+from minidiff.evaluation.labels import classifier
+from minidiff.evaluation.labels.classifier import Study, make_classifier
+from minidiff.evaluation.scenes import attributes
 from minidiff.files import check_regular, write_atomically
 from minidiff.nn import Module
+from minidiff.scenes import Scenes
 
 FORMAT = "minidiff-classifier"
 DRAWN = 1000  # pictures of an endless dataset that stand for all of them

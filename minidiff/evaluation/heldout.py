@@ -18,9 +18,9 @@ from minidiff import backend, random
 from minidiff.autograd import no_grad
 from minidiff.data.dataset import Numbered
 from minidiff.diffusion.process import Process
-from minidiff.evaluation.intervals import mean_and_error
+from minidiff.evaluation.metrics.intervals import mean_and_error
 from minidiff.evaluation.split import Part
-from minidiff.pictures import to_float
+from minidiff.images.files import to_float
 from minidiff.random import Key, Stream
 
 TRIPLES = 2000

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from minidiff import pictures
 from minidiff.diffusion.process import Process
 from minidiff.explain.formulas import lines
 from minidiff.explain.recording import MOST_PICTURES, Frame
 from minidiff.files import write_atomically
+from minidiff.images import files as pictures
 
 BUDGET = 3_000_000  # bytes of pictures on a page, about
 SHOWN = 6  # of the size of the picture, at each step

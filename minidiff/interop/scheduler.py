@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from minidiff.checkpoint.settings import from_dict
 from minidiff.diffusion.schedule import BETA_MAX
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import read_json
 from minidiff.interop.diffusers_read import locate
 from minidiff.limits import LIMITS
-from minidiff.training.settings import from_dict
 
 SCHEDULER = "scheduler_config.json"
 CLASSES = ("DDPMScheduler", "DDIMScheduler")

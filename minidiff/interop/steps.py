@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minidiff.diffusion.schedule import CLEAN, Level, Schedule
-from minidiff.diffusion.spacing import levels
+from minidiff.diffusion.timesteps import levels
 from minidiff.errors import MinidiffError
 
 

@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MinidiffError
 from minidiff.limits import LIMITS
-from minidiff.training.settings import from_dict
 
 CLASS = "UNet2DModel"
 DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}  # and whether it attends

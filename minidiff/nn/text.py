@@ -3,7 +3,7 @@
 Idea: a word is a learnt vector, its place in the sentence another, and both are added up.  Words may then look at each
 other, layer by layer, so that "autumn" knows whether it speaks of a tree or of a forest.  The denoiser's places look at
 the words by cross-attention (attention.py); what the sentence says as a whole enters with the time.
-After attention.py.  Leaves out where the numbers come from: conditioning/words.py.
+After attention.py.  Leaves out where the numbers come from: nn/tokenizer.py.
 Source: Vaswani et al. 2017, arXiv:1706.03762; normalised before each part as in Xiong et al. 2020, arXiv:2002.04745.
 """
 

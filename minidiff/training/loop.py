@@ -19,19 +19,19 @@ import numpy as np
 from tqdm import tqdm
 
 from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
+from minidiff.checkpoint.file import Checkpoint
+from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
 from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
-from minidiff.pictures import to_uint8
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training import folder as folders
+from minidiff.images.files import to_uint8
 from minidiff.training import preview
-from minidiff.training.checkpoint import Checkpoint
-from minidiff.training.config import DEFAULT_MINUTES, Config, check
+from minidiff.training import run_dir as folders
+from minidiff.training.budget import Budget, Every, too_late
 from minidiff.training.ema import averaged
 from minidiff.training.optimizer import learning_rate
-from minidiff.training.pace import Budget, Every, too_late
-from minidiff.training.settings import write_toml
-from minidiff.training.stop import Stop, listening
+from minidiff.training.signals import Stop, listening
 from minidiff.training.trainer import Record, Trainer
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend
+from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.nn import Module
-from minidiff.training.config import OptimizerConfig
 
 EPS = 1e-8  # keeps AdamW from dividing by zero; Kingma and Ba's value
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from minidiff import pictures
-from minidiff.chart import line_chart
 from minidiff.data.dataset import Dataset, Pictures
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
+from minidiff.images import files as pictures
+from minidiff.images.chart import line_chart
 from minidiff.training.ema import averaged
 from minidiff.training.trainer import Trainer
 

@@ -14,24 +14,24 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend, random
-from minidiff.conditioning.control import ControlNet
-from minidiff.conditioning.steer import Drawn, Referred, Steered
-from minidiff.conditioning.words import thinned
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.file import Checkpoint
 from minidiff.data.companions import companions
 from minidiff.data.dataset import Dataset, Pictures, order
 from minidiff.data.flip import mirrored
-from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
-from minidiff.pictures import to_float
+from minidiff.images.files import to_float
+from minidiff.nn.adapted_unet import Drawn, Referred, Steered
+from minidiff.nn.controlnet import ControlNet
+from minidiff.nn.tokenizer import thinned
 from minidiff.random import Key, Stream
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.build import check_memory, make_model, make_process, network_config
-from minidiff.training.checkpoint import Checkpoint
-from minidiff.training.config import Config
+from minidiff.scenes import Scenes
 from minidiff.training.ema import decay_at
 from minidiff.training.nonfinite import first_gradient, first_layer
 from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
-from minidiff.training.same import check_same
+from minidiff.training.resume import check_same
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from benchmarks.peers import __main__ as command
 from benchmarks.peers import growth, machine, problems, records, workers
 from benchmarks.peers.settings import Settings
 from minidiff import backend
+from minidiff.checkpoint.config import ModelConfig
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training.config import ModelConfig
 
 TINY = problems.Network(ModelConfig(patch=1, base=8, multipliers=(1, 2), attention=(), time="add"), size=8, batch=2)
 TINY_PATCHED = problems.Network(

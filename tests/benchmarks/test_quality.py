@@ -17,10 +17,10 @@ from benchmarks.quality import __main__ as command
 from benchmarks.quality import runs
 from benchmarks.quality.verdict import differences, table, verdict
 from minidiff import backend
+from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.dataset import order
 from minidiff.errors import MinidiffError
-from minidiff.training.arguments import parse
-from minidiff.training.config import Config, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.training.cli import parse
 from minidiff.training.trainer import Trainer
 
 TORCH = "torch bfloat16"
@@ -348,8 +348,8 @@ def test_pytorchs_steps_are_ours(torch_variant):
 
 def test_a_training_by_pytorch_leaves_minidiffs_checkpoint(torch_variant, tmp_path, capsys):
     from benchmarks.quality.torch_train import TorchRun
-    from minidiff.training import checkpoint as checkpoints
-    from minidiff.training import folder as folders
+    from minidiff.checkpoint import file as checkpoints
+    from minidiff.training import run_dir as folders
 
     _, theirs = two_trainers(torch_variant)
     with folders.created(tmp_path / "run") as run:

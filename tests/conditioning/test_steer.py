@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minidiff import backend, ops
-from minidiff.conditioning.control import ControlNet
-from minidiff.conditioning.reference import ReferenceAdapter, crosses
-from minidiff.conditioning.steer import Drawn, Referred, Steered
 from minidiff.nn import UNet, UNetConfig
+from minidiff.nn.adapted_unet import Drawn, Referred, Steered
+from minidiff.nn.controlnet import ControlNet
+from minidiff.nn.ip_adapter import ReferenceAdapter, crosses
 
 SHAPE = UNetConfig(
     8, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(2,), heads=2, groups=4,

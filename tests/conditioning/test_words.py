@@ -5,10 +5,10 @@ import unicodedata
 import numpy as np
 import pytest
 
-from minidiff.conditioning import words as module
-from minidiff.conditioning.words import Vocabulary, shorten, split, thinned, vocabulary
 from minidiff.errors import MinidiffError
+from minidiff.nn import tokenizer as module
 from minidiff.nn.text import PADDING
+from minidiff.nn.tokenizer import Vocabulary, shorten, split, thinned, vocabulary
 
 KNOWN = Vocabulary(("a", "cat", "dog", "winter"), 5)
 

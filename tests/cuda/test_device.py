@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
-from minidiff.pictures import to_uint8
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.config import Config, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.images.files import to_uint8
 from minidiff.training.trainer import Trainer
 from tests.cuda.device_array import DeviceArray
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from minidiff.data.control import read_control, thinned
-from minidiff.data.edges import edges
 from minidiff.data.maps import PALETTE, maps
-from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
-from minidiff.evaluation.edges import agreement
+from minidiff.evaluation.scenes.edges import agreement
+from minidiff.images.edges import edges
+from minidiff.scenes import Scenes
 
 SIZES = [(32, 32, 1.6), (100, 100, 1), (100, 100, 3), (500, 300, 1), (500, 300, 4), (300, 500, 6), (500, 300, 20)]
 SIZES += [(2000, 2000, 2), (2000, 2000, 60), (2600, 2200, 8)]

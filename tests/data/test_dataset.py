@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff.conditioning.words import vocabulary
 from minidiff.data.dataset import Pictures, hold_out, order
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.alike import Alike
 from minidiff.errors import MinidiffError
+from minidiff.nn.tokenizer import vocabulary
 from minidiff.random import Key, Stream, permutation
+from minidiff.scenes import Scenes
+from minidiff.scenes.alike import Alike
 
 
 def pictures(n, labelled=False):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minidiff.data.edges import edges
 from minidiff.data.maps import maps
-from minidiff.data.scenes import Scenes
-from minidiff.evaluation.edges import agreement
+from minidiff.evaluation.scenes.edges import agreement
+from minidiff.images.edges import edges
+from minidiff.scenes import Scenes
 
 
 def step(angle, size=24, offset=0.0, low=(40, 40, 40), high=(200, 200, 200)):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from minidiff.conditioning.words import vocabulary
 from minidiff.data.dataset import Pictures
 from minidiff.data.flip import mirrored
-from minidiff.data.scenes import Scenes
-from minidiff.data.scenes.factors import POSITIONS
+from minidiff.nn.tokenizer import vocabulary
+from minidiff.scenes import Scenes
+from minidiff.scenes.factors import POSITIONS
 
 
 def stripes(n):

@@ -5,11 +5,11 @@ import pytest
 
 from minidiff import backend
 from minidiff.data.dataset import Pictures
-from minidiff.data.edges import edges
 from minidiff.data.maps import KINDS, PALETTE, channels, maps
-from minidiff.data.scenes import Scenes, scenes
-from minidiff.data.scenes.factors import LABELS
 from minidiff.errors import MinidiffError
+from minidiff.images.edges import edges
+from minidiff.scenes import Scenes, scenes
+from minidiff.scenes.factors import LABELS
 from tests.backends import RUN_HERE
 
 INDEX = np.arange(300)

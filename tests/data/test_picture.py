@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from minidiff.data.control import read_control
-from minidiff.data.picture import quiet, read_mask, read_picture
 from minidiff.errors import MinidiffError
-from minidiff.pictures import read_metadata
+from minidiff.images.files import read_metadata
+from minidiff.images.read import quiet, read_mask, read_picture
 
 LEFT = np.zeros((32, 32), np.uint8)
 LEFT[:, :16] = 255  # white on the left: there something is to be drawn

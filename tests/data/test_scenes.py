@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes, alike, factors, scenes
-from minidiff.data.scenes.factors import HELD_OUT, LABELS, PLACES, STYLES, SUBJECTS, TIMES
 from minidiff.errors import MinidiffError
+from minidiff.scenes import Scenes, alike, factors, scenes
+from minidiff.scenes.factors import HELD_OUT, LABELS, PLACES, STYLES, SUBJECTS, TIMES
 from tests.backends import RUN_HERE
 
 MANY = np.arange(20_000)

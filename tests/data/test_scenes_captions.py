@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from minidiff.conditioning.words import LONGEST, split
-from minidiff.data.scenes import Scenes, captions, factors
-from minidiff.data.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, VOCABULARY, caption
 from minidiff.nn.text import PADDING
+from minidiff.nn.tokenizer import LONGEST, split
+from minidiff.scenes import Scenes, captions, factors
+from minidiff.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, VOCABULARY, caption
 
 MANY = np.arange(20_000)
 

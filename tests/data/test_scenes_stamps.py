@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.scenes import stamps, subjects
-from minidiff.data.scenes.dice import Dice, Part
-from minidiff.data.scenes.factors import SUBJECTS
-from minidiff.data.scenes.stamps import MARK, OWN, SECOND, SHINING, Sheet, box, capsule, ellipse, mark, paint, polygon
 from minidiff.kernels.raster import reference
+from minidiff.scenes import stamps, subjects
+from minidiff.scenes.dice import Dice, Part
+from minidiff.scenes.factors import SUBJECTS
+from minidiff.scenes.stamps import MARK, OWN, SECOND, SHINING, Sheet, box, capsule, ellipse, mark, paint, polygon
 
 WHITE_LIGHT = np.ones((3, 3), np.float32)
 RED, BLUE = np.array([1, 0, 0], np.float32), np.array([0, 0, 1], np.float32)

@@ -7,7 +7,7 @@ from minidiff import backend
 from minidiff.diffusion import Process, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
 from minidiff.diffusion.schedule import KINDS
-from minidiff.diffusion.spacing import SPACINGS
+from minidiff.diffusion.timesteps import SPACINGS
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import WAYS, end, normal
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes
 from minidiff.diffusion import CLEAN, Noise, editing, levels, make_schedule
 from minidiff.errors import MinidiffError
+from minidiff.scenes import Scenes
 from tests.diffusion.known import CORRELATED, STEADY, TWO_HILLS, WAYS, ideal, process_of, sampler
 
 PROCESS = process_of("cosine", "v")

@@ -9,7 +9,7 @@ import pytest
 from minidiff import backend
 from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
-from minidiff.diffusion.spacing import trailing
+from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import NOISY, STEADY, TWO_HILLS, WAYS, end, ideal, process_of, sample
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidiff.diffusion.schedule import CLEAN, KINDS, make_schedule
-from minidiff.diffusion.spacing import SPACINGS, levels, linspace, trailing
+from minidiff.diffusion.timesteps import SPACINGS, levels, linspace, trailing
 from minidiff.errors import MinidiffError
 
 LINEAR = make_schedule("linear")

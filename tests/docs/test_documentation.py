@@ -17,7 +17,7 @@ import tiny_model
 from PIL import Image
 
 from minidiff import backend
-from minidiff.data.scenes.captions import VOCABULARY
+from minidiff.scenes.captions import VOCABULARY
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"

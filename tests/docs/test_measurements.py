@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.problems import DEFAULT, PLAIN
-from minidiff.data.scenes.captions import VOCABULARY
+from minidiff.checkpoint.build import network_config
+from minidiff.checkpoint.config import ModelConfig
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training.build import network_config
-from minidiff.training.config import ModelConfig
+from minidiff.scenes.captions import VOCABULARY
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

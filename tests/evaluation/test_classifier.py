@@ -11,7 +11,7 @@ from minidiff import backend
 from minidiff.autograd import Tensor
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import Pictures
-from minidiff.evaluation.classifier import (
+from minidiff.evaluation.labels.classifier import (
     FEATURES,
     Classifier,
     Study,

@@ -11,7 +11,7 @@ from minidiff import backend
 from minidiff.data.dataset import Pictures
 from minidiff.evaluation import cache
 from minidiff.evaluation.cache import classifier_for, fingerprint, name
-from minidiff.evaluation.classifier import Study, read
+from minidiff.evaluation.labels.classifier import Study, read
 from minidiff.evaluation.split import Stretch
 
 STUDY = Study(steps=2, batch=8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minidiff.data.maps import maps
-from minidiff.data.scenes import Scenes
-from minidiff.evaluation.edges import Agreement, agreement, control_score, edge_control
+from minidiff.evaluation.scenes.edges import Agreement, agreement, control_score, edge_control
+from minidiff.scenes import Scenes
 
 
 def lines(n=6, size=32):

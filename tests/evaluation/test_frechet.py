@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from minidiff.evaluation.frechet import deviation, frechet_distance, gaussian_distance
+from minidiff.evaluation.metrics.frechet import deviation, frechet_distance, gaussian_distance
 
 
 def covariance(rng, n, rank=None):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidiff.evaluation.hue import hue, hue_error
+from minidiff.evaluation.scenes.hue import hue, hue_error
 
 
 def plain(*rgb):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from minidiff.evaluation.intervals import mean_and_error, wilson
+from minidiff.evaluation.metrics.intervals import mean_and_error, wilson
 
 
 @pytest.mark.parametrize(

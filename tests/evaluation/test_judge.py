@@ -11,13 +11,13 @@ import toy_pictures
 from minidiff import backend
 from minidiff.diffusion import Process, make_schedule
 from minidiff.errors import MinidiffError
-from minidiff.evaluation import judge as judges
 from minidiff.evaluation.cache import Kept
-from minidiff.evaluation.classifier import Study, train
-from minidiff.evaluation.judge import Drawing, check, judge
-from minidiff.evaluation.report import misread_sheet
+from minidiff.evaluation.labels import judge as judges
+from minidiff.evaluation.labels.classifier import Study, train
+from minidiff.evaluation.labels.judge import Drawing, check, judge
+from minidiff.evaluation.labels.report import misread_sheet
+from minidiff.images.files import to_float
 from minidiff.nn import UNet, UNetConfig
-from minidiff.pictures import to_float
 
 EXAM = toy_pictures.make(240, seed=1)
 DRAWING = Drawing(count=90, steps=2, batch=32)

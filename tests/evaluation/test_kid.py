@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minidiff.evaluation.kid import kid, kid_deviation
-from minidiff.evaluation.nearest import nearest
-from minidiff.evaluation.precision_recall import distances, precision_recall
+from minidiff.evaluation.metrics.kid import kid, kid_deviation
+from minidiff.evaluation.metrics.nearest import nearest
+from minidiff.evaluation.metrics.precision_recall import distances, precision_recall
 
 
 def normal(n, seed, shift=0.0, D=8):

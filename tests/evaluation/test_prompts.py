@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.conditioning.words import split
-from minidiff.data.scenes import factors as f
-from minidiff.evaluation import attributes, prompts, scenes_judge, scenes_report, steering
-from minidiff.evaluation.attributes import Attributes, answers, visible
-from minidiff.evaluation.classifier import Study
-from minidiff.evaluation.hue import hue, hue_error
-from minidiff.evaluation.judge import Drawing
+from minidiff.evaluation.labels.classifier import Study
+from minidiff.evaluation.labels.judge import Drawing
+from minidiff.evaluation.scenes import attributes, prompts, steering
+from minidiff.evaluation.scenes import judge as scenes_judge
+from minidiff.evaluation.scenes import report as scenes_report
+from minidiff.evaluation.scenes.attributes import Attributes, answers, visible
+from minidiff.evaluation.scenes.hue import hue, hue_error
+from minidiff.nn.tokenizer import split
+from minidiff.scenes import factors as f
 
 FACTS = tuple(attributes.VALUES)
 

@@ -28,8 +28,8 @@ from random import Random
 
 from tqdm import tqdm
 
+from minidiff.checkpoint import file as checkpoints
 from minidiff.errors import MinidiffError
-from minidiff.training import checkpoint as checkpoints
 from tests.fuzz.runner import prepare
 from tests.fuzz.samples import Samples
 from tests.fuzz.verdict import where

@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend, sample, train
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.build import make_model
+from minidiff.checkpoint.config import AdditionConfig, Config, DiffusionConfig
 from minidiff.interop import scheduler_options
 from minidiff.nn import UNetConfig
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.build import make_model
-from minidiff.training.config import AdditionConfig, Config, DiffusionConfig
 from minidiff.training.optimizer import FlatParameters
 from tests import tiny_model, toy_pictures
 from tests.interop import foreign

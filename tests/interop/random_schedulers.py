@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import backend, models
+from minidiff import backend
 from minidiff.errors import MinidiffError
+from minidiff.pipeline import load as models
 from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
 NETWORK = "one level, no middle"

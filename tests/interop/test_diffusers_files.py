@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minidiff import backend, models
+from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.interop import diffusers_read, files_of, load_diffusers
+from minidiff.pipeline import load as models
 from tests.interop.foreign import PLAIN, golden, their_weights, write_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

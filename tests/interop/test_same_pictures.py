@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from minidiff import export, models
+from minidiff import export
 from minidiff import sample as command
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.config import Config, DiffusionConfig
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, DiffusionConfig
+from minidiff.pipeline import load as models
 from minidiff.training.optimizer import FlatParameters
 from tests.interop.drawings import COUNT, DRAWN, PICTURES, SEED, STEPS, calm_weights, ours, theirs
 from tests.interop.foreign import OURS, PLAIN, our_network, write_folder

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.open import open_data
 from minidiff.training import preview
-from minidiff.training.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.training.trainer import Trainer
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.autograd import no_grad
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.dataset import Pictures
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.training.trainer import Trainer
 
 HERE = Path(__file__).parent

@@ -13,10 +13,10 @@ from pathlib import Path
 import numba
 
 from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, ModelConfig, RunConfig
 from minidiff.data.config import DataConfig
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training import preview
-from minidiff.training.config import Config, ModelConfig, RunConfig
 from minidiff.training.loop import train
 from minidiff.training.trainer import Trainer
 

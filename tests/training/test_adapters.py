@@ -8,12 +8,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from minidiff import export, models
+from minidiff import export
+from minidiff.checkpoint import file as checkpoints
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
-from minidiff.training import checkpoint as checkpoints
+from minidiff.pipeline import load as models
 from minidiff.training import loop
-from minidiff.training.arguments import parse
+from minidiff.training.cli import parse
 from minidiff.training.optimizer import update
 from minidiff.training.trainer import Trainer
 

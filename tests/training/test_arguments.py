@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.settings import write_toml
 from minidiff.errors import MinidiffError
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training.arguments import parse
-from minidiff.training.config import Config
-from minidiff.training.settings import write_toml
+from minidiff.training.cli import parse
 
 
 @pytest.fixture

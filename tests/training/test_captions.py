@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidiff import backend, models, pictures
+from minidiff import backend
 from minidiff import sample as sampling
 from minidiff import train as command
-from minidiff.conditioning.words import vocabulary
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.settings import read_toml
 from minidiff.data.dataset import Pictures
-from minidiff.data.scenes import Scenes
 from minidiff.errors import MinidiffError
-from minidiff.training import checkpoint as checkpoints
+from minidiff.images import files as pictures
+from minidiff.nn.tokenizer import vocabulary
+from minidiff.pipeline import load as models
+from minidiff.scenes import Scenes
 from minidiff.training import loop, preview
-from minidiff.training.config import Config
-from minidiff.training.settings import read_toml
 from minidiff.training.trainer import Trainer
 
 NAMES = ("red_square", "green_bar", "blue_square")

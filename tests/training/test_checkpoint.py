@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 
 from minidiff import files
 from minidiff.autograd import no_grad
+from minidiff.checkpoint import file as checkpoints
 from minidiff.data.dataset import Pictures
 from minidiff.errors import MinidiffError
 from minidiff.files import sha256
 from minidiff.nn import UNetConfig
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training.trainer import Trainer
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training.config import OptimizerConfig
 from minidiff.training.ema import averaged, decay_at
 from minidiff.training.optimizer import EPS, FlatParameters, gradient_norm, learning_rate, update
 

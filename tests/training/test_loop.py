@@ -20,14 +20,18 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
-from minidiff import backend, files, outputs, pictures, sample
+from minidiff import backend, files, sample
+from minidiff.checkpoint import build
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.settings import read_toml
 from minidiff.errors import MinidiffError
-from minidiff.training import build, loop, pace, preview
-from minidiff.training import checkpoint as checkpoints
-from minidiff.training import folder as folders
-from minidiff.training import stop as stopping
-from minidiff.training.config import Config
-from minidiff.training.settings import read_toml
+from minidiff.images import files as pictures
+from minidiff.sampling import outputs
+from minidiff.training import budget as pace
+from minidiff.training import loop, preview
+from minidiff.training import run_dir as folders
+from minidiff.training import signals as stopping
 from minidiff.training.trainer import Trainer
 from tests.backends import BACKENDS, WITH_A_GPU
 

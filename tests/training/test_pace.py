@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidiff.training.pace import MARGIN, Budget, Every, too_late
+from minidiff.training.budget import MARGIN, Budget, Every, too_late
 
 
 def test_every_so_many_steps():

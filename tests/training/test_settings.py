@@ -7,10 +7,10 @@ import tomllib
 
 import pytest
 
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.checkpoint.settings import from_dict, read_toml, to_dict, write_toml
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError
-from minidiff.training.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
-from minidiff.training.settings import from_dict, read_toml, to_dict, write_toml
 
 NOTHING_DEFAULT = Config(
     data=DataConfig("folder", None, 64, True, "#102030", True, "names", False, True),

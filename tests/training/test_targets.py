@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.scenes import Scenes
+from minidiff.checkpoint.build import make_process
 from minidiff.errors import MinidiffError
-from minidiff.training.arguments import parse
-from minidiff.training.build import make_process
+from minidiff.scenes import Scenes
+from minidiff.training.cli import parse
 from minidiff.training.trainer import Trainer
 
 SMALL = "--base 8 --multipliers 1 2 --groups 4 --heads 2 --steps 40 --batch 8 --warmup 5 --backend numpy"

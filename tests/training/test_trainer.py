@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.checkpoint import file as checkpoints
 from minidiff.data.dataset import Pictures
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 from minidiff.nn import watch
-from minidiff.training import checkpoint as checkpoints
 from minidiff.training import trainer as trainers
 from minidiff.training.nonfinite import tensors
 from minidiff.training.optimizer import gradient_norm
-from minidiff.training.same import check_same
+from minidiff.training.resume import check_same
 from minidiff.training.trainer import Trainer
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from minidiff.checkpoint.build import network_config
+from minidiff.checkpoint.config import Config, ModelConfig, check
 from minidiff.errors import MinidiffError
 from minidiff.evaluate import EvaluateConfig
 from minidiff.export import ExportConfig
 from minidiff.limits import LIMITS
 from minidiff.nn import UNetConfig
 from minidiff.sample import SampleConfig
-from minidiff.training.build import network_config
-from minidiff.training.config import Config, ModelConfig, check
 
 
 def test_defaults_make_sense():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minidiff.data.scenes import factors as names
+from minidiff.scenes import factors as names
 
 
 def balloon_at_sunset(factors, place="sea"):

@@ -206,7 +206,7 @@ def _(folder: Path, samples: Samples) -> Case:
 def _(folder: Path, samples: Samples, value: str) -> Case:
     from PIL import Image, PngImagePlugin
 
-    from minidiff.pictures import METADATA_KEY
+    from minidiff.images.files import METADATA_KEY
 
     with Image.open(samples.grid) as grid:
         about = json.loads(grid.info[METADATA_KEY])

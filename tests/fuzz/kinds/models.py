@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 from safetensors.numpy import load as from_safetensors
 
-from minidiff.training import checkpoint as checkpoints
+from minidiff.checkpoint import file as checkpoints
 from tests.fuzz.case import Case, kind
 from tests.fuzz.mutations import read_safetensors, spoil_bytes, spoil_json, write_safetensors
 from tests.fuzz.samples import SAMPLE, Samples, tensors_file

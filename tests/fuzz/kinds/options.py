@@ -6,13 +6,13 @@ from pathlib import Path
 from random import Random
 from types import NoneType
 
+from minidiff.checkpoint.config import Config
 from minidiff.evaluate import EvaluateConfig
-from minidiff.evaluation.judge import Drawing
+from minidiff.evaluation.labels.judge import Drawing
 from minidiff.export import ExportConfig
 from minidiff.limits import LIMITS
 from minidiff.sample import SampleConfig
-from minidiff.training.arguments import Files
-from minidiff.training.config import Config
+from minidiff.training.cli import Files
 from tests.fuzz import odd
 from tests.fuzz.case import Case, kind
 from tests.fuzz.samples import SAMPLE, Samples

@@ -9,7 +9,7 @@ from random import Random
 
 from PIL import Image, PngImagePlugin
 
-from minidiff.pictures import METADATA_KEY
+from minidiff.images.files import METADATA_KEY
 from tests.fuzz import odd
 from tests.fuzz.case import Case, kind
 from tests.fuzz.kinds.data import training

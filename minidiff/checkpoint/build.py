@@ -1,0 +1,124 @@
+"""From settings to the things they describe: the network's shape for given pictures, and the noising process.
+
+In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.checkpoint.config import Adapter, DiffusionConfig, ModelConfig
+from minidiff.data import maps
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.schedule import make_schedule
+from minidiff.errors import MinidiffError
+from minidiff.nn import Module, UNet, UNetConfig
+from minidiff.nn.controlnet import ControlNet
+from minidiff.nn.ip_adapter import ReferenceAdapter
+from minidiff.nn.tokenizer import Vocabulary
+
+
+def network_config(
+    model: ModelConfig,
+    height: int,
+    width: int,
+    channels: int,
+    classes: int = 0,
+    vocabulary: Vocabulary | None = None,
+) -> UNetConfig:
+    """Return the shape of the U-Net for pictures (height, width, channels) with so many classes or with captions.
+
+    Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
+    """
+    patch = _patch(min(height, width)) if model.patch is None else model.patch
+    smallest = height // max(patch, 1) >> max(len(model.multipliers) - 1, 0)
+    two = (2 * smallest, smallest)[-len(model.multipliers) :]
+    return UNetConfig(
+        height=height,
+        width=width,
+        channels=channels,
+        patch=patch,
+        base=model.base,
+        multipliers=model.multipliers,
+        blocks=model.blocks,
+        attention=(smallest,) if model.attention is None else model.attention,
+        heads=model.heads,
+        groups=model.groups,
+        time=model.time,
+        classes=classes,
+        words=len(vocabulary) if vocabulary else 0,
+        length=vocabulary.length if vocabulary else 0,
+        text_width=model.text_width,
+        text_layers=model.text_layers,
+        words_at=() if vocabulary is None else two if model.words_at is None else model.words_at,
+    )
+
+
+def _patch(side: int) -> int:
+    """The greatest of 1, 2, 4, … pixels that leaves 16 patches along a side: level 0 then costs what 16 to 31 cost."""
+    return 1 << (max(side // 16, 1).bit_length() - 1)
+
+
+def make_model(network: UNetConfig, adapter: Adapter) -> Any:
+    """Return what a training with these settings trains: the U-Net, or what is added to it.
+
+    Raises MinidiffError if a reference picture is to be added to a network that knows no words.
+    """
+    unet = UNet(network)
+    if adapter == "none":
+        return unet
+    if adapter != "reference":
+        return ControlNet(unet, maps.channels(adapter))
+    if not network.words:
+        raise MinidiffError(
+            "a reference is looked at where words are; this network knows none: train one with captions first"
+        )
+    return ReferenceAdapter(unet)
+
+
+def check_memory(model: Module, network: UNetConfig, pictures: int) -> None:
+    """Raise MinidiffError if training a network needs more memory than the machine has, before any of it is taken.
+
+    model: what is trained, of planned shapes.  pictures: computed at once.
+    Counted is what surely lies side by side: weights, gradients, two moments and averaged weights; and for the way back
+    two results of every residual block.  It is less than what is needed, so what passes may still not fit.
+    On a GPU, which lends no memory that it does not have, the attempt itself says so.
+    """
+    have = memory() if backend.current().xp is np else None
+    if have is None:
+        return
+    parameters = model.count_parameters()
+    widths = [network.base * multiplier for multiplier in network.multipliers]
+    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.heights)]
+    features = 2 * (2 * network.blocks + 1) * sum(width * n for width, n in zip(widths, places))
+    need = 4 * (5 * parameters + pictures * features)
+    if need > have:
+        raise MinidiffError(
+            f"a network of {parameters / 1e6:.2f} million parameters, trained on {pictures} pictures of "
+            f"{network.height}×{network.width} at once, needs more than {need / 2**30:.1f} GiB of memory; this machine "
+            f"has {have / 2**30:.1f}: take a smaller --base, --multipliers or --blocks, or more parts (--accumulate)"
+        )
+
+
+def memory() -> int | None:
+    """Return the bytes of memory that this machine has, None where that cannot be told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def make_process(diffusion: DiffusionConfig) -> Process:
+    """Return the noising process that the settings name."""
+    return Process(
+        schedule=make_schedule(diffusion.schedule, diffusion.times, diffusion.shift, diffusion.zero_snr),
+        target=diffusion.target,
+        weighting=diffusion.weighting,
+        gamma=diffusion.gamma,
+        label_drop=diffusion.label_drop,
+        draw_t=diffusion.draw_t,
+        sigma_mean=diffusion.sigma_mean,
+        sigma_std=diffusion.sigma_std,
+    )

@@ -1,5 +1,0 @@
-"""Scenes: the embedded picture world, drawn by code, so that training needs neither files nor network."""
-
-from minidiff.data.scenes.scenes import Scenes
-
-__all__ = ["Scenes"]

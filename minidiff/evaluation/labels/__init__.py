@@ -1,0 +1,1 @@
+"""Judging models that are asked for labels: read classifier.py, judge.py, report.py."""

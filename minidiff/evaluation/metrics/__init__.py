@@ -1,0 +1,1 @@
+"""Distances between sets of images, and how sure a number is."""

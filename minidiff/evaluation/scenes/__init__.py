@@ -1,0 +1,1 @@
+"""Judging models that are asked for scenes by prompts, drawings and reference images."""

@@ -1,0 +1,1 @@
+"""Images as arrays and as files: read files.py, read.py, edges.py, chart.py."""

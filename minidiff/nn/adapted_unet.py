@@ -1,0 +1,65 @@
+"""All that steers the denoiser on one page: what a prompt, a drawing and a reference picture add to it.
+
+    told = unet.told(t, captions)                    the prompt: words to look at, and a sentence added to the time
+    told = adapter(unet, told, reference, scale)     the reference: more to look at
+    seen = descend(unet, x, told)                    what the denoiser sees in the noisy picture
+    seen = seen + scale control(x, drawing, told)    the drawing: what it sees with the drawing in mind
+    output = ascend(unet, seen, told)
+
+Last file of conditioning/.  Leaves out guidance, which asks all of this twice: diffusion/guidance.py.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minidiff import backend, ops
+from minidiff.autograd import Tensor
+from minidiff.nn import UNet, ascend, descend, stack
+from minidiff.nn.controlnet import ControlNet, controlled
+from minidiff.nn.ip_adapter import ReferenceAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A ControlNet and what it is shown: drawings (M, H, W, c) float32 in [0, 1].  scale: how much it may say."""
+
+    net: ControlNet
+    drawing: np.ndarray
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Referred:
+    """An adapter and what it is shown: pictures (M, H, W, C) float32 in [-1, 1].  scale: (M,) float32, 0 for none."""
+
+    net: ReferenceAdapter
+    picture: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """A denoiser and what is added to it; called like the denoiser itself, on the first N of the M pictures shown."""
+
+    unet: UNet
+    drawn: Drawn | None = None
+    referred: Referred | None = None
+
+    @property
+    def config(self) -> Any:
+        return self.unet.config
+
+    def __call__(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
+        unet, x, shown = self.unet, ops.as_tensor(x), slice(len(t))
+        told = plain = unet.told(t, labels)
+        if self.referred is not None:
+            r = self.referred
+            picture, scale = (Tensor(backend.to_device(array[shown])) for array in (r.picture, r.scale))
+            told = r.net(unet, told, picture, ops.reshape(scale, (-1, 1, 1)))
+        seen = descend(unet.down, unet.middle, unet.enter(stack(x, unet.config.patch)), told)
+        if self.drawn is not None:
+            d = self.drawn
+            seen = controlled(seen, d.net(x, Tensor(backend.to_device(d.drawing[shown])), plain), d.scale)
+        return unet.leave_from(ascend(unet.up, seen, told))

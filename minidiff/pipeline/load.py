@@ -1,0 +1,131 @@
+"""From files to models: a training's, those that minidiff comes with, and those of others.
+
+Idea: whatever a file holds, a `Pipeline` is what one draws with.
+After pipeline.py.  Leaves out how files are read and checked: checkpoint/file.py, interop/.
+"""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidiff import interop
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.build import make_process
+from minidiff.diffusion.clipping import Clipping
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.schedule import Schedule, make_schedule
+from minidiff.errors import MOST_PRINTED, MinidiffError, printable
+from minidiff.pipeline.pipeline import Pipeline, Usual
+
+WEIGHTS = Path(__file__).parent / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
+
+
+def load(path: str | Path | None = None) -> Pipeline:
+    """Load a checkpoint, or the newest one of a training's folder, to draw with its averaged weights.
+
+    path: None for the weights that minidiff comes with, which draw scenes, and their adapters.
+    Raises MinidiffError in one line if there is none, or none that can be read.
+    """
+    if path is None:
+        return _shipped()
+    found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+    if found.adapter != "none":
+        raise MinidiffError(
+            f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
+        )
+    process = make_process(found.config.diffusion)
+    network = checkpoints.make_network(found)
+    return Pipeline(
+        network,
+        process,
+        found.classes,
+        found.config,
+        found.path,
+        found.step,
+        vocabulary=found.vocabulary,
+        identity=found.identity,
+    )
+
+
+def _shipped() -> Pipeline:
+    if not WEIGHTS.is_file():
+        raise MinidiffError(
+            f"this minidiff comes without weights (there is no {WEIGHTS}); train some with python -m minidiff.train"
+        )
+    model = load(WEIGHTS)
+    for path in sorted(WEIGHTS.parent.glob(f"{WEIGHTS.stem}-*.safetensors")):
+        model = model.with_adapter(path)
+    return model
+
+
+def load_diffusers(path: str | Path) -> Pipeline:
+    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same pictures.
+
+    path: see `interop.load_diffusers`.  Its scheduler_config.json says which noise it knows; where there is none, what
+    is assumed is printed.
+    Raises MinidiffError in one line if there is none, or one that minidiff does not know.
+    """
+    files, file = interop.files_of(path), interop.scheduler_file(path)
+    said, network = interop.read_scheduler(path), interop.load_diffusers(path)
+    if network.config.out_channels != network.config.in_channels:
+        raise MinidiffError(
+            f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
+            f"is, which no sampler here asks; got {network.config.out_channels}"
+        )
+    if file is None:
+        print(
+            f"{printable(path, MOST_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
+            f"{said['num_train_timesteps']} times, and that the network predicts the noise",
+            file=sys.stderr,
+        )
+    spare = [each for each in (*files, file) if each not in (files[1], None)]
+    return Pipeline(
+        network,
+        Process(_schedule(said, file or path), _TARGETS[said["prediction_type"]]),
+        (),
+        None,
+        files[1],
+        0,
+        _usual(said),
+        interop.TorchNoise,
+        beside={each.name: each for each in spare},
+    )
+
+
+_TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+_LEAST = float(np.finfo(np.float32).tiny)  # an alpha_bar below it is 0 to diffusers, or has few digits
+
+
+def _schedule(said: dict[str, Any], where: str | Path) -> Schedule:
+    """The noise that a scheduler_config.json means."""
+    T, names = said["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
+    kind = names.get(said["beta_schedule"], said["beta_schedule"])
+    betas = said["beta_start"] * T / 1000, said["beta_end"] * T / 1000  # ours are those at T = 1000
+    last = make_schedule(kind, T, betas=betas).alpha_bar[-1]
+    if last < _LEAST:
+        raise MinidiffError(
+            f"{where}: {T} times (num_train_timesteps) with betas up to {said['beta_end']:g} (beta_end) leave nothing "
+            f"of the picture: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
+        )
+    return make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
+
+
+def _usual(said: dict[str, Any]) -> Usual:
+    """How diffusers draws with a scheduler_config.json."""
+    if said["thresholding"]:  # comes first in diffusers; without a quantile where its largest value is its least
+        most = said["sample_max_value"]
+        clip = Clipping("clip") if most == 1 else Clipping("dynamic", 1.0, said["dynamic_thresholding_ratio"], most)
+    else:
+        clip = Clipping("clip", said["clip_sample_range"]) if said["clip_sample"] else Clipping("none")
+    return Usual(
+        spacing=said["timestep_spacing"],
+        clip=clip,
+        variance="large" if said["variance_type"] == "fixed_large" else "small",
+        keep_eps=True,
+        noisy_end=True,
+        path=functools.partial(interop.visited, offset=said["steps_offset"]),
+        ends=functools.partial(interop.ends, to_one=said["set_alpha_to_one"]),
+    )

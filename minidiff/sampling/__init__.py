@@ -1,0 +1,1 @@
+"""What surrounds the drawing of images by the command: read outputs.py, viewer.py, like.py."""

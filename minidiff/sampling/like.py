@@ -1,0 +1,79 @@
+"""A grid that knows how it was drawn, so that it can be drawn again.
+
+Idea: what decides the pictures is written into the PNG: the settings, and the SHA-256 of every file that had a part in
+them.  Who repeats it has the same files or is told which one is another.  Files are named in it as they were on the
+command line, and are looked for from there, and from the folders that the grid lies in.
+Before sample.py.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minidiff import __version__
+from minidiff.checkpoint.settings import from_dict
+from minidiff.errors import MOST_PRINTED, MinidiffError, printable
+from minidiff.images import files as pictures
+
+D = TypeVar("D")
+
+
+def describe(settings: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is written into a grid.  digests: names of files, "checkpoint" among them, to their SHA-256."""
+    others = {name: digest for name, digest in digests.items() if name != "checkpoint"}
+    about: dict[str, Any] = {"command": "sample", "minidiff": __version__, "checkpoint_sha256": digests["checkpoint"]}
+    about |= {"pictures_sha256": others} if others else {}
+    return about | {"settings": dict(settings)}
+
+
+def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, str]]:
+    """Return the settings that a grid was drawn with, a dataclass `kind`, and the digests that its files must have.
+
+    known: the settings that may be in it.
+    Raises MinidiffError if the picture was not written by `describe`, or says what `kind` does not know.
+    """
+    about = pictures.read_metadata(grid)
+    settings = about.get("settings")
+    digests = {**_table(about.get("pictures_sha256")), "checkpoint": about.get("checkpoint_sha256")}
+    texts = all(isinstance(digest, str) for digest in digests.values())
+    if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
+        raise MinidiffError(f"{grid} was not written by python -m minidiff.sample")
+    if foreign := sorted(settings.keys() - set(known)):
+        raise MinidiffError(f"{grid}: unknown setting {foreign[0]!r}")
+    if about.get("minidiff") != __version__:
+        by = printable(about.get("minidiff"), 20)
+        print(
+            f"{printable(grid, MOST_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
+            file=sys.stderr,
+        )
+    config = from_dict(kind, settings, str(grid))
+    paths = {name: _found(value, grid) for name, value in vars(config).items() if isinstance(value, Path)}
+    several = {
+        name: tuple(_found(path, grid) for path in value)
+        for name, value in vars(config).items()
+        if isinstance(value, tuple) and value and isinstance(value[0], Path)
+    }
+    return dataclasses.replace(config, **paths, **several), digests  # type: ignore[type-var]
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _found(path: Path, grid: Path) -> Path:
+    """Return where a file is that a grid names: there, or at that place in a folder that the grid lies in."""
+    if path.is_absolute() or path.exists():
+        return path
+    return next((folder / path for folder in grid.resolve().parents if (folder / path).exists()), path)
+
+
+def check(grid: Path | None, was: Mapping[str, str], files: Mapping[str, Path], digests: Mapping[str, str]) -> None:
+    """Raise MinidiffError if one of the files is not what it was when the grid was drawn."""
+    for name, digest in was.items():
+        if name in digests and digest != digests[name]:
+            raise MinidiffError(
+                f"{grid} was drawn with another {name}: its SHA-256 is {digest}, "
+                f"that of {files[name]} is {digests[name]}"
+            )

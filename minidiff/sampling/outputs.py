@@ -1,0 +1,45 @@
+"""The folder that drawings go into, and what is written there beside the grid.
+
+Before sample.py.  Leaves out pictures themselves: pictures.py.
+"""
+
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidiff import backend, files
+from minidiff.diffusion.samplers import Step
+from minidiff.files import write_atomically
+from minidiff.images import files as pictures
+
+
+def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
+    """Write pictures as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _, and of long
+    names, which they count in bytes, the first 80 are left."""
+    folder.mkdir()
+    for k, image in enumerate(images):
+        name = f"{k:05d}_{names[k]}" if names else f"{k:05d}"
+        short = re.sub(r"[^\w-]+", "_", name).encode()[:80].decode(errors="ignore")
+        pictures.save_png(folder / f"{short}.png", image)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as .npz."""
+    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
+def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
+    """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
+    arrays: dict[str, Any] = {"t": np.array([step.t for step in traced[0]])}
+    for name in ("x_t", "x0_hat", "eps_hat"):
+        parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
+        arrays[name] = np.concatenate(parts, axis=1)
+    return arrays
+
+
+def new_folder(out: Path | None) -> AbstractContextManager[Path]:
+    """Make the folder for the files, by default runs/<date and time>_samples; nothing may be in it."""
+    return files.new_folder(out, "_samples")

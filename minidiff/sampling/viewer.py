@@ -1,0 +1,66 @@
+"""What is seen while pictures are drawn: a progress bar and, on request, the pictures emerging.
+
+Before sample.py, which opens it.  Leaves out how a picture becomes text: pictures.py.
+"""
+
+import math
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minidiff.diffusion.samplers import Step
+from minidiff.errors import MOST_PRINTED, printable
+from minidiff.images import files as pictures
+from minidiff.training.preview import frame
+
+MOST_WATCHED = 4  # pictures in a terminal, which has few pixels
+
+
+class Viewer:
+    """What is seen while it draws: a progress bar with the time left and, with `--watch`, the pictures.
+
+    In a terminal they are drawn over themselves, with the bar's text below; elsewhere they go to watch.png.
+    """
+
+    def __init__(self, out: Path, watch: bool, batches: int) -> None:
+        in_terminal = sys.stdout.isatty()
+        self.file = out / "watch.png" if watch and not in_terminal else None
+        self.in_terminal, self.batches = watch and in_terminal, batches
+        # disable=None: no bar where stderr is a file
+        self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)
+        self.start, self.done, self.lines = time.perf_counter(), 0, 0
+        if self.file is not None:
+            print(f"watch {printable(self.file, MOST_PRINTED)}", flush=True)
+
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def show(self, step: Step) -> None:
+        """Take in that a step is done."""
+        self.bar.total = self.batches * step.steps
+        self.bar.update()
+        self.done += 1
+        if self.file is not None:
+            pictures.save_png(self.file, frame(step))
+        if self.in_terminal:
+            size = shutil.get_terminal_size()
+            text, seconds = terminal_frame(step, size), time.perf_counter() - self.start
+            meter = tqdm.format_meter(self.done, self.bar.total, seconds, unit="step", ncols=size.columns - 10)
+            up = f"\x1b[{self.lines}F" if self.lines else ""  # to the first line of what was drawn before
+            print(f"{up}{text}\nt = {step.t:<4.0f} {meter}\x1b[K", flush=True)
+            self.lines = text.count("\n") + 2
+
+
+def terminal_frame(step: Step, size: os.terminal_size) -> str:
+    """Return x_t and x0_hat of the first pictures as text that fits a terminal, one line left for the bar."""
+    image = frame(step, MOST_WATCHED)
+    height, width, _ = image.shape
+    shrink = max(width / size.columns, height / 2 / max(size.lines - 2, 1))
+    return pictures.half_blocks(image, max(1, width // math.ceil(shrink)))

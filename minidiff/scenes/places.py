@@ -1,0 +1,254 @@
+"""The six places: what is below and behind.
+
+Idea: three planes and no more: something hazy at the horizon, the ground, and a touch of detail.  What stands behind
+a subject is kept pale and simple, so that the subject remains the picture; a place without a subject may come
+closer and show its trees and towers.
+Comes after sky.py.  Leaves out the order of the layers: scenes.py.
+"""
+
+import numpy as np
+
+from minidiff.scenes import palette
+from minidiff.scenes.dice import Dice
+from minidiff.scenes.factors import BOAT, CLEAR, LABELS, NIGHT, NOTHING, SUMMER, WINTER, Factors
+from minidiff.scenes.palette import mix
+from minidiff.scenes.stamps import (
+    OWN,
+    SECOND,
+    SHINING,
+    SHINING_SECOND,
+    Figure,
+    Sheet,
+    Stamp,
+    box,
+    capsule,
+    ellipse,
+    mark,
+    paint,
+    polygon,
+    solid,
+    stamp,
+    stamps,
+)
+
+
+def _label(name: str) -> int:
+    return LABELS.index(name)
+
+
+WHITE = paint(252, 253, 255)
+DARK, LIGHT = OWN.towards(20, 20, 60, 0.16), OWN.towards(255, 255, 240, 0.3)
+
+
+def _ground(label: str) -> Stamp:
+    """The ground up to v = 0, a little arched, darker towards the viewer."""
+    return stamp(
+        solid(OWN, ellipse(0, -6, 9, 6), label=_label(label), outline=0.7),
+        mark(DARK, box(-4, -4, 4, -0.55), blur=0.9),
+    )
+
+
+GRASS, BEACH = _ground("ground"), _ground("sand")
+HILL = stamp(solid(OWN, ellipse(0, 0, 1, 1), label=_label("hill"), outline=0.7))
+DUNE = stamp(
+    solid(OWN, ellipse(0, 0, 1, 1), label=_label("sand"), outline=0.7),
+    mark(SECOND, ellipse(0, 0, 1, 1), within=[ellipse(0.7, -0.3, 1, 1)], opacity=0.6),
+)
+
+_TRUNK = solid(SECOND, box(-0.045, 0, 0.045, 0.4), label=_label("trunk"), outline=0)
+_CROWN = (ellipse(0, 0.7, 0.27, 0.29), ellipse(-0.2, 0.52, 0.2, 0.19), ellipse(0.2, 0.52, 0.2, 0.19))
+_PINE = (
+    polygon((-0.34, 0.14), (0, 0.62), (0.34, 0.14)),
+    polygon((-0.27, 0.38), (0, 0.84), (0.27, 0.38)),
+    polygon((-0.19, 0.62), (0, 1.04), (0.19, 0.62)),
+)
+_SLOPES = ((0.28, 0.2, 0.15, 0.38), (0.22, 0.44, 0.12, 0.6), (0.15, 0.68, 0.09, 0.8))
+_SNOW = (
+    polygon((-0.11, 0.82), (0, 1.04), (0.11, 0.82)),
+    *(capsule(side * a, low, side * b, high, 0.035) for side in (-1, 1) for a, low, b, high in _SLOPES),
+)
+
+
+def _foliage(*shapes) -> Figure:
+    return solid(OWN, *shapes, label=_label("foliage"), outline=0.8)
+
+
+ROUND, PINE, SNOWY = range(3)
+TREES = stamps(
+    [
+        [_TRUNK, _foliage(*_CROWN), mark(LIGHT, ellipse(-0.1, 0.78, 0.15, 0.14), blur=0.06)],
+        [_TRUNK, _foliage(*_PINE)],
+        [_TRUNK, _foliage(*_PINE), mark(WHITE, *_SNOW, opacity=0.9)],
+    ]
+)
+
+
+def _mountain(snow: float) -> list[Figure]:
+    """A peak; the snow reaches down to the given height."""
+    peak, half = (0, 1), 1 - snow
+    cap = (  # the tongues reach up into the triangle, for no seam shows where shapes overlap
+        polygon((-half, snow), peak, (half, snow)),
+        polygon((-half * 0.8, snow + 0.06), (-half * 0.45, snow - 0.1), (0.0, snow + 0.06)),
+        polygon((-half * 0.1, snow + 0.06), (half * 0.45, snow - 0.13), (half * 0.85, snow + 0.06)),
+    )
+    return [
+        solid(OWN, polygon((-1, 0), peak, (1, 0)), label=_label("mountain"), outline=0.8),
+        mark(DARK, polygon((0.12, 0), (0.08, 0.5), peak, (1, 0))),
+        mark(WHITE, *cap, opacity=0.95),
+    ]
+
+
+MOUNTAINS = stamps([_mountain(0.66), _mountain(0.4)])
+
+SEA = stamp(
+    solid(OWN, box(-4, -4, 4, 0), label=_label("water"), outline=0.8),
+    mark(SECOND, box(-4, -4, 4, -0.45), blur=0.9),
+)
+WAVE = stamp(mark(WHITE, capsule(-1, 0, 1, 0, 0.06), opacity=0.4))
+_PATH = ((0.15, 0.3), (0.45, 0.5), (0.75, 0.7))  # how far below the horizon, how wide
+GLITTER = stamp(mark(SHINING, *(capsule(-wide, -low, wide, -low, 0.05) for low, wide in _PATH), opacity=0.6))
+SURF = stamp(mark(WHITE, ellipse(0, -6, 9, 6), opacity=0.7))
+
+_CACTUS = (
+    capsule(0, 0.0, 0, 0.88, 0.12),
+    capsule(-0.34, 0.42, 0, 0.36, 0.09),
+    capsule(-0.34, 0.42, -0.34, 0.68, 0.09),
+    capsule(0.32, 0.54, 0, 0.48, 0.09),
+    capsule(0.32, 0.54, 0.32, 0.8, 0.09),
+)
+CACTUS = stamp(solid(OWN, *_CACTUS, label=_label("foliage"), outline=0.7))
+
+_PANES = [box(u - 0.2, v - 0.055, u + 0.2, v + 0.055) for v in (0.24, 0.5, 0.76) for u in (-0.42, 0.42)]
+TOWERS = stamps(
+    [
+        [
+            solid(OWN, box(-1, -1, 1, 1), label=_label("building"), outline=0.5),
+            mark(SHINING_SECOND, *(pane for k, pane in enumerate(_PANES) if k not in dark)),
+        ]
+        for dark in ((), (1, 4), (2, 3))
+    ]
+)
+STREET = stamp(
+    solid(SECOND, box(-4, -4, 4, 0.14), label=_label("ground"), outline=0),
+    solid(OWN, box(-4, -4, 4, 0), label=_label("road"), outline=0.7),
+)
+VERGE = stamp(solid(OWN, box(-4, -4, 4, 0), label=_label("ground"), outline=0.7))
+DASH = stamp(mark(paint(240, 238, 226), box(-1, -0.15, 1, 0.15), opacity=0.8))
+BLOSSOM = stamp(mark(OWN, ellipse(0, 0, 1, 1)), mark(paint(250, 214, 90), ellipse(0, 0, 0.4, 0.4)))
+
+
+def _haze(f: Factors, colour: np.ndarray, amount: float) -> np.ndarray:
+    """What distance does to a colour; divided by the light of the hour, which is still to fall on it."""
+    return mix(colour, palette.HAZE[f.time] / palette.LIGHT[f.time], amount)
+
+
+def _trees(sheet: Sheet, f: Factors, dice: Dice, x, y, height, haze: float, visible=True, pines=False) -> None:
+    """Place one tree of the season, a little off (x, y)."""
+    pines = pines | ((f.season == SUMMER) & dice.happens(0.5))
+    kind = np.where(f.season == WINTER, SNOWY, np.where(pines, PINE, ROUND))
+    leaf = np.where((kind == ROUND)[:, None], palette.GROVE[f.season], palette.PINE[f.season])
+    leaf = _haze(f, leaf * dice.between(0.9, 1.1)[:, None], haze)
+    x, y, height = x + dice.between(-0.06, 0.06), y + dice.between(-0.02, 0.02), height * dice.between(0.88, 1.12)
+    sheet.place(TREES.pick(kind), x, y, height, colours=[leaf, _haze(f, palette.BARK, haze)], visible=visible)
+
+
+def draw_field(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """Two hills and a meadow; alone, a tree and flowers."""
+    grass, alone = palette.GRASS[f.season], f.subject == NOTHING
+    side, level = 1 - 2 * dice.whole(2), dice.between(-0.3, -0.2)
+    sheet.place(HILL, side * dice.between(0.4, 0.7), -0.6, 1.1, dice.between(0.5, 0.62), colours=[_haze(f, grass, 0.4)])
+    sheet.place(HILL, -side * dice.between(0.5, 0.8), -0.6, 1.0, 0.45, colours=[_haze(f, grass, 0.25)])
+    sheet.place(GRASS, dice.between(-1, 1), level, 1, colours=[grass])
+    for x in (-0.82, 0.82):
+        _trees(sheet, f, dice, x, level - 0.06, 0.5, 0.2, dice.happens(0.5) | alone)
+    _trees(sheet, f, dice, -side * 0.4, level - 0.2, 0.8, 0.0, alone)
+    for x in (-0.65, 0.0, 0.65):
+        where = x + dice.between(-0.2, 0.2), dice.between(-0.9, -0.5)
+        colours, blooms = [palette.PETALS[dice.whole(len(palette.PETALS))]], alone & (f.season <= SUMMER)
+        sheet.place(BLOSSOM, *where, 0.085, colours=colours, visible=blooms)
+
+
+def draw_forest(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """A hazy row of trees at the edge of a clearing; alone, two near ones."""
+    level, alone = dice.between(-0.34, -0.26), f.subject == NOTHING
+    sheet.place(HILL, 0, -0.6, 1.6, 0.75, colours=[_haze(f, palette.GROVE[f.season], 0.55)])
+    for x in (-0.8, -0.27, 0.27, 0.8):
+        _trees(sheet, f, dice, x, level - 0.02, 0.95, 0.32)
+    sheet.place(GRASS, dice.between(-1, 1), level, 1, colours=[mix(palette.GRASS[f.season], palette.BARK, 0.1)])
+    for x in (-0.66, 0.7):
+        _trees(sheet, f, dice, x, level - 0.24, 1.3, 0.05, alone)
+
+
+def draw_mountains(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """Three peaks, the middle one nearest; in winter the snow reaches far down.  Alone, two pines."""
+    level, alone = dice.between(-0.34, -0.26), f.subject == NOTHING
+    peak = MOUNTAINS.pick((f.season == WINTER).astype(np.int64))
+    for x, height, haze in ((-0.62, 0.85, 0.35), (0.64, 0.9, 0.35), (0.0, 1.15, 0.15)):
+        where, high = x + dice.between(-0.12, 0.12), height * dice.between(0.92, 1.08)
+        sheet.place(peak, where, level - 0.1, high * 0.85, high, colours=[_haze(f, palette.ROCK, haze)])
+    sheet.place(GRASS, dice.between(-1, 1), level, 1, colours=[palette.GRASS[f.season]])
+    for x in (-0.72, 0.76):
+        _trees(sheet, f, dice, x, level - 0.2, 0.85, 0.0, alone, pines=True)
+
+
+def draw_sea(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """Water with the path of the sun or moon, and a beach that is wide where something stands on it."""
+    sheet = sheet.under(palette.weather_light(f))  # the tables of water and sand know the hour
+    horizon = dice.between(-0.12, -0.02)
+    sheet.place(SEA, 0, horizon, 1, colours=[palette.WATER_FAR[f.time], palette.WATER_NEAR[f.time]])
+    sheet.place(GLITTER, sun, horizon, 0.4, 0.6, colours=[palette.BODY[f.time]], visible=f.weather == CLEAR)
+    for y in (-0.2, -0.36):
+        sheet.place(WAVE, dice.between(-0.7, 0.7), y + dice.between(-0.04, 0.04), dice.between(0.14, 0.24), 0.5)
+    shore = np.where(f.subject == BOAT, -0.96, np.where(f.subject == NOTHING, -0.84, -0.56))
+    shore, tilt = shore + dice.between(-0.04, 0.04), dice.between(-2, 2)
+    sheet.place(SURF, tilt, shore + 0.05, 1)
+    sheet.place(BEACH, tilt, shore, 1, colours=[palette.SAND[f.time]])
+
+
+def draw_desert(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """Dunes, which the moon turns violet, and two cacti that keep to the sides."""
+    plain, alone = sheet.under(palette.weather_light(f)), f.subject == NOTHING
+    sand, dune, side = palette.SAND[f.time], palette.DUNE[f.time], 1 - 2 * dice.whole(2)
+    level, far = dice.between(-0.36, -0.28), mix(dune, palette.HAZE[f.time], 0.35)
+    plain.place(HILL, -side * 0.6, -0.6, 1.1, dice.between(0.5, 0.65), colours=[far])
+    plain.place(DUNE, side * dice.between(0.4, 0.7), -0.7, 1.1, dice.between(0.6, 0.75), side, [dune, sand])
+    plain.place(BEACH, dice.between(-1, 1), level, 1, colours=[sand])
+    for x, height in ((-0.8, 0.5), (0.8, 0.6)):
+        where, there = x + dice.between(-0.08, 0.08), dice.happens(0.6) | alone
+        high = np.where(alone, 1.4, 1.0) * height
+        sheet.place(CACTUS, where, level - 0.1, high, facing=side, colours=[palette.CACTUS], visible=there)
+
+
+def draw_city(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """A pale skyline behind a street with grass and trees along it; alone, a nearer row of houses."""
+    level = dice.between(-0.34, -0.28)
+    _towers(sheet, f, dice, level, ((-0.78, 0.9), (-0.3, 0.66), (0.2, 0.98), (0.72, 0.74)), 0.45)
+    _towers(sheet, f, dice, level, ((-0.62, 0.7), (0.02, 0.86), (0.62, 0.6)), 0.0, f.subject == NOTHING)
+    grass = palette.GRASS[f.season]
+    sheet.place(STREET, 0, level, 1, colours=[palette.ROAD, grass])
+    for x in (-0.84, 0.84):
+        _trees(sheet, f, dice, x, level, 0.62, 0.1)
+    for x in (-0.6, 0.1, 0.8):
+        sheet.place(DASH, x, -0.6, 0.17)
+    sheet.place(VERGE, 0, -0.78, 1, colours=[grass])
+
+
+def _towers(sheet: Sheet, f: Factors, dice: Dice, level, row, haze: float, visible=True) -> None:
+    """Place a row of (where, how high); by day the panes mirror some sky, at night they shine."""
+    dark = (f.time == NIGHT)[:, None]
+    for x, height in row:
+        wall = _haze(f, palette.WALLS[dice.whole(len(palette.WALLS))], haze)
+        pane = mix(palette.WINDOW[f.time], wall * sheet.light, np.where(dark, haze, 0.5))
+        where, high, wide = x + dice.between(-0.06, 0.06), height * dice.between(0.85, 1.15), dice.between(0.2, 0.25)
+        tower = TOWERS.pick(dice.whole(len(TOWERS)))
+        sheet.place(tower, where, level, wide, high, colours=[wall, pane], visible=visible)
+
+
+_DRAW = (draw_field, draw_forest, draw_mountains, draw_sea, draw_desert, draw_city)  # in the order of PLACES
+
+
+def draw_places(sheet: Sheet, factors: Factors, dice: Dice, sun: np.ndarray) -> None:
+    """Place what is below and behind; sun: (N,) float32, where the sun or moon stands across."""
+    for place, draw in enumerate(_DRAW):
+        here = np.flatnonzero(factors.place == place)
+        draw(sheet.of(here), factors.of(here), dice.of(here), sun[here])

@@ -1,0 +1,176 @@
+"""The data set of scenes: picture number k, drawn when it is asked for.
+
+Idea: there are no files.  The seed and the number of a picture say everything about it, so a training run never sees
+a picture twice, needs no disk and no network, and can be repeated to the byte.
+Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.errors import MinidiffError
+from minidiff.scenes import palette
+from minidiff.scenes.captions import VOCABULARY, caption
+from minidiff.scenes.dice import Dice, Part
+from minidiff.scenes.factors import SUBJECTS, Factors, choose
+from minidiff.scenes.places import draw_places
+from minidiff.scenes.sky import CLOUD_LABEL, LIGHT_LABEL, SKY_LABEL, draw_sky, draw_weather
+from minidiff.scenes.stamps import Sheet
+from minidiff.scenes.styles import finish
+from minidiff.scenes.subjects import draw_subjects
+
+VERSION = 1  # to be raised whenever a number gives another picture
+_AHEAD = 256  # pictures drawn at once, so that they share what each call of NumPy costs
+_FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """N drawn scenes: the pictures and the exact maps of what is in them."""
+
+    picture: np.ndarray  # (N, size, size, 3) uint8
+    edge: np.ndarray  # (N, size, size) float32 in [0, 1]: the outlines
+    label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
+    depth: np.ndarray | None = None  # (N, size, size) uint8: 0 the sky, larger is nearer, 255 the nearest; if asked for
+
+    def of(self, pictures: slice) -> "Drawing":
+        """Return a copy of some of the drawings."""
+        depth = None if self.depth is None else self.depth[pictures].copy()
+        return Drawing(self.picture[pictures].copy(), self.edge[pictures].copy(), self.label[pictures].copy(), depth)
+
+    @staticmethod
+    def joined(parts: Sequence["Drawing"]) -> "Drawing":
+        """Return all drawings of all parts; with depth, if they all have it."""
+        depths = [part.depth for part in parts if part.depth is not None]
+        return Drawing(
+            np.concatenate([part.picture for part in parts]),
+            np.concatenate([part.edge for part in parts]),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate(depths) if len(depths) == len(parts) else None,
+        )
+
+
+def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:
+    """Return the sheet on which scenes with these factors are placed."""
+
+    def dice(part: Part, columns: int) -> Dice:
+        return Dice.roll(seed, split, part, sample, columns)
+
+    sheet = Sheet(palette.light(factors))
+    sun = draw_sky(sheet, factors, dice(Part.SKY, 40))
+    draw_places(sheet, factors, dice(Part.PLACE, 60), sun)
+    draw_subjects(sheet, factors, dice(Part.SUBJECT, 8))
+    draw_weather(sheet, factors, dice(Part.WEATHER, 40))
+    return sheet
+
+
+def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Drawing:
+    """Draw scenes with the given factors; the details come from (seed, split, sample), sample being int64 (N,).
+
+    depth: whether to draw the depth map too, which takes the rasteriser a second time.
+    """
+    sheet = compose(factors, seed, split, sample)
+    rgb, edge, label = backend.current().raster(*sheet.lists(), size)
+    picture = finish(rgb, edge, factors.style, factors.hue)
+    return Drawing(picture, edge, label, _depth(sheet, label, size) if depth else None)
+
+
+def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
+    """Return the depth map, (N, size, size) uint8: the visible layers of each picture, in even steps from 0 to 255.
+
+    There are no distances in a scene, only what hides what, and that is all that the map says.
+    """
+    layer = backend.current().raster(*sheet.layers().lists(), size)[2]
+    layer[np.isin(label, _FAR)] = 0
+    n = np.arange(len(layer))[:, None, None]
+    visible = np.zeros((len(layer), 256), bool)
+    visible[n, layer] = True
+    visible[:, 0] = True  # the sky is at 0 even where trees hide all of it
+    rank = visible.cumsum(1) - 1  # (N, 256): how many visible layers lie behind
+    level = rank * 255 // np.maximum(rank[:, -1:], 1)
+    return level.astype(np.uint8)[n, layer]
+
+
+class Scenes:
+    """An endless data set of drawn pictures, with captions or, instead, labelled with their subject.
+
+    size: pixels along each side, 16 or more.  split: "train" leaves out the pairs of factors.HELD_OUT; "test" has
+    pictures of its own, with every pair.
+    """
+
+    name = "scenes"
+    channels = 3
+    endless = True
+    found = ""
+
+    def __init__(self, size: int = 32, split: str = "train", seed: int = 0, captions: bool = False):
+        if size < 16:
+            raise MinidiffError(f"scenes need at least 16 pixels a side, got {size}")
+        if split not in ("train", "test"):
+            raise MinidiffError(f'scenes have the splits "train" and "test", got {split!r}')
+        self.height = self.width = size
+        self.split, self.seed = split, seed
+        self.classes: tuple[str, ...] = () if captions else SUBJECTS
+        self.vocabulary = VOCABULARY if captions else None
+        self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
+
+    @property
+    def digest(self) -> str:
+        """Stands for what the settings of a training do not say: how scenes are drawn."""
+        return hashlib.sha256(f"{self.name} {VERSION} {self.height}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return 1 << 32  # the numbers that a random key has for pictures
+
+    def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pictures numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
+
+        Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
+        """
+        drawing, labels = self._drawn(index, depth=False)
+        return drawing.picture, labels
+
+    def factors(self, index: np.ndarray) -> Factors:
+        """Return what the pictures numbered `index` show."""
+        return choose(self.seed, self.split, index)
+
+    def captions(self, index: np.ndarray, factors: Factors) -> list[str]:
+        """Return what is said of the pictures numbered `index`."""
+        return caption(factors, self.seed, self.split, index).texts
+
+    def draw(self, index: np.ndarray, depth: bool = False) -> Drawing:
+        """Return the pictures numbered `index` with their edge, segmentation and, if asked for, depth maps.
+
+        They are drawn together with the pictures of `batch`, so of the same numbers one may ask for both.
+        """
+        return self._drawn(index, depth)[0]
+
+    def _drawn(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+        n = len(index)
+        first = int(index[0]) if n else 0
+        if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
+            parts = [self._draw(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
+            return Drawing.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        if self._ahead is None or not self._holds(first, n, depth):
+            more = depth or (self._ahead is not None and self._ahead[1].depth is not None)  # who asked once asks again
+            self._ahead = first, *self._draw(np.arange(first, min(first + _AHEAD, len(self))), more)
+        start, drawing, labels = self._ahead
+        here = slice(first - start, first - start + n)
+        return drawing.of(here), labels[here].copy()
+
+    def _holds(self, first: int, n: int, depth: bool) -> bool:
+        if self._ahead is None:
+            return False
+        start, drawing, labels = self._ahead
+        return start <= first and first + n <= start + len(labels) and not (depth and drawing.depth is None)
+
+    def _draw(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+        factors = self.factors(index)
+        drawing = draw(factors, self.height, self.seed, self.split, index, depth)
+        if self.vocabulary is None:
+            return drawing, factors.subject.astype(np.int64)
+        return drawing, self.vocabulary.tokens(self.captions(index, factors))

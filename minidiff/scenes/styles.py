@@ -1,0 +1,73 @@
+"""The six styles: a finished picture is repainted from its colours and its edges.
+
+Idea: "neon" and "ink" come out of the edge map, the others out of colour and brightness alone.  All of them keep
+some of the colour, so that the colour of a subject can still be told.
+Comes after places.py.  Leaves out brush and paper: no style moves anything.
+"""
+
+import numpy as np
+
+from minidiff.scenes.factors import STYLES
+from minidiff.scenes.palette import table
+
+_CREAM, _SEPIA_DARK, _SEPIA_LIGHT = table((255, 246, 250), (70, 48, 36), (255, 226, 176))
+_VIOLET, _GLOW, _PAPER, _INK = table((18, 12, 44), (90, 24, 110), (250, 244, 230), (44, 40, 70))
+
+
+def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray) -> np.ndarray:
+    """Return the pictures as uint8 (N, H, W, 3).
+
+    rgb: (N, H, W, 3) float32 about [0, 1], overwritten.  edge: (N, H, W) float32.  style: (N,) indices.
+    hue: (N,) float32, of the style "duotone".
+    """
+    for number, repaint in enumerate(_REPAINT.values()):
+        chosen = np.flatnonzero(style == number)
+        if repaint is not None and len(chosen):
+            rgb[chosen] = repaint(rgb[chosen], edge[chosen][..., None], hue[chosen])
+    rgb *= np.float32(255)
+    rgb += np.float32(0.5)
+    return np.clip(rgb, 0, 255, out=rgb).astype(np.uint8)
+
+
+def _pastel(rgb, edge, hue):
+    return _mix(rgb, _CREAM, 0.42)
+
+
+def _vintage(rgb, edge, hue):
+    faded = _mix(_SEPIA_DARK, _SEPIA_LIGHT, _brightness(rgb))
+    return _mix(faded, rgb, 0.35)
+
+
+def _neon(rgb, edge, hue):
+    grey = _brightness(rgb)
+    vivid = np.clip(grey + (rgb - grey) * np.float32(2.2), 0, 1)
+    return _VIOLET + vivid * np.float32(0.35) + edge * (vivid * np.float32(0.8) + _GLOW)
+
+
+def _ink(rgb, edge, hue):
+    return _mix(_mix(_PAPER, rgb, 0.45), _INK, edge * np.float32(0.85))
+
+
+def _duotone(rgb, edge, hue):
+    dark = np.float32(0.08) + np.float32(0.3) * _rainbow(hue)
+    light = np.float32(0.74) + np.float32(0.26) * _rainbow(hue + np.float32(0.12))
+    return _mix(_mix(dark, light, np.clip((_brightness(rgb) - np.float32(0.1)) * np.float32(1.25), 0, 1)), rgb, 0.35)
+
+
+def _mix(a, b, amount):
+    return a + (b - a) * np.float32(amount)
+
+
+def _brightness(rgb):
+    """(N, H, W, 1): added up by hand, since the order of additions belongs to the picture."""
+    red, green, blue = rgb[..., 0:1], rgb[..., 1:2], rgb[..., 2:3]
+    return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
+
+
+def _rainbow(hue):
+    """The pure colour of a hue in [0, 1): (N, 1, 1, 3), three triangle waves a third of a turn apart."""
+    turn = (hue[:, None] + np.array([0, 2 / 3, 1 / 3], np.float32)) % 1
+    return np.clip(np.abs(turn * 6 - 3) - 1, 0, 1)[:, None, None, :]
+
+
+_REPAINT = dict(zip(STYLES, (None, _pastel, _vintage, _neon, _ink, _duotone), strict=True))

@@ -1,0 +1,119 @@
+"""The command line of a training, made from the settings' classes.
+
+Idea: tyro turns a dataclass into options, its docstrings into help.  What the options start from are the defaults of
+config.py, those of a TOML file (--config) or those of a checkpoint (--resume); what is typed wins.
+Last of training/.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.config import Config, check
+from minidiff.checkpoint.file import Checkpoint
+from minidiff.checkpoint.settings import read_toml
+from minidiff.command_line import check_words, cli
+from minidiff.errors import MinidiffError
+from minidiff.training.resume import check_settings
+
+DESCRIPTION = """\
+Train a diffusion model: first noise, then pictures.
+
+Without options it learns the embedded scenes for eight and a half minutes. Everything is written into one folder, by \
+default a dated one under runs/: settings, a line of metrics a step, checkpoints, previews, and at the end a grid of \
+samples, an animation of noise becoming image, and the loss. Ctrl-C saves and leaves; --resume goes on to the same \
+weights, to the bit.
+
+  python -m minidiff.train
+  python -m minidiff.train --data mnist --data-dir mnist --download --minutes 5
+  python -m minidiff.train --data folder --data-dir photos --size 64 --out runs/photos
+  python -m minidiff.train --resume runs/photos"""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is read, and where everything is written."""
+
+    config: Path | None = None
+    """Settings to start from: a TOML file such as the config.toml of a run; what is typed here wins."""
+    out: Path | None = None
+    """Folder for everything this run writes; new or empty. Default: runs/<date and time>."""
+    resume: Path | None = None
+    """A run's folder, or one of its checkpoints, to go on with, in the same folder."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Everything on the command line."""
+
+    files: Files = field(default_factory=Files)
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for: settings, the folder of a new run, or the checkpoint of one to go on with."""
+
+    config: Config
+    out: Path | None
+    resume: Checkpoint | None
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Read the words after the command's name.
+
+    Raises MinidiffError for settings that make no sense; SystemExit from tyro, after its own message, for a mistyped
+    option or for --help.
+    """
+    check_words(words)
+    start, resume = Config(), None
+    early = _early(words)
+    if early.resume is not None:
+        if early.config is not None or early.out is not None:
+            other = "--config" if early.config is not None else "--out"
+            raise MinidiffError(f"give --resume or {other}, not both: a run goes on as it was, in its own folder")
+        resume = checkpoints.find(early.resume)
+        start = resume.config
+    elif early.config is not None:
+        start = read_toml(Config, early.config)
+    elif early.onto is not None:  # what is added to a network sees the same pictures, and the same noise on them
+        base = checkpoints.find(early.onto).config
+        start = Config(data=base.data, model=base.model, diffusion=base.diffusion)
+    if early.steps is not None and early.minutes is not None:
+        raise MinidiffError(f"give --steps or --minutes, not both; got {early.steps} steps and {early.minutes} minutes")
+    # The one that is typed replaces the other where that comes from a file.
+    if early.steps is not None:
+        start = _replace_run(start, minutes=None)
+    if early.minutes is not None:
+        start = _replace_run(start, steps=None)
+    arguments = cli(
+        Arguments,
+        words,
+        prog="python -m minidiff.train",
+        description=DESCRIPTION,
+        default=Arguments(settings=start),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+    )
+    check(arguments.settings)
+    if resume is not None:
+        check_settings(resume, arguments.settings)
+    return Request(arguments.settings, arguments.files.out, resume)
+
+
+def _early(words: Sequence[str]) -> Any:
+    """Look ahead for the options that decide what the others start from.  tyro reads and checks them all again."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    kinds = {"config": Path, "resume": Path, "onto": Path, "out": Path, "steps": str, "minutes": str}
+    for name, kind in kinds.items():
+        parser.add_argument(f"--{name}", type=kind, nargs="?")
+    return parser.parse_known_args(list(words))[0]
+
+
+def _replace_run(config: Config, **changes: Any) -> Config:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))

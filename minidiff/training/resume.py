@@ -1,0 +1,90 @@
+"""Is a run that goes on still the same run?
+
+Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the pictures,
+the network and, for an adapter, the model that it is added to.  The checkpoint says of each of these what it was.  They
+are compared here, all of them, and whatever differs is named, as it was and as it is: a run that went on with something
+else would neither be the old one nor say so.
+In training/ after checkpoint.py.  Leaves out the tensors' shapes: `checkpoint.restore`.
+"""
+
+from dataclasses import fields
+
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.file import Checkpoint
+from minidiff.data.dataset import Dataset
+from minidiff.errors import MinidiffError, printable
+from minidiff.nn import UNetConfig
+
+# What a resumed run may be told anew: none of it changes a step that is to be computed again the same.  Where the
+# pictures and the model below an adapter lie may change; what they are is compared.
+CHANGEABLE = {
+    "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
+}  # fmt: skip
+
+
+def check_same(
+    checkpoint: Checkpoint, config: Config, network: UNetConfig, dataset: Dataset, base: Checkpoint | None
+) -> None:
+    """Raise MinidiffError unless a training that goes on from `checkpoint` has everything that it had.
+
+    network: the shape that settings and data ask for.  base: what is added to, for an adapter.
+    """
+    check_settings(checkpoint, config)
+    _check_labels(checkpoint, dataset)
+    _check_captions(checkpoint, network, dataset)
+    start = f"{checkpoint.path} was trained on"
+    there, here = ((each.height, each.width, each.channels) for each in (checkpoint.network, network))
+    if there != here:
+        theirs, ours = ("×".join(map(str, shape)) for shape in (there, here))
+        raise MinidiffError(f"{start} pictures of {theirs}; the data has {ours}")
+    now = dataset.digest
+    if checkpoint.data and checkpoint.data != now:
+        raise MinidiffError(
+            f"{start} other pictures than {dataset.name} now holds: their digest was {checkpoint.data[:16]}, it is "
+            f"{now[:16]}; put the pictures back as they were, or train anew"
+        )
+    if base is not None and checkpoint.base != base.identity:
+        raise MinidiffError(
+            f"{checkpoint.path} was added to the model with the digest {checkpoint.base[:16]}; that of {base.path} is "
+            f"{base.identity[:16]}: name the former with --onto"
+        )
+
+
+def check_settings(checkpoint: Checkpoint, asked: Config) -> None:
+    """Raise MinidiffError if a run that goes on is asked for something else than it was."""
+    for concern in fields(Config):
+        was, now = getattr(checkpoint.config, concern.name), getattr(asked, concern.name)
+        for name in (each.name for each in fields(was)):
+            if name not in CHANGEABLE and getattr(was, name) != getattr(now, name):
+                what = "is of another network" if concern.name == "model" else "was trained with other settings"
+                option = name.replace("_", "-")
+                raise MinidiffError(
+                    f"{checkpoint.path} {what}: --{option} {_show(getattr(was, name))} there, "
+                    f"{_show(getattr(now, name))} asked"
+                )
+
+
+def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    if checkpoint.classes != dataset.classes:
+        theirs, ours = (printable(" ".join(names) or "none") for names in (checkpoint.classes, dataset.classes))
+        raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
+
+
+def _check_captions(checkpoint: Checkpoint, network: UNetConfig, dataset: Dataset) -> None:
+    """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
+    theirs, start = checkpoint.words, f"{checkpoint.path} was trained"
+    ours = dataset.vocabulary.words if dataset.vocabulary else ()
+    if bool(theirs) != bool(ours):
+        has, lacks = ("on captions", "none") if theirs else ("without captions", "some")
+        raise MinidiffError(f"{start} {has}; the data has {lacks}")
+    if theirs != ours:
+        other = min(set(theirs) ^ set(ours), default="their order")
+        where = "there" if other in theirs else "in the data"
+        raise MinidiffError(f"{start} on captions with other words than the data has; only {where} is {other!r}")
+    there, here = checkpoint.network.length, network.length
+    if there != here:
+        raise MinidiffError(f"{start} on captions of up to {there} words; the data has up to {here}")
+
+
+def _show(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

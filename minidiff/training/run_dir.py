@@ -1,0 +1,132 @@
+"""A run's folder: where it is, and what a training writes into it.
+
+    config.toml                         all settings
+    metrics.jsonl                       a line a step
+    checkpoints/step_00000500.safetensors
+    previews/step_00000500.png          samples on the way
+    grid.png, noise_to_image.gif, loss.png     at the end
+
+In training/ before loop.py.  Leaves out what the files hold: settings.py, checkpoint.py, preview.py.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint.file import CHECKPOINTS, Checkpoint
+from minidiff.errors import MinidiffError
+from minidiff.files import claimed, new_folder, open_regular, parse_json, remove_temporary, write_atomically
+from minidiff.limits import LIMITS
+
+PREVIEWS = "previews"
+MOST_METRICS = 1 << 30  # bytes of metrics.jsonl: those of ten million steps
+MOST_LINE = 1 << 12  # bytes that are read as one line; a step's are about a hundred
+
+
+@contextmanager
+def created(out: Path | None) -> Iterator[Path]:
+    """Make the folder of a new run, by default runs/<date and time>; nobody else may train in it meanwhile.
+
+    Raises MinidiffError if something is there already, or the folder cannot be made or written.
+    """
+    with new_folder(out, instead=f"take another --out, or go on with --resume {out}") as run:
+        for folder in (run / CHECKPOINTS, run / PREVIEWS):
+            folder.mkdir()
+        yield run
+
+
+@contextmanager
+def reopened(resume: Checkpoint) -> Iterator[Path]:
+    """Return the folder of a run that goes on from a checkpoint; nobody else may train in it meanwhile."""
+    run = of_checkpoint(resume.path)
+    with claimed(run):
+        reopen(run, resume.step)
+        yield run
+
+
+def of_checkpoint(path: Path) -> Path:
+    """Return the run's folder that a checkpoint lies in."""
+    if path.parent.name != CHECKPOINTS:
+        raise MinidiffError(f"{path} does not lie in a run's folder; expected RUN/{CHECKPOINTS}/{path.name}")
+    return path.parent.parent
+
+
+def reopen(run: Path, step: int) -> None:
+    """Make a run's folder ready to go on after `step`.
+
+    What a killed process left half written is removed; checkpoints after `step` that are damaged get a name that says
+    so.  Raises MinidiffError if there are good ones: going on would leave two futures in one folder.
+    """
+    for folder in (run, run / CHECKPOINTS, run / PREVIEWS):
+        folder.mkdir(exist_ok=True)
+        remove_temporary(folder)
+    for path in checkpoints.listed(run):
+        if checkpoints.step_of(path) <= step:
+            continue
+        try:
+            checkpoints.load(path)
+        except MinidiffError:
+            path.rename(path.with_name(f"{path.name}.damaged"))
+        else:
+            raise MinidiffError(f"{path} is newer than step {step}; to go on from there, move the newer ones away")
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object a step, appended as it happens.
+
+    after: the step that the run goes on from; later lines, of a future that is about to be computed again, go.
+    """
+
+    def __init__(self, run: Path, after: int = 0) -> None:
+        self.path = run / "metrics.jsonl"
+        self.kept = [line for line in read_metrics(self.path) if line["step"] <= after]
+        write_atomically(self.path, _lines(self.kept).encode())
+        self.file = self.path.open("a", encoding="utf-8")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training before this process."""
+        return self.kept[-1]["seconds"] if self.kept else 0.0
+
+    def write(self, **values: Any) -> None:
+        """Append one line; it is in the file when this returns, so that a killed run keeps it."""
+        self.file.write(_lines([values]))
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl, [] if there is none.
+
+    Passed over is what is no line of a step after the one before: a line that a killed run left half, or one that
+    somebody has changed.  Raises MinidiffError for a file of more than MOST_METRICS bytes.
+    """
+    lines: list[dict[str, Any]] = []
+    with contextlib.suppress(FileNotFoundError), open_regular(path, MOST_METRICS) as file:
+        for text in iter(partial(file.readline, MOST_LINE), b""):
+            try:
+                line = parse_json(text.decode(), str(path))
+            except ValueError:  # of other bytes than UTF-8, or a MinidiffError
+                continue
+            if _is_step(line) and (not lines or line["step"] > lines[-1]["step"]):
+                lines.append(line)
+    return lines
+
+
+def _is_step(line: Any) -> bool:
+    """Whether a line of metrics holds numbers, and of those that are read again a step, a loss, and the seconds."""
+    if not isinstance(line, dict) or not {"step", "loss", "seconds"} <= line.keys():
+        return False
+    numbers = all(type(value) in (int, float) and abs(value) < 1e300 for value in line.values())  # NaN is not
+    return numbers and type(line["step"]) is int and LIMITS["step"].holds(line["step"])
+
+
+def _lines(values: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in values)
