@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minidiff.data.control import read_control
 from minidiff.explain.recording import Recording
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid, to_uint8
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.scenes.factors import STYLES, choose, sensible
 from minidiff.scenes.scenes import draw
@@ -59,8 +59,8 @@ def looks(model: Pipeline) -> np.ndarray:
         assert frame.said is not None
         maps = np.concatenate([_large(each) for each in frame.said.looks.values()]).mean(axis=0)  # (32, 32, M)
         shown = [
-            pictures.to_uint8(frame.step.x_t[0]),
-            pictures.to_uint8(frame.step.x0_hat[0]),
+            to_uint8(frame.step.x_t[0]),
+            to_uint8(frame.step.x0_hat[0]),
         ]
         for k in range(len(words)):
             one = maps[:, :, k] / maps[:, :, k].max()
@@ -106,7 +106,7 @@ def styles(model: Pipeline) -> np.ndarray:
 
 def _captioned(parts: list[tuple[str, np.ndarray, int]], across: int, size: int) -> np.ndarray:
     """Groups of pictures (N, H, W, 3) uint8, so many columns each, side by side in rows, their words below."""
-    grids = [pictures.grid(each, columns, max(96 // each.shape[1], 1)) for _, each, columns in parts]
+    grids = [make_grid(each, columns, max(96 // each.shape[1], 1)) for _, each, columns in parts]
     width, height, below, gap = grids[0].shape[1], grids[0].shape[0], 2 * size, 14
     down = -(-len(parts) // across)
     image = Image.new("RGB", (across * (width + gap) - gap, down * (height + below)), GROUND)

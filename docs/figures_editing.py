@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.editing import estimate_sigma
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid, to_float, to_uint8
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.random import Key, Stream, normal
 from minidiff.scenes import Scenes
@@ -20,13 +20,13 @@ BOAT, DOG, SEA, TREE, FLOWER, CAT = 32, 44, 47, 27, 1, 4  # numbers of scenes
 
 def scene(number: int) -> np.ndarray:
     """A picture to edit: (32, 32, 3) float32 in [-1, 1]."""
-    return pictures.to_float(Scenes(split="test").batch(np.array([number]))[0][0])
+    return to_float(Scenes(split="test").batch(np.array([number]))[0][0])
 
 
 def sheet(rows: list[list[np.ndarray]], heads: list[str]) -> np.ndarray:
     """Rows of pictures (H, W, 3), float or uint8, under a line of words."""
-    u8 = [pictures.to_uint8(one) if one.dtype != np.uint8 else one for row in rows for one in row]
-    below = pictures.grid(np.array(u8), columns=len(heads), zoom=ZOOM)
+    u8 = [to_uint8(one) if one.dtype != np.uint8 else one for row in rows for one in row]
+    below = make_grid(np.array(u8), columns=len(heads), zoom=ZOOM)
     image = Image.new("RGB", (below.shape[1], below.shape[0] + 24), "white")
     image.paste(Image.fromarray(below), (0, 24))
     pen, step = ImageDraw.Draw(image), below.shape[1] / len(heads)
@@ -51,9 +51,7 @@ def cleaned(model: Pipeline) -> np.ndarray:
         x0, row = scene(number), []
         for grey in levels:
             eps = normal(Key(0, Stream.NOISE, k, grey), x0.shape)
-            y = pictures.to_float(
-                pictures.to_uint8(x0 + grey * 2 / 255 * eps)
-            )  # what a file can hold: cut at black and white
+            y = to_float(to_uint8(x0 + grey * 2 / 255 * eps))  # what a file can hold: cut at black and white
             row += [y, model.sample(edit=Edit(y, sigma="estimate"))[0]]
             print(f"  noise of {grey} grey levels, found {estimate_sigma(y[None]) * 255 / 2:.0f}")
         rows.append([x0, *row])

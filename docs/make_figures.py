@@ -28,8 +28,8 @@ from minidiff.checkpoint.build import network_config
 from minidiff.checkpoint.config import ModelConfig, OptimizerConfig
 from minidiff.data.folder import folder
 from minidiff.diffusion import Noise, Process, ddim, make_schedule
-from minidiff.images import files as pictures
 from minidiff.images.chart import line_chart
+from minidiff.images.files import make_grid, save_png, to_float, to_uint8
 from minidiff.nn import UNet, sinusoidal, watch
 from minidiff.nn.attention import SelfAttention
 from minidiff.random import Key, Stream, normal
@@ -140,13 +140,13 @@ def schedules() -> np.ndarray:
 
 def noise_levels() -> np.ndarray:
     """One scene and one noise at t = 0, 111, ..., 999: a row a schedule."""
-    x0, eps = pictures.to_float(Scenes().batch(np.array([8]))[0]), normal(Key(0, Stream.NOISE, 0, 0), (32, 32, 3))
+    x0, eps = to_float(Scenes().batch(np.array([8]))[0]), normal(Key(0, Stream.NOISE, 0, 0), (32, 32, 3))
     rows = []
     for kind in ("linear", "cosine", "sigmoid", "karras", "flow"):
         for t in np.linspace(0, 999, 10).astype(int):
             level = make_schedule(kind).level(t)
             rows.append(level.a * x0[0] + level.s * eps)
-    return pictures.grid(pictures.to_uint8(np.array(rows)), columns=10, zoom=3)
+    return make_grid(to_uint8(np.array(rows)), columns=10, zoom=3)
 
 
 def loss_weight() -> np.ndarray:
@@ -200,7 +200,7 @@ def by_heart(known: np.ndarray, alpha_bar: np.ndarray):
 def by_heart_sampling() -> np.ndarray:
     """Two pictures on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
     process = Process(make_schedule("cosine"), "x0")
-    denoise = by_heart(pictures.to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
+    denoise = by_heart(to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
     noise = Noise(0, np.array([1, 4]))
     shown = [
         step
@@ -208,7 +208,7 @@ def by_heart_sampling() -> np.ndarray:
         if step.index in (0, 2, 3, 4, 6, 8, 12, 20, 32, 49)
     ]
     rows = [[step.x_t[k] for step in shown] + [step.x0_hat[k] for step in shown] for k in range(2)]
-    return pictures.grid(pictures.to_uint8(np.concatenate(rows)), columns=10, zoom=3)
+    return make_grid(to_uint8(np.concatenate(rows)), columns=10, zoom=3)
 
 
 def convergence() -> np.ndarray:
@@ -249,15 +249,15 @@ def scenes() -> np.ndarray:
     data, columns = Scenes(), []
     images, labels = data.batch(np.arange(400))
     columns = [images[labels == subject][:5] for subject in range(len(data.classes))]
-    return pictures.grid(np.stack(columns, axis=1).reshape(-1, 32, 32, 3), columns=len(data.classes), zoom=2)
+    return make_grid(np.stack(columns, axis=1).reshape(-1, 32, 32, 3), columns=len(data.classes), zoom=2)
 
 
 def scene_maps() -> np.ndarray:
     """Eight scenes at 64 pixels: the picture, its outlines, and which thing each pixel shows."""
     drawing = Scenes(size=64).draw(np.arange(20, 28))
-    edge = np.repeat(pictures.to_uint8(drawing.edge * 2 - 1)[..., None], 3, axis=-1)
+    edge = np.repeat(to_uint8(drawing.edge * 2 - 1)[..., None], 3, axis=-1)
     hues = np.random.default_rng(4).integers(40, 235, (64, 3)).astype(np.uint8)
-    return pictures.grid(np.concatenate([drawing.picture, edge, hues[drawing.label]]), columns=8, zoom=2)
+    return make_grid(np.concatenate([drawing.picture, edge, hues[drawing.label]]), columns=8, zoom=2)
 
 
 def own_pictures() -> np.ndarray:
@@ -393,7 +393,7 @@ def make_all(figures: list, names: list[str]) -> None:
         if not names or name in names:
             image = make()
             if image is not None:
-                pictures.save_png(HERE / "figures" / f"{name}.png", image)
+                save_png(HERE / "figures" / f"{name}.png", image)
             print(f"docs/figures/{name}.png", flush=True)
 
 

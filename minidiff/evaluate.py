@@ -29,7 +29,7 @@ from minidiff.evaluation.scenes.judge import check as check_scenes
 from minidiff.evaluation.scenes.judge import judge_scenes
 from minidiff.evaluation.split import study_and_exam
 from minidiff.files import write_atomically
-from minidiff.images import files as pictures
+from minidiff.images.files import save_png
 from minidiff.pipeline.load import load
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.training.loop import progress_bar
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(target, result, new=config.json is not None)
     if sheet is not None:
         path = target.with_name("misread.png")
-        pictures.save_png(path, sheet, {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]})
+        save_png(path, sheet, {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]})
         show(f"                 {path}")
 
 

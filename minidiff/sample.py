@@ -29,7 +29,7 @@ from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.files import sha256
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid, save_animation, save_png, to_float, to_uint8
 from minidiff.images.read import read_mask, read_picture
 from minidiff.pipeline.load import load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
@@ -201,7 +201,7 @@ def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
             raise MinidiffError(f"--{given[0].replace('_', '-')} needs a picture to work on: give --init")
         return None
     height, width, channels = model.shape
-    read = lambda path: pictures.to_float(read_picture(path, height, width, channels))
+    read = lambda path: to_float(read_picture(path, height, width, channels))
     return Edit(
         picture=read(config.init),
         strength=config.strength,
@@ -302,7 +302,7 @@ def is_shown(step: Step, most: int = MOST_FRAMES) -> bool:
 def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, str], drawn: Drawn) -> None:
     """Write the files that were asked for, and say where they are."""
     x0 = np.concatenate(drawn.x0)
-    images, labels = pictures.to_uint8(x0), drawn.labels
+    images, labels = to_uint8(x0), drawn.labels
     given = {} if labels is None else {"labels": labels}
     names = name_of(model, labels)
     values = {name: getattr(config, name) for name in REPEATED} | (
@@ -312,7 +312,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     settings = {name: value.as_posix() if isinstance(value, Path) else value for name, value in values.items()}
     about = repeat.describe(settings, digests)
     turns = 0 if labels is None else len(config.prompt or config.label or model.classes)  # columns
-    pictures.save_png(out / "grid.png", pictures.grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
+    save_png(out / "grid.png", make_grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
     if config.images:
         save_images(out / "images", images, names)
     if config.array:
@@ -324,7 +324,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
         result = dataclasses.replace(drawn.animated[-1], x_t=drawn.animated[-1].x_prev)
         frames.append(frame(result, zoom=ANIMATION_ZOOM))
         path = out / ("steps.gif" if config.animation == "gif" else "steps.png")
-        pictures.save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
+        save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
     if drawn.recording is not None:
         write_explanation(out / "explain.html", model, config, drawn.recording, names)
     for path in sorted(out.iterdir()):

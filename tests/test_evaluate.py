@@ -21,7 +21,7 @@ from minidiff.evaluation.labels import judge
 from minidiff.evaluation.labels.classifier import Study
 from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
-from minidiff.images import files as pictures
+from minidiff.images.files import read_metadata
 from minidiff.pipeline import load as models
 
 
@@ -114,7 +114,7 @@ def test_everything_it_says(run, data, capsys):
         assert f"{number:.4f}" in table
     assert "10 in each set, 64 features" in table and "seed 5, on numpy" in table
     assert str(run / "evaluation.json") in table and str(run / "misread.png") in table
-    assert pictures.read_metadata(run / "misread.png")["checkpoint_sha256"] == result["checkpoint"]["sha256"]
+    assert read_metadata(run / "misread.png")["checkpoint_sha256"] == result["checkpoint"]["sha256"]
 
 
 def test_names_cannot_steer_the_terminal(tmp_path, capsys):

@@ -16,7 +16,7 @@ from minidiff import sample as command
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
-from minidiff.images import files as pictures
+from minidiff.images.files import save_png, to_float, to_uint8
 from minidiff.pipeline import load as models
 from tests.needs import lacking
 
@@ -174,12 +174,12 @@ def test_the_page_says_what_was_recorded(reads, tmp_path):
         assert np.array_equal(decoded(picture["result"]), drawn[k])
         assert len(picture["frames"]) == 4
         for now, frame in zip(picture["frames"], frames):
-            assert np.array_equal(decoded(now["x_t"]), pictures.to_uint8(frame.step.x_t[k]))
-            assert np.array_equal(decoded(now["x0"]), pictures.to_uint8(frame.step.x0_hat[k]))
-            assert np.array_equal(decoded(now["cond"]), pictures.to_uint8(frame.said.x0_cond[k]))
-            assert np.array_equal(decoded(now["uncond"]), pictures.to_uint8(frame.said.x0_uncond[k]))
+            assert np.array_equal(decoded(now["x_t"]), to_uint8(frame.step.x_t[k]))
+            assert np.array_equal(decoded(now["x0"]), to_uint8(frame.step.x0_hat[k]))
+            assert np.array_equal(decoded(now["cond"]), to_uint8(frame.said.x0_cond[k]))
+            assert np.array_equal(decoded(now["uncond"]), to_uint8(frame.said.x0_uncond[k]))
             difference = frame.said.x0_cond[k] - frame.said.x0_uncond[k]
-            shown = pictures.to_float(decoded(now["difference"])) * now["scale"]
+            shown = to_float(decoded(now["difference"])) * now["scale"]
             assert np.abs(shown - difference).max() <= now["scale"] * 1.01 / 255  # half of a grey level
             for height in (4, 8):
                 looks = now["looks"][str(height)]
@@ -243,8 +243,8 @@ def test_negative_prompts_and_intervals(reads, tmp_path):
 
 
 def test_edits_can_be_explained(reads, tmp_path):
-    pictures.save_png(tmp_path / "in.png", np.full((8, 8, 3), 200, np.uint8))
-    pictures.save_png(tmp_path / "mask.png", np.eye(8, dtype=np.uint8)[..., None] * 255)
+    save_png(tmp_path / "in.png", np.full((8, 8, 3), 200, np.uint8))
+    save_png(tmp_path / "mask.png", np.eye(8, dtype=np.uint8)[..., None] * 255)
     words = ("a dog", "--checkpoint", reads, "--count", 1, "--init", tmp_path / "in.png", "--explain")
     sample(*words, "--mask", tmp_path / "mask.png", "--out", tmp_path / "masked")
     (picture,) = read(tmp_path / "masked" / "explain.html")["pictures"]

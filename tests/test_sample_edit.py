@@ -7,7 +7,7 @@ from PIL import Image
 
 from minidiff import backend
 from minidiff import sample as command
-from minidiff.images import files as pictures
+from minidiff.images.files import save_png
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def files(tmp_path):
     """A picture, another, a mask that is white on its left, in the model's size; and files that are none of these."""
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
-        pictures.save_png(tmp_path / f"{name}.png", rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
+        save_png(tmp_path / f"{name}.png", rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     mask = np.zeros((8, 8, 3), np.uint8)
     mask[:, :4] = 255
-    pictures.save_png(tmp_path / "mask.png", mask)
+    save_png(tmp_path / "mask.png", mask)
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     Image.new("L", (300, 100), 200).save(tmp_path / "wide.png")

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff.images import files as pictures
+from minidiff.images.files import to_float
 from minidiff.scenes import Scenes
 
 
@@ -32,7 +32,7 @@ def check() -> None:
     expect(abs(noise_level(ramp + 0.3 * n) / 0.3 - 1) < 0.1, "a sky that slowly changes its colour is not noise")
 
     for number in (5, 21, 32):
-        x0 = pictures.to_float(Scenes(size=64, split="test").batch(np.array([number]))[0][0])
+        x0 = to_float(Scenes(size=64, split="test").batch(np.array([number]))[0][0])
         for sigma in (0.2, 0.5):
             found = noise_level(x0 + sigma * n)
             expect(abs(found / sigma - 1) < 0.15, f"noise of {sigma:g} on scene {number}: found {found:.3g}")

@@ -23,7 +23,7 @@ from minidiff.diffusion.process import Process
 from minidiff.explain.formulas import lines
 from minidiff.explain.recording import MOST_PICTURES, Frame
 from minidiff.files import write_atomically
-from minidiff.images import files as pictures
+from minidiff.images.files import to_uint8
 
 BUDGET = 3_000_000  # bytes of pictures on a page, about
 SHOWN = 6  # of the size of the picture, at each step
@@ -160,6 +160,6 @@ def _map(look: np.ndarray) -> dict[str, Any]:
 
 def png(x: np.ndarray) -> str:
     """Return a picture (H, W, 1 or 3) float in [-1, 1] as a data URI."""
-    u8, buffer = pictures.to_uint8(x), io.BytesIO()
+    u8, buffer = to_uint8(x), io.BytesIO()
     Image.fromarray(u8[..., 0] if u8.shape[2] == 1 else u8).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -34,7 +34,7 @@ def to_float(u8: np.ndarray) -> np.ndarray:
     return u8.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
-def grid(images: np.ndarray, columns: int | None = None, zoom: int | None = None, gap: int = 2) -> np.ndarray:
+def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None = None, gap: int = 2) -> np.ndarray:
     """Lay pictures (N, H, W, 1 or 3) uint8 out row by row: one picture (height, width, 3) uint8.
 
     columns: default about as many as rows. zoom: each pixel becomes zoom x zoom; default up to 4 times, as long as

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from minidiff import __version__
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MOST_PRINTED, MinidiffError, printable
-from minidiff.images import files as pictures
+from minidiff.images.files import read_metadata
 
 D = TypeVar("D")
 
@@ -34,7 +34,7 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     known: the settings that may be in it.
     Raises MinidiffError if the picture was not written by `describe`, or says what `kind` does not know.
     """
-    about = pictures.read_metadata(grid)
+    about = read_metadata(grid)
     settings = about.get("settings")
     digests = {**_table(about.get("pictures_sha256")), "checkpoint": about.get("checkpoint_sha256")}
     texts = all(isinstance(digest, str) for digest in digests.values())

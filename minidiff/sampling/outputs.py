@@ -13,7 +13,7 @@ import numpy as np
 from minidiff import backend, files
 from minidiff.diffusion.samplers import Step
 from minidiff.files import write_atomically
-from minidiff.images import files as pictures
+from minidiff.images.files import save_png
 
 
 def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
@@ -23,7 +23,7 @@ def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
     for k, image in enumerate(images):
         name = f"{k:05d}_{names[k]}" if names else f"{k:05d}"
         short = re.sub(r"[^\w-]+", "_", name).encode()[:80].decode(errors="ignore")
-        pictures.save_png(folder / f"{short}.png", image)
+        save_png(folder / f"{short}.png", image)
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from minidiff.diffusion.samplers import Step
 from minidiff.errors import MOST_PRINTED, printable
-from minidiff.images import files as pictures
+from minidiff.images.files import half_blocks, save_png
 from minidiff.training.preview import frame
 
 MOST_WATCHED = 4  # pictures in a terminal, which has few pixels
@@ -48,7 +48,7 @@ class Viewer:
         self.bar.update()
         self.done += 1
         if self.file is not None:
-            pictures.save_png(self.file, frame(step))
+            save_png(self.file, frame(step))
         if self.in_terminal:
             size = shutil.get_terminal_size()
             text, seconds = terminal_frame(step, size), time.perf_counter() - self.start
@@ -63,4 +63,4 @@ def terminal_frame(step: Step, size: os.terminal_size) -> str:
     image = frame(step, MOST_WATCHED)
     height, width, _ = image.shape
     shrink = max(width / size.columns, height / 2 / max(size.lines - 2, 1))
-    return pictures.half_blocks(image, max(1, width // math.ceil(shrink)))
+    return half_blocks(image, max(1, width // math.ceil(shrink)))

@@ -17,8 +17,8 @@ import numpy as np
 from minidiff.data.dataset import Dataset, Pictures
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
-from minidiff.images import files as pictures
 from minidiff.images.chart import line_chart
+from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.training.ema import averaged
 from minidiff.training.trainer import Trainer
 
@@ -139,7 +139,7 @@ def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -
         "seed": trainer.config.run.seed,
         "columns": names(trainer, columns) if 0 < different <= MOST_COLUMNS else [],
     }
-    pictures.save_png(path, pictures.grid(images, columns), about)
+    save_png(path, make_grid(images, columns), about)
 
 
 def names(trainer: Trainer, columns: int) -> list[str]:
@@ -159,7 +159,7 @@ def save_preview(path: Path, trainer: Trainer) -> float:
             times.append(time.perf_counter())
             passes.append(len(step.x_t) * (2 if variants(trainer) else 1))
             if step.index == step.steps - 1:
-                images.append(pictures.to_uint8(step.x_prev))
+                images.append(to_uint8(step.x_prev))
     save_sheet(path, np.concatenate(images), trainer, PREVIEW)
     # Counted from the end of the first step: on a machine's first run that one compiles a kernel.
     return (times[-1] - times[0]) / sum(passes[1:]) if len(times) > 1 else 0.0
@@ -167,7 +167,7 @@ def save_preview(path: Path, trainer: Trainer) -> float:
 
 def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndarray:
     """Return x_t and, beside it, x0_hat, of the first `count` pictures: one picture (height, width, 3) uint8."""
-    halves = [pictures.grid(pictures.to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
+    halves = [make_grid(to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
     return np.concatenate(halves, axis=1)
 
 
@@ -190,15 +190,15 @@ class Film:
             self._keep(step.steps, step.x_prev[:count], step.x_prev[:count])
 
     def _keep(self, index: int, left: np.ndarray, right: np.ndarray) -> None:
-        self.frames.setdefault(index, []).append((pictures.to_uint8(left), pictures.to_uint8(right)))
+        self.frames.setdefault(index, []).append((to_uint8(left), to_uint8(right)))
 
     def save(self, path: Path) -> None:
         """Write the frames as they went, and at the end the pictures for a while."""
         shown = [
-            np.concatenate([pictures.grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
+            np.concatenate([make_grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
             for _, parts in sorted(self.frames.items())
         ]
-        pictures.save_animation(path, shown, [FRAME_MS] * (len(shown) - 1) + [LAST_FRAME_MS])
+        save_animation(path, shown, [FRAME_MS] * (len(shown) - 1) + [LAST_FRAME_MS])
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -207,4 +207,4 @@ def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:
     chart = line_chart(
         {"loss": (steps, losses)}, "Training", "step", "loss", log_y=True, smooth=max(len(steps) // 50, 1)
     )
-    pictures.save_png(path, chart)
+    save_png(path, chart)

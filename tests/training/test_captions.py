@@ -14,7 +14,7 @@ from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.data.dataset import Pictures
 from minidiff.errors import MinidiffError
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid, read_metadata, to_float
 from minidiff.nn.tokenizer import vocabulary
 from minidiff.pipeline import load as models
 from minidiff.scenes import Scenes
@@ -80,7 +80,7 @@ def test_captions_are_what_tells_pictures_apart(captioned):
     level = it.process.schedule.level(999)
     output = it.model(x, np.full(2, 999, np.float32), it.dataset.labels).data
     x0_hat = it.process.to_x0_eps(output, x, level)[0]
-    real = pictures.to_float(it.dataset.images)
+    real = to_float(it.dataset.images)
     distance = np.square(x0_hat[:, None] - real[None]).mean(axis=(2, 3, 4))  # (asked, real)
     assert 2 * distance[0, 0] < distance[0, 1] and 2 * distance[1, 1] < distance[1, 0]
 
@@ -171,13 +171,13 @@ def test_a_sheet_without_a_caption_that_has_words_is_drawn_without(captioned, tm
     it = captioned(["", "", ""], known=vocabulary(["a dog"]))
     assert preview.variants(it) == 0 and preview.labels(it, 3) is None
     preview.save_preview(tmp_path / "a.png", it)
-    assert pictures.read_metadata(tmp_path / "a.png")["columns"] == []
+    assert read_metadata(tmp_path / "a.png")["columns"] == []
 
 
 def test_a_preview_names_its_captions(captioned, tmp_path):
     it = captioned(["a red square", "a green bar", "blue"] * 4)
     preview.save_preview(tmp_path / "a.png", it)
-    about = pictures.read_metadata(tmp_path / "a.png")
+    about = read_metadata(tmp_path / "a.png")
     assert about["columns"] == ["a red square", "a green bar", "blue"]
     assert about["guidance_scale"] == preview.GUIDANCE_SCALE
 
@@ -219,7 +219,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     assert f"  python -m minidiff.train --resume {run} --steps 4\n" in out
     assert read_toml(Config, run / "config.toml").data.captions == "names"
     for sheet in (run / "grid.png", run / "previews" / "step_00000001.png"):
-        assert pictures.read_metadata(sheet)["columns"] == ["blue square", "green bar", "red square"]
+        assert read_metadata(sheet)["columns"] == ["blue square", "green bar", "red square"]
 
     train("--resume", run, "--steps", 4)
     assert "from step 2" in capsys.readouterr().out
@@ -233,7 +233,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     with backend.using("numpy"):
         arr = models.load(last).sample(2, prompt="blue square", steps=2)
     with Image.open(tmp_path / "drawn" / "grid.png") as grid:
-        assert np.array_equal(np.asarray(grid), pictures.grid(arr))
+        assert np.array_equal(np.asarray(grid), make_grid(arr))
 
 
 def test_a_run_whose_captions_changed_is_refused(folder, tmp_path, capsys):

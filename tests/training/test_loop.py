@@ -26,7 +26,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.errors import MinidiffError
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid, read_metadata, to_uint8
 from minidiff.sampling import outputs
 from minidiff.training import budget as pace
 from minidiff.training import loop, preview
@@ -108,7 +108,7 @@ def test_metrics_tell_each_step(tmp_path, settings):
 def test_the_final_pictures(tmp_path, settings, monkeypatch):
     monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=20, steps=5))
     loop.train(settings(), tmp_path / "run")
-    about = pictures.read_metadata(tmp_path / "run" / "grid.png")
+    about = read_metadata(tmp_path / "run" / "grid.png")
     assert about["step"] == 6
     assert about["columns"] == ["0", "1", "2"]
     with Image.open(tmp_path / "run" / "grid.png") as grid:
@@ -140,7 +140,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
     it.parameters.ema[:] = 0  # a network of zeros says v = 0
     preview.save_preview(tmp_path / "p.png", it)
     assert np.array_equal(it.parameters.w, own)
-    expected = pictures.grid(pictures.to_uint8(no_v(it)), preview.PREVIEW.columns(3))
+    expected = make_grid(to_uint8(no_v(it)), preview.PREVIEW.columns(3))
     with Image.open(tmp_path / "p.png") as image:
         assert np.array_equal(np.asarray(image), expected)
 
@@ -410,7 +410,7 @@ def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkey
 
 def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
     preview.save_preview(tmp_path / "sheet.png", trainer(times=2))
-    assert pictures.read_metadata(tmp_path / "sheet.png")["steps"] == 2
+    assert read_metadata(tmp_path / "sheet.png")["steps"] == 2
 
 
 def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
@@ -424,7 +424,7 @@ def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
             assert len(step.x_t) == part.stop - part.start <= preview.part_size(it)
             film.take(part, step)
             if step.index == step.steps - 1:
-                parts.append(pictures.to_uint8(step.x_prev))
+                parts.append(to_uint8(step.x_prev))
         assert len(parts) * preview.FINAL.steps == preview.steps_of(it, preview.FINAL)
         sheets.append(np.concatenate(parts))
         frames = [np.concatenate([pair[0] for pair in film.frames[index]]) for index in sorted(film.frames)]
@@ -667,5 +667,5 @@ def test_the_command_that_comes_next_draws(tmp_path, toy, settings, capsys):
     _, words = next(line for line in text.splitlines() if "minidiff.sample" in line).split(" -m minidiff.sample ")
     small = ["--count", "1", "--backend", "numpy", "--out", str(tmp_path / "drawn")]
     sample.main([*shlex.split(words), *small])
-    about = pictures.read_metadata(tmp_path / "drawn" / "grid.png")["settings"]
+    about = read_metadata(tmp_path / "drawn" / "grid.png")["settings"]
     assert (about["steps"], about["label"], about["guidance_scale"]) == (5, [r"\x1b[2Jgone"], 3)

@@ -21,7 +21,7 @@ from minidiff.evaluation.labels.classifier import FEATURES
 from minidiff.evaluation.labels.judge import Drawing, Verdict
 from minidiff.evaluation.metrics.intervals import mean_and_error, wilson
 from minidiff.files import sha256
-from minidiff.images import files as pictures
+from minidiff.images.files import make_grid
 from minidiff.pipeline.pipeline import Pipeline
 
 VERSION = 1  # of the JSON; goes up when a key changes its meaning
@@ -157,7 +157,7 @@ def misread_sheet(verdict: Verdict, classes: tuple[str, ...]) -> np.ndarray | No
         text = printable(f"{classes[verdict.asked[k]]} > {classes[verdict.read[k]]}")
         ImageDraw.Draw(canvas).text((across / 2, down), text, (60, 60, 67), ImageFont.load_default(), anchor="mb")
         tiles.append(np.asarray(canvas))
-    return pictures.grid(np.stack(tiles), zoom=1, gap=4)
+    return make_grid(np.stack(tiles), zoom=1, gap=4)
 
 
 def _share(right: int, of: int) -> dict[str, Any]:
