@@ -1,4 +1,4 @@
-"""Random numbers, noising and the sampler's update for a batch of 32 pictures of 32x32x3."""
+"""Random numbers, noising and the sampler's update for a batch of 32 images of 32x32x3."""
 
 import numpy as np
 from conftest import float32, float64

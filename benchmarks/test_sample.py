@@ -1,4 +1,4 @@
-"""Sampling with the default network: 16 guided pictures of 32×32 in 10 DDIM steps, 32 pictures a pass.
+"""Sampling with the default network: 16 guided images of 32×32 in 10 DDIM steps, 32 images a pass.
 
 The time is proportional to the steps: 50 take five times as long.
 """

@@ -1,6 +1,6 @@
 """One step of the default training on scenes of 32×32: forward, backward, AdamW and the average of the weights.
 
-The pictures lie in memory; what drawing them adds to a step is measured beside it.
+The images lie in memory; what drawing them adds to a step is measured beside it.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ from conftest import float32
 
 from minidiff import backend
 from minidiff.checkpoint.config import Config, RunConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.scenes import Scenes
 from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.trainer import Trainer
@@ -23,7 +23,7 @@ def trainer():
     """A training at its first step, with weights of which none is zero: an untrained network's last layers are."""
     with backend.using("numba"):
         images, labels = Scenes(32).batch(np.arange(2 * BATCH))
-    made = Trainer(CONFIG, Pictures("scenes", images, labels, SUBJECTS))
+    made = Trainer(CONFIG, ImageDataset("scenes", images, labels, SUBJECTS))
     made.parameters.w += 0.02 * float32(len(made.parameters.w))
     return made
 

@@ -28,7 +28,7 @@ def dog_and_forest(model: Pipeline) -> np.ndarray:
 
 
 def prompts(model: Pipeline) -> np.ndarray:
-    """Twelve prompts, three pictures each."""
+    """Twelve prompts, three images each."""
     asked = (
         "a small dog in a winter forest", "two red cars in the city", "a boat on the sea at sunset",
         "a big blue balloon in the mountains", "a yellow house at night", "a cat in a desert",
@@ -49,7 +49,7 @@ def guidance(model: Pipeline) -> np.ndarray:
 def looks(model: Pipeline) -> np.ndarray:
     """Where each word is looked up, early, in the middle and late: the brighter, the more."""
     prompt = "a red car in a winter forest at night"
-    recording = Recording(model.model, model.process, pictures=1)
+    recording = Recording(model.model, model.process, images=1)
     with recording:
         for step in model.generate(1, prompt=prompt, seed=1, observe=recording.observe):
             recording.take(step)
@@ -70,7 +70,7 @@ def looks(model: Pipeline) -> np.ndarray:
 
 
 def sketches(model: Pipeline) -> np.ndarray:
-    """Two drawings as a hand makes them, and four pictures each."""
+    """Two drawings as a hand makes them, and four images each."""
     asked = {
         _house: (
             "a house in a winter forest", "a red house in a desert", "a house at night", "a house as an ink drawing",
@@ -96,7 +96,7 @@ def styles(model: Pipeline) -> np.ndarray:
     sample = np.arange(40, 40 + n)
     factors = choose(0, "test", sample)
     tones = np.array([STYLES.index(style) for style in several])
-    shown = draw(sensible(replace(factors, style=tones)), 32, 0, "test", sample).picture
+    shown = draw(sensible(replace(factors, style=tones)), 32, 0, "test", sample).image
     rows = [[np.full((32, 32, 3), 255, np.uint8), *shown]]
     for prompt in ("a cat in a field", "a house in the mountains"):
         drawn = model.sample(n, prompt=prompt, reference=shown, reference_scale=1.0, seed=0)
@@ -105,7 +105,7 @@ def styles(model: Pipeline) -> np.ndarray:
 
 
 def _captioned(parts: list[tuple[str, np.ndarray, int]], across: int, size: int) -> np.ndarray:
-    """Groups of pictures (N, H, W, 3) uint8, so many columns each, side by side in rows, their words below."""
+    """Groups of images (N, H, W, 3) uint8, so many columns each, side by side in rows, their words below."""
     grids = [make_grid(each, columns, max(96 // each.shape[1], 1)) for _, each, columns in parts]
     width, height, below, gap = grids[0].shape[1], grids[0].shape[0], 2 * size, 14
     down = -(-len(parts) // across)
@@ -127,13 +127,13 @@ def _broken(words: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, 
     return "\n".join([" ".join(each[: (len(each) + 1) // 2]), " ".join(each[(len(each) + 1) // 2 :])])
 
 
-def _grown(picture: np.ndarray) -> np.ndarray:
-    """A picture (32, 32, C), four times as large."""
-    return picture.repeat(4, axis=0).repeat(4, axis=1)
+def _grown(image: np.ndarray) -> np.ndarray:
+    """An image (32, 32, C), four times as large."""
+    return image.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def _large(look: np.ndarray) -> np.ndarray:
-    """Maps (N, h, w, M), as large as the picture."""
+    """Maps (N, h, w, M), as large as the image."""
     times = 32 // look.shape[1]
     return look.repeat(times, axis=1).repeat(times, axis=2)
 

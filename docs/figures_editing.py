@@ -1,6 +1,6 @@
-"""The figures of chapter 13: what a trained model does with a picture that is there.
+"""The figures of chapter 13: what a trained model does with an image that is there.
 
-make_figures.py calls them, with the weights that minidiff comes with.  The pictures to edit are scenes that no training
+make_figures.py calls them, with the weights that minidiff comes with.  The images to edit are scenes that no training
 sees.
 """
 
@@ -19,12 +19,12 @@ BOAT, DOG, SEA, TREE, FLOWER, CAT = 32, 44, 47, 27, 1, 4  # numbers of scenes
 
 
 def scene(number: int) -> np.ndarray:
-    """A picture to edit: (32, 32, 3) float32 in [-1, 1]."""
+    """An image to edit: (32, 32, 3) float32 in [-1, 1]."""
     return to_float(Scenes(split="test").batch(np.array([number]))[0][0])
 
 
 def sheet(rows: list[list[np.ndarray]], heads: list[str]) -> np.ndarray:
-    """Rows of pictures (H, W, 3), float or uint8, under a line of words."""
+    """Rows of images (H, W, 3), float or uint8, under a line of words."""
     u8 = [to_uint8(one) if one.dtype != np.uint8 else one for row in rows for one in row]
     below = make_grid(np.array(u8), columns=len(heads), zoom=ZOOM)
     image = Image.new("RGB", (below.shape[1], below.shape[0] + 24), "white")
@@ -36,16 +36,16 @@ def sheet(rows: list[list[np.ndarray]], heads: list[str]) -> np.ndarray:
 
 
 def strengths(model: Pipeline) -> np.ndarray:
-    """Three pictures, drawn anew with more and more strength."""
+    """Three images, drawn anew with more and more strength."""
     strength, rows = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0), []
     for number in (BOAT, DOG, TREE):
         x0 = scene(number)
         rows.append([x0, *(model.sample(edit=Edit(x0, strength=s), seed=1)[0] for s in strength)])
-    return sheet(rows, ["picture", *(f"{s:g}" for s in strength)])
+    return sheet(rows, ["image", *(f"{s:g}" for s in strength)])
 
 
 def cleaned(model: Pipeline) -> np.ndarray:
-    """Three pictures under noise of 15, 30, 60 and 120 grey levels; below, what is left when it is taken away."""
+    """Three images under noise of 15, 30, 60 and 120 grey levels; below, what is left when it is taken away."""
     levels, rows = (15, 30, 60, 120), []
     for k, number in enumerate((BOAT, FLOWER, DOG)):
         x0, row = scene(number), []
@@ -55,7 +55,7 @@ def cleaned(model: Pipeline) -> np.ndarray:
             row += [y, model.sample(edit=Edit(y, sigma="estimate"))[0]]
             print(f"  noise of {grey} grey levels, found {estimate_sigma(y[None]) * 255 / 2:.0f}")
         rows.append([x0, *row])
-    return sheet(rows, ["picture", *(head for grey in levels for head in (f"noise {grey}", "cleaned"))])
+    return sheet(rows, ["image", *(head for grey in levels for head in (f"noise {grey}", "cleaned"))])
 
 
 def masked(model: Pipeline) -> np.ndarray:
@@ -72,11 +72,11 @@ def masked(model: Pipeline) -> np.ndarray:
         for resample in (1, 5):
             row += list(model.sample(3, prompt=prompt, edit=Edit(x0, mask=mask, resample=resample), seed=2))
         rows.append(row)
-    return sheet(rows, ["picture", "mask", "once", "once", "once", "5 times", "5 times", "5 times"])
+    return sheet(rows, ["image", "mask", "once", "once", "once", "5 times", "5 times", "5 times"])
 
 
 def ways(model: Pipeline) -> np.ndarray:
-    """From one picture to another: above, the mean of their pixels; below, by way of their noises."""
+    """From one image to another: above, the mean of their pixels; below, by way of their noises."""
     rows, weight = [], np.linspace(0, 1, 8)
     for a, b in ((BOAT, TREE), (CAT, DOG)):
         x, y = scene(a), scene(b)
@@ -86,12 +86,12 @@ def ways(model: Pipeline) -> np.ndarray:
 
 
 def variations(model: Pipeline) -> np.ndarray:
-    """A picture, what comes back of it from its own noise, and with more and more other noise in that."""
+    """An image, what comes back of it from its own noise, and with more and more other noise in that."""
     amounts, rows = (0.0, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0), []
     for number in (BOAT, DOG, CAT):
         x0 = scene(number)
         rows.append([x0, *(model.sample(edit=Edit(x0, vary=v), seed=3)[0] for v in amounts)])
-    return sheet(rows, ["picture", *(f"{v:g}" for v in amounts)])
+    return sheet(rows, ["image", *(f"{v:g}" for v in amounts)])
 
 
 FIGURES = [strengths, cleaned, masked, ways, variations]

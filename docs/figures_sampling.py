@@ -1,6 +1,6 @@
 """The figures of chapter 12: samplers on two moons, where the network's answer is known exactly and nothing is trained.
 
-make_figures.py calls them.  A point is a picture of one row and two columns, so minidiff's own samplers draw it.
+make_figures.py calls them.  A point is an image of one row and two columns, so minidiff's own samplers draw it.
 """
 
 import functools
@@ -169,7 +169,7 @@ def orders() -> np.ndarray:
         for n in counts:
             last = walk("exponential", name, between(n), 60)[-1]
             errors.append(np.median(np.linalg.norm((last.x_t - true).reshape(-1, 2), axis=1)))
-            asked.append(last.evaluations - 1)  # the last step, to the clean picture, is not part of the measurement
+            asked.append(last.evaluations - 1)  # the last step, to the clean image, is not part of the measurement
         slope = np.log2(errors[-2] / errors[-1])
         by_steps[f"{name}: {slope:.2f}"], by_questions[name] = (counts, errors), (asked, errors)
     one = log_chart(by_steps, "Error against steps", "steps", "median distance from the exact path")
@@ -191,7 +191,7 @@ def whole_way() -> np.ndarray:
 
 
 def spacings() -> np.ndarray:
-    """Ten levels of each spacing, as dots along ln(a / s), from noise on the left to the picture: two schedules."""
+    """Ten levels of each spacing, as dots along ln(a / s), from noise on the left to the image: two schedules."""
     image = Image.new("RGB", (1720, 720), "white")
     pen, font, small = ImageDraw.Draw(image), ImageFont.load_default(26), ImageFont.load_default(22)
     across = lambda log_snr: 260 + (log_snr + 10) / 16 * 1380
@@ -207,7 +207,7 @@ def spacings() -> np.ndarray:
                 pen.circle((x, y), 9, fill=COLOURS[i])
     for tick in range(-10, 7, 2):
         pen.text((across(tick), 650), str(tick), "#40404a", small, "mm")
-    pen.text((across(-2), 692), "ln(a / s): noise on the left, the picture on the right", "#40404a", small, "mm")
+    pen.text((across(-2), 692), "ln(a / s): noise on the left, the image on the right", "#40404a", small, "mm")
     return np.asarray(image.resize((860, 360), Image.Resampling.LANCZOS))
 
 

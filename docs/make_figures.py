@@ -66,7 +66,7 @@ def halved(image: Image.Image) -> np.ndarray:
 
 
 def unet() -> np.ndarray:
-    """The default U-Net, each part as high as its picture and as wide as its channels; lines are the skips."""
+    """The default U-Net, each part as high as its image and as wide as its channels; lines are the skips."""
     model = UNet(network_config(ModelConfig(), 32, 32, 3, 11))
     model.initialize(0)
     names = {id(module): name for name, module in model.named_modules()}
@@ -161,7 +161,7 @@ def loss_weight() -> np.ndarray:
 
 
 def draws_of_t() -> np.ndarray:
-    """The times of three batches of 32 pictures, a dot each, for each way of drawing them; cosine schedule."""
+    """The times of three batches of 32 images, a dot each, for each way of drawing them; cosine schedule."""
     image = Image.new("RGB", (1720, 700), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(26)
     for i, (draw_t, colour) in enumerate((("uniform", "#0072b2"), ("stratified", "#d55e00"), ("lognormal", "#009e73"))):
@@ -185,7 +185,7 @@ def learning_rates() -> np.ndarray:
 
 
 def by_heart(known: np.ndarray, alpha_bar: np.ndarray):
-    """The ideal denoiser of known pictures (k, H, W, C), in closed form: it predicts x0. Exercise 1 derives it."""
+    """The ideal denoiser of known images (k, H, W, C), in closed form: it predicts x0. Exercise 1 derives it."""
     flat = known.reshape(len(known), -1)
 
     def denoise(x_t: np.ndarray, t: int) -> np.ndarray:
@@ -198,7 +198,7 @@ def by_heart(known: np.ndarray, alpha_bar: np.ndarray):
 
 
 def by_heart_sampling() -> np.ndarray:
-    """Two pictures on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
+    """Two images on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
     process = Process(make_schedule("cosine"), "x0")
     denoise = by_heart(to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
     noise = Noise(0, np.array([1, 4]))
@@ -253,15 +253,15 @@ def scenes() -> np.ndarray:
 
 
 def scene_maps() -> np.ndarray:
-    """Eight scenes at 64 pixels: the picture, its outlines, and which thing each pixel shows."""
+    """Eight scenes at 64 pixels: the image, its outlines, and which thing each pixel shows."""
     drawing = Scenes(size=64).draw(np.arange(20, 28))
     edge = np.repeat(to_uint8(drawing.edge * 2 - 1)[..., None], 3, axis=-1)
     hues = np.random.default_rng(4).integers(40, 235, (64, 3)).astype(np.uint8)
-    return make_grid(np.concatenate([drawing.picture, edge, hues[drawing.label]]), columns=8, zoom=2)
+    return make_grid(np.concatenate([drawing.image, edge, hues[drawing.label]]), columns=8, zoom=2)
 
 
-def own_pictures() -> np.ndarray:
-    """What becomes of a tall, a wide and a transparent picture: beside each, what training sees of it."""
+def own_images() -> np.ndarray:
+    """What becomes of a tall, a wide and a transparent image: beside each, what training sees of it."""
     shapes = [(300, 460), (460, 300), (400, 400)]
     images = []
     for i, (width, height) in enumerate(shapes):
@@ -368,7 +368,7 @@ def registers() -> np.ndarray:
 
 FIGURES = [
     two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, draws_of_t,
-    learning_rates, by_heart_sampling, convergence, normals, scenes, scene_maps, own_pictures, winograd_points,
+    learning_rates, by_heart_sampling, convergence, normals, scenes, scene_maps, own_images, winograd_points,
     registers, *figures_sampling.FIGURES,
 ]  # fmt: skip
 OF_A_MODEL = [*figures_editing.FIGURES, *figures_conditioning.FIGURES]

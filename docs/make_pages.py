@@ -104,7 +104,7 @@ def _directive(at: re.Match[str]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Formulas as code hosts write them, and pictures from one folder further down."""
+    """Formulas as code hosts write them, and images from one folder further down."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda at: f"```math\n{at[1].strip()}\n```", text, flags=re.DOTALL)
     text = re.sub(r"(?<!\$)\$([^$`]+?)\$(?!\$)", lambda at: f"$`{' '.join(at[1].split())}`$", text)
     text = re.sub(r"(\]\(figures/[\w.]+\))\{\.\w+\}", r"\1", text)

@@ -1,9 +1,9 @@
 """minidiff: a diffusion model from scratch, to read, to train and to benchmark.
 
     import minidiff
-    pictures = minidiff.load("runs/my-run").sample(8, prompt="a dog in a winter forest")  # (8, 32, 32, 3) uint8
+    images = minidiff.load("runs/my-run").sample(8, prompt="a dog in a winter forest")  # (8, 32, 32, 3) uint8
 
-Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, conditioning, data, pictures, training,
+Reading order: backend, random, autograd, ops, nn, gradcheck, diffusion, conditioning, data, images, training,
 evaluation.
 """
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from minidiff.errors import MinidiffError, exit_with_one_line, printable
 
 COMMANDS = {
-    "train": "learn from pictures: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
-    "sample": "draw pictures with what was learnt, each step visible",
+    "train": "learn from images: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
+    "sample": "draw images with what was learnt, each step visible",
     "export": "give a model away: as the diffusers library reads it, or as one small file",
-    "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen pictures",
+    "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen images",
     "gradcheck": "compare every gradient with finite differences",
 }
 

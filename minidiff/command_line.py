@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from minidiff.errors import MOST_PRINTED, MinidiffError, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.limits import check_limits
 
 D = TypeVar("D")
@@ -43,7 +43,7 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
 
 def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
     """Call tyro, which repeats mistyped words in its messages: these are safe to print, whatever the words are."""
-    shown = [printable(word, MOST_PRINTED) for word in words]
+    shown = [printable(word, MAX_PRINTED) for word in words]
     if shown == list(words):
         return tyro.cli(kind, args=list(words), **options)
     try:

@@ -25,7 +25,7 @@ EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 128 + 13  # and for SIGPIPE
 
-MOST_PRINTED = 4000  # characters of a message
+MAX_PRINTED = 4000  # characters of a message
 _JOINERS = "\u200c\u200d"  # which parts of emoji and of some scripts' words need
 
 
@@ -69,7 +69,7 @@ def one_line(error: BaseException) -> str:
         text = f"out of memory: {said}" if said else "out of memory"
     else:
         text = str(error) or type(error).__name__
-    return printable(" ".join(text.split()), MOST_PRINTED)
+    return printable(" ".join(text.split()), MAX_PRINTED)
 
 
 def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:

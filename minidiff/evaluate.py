@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from minidiff import backend, command_line
 from minidiff.data.config import DataConfig, DataName
-from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.evaluation.cache import attributes_for, classifier_for
 from minidiff.evaluation.labels.classifier import study_for
 from minidiff.evaluation.labels.judge import Drawing, check, judge
@@ -38,15 +38,15 @@ from minidiff.training.loop import progress_bar
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Judge a model: the share of its samples that classifiers read as what was asked for, by label or in words, their
-    distance to real pictures, and the loss on pictures held out from training."""
+    distance to real images, and the loss on images held out from training."""
 
     checkpoint: Path | None = None
     """The model: a checkpoint file, or a training's folder for its newest checkpoint. None given: the weights that
     minidiff comes with."""
     data: DataName | None = None
-    """The real pictures. None given: those that the model was trained on."""
+    """The real images. None given: those that the model was trained on."""
     data_dir: Path | None = None
-    """Where the real pictures lie. None given: where they lay for training."""
+    """Where the real images lie. None given: where they lay for training."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
     drawing = config.drawing
     total = drawing.count * model.steps_of(drawing.steps)
-    with progress_bar("drawing", total=total, unit="picture step", leave=False) as bar:
+    with progress_bar("drawing", total=total, unit="image step", leave=False) as bar:
         verdict = judge(model, kept, exam, drawing, tell=bar.update, study=study)
 
     result = summary(model, exam, kept, drawing, verdict)
@@ -110,7 +110,7 @@ def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
         judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]
     sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))
     total = sets * drawing.count * model.steps_of(drawing.steps)
-    with progress_bar("drawing", total=total, unit="picture step", leave=False) as bar:
+    with progress_bar("drawing", total=total, unit="image step", leave=False) as bar:
         result = judge_scenes(model, [kept.model for kept in judges], drawing, tell=bar.update)
     show(scenes_report.table(result))
     write(target, result, new=config.json is not None)
@@ -139,7 +139,7 @@ def write(target: Path, result: dict[str, Any], new: bool) -> None:
 
 
 def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
-    """Return which real pictures judge: the training's or those asked for, in the model's size and colours."""
+    """Return which real images judge: the training's or those asked for, in the model's size and colours."""
     assert model.config is not None  # as it is for checkpoints
     trained = model.config.data
     data = trained.data if config.data is None else config.data
@@ -158,12 +158,12 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
 
 def show(text: str) -> None:
     """Print lines, in which there are names from files."""
-    print("\n".join(printable(line, MOST_PRINTED) for line in text.split("\n")))
+    print("\n".join(printable(line, MAX_PRINTED) for line in text.split("\n")))
 
 
 def say(line: str) -> None:
     """Print a line above the progress bar."""
-    tqdm.write(printable(line, MOST_PRINTED), file=sys.stderr)
+    tqdm.write(printable(line, MAX_PRINTED), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
 from minidiff.checkpoint import file as checkpoints
-from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
 from minidiff.nn import UNet
 from minidiff.pipeline.load import load
@@ -61,7 +61,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     run = found.config.run
     made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
     checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
-    print(f"{printable(file, MOST_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
+    print(f"{printable(file, MAX_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 
 
 def write_diffusers(checkpoint: Path, out: Path) -> None:
@@ -73,7 +73,7 @@ def write_diffusers(checkpoint: Path, out: Path) -> None:
     with new_folder(out) as folder:
         interop.save_as_diffusers(model.model, folder, scheduler)
     for path in sorted(out.iterdir()):
-        print(printable(path, MOST_PRINTED))
+        print(printable(path, MAX_PRINTED))
 
 
 if __name__ == "__main__":

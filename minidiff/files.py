@@ -1,6 +1,6 @@
 """Files are written so that they are whole, and read so that nothing in them is believed.
 
-A file is either the old one or the whole new one, never half of one.  Checkpoints, pictures and downloads are all
+A file is either the old one or the whole new one, never half of one.  Checkpoints, images and downloads are all
 written here: into a temporary file beside the target, which is forced to the disk and then renamed over the target.
 POSIX promises that the rename is one step, so whoever reads the name, even after a power cut, finds one of the two
 whole files.
@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from minidiff.errors import MinidiffError, one_line, printable
 
-MOST_TEXT = 1 << 20  # bytes of a file of settings
+MAX_TEXT = 1 << 20  # bytes of a file of settings
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -64,7 +64,7 @@ def check_regular(path: str | os.PathLike[str], most: int | None = None) -> None
     open_regular(path, most).close()
 
 
-def read_bytes(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
+def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
     """Return what is in a regular file of at most `most` bytes; raises as `open_regular` does."""
     with open_regular(path, most) as file:
         data = file.read(most + 1)  # it may grow, or lie about its size as those under /proc do
@@ -79,7 +79,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
+def read_text(path: str | os.PathLike[str], most: int = MAX_TEXT) -> str:
     """Return a regular file of at most `most` bytes as UTF-8 text, without a byte order mark; raises MinidiffError for
     other bytes, and as `open_regular` does."""
     try:
@@ -88,7 +88,7 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         raise MinidiffError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def read_json(path: str | os.PathLike[str], most: int = MOST_TEXT) -> Any:
+def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
     """Return what a JSON file of at most `most` bytes says; raises MinidiffError if it cannot be read or is none."""
     try:
         return parse_json(read_text(path, most), str(path))

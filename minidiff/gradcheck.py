@@ -109,33 +109,33 @@ def cases() -> Iterator[Case]:
     for silu in (False, True):
         for shape in ((6,), (2, 6)):
             normalise = lambda x, scale, shift, silu=silu: ops.group_norm(x, scale, shift, 3, 1e-5, silu)
-            name = f"group_norm{' + SiLU' if silu else ''}, {'one scale' if len(shape) == 1 else 'scale a picture'}"
+            name = f"group_norm{' + SiLU' if silu else ''}, {'one scale' if len(shape) == 1 else 'scale an image'}"
             yield _operation(name, normalise, x=draw(2, 3, 5, 6), scale=draw(*shape), shift=draw(*shape))
     fused = lambda x, scale, shift, w, b, add: ops.norm_silu_conv2d(x, scale, shift, 3, 1e-5, w, b, add)
     for size, width in ((3, 6), (12, 9)):
-        w, picture = draw(3, 3, width, 2 * width), draw(2, size, 12, width)
+        w, image = draw(3, 3, width, 2 * width), draw(2, size, 12, width)
         scale, shift, b = draw(2, width), draw(width), draw(2, 2 * width)
         add = draw(2, size, 12, 2 * width)
         name = f"norm_silu_conv2d, {width} channels"
-        yield _operation(name, fused, x=picture, scale=scale, shift=shift, w=w, b=b, add=add)
+        yield _operation(name, fused, x=image, scale=scale, shift=shift, w=w, b=b, add=add)
     attend = lambda q, k, v: ops.attention(q, k, v, 2)
     yield _operation("attention", attend, q=draw(2, 5, 6), k=draw(2, 7, 6), v=draw(2, 7, 6))
     index = np.array([2, 0, 2])
     yield _operation("embedding", lambda table: ops.embedding(table, index), table=draw(4, 3))
     yield _operation("cross_entropy", lambda logits: ops.cross_entropy(logits, index), logits=draw(3, 4))
 
-    picture, vector = draw(2, 6, 4, 8), draw(2, 16)
+    image, vector = draw(2, 6, 4, 8), draw(2, 16)
     t, labels = np.array([3.0, 500.0], np.float32), np.array([1, 3])
     small = UNetConfig(16, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
-    yield _layer("Linear", Linear(8, 5), rng, picture)
-    yield _layer("Conv2d", Conv2d(8, 5), rng, picture)
-    yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, picture)
-    yield _layer("GroupNorm", GroupNorm(4, 8, silu=True), rng, picture, draw(2, 8), draw(2, 8))
+    yield _layer("Linear", Linear(8, 5), rng, image)
+    yield _layer("Conv2d", Conv2d(8, 5), rng, image)
+    yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, image)
+    yield _layer("GroupNorm", GroupNorm(4, 8, silu=True), rng, image, draw(2, 8), draw(2, 8))
     yield _layer("Embedding", Embedding(4, 3), rng, fixed=(index,))
-    yield _layer("SelfAttention", SelfAttention(8, 2, 4), rng, picture)
+    yield _layer("SelfAttention", SelfAttention(8, 2, 4), rng, image)
     yield _layer("TimeEmbedding", TimeEmbedding(8, 3), rng, fixed=(t, labels))
-    yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, picture, vector)
-    yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, picture, vector)
+    yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, image, vector)
+    yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, image, vector)
     yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
     reading = replace(small, classes=0, words=5, length=3, text_width=8, text_layers=1, words_at=(4,))
     captions = np.array([[2, 4, 0], [0, 0, 0]])  # two words, and none

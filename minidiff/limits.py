@@ -1,6 +1,6 @@
 """How large a number may be that decides how much work is done, or what is computed; and what no text may hold.
 
-Idea: a number may come from a command line, a settings file, a stranger's checkpoint, a picture's metadata.  Wherever
+Idea: a number may come from a command line, a settings file, a stranger's checkpoint, an image's metadata.  Wherever
 it enters, the same row of this table says what it may be.  So no file can ask for a network of a billion blocks, and no
 setting is infinite or NaN.  What numbers must be to each other (heads divide channels) is checked where they meet.
 Texts enter beside them, and are written into files again, which hold UTF-8.
@@ -51,7 +51,7 @@ _HUGE = 1e12  # greater numbers are typing mistakes, and their squares no float3
 
 # Every setting that is a number, by its name in the code; options of the command line have "-" for "_".
 LIMITS: Mapping[str, Range] = {
-    # pictures and data
+    # images and data
     "size": Range(1, 4096),
     "height": Range(1, 4096),
     "width": Range(1, 4096),

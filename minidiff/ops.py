@@ -147,7 +147,7 @@ def silu(x: Tensor) -> Tensor:
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out).
 
-    Rows that lie side by side are the pixels of a picture one pixel wide, and this is its 1×1 convolution.
+    Rows that lie side by side are the pixels of an image one pixel wide, and this is its 1×1 convolution.
     """
     if x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear: x has {x.shape[-1]} channels, w expects {w.shape[0]}")
@@ -204,7 +204,7 @@ def norm_silu_conv2d(
 def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
     """Group normalisation, then SiLU if asked; definition and derivative: kernels/norm/reference.py.
 
-    x: (N, H, W, C); scale and shift: (C,), or (N, C) where they differ from picture to picture.
+    x: (N, H, W, C); scale and shift: (C,), or (N, C) where they differ from image to image.
     Source: Wu and He 2018, arXiv:1803.08494, eq. 1 and 7.
     """
     k = backend.current()

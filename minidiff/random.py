@@ -1,6 +1,6 @@
 """Random numbers that can be replayed anywhere: a counter and a key instead of a hidden state.
 
-Idea: a *counter-based* generator is a pure function of a key.  Ask for the noise of picture 7 at step 300 and you
+Idea: a *counter-based* generator is a pure function of a key.  Ask for the noise of image 7 at step 300 and you
 get it without drawing what came before, in any order, in any batch, on any number of threads, on any backend.
 Stands second in the reading order, after the backend table.  Leaves out the generator itself (Philox 4x32-10):
 that is kernels/noise/reference.py, the next thing to read.
@@ -19,17 +19,17 @@ class Stream(IntEnum):
     """What a random number is for: one number line each, so that no two purposes ever share noise."""
 
     INIT = 0  # weights before training
-    ORDER = 1  # the order of the pictures in an epoch
-    FLIP = 2  # which pictures are mirrored
-    T = 3  # the time t of each training picture
-    NOISE = 4  # the noise put on each training picture
+    ORDER = 1  # the order of the images in an epoch
+    FLIP = 2  # which images are mirrored
+    T = 3  # the time t of each training image
+    NOISE = 4  # the noise put on each training image
     LABEL_DROP = 5  # which labels are hidden, for classifier-free guidance
     START = 6  # x_T, the noise that a sampler starts from
     SAMPLER = 7  # fresh noise z inside stochastic samplers
     SCENE = 8  # the factors of a drawn scene
-    EVALUATE = 9  # held-out triples (picture, t, noise)
+    EVALUATE = 9  # held-out triples (image, t, noise)
     CLASSIFIER = 10  # everything inside the classifier that judges samples
-    KNOWN = 11  # noise on a picture that is edited
+    KNOWN = 11  # noise on an image that is edited
     AGAIN = 12  # noise put back on while it is edited
     CAPTION = 13  # which parts of captions are left out while training
 

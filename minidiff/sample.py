@@ -1,6 +1,6 @@
 """The command that draws: `python -m minidiff.sample --checkpoint runs/my-run "a dog in a winter forest"`.
 
-Idea: everything that decides what the pictures are goes, with the checkpoint's hash, into grid.png itself, so that
+Idea: everything that decides what the images are goes, with the checkpoint's hash, into grid.png itself, so that
 `--like grid.png` can draw them again to the bit.
 Last but one in the reading order; pipeline.py is what it calls.  Leaves out nothing that draws: it only parses, shows
 and writes.
@@ -26,11 +26,11 @@ from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.samplers import Step
 from minidiff.diffusion.solvers import Sampler
 from minidiff.diffusion.timesteps import Spacing
-from minidiff.errors import MOST_PRINTED, MinidiffError, exit_with_one_line, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.files import sha256
 from minidiff.images.files import make_grid, save_animation, save_png, to_float, to_uint8
-from minidiff.images.read import read_mask, read_picture
+from minidiff.images.read import read_image, read_mask
 from minidiff.pipeline.load import load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling import like as repeat
@@ -38,13 +38,13 @@ from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trac
 from minidiff.sampling.viewer import Viewer
 from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 
-MOST_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
-MOST_COLUMNS = 16
+MAX_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
+MAX_COLUMNS = 16
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Draw pictures with a trained model: grid.png, and on request the pictures one by one, as an array, as an
+    """Draw images with a trained model: grid.png, and on request the images one by one, as an array, as an
     animation of their making, or with every step written down."""
 
     prompt: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -54,19 +54,19 @@ class SampleConfig:
     minidiff comes with, which draw scenes."""
     diffusers: Path | None = None
     """A model of others in its place: a folder with a UNet2DModel that the diffusers library has saved. Seeds are
-    PyTorch's then, and the pictures those that diffusers would draw."""
+    PyTorch's then, and the images those that diffusers would draw."""
     count: int = 16
-    """Number of pictures."""
+    """Number of images."""
     label: tuple[str, ...] = ()
     """What to draw: names or numbers of labels, which take turns; none given: all in turn, or none for --init."""
     negative: str | None = None
     """What not to draw, in words: guidance leads away from it."""
     sampler: Sampler = "ddim"
-    """The way from noise to picture: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
+    """The way from noise to image: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
     heun asks the network twice a step, and wants many steps on the cosine schedule; ddpm, euler-ancestral and
     dpm-solver-sde take fresh noise at every step."""
     steps: int | None = None
-    """Steps from noise to picture, from 1 to the length of the model's schedule. None given: 50, or that length where
+    """Steps from noise to image, from 1 to the length of the model's schedule. None given: 50, or that length where
     it is shorter."""
     spacing: Spacing | None = None
     """Where the steps lie: evenly over the times, from the last one (trailing), from the first one (leading) or between
@@ -81,31 +81,31 @@ class SampleConfig:
     guidance_scale: float | None = None
     """How hard the prompt or label pulls; 1 is as learnt, 0 not at all. None given: 3, or 1 where none is given."""
     guidance_interval: tuple[float, float] | None = None
-    """Between which amounts of noise to guide, as two sigma: noise over picture, both on the scale of pictures from -1
+    """Between which amounts of noise to guide, as two sigma: noise over image, both on the scale of images from -1
     to 1. Guiding only in the middle, such as 0.2 2, keeps samples varied. None given: always."""
     clip: Clip | None = None
-    """What becomes of guesses outside the range of pictures: cut off (clip), scaled into it (dynamic), or left (none).
+    """What becomes of guesses outside the range of images: cut off (clip), scaled into it (dynamic), or left (none).
     None given: clip."""
     seed: int = 0
-    """Names the noise: same seed, same pictures."""
+    """Names the noise: same seed, same images."""
     batch: int = 64
-    """Pictures drawn at once; fewer need less memory."""
+    """Images drawn at once; fewer need less memory."""
     init: Path | None = None
-    """A picture to start from; its middle is taken and scaled to the model's size. Without further options it is drawn
+    """An image to start from; its middle is taken and scaled to the model's size. Without further options it is drawn
     anew, with some likeness left."""
     strength: float | None = None
-    """How much of the picture --init may change, from 0, nothing, to 1. None given: 0.6, or 1 with a mask."""
+    """How much of the image --init may change, from 0, nothing, to 1. None given: 0.6, or 1 with a mask."""
     mask: Path | None = None
-    """A picture that is white where that of --init is drawn anew, black where it is kept; or painted where it is drawn
+    """An image that is white where that of --init is drawn anew, black where it is kept; or painted where it is drawn
     anew, in any colour, and clear where it is kept."""
     resample: int = 1
     """Times that each part of the way is gone under a mask: more take longer and fit edges better."""
     noise_level: str | None = None
-    """Remove the noise on a picture, that of --init: its standard deviation in grey levels, or auto to estimate it."""
+    """Remove the noise on an image, that of --init: its standard deviation in grey levels, or auto to estimate it."""
     to: Path | None = None
-    """Another picture: draw what lies between it and --init, in --count steps."""
+    """Another image: draw what lies between it and --init, in --count steps."""
     vary: float | None = None
-    """Draw variations of the picture, that of --init, from 0, itself, to 1, anything."""
+    """Draw variations of the image, that of --init, from 0, itself, to 1, anything."""
     control: Path | None = None
     """A drawing that says where things are: lines on a plain ground, dark or light, or a photo, whose edges are taken;
     any size."""
@@ -114,7 +114,7 @@ class SampleConfig:
     control_kind: Literal["edges", "segmentation", "depth"] = "edges"
     """What kind of map the drawing is; segmentation and depth as scenes have them."""
     reference: Path | None = None
-    """A picture whose look is to be taken over: its style and colours."""
+    """An image whose look is to be taken over: its style and colours."""
     reference_scale: float = 0.6
     """How much of the look is taken over, from 0, nothing."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
@@ -125,34 +125,34 @@ class SampleConfig:
     or numba-cuda (in Python); auto for the fastest that runs here."""
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use. They do not
-    change the pictures, but for numpy's last bits."""
+    change the images, but for numpy's last bits."""
     like: Path | None = None
     """A grid.png of this command: repeat it to the bit. Settings given beside it change what they name."""
     out: Path | None = None
     """Folder for the files, by default a new one under runs/. Nothing in it is overwritten."""
     images: bool = False
-    """Also write each picture as a PNG of its own."""
+    """Also write each image as a PNG of its own."""
     array: bool = False
     """Also write samples.npz: arr_0, uint8 (N, H, W, C), as evaluators read it, and the labels."""
     animation: Literal["none", "gif", "apng"] = "none"
     """Also write noise becoming image, x_t and the guess x0_hat side by side."""
     explain: bool = False
-    """Also write explain.html, to open in a browser: every step of the first pictures, with what guidance and each word
+    """Also write explain.html, to open in a browser: every step of the first images, with what guidance and each word
     add, and the formulas with their numbers."""
     trace: bool = False
     """Also write trace.npz: t, x_t, x0_hat and eps_hat of every step."""
     watch: bool = False
-    """Show the pictures emerging: in a terminal with true colour, else in watch.png, rewritten at each step."""
+    """Show the images emerging: in a terminal with true colour, else in watch.png, rewritten at each step."""
 
 
-# What decides the pictures, and so goes into grid.png.
+# What decides the images, and so goes into grid.png.
 REPEATED = (
     "prompt", "checkpoint", "diffusers", "count", "label", "negative", "sampler", "steps", "spacing", "eta", "churn",
     "variance", "guidance_scale", "guidance_interval", "clip", "seed", "batch", "init", "strength", "mask", "resample",
     "noise_level", "to", "vary", "control", "control_scale", "control_kind", "reference", "reference_scale", "adapter",
     "backend",
 )  # fmt: skip
-PICTURES = ("init", "mask", "to", "control", "reference")  # of these, the files that must still be what they were
+IMAGES = ("init", "mask", "to", "control", "reference")  # of these, the files that must still be what they were
 
 
 @exit_with_one_line
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = model.with_adapter(path)
     shown, edit = shown_of(config, model), edit_of(config, model)
     files = {"checkpoint": model.path, **model.beside}
-    files |= {name: path for name in PICTURES if (path := getattr(config, name))}
+    files |= {name: path for name in IMAGES if (path := getattr(config, name))}
     files |= {f"adapter for {kind}": path for kind, path in model.files.items() if config.control or config.reference}
     digests = {name: sha256(path) for name, path in files.items()}
     repeat.check(config.like, was, files, digests)
@@ -194,16 +194,16 @@ def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
 
 
 def edit_of(config: SampleConfig, model: Pipeline) -> Edit | None:
-    """Read the pictures that are to be edited, and say what is to be done with them."""
+    """Read the images that are to be edited, and say what is to be done with them."""
     asked = {name: getattr(config, name) for name in ("strength", "mask", "noise_level", "to", "vary")}
     if config.init is None:
         if given := [name for name, value in asked.items() if value is not None]:
-            raise MinidiffError(f"--{given[0].replace('_', '-')} needs a picture to work on: give --init")
+            raise MinidiffError(f"--{given[0].replace('_', '-')} needs an image to work on: give --init")
         return None
     height, width, channels = model.shape
-    read = lambda path: to_float(read_picture(path, height, width, channels))
+    read = lambda path: to_float(read_image(path, height, width, channels))
     return Edit(
-        picture=read(config.init),
+        image=read(config.init),
         strength=config.strength,
         mask=read_mask(config.mask, height, width) if config.mask else None,
         resample=config.resample,
@@ -222,13 +222,13 @@ def shown_of(config: SampleConfig, model: Pipeline) -> dict[str, Any]:
         shown["control"] = read_control(config.control, height, width, config.control_kind)
         shown |= {"control_kind": config.control_kind, "control_scale": config.control_scale}
     if config.reference is not None:
-        shown["reference"] = read_picture(config.reference, height, width, channels)
+        shown["reference"] = read_image(config.reference, height, width, channels)
         shown["reference_scale"] = config.reference_scale
     return shown
 
 
 def noise_level(text: str) -> float | str:
-    """Read --noise-level: from grey levels to the scale of pictures, which are 2 wide."""
+    """Read --noise-level: from grey levels to the scale of images, which are 2 wide."""
     if text == "auto":
         return "estimate"
     try:
@@ -242,7 +242,7 @@ def noise_level(text: str) -> float | str:
 
 @dataclass
 class Drawn:
-    """What drawing leaves behind: the pictures x0 (N, H, W, C) float32, and the steps that were asked for."""
+    """What drawing leaves behind: the images x0 (N, H, W, C) float32, and the steps that were asked for."""
 
     x0: list[np.ndarray] = field(default_factory=list)  # batch by batch
     traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
@@ -255,7 +255,7 @@ class Drawn:
 def draw(
     model: Pipeline, config: SampleConfig, edit: Edit | None, shown: dict[str, Any], digests: dict[str, str]
 ) -> None:
-    """Draw the pictures, show them on the way as asked, and write the files."""
+    """Draw the images, show them on the way as asked, and write the files."""
     recording = Recording(model.model, model.process) if config.explain else None
     heard = shown if recording is None else shown | {"observe": recording.observe}
     run = generate(model, config, edit, heard, 0, min(config.batch, config.count))  # finds mistakes before a folder
@@ -285,7 +285,7 @@ def draw(
 
 
 def name_of(model: Pipeline, labels: np.ndarray | None) -> list[str]:
-    """Return what each picture was to show, for people; [] where nothing was asked for."""
+    """Return what each image was to show, for people; [] where nothing was asked for."""
     if labels is None:
         return []
     if model.vocabulary is not None:
@@ -293,7 +293,7 @@ def name_of(model: Pipeline, labels: np.ndarray | None) -> list[str]:
     return [model.classes[label] for label in labels]
 
 
-def is_shown(step: Step, most: int = MOST_FRAMES) -> bool:
+def is_shown(step: Step, most: int = MAX_FRAMES) -> bool:
     """Whether the step is in an animation: all are, or, of many, `most` evenly among them with the last one."""
     most = min(step.steps, most)
     return (step.index + 1) * most // step.steps > step.index * most // step.steps
@@ -312,7 +312,7 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     settings = {name: value.as_posix() if isinstance(value, Path) else value for name, value in values.items()}
     about = repeat.describe(settings, digests)
     turns = 0 if labels is None else len(config.prompt or config.label or model.classes)  # columns
-    save_png(out / "grid.png", make_grid(images, turns if 1 < turns <= MOST_COLUMNS else None), about)
+    save_png(out / "grid.png", make_grid(images, turns if 1 < turns <= MAX_COLUMNS else None), about)
     if config.images:
         save_images(out / "images", images, names)
     if config.array:
@@ -328,13 +328,13 @@ def write(out: Path, model: Pipeline, config: SampleConfig, digests: dict[str, s
     if drawn.recording is not None:
         write_explanation(out / "explain.html", model, config, drawn.recording, names)
     for path in sorted(out.iterdir()):
-        print(printable(path, MOST_PRINTED))
+        print(printable(path, MAX_PRINTED))
 
 
 def write_explanation(
     path: Path, model: Pipeline, config: SampleConfig, recording: Recording, names: list[str]
 ) -> None:
-    """Write the page that shows the run from inside.  names: what each picture was to show, [] for nothing."""
+    """Write the page that shows the run from inside.  names: what each image was to show, [] for nothing."""
     shows = []
     for k in range(len(recording.frames[0].step.x_t)):
         text = config.prompt[k % len(config.prompt)] if config.prompt else names[k] if names else ""
@@ -348,14 +348,14 @@ def write_explanation(
 
 
 def asked(model: Pipeline, config: SampleConfig, edit: Edit | None, count: int) -> np.ndarray | None:
-    """Return what the pictures are to show: labels (N,), captions (N, L), or None."""
+    """Return what the images are to show: labels (N,), captions (N, L), or None."""
     return model.asked(count, config.label, config.prompt or None, edits=edit is not None)
 
 
 def generate(
     model: Pipeline, config: SampleConfig, edit: Edit | None, shown: dict[str, Any], first: int, count: int
 ) -> Iterator[Step]:
-    """Return the generator of the steps of pictures first … first + count - 1."""
+    """Return the generator of the steps of images first … first + count - 1."""
     return model.generate(
         count,
         config.label,

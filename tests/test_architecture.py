@@ -16,7 +16,7 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "start", "streams", "errors", "files", "limits", "command_line", "backend", "random", "autograd", "ops", "nn/",
-    "gradcheck", "diffusion/", "conditioning/", "data/", "pictures", "chart", "training/", "interop/", "explain/",
+    "gradcheck", "diffusion/", "conditioning/", "data/", "images", "chart", "training/", "interop/", "explain/",
     "pipeline", "models", "evaluation/", "train", "viewer", "outputs", "repeat", "sample",
     "export", "evaluate", "__main__",
 ]  # fmt: skip

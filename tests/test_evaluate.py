@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny_model
-import toy_pictures
+import toy_images
 
 from minidiff import backend
 from minidiff import evaluate as command
@@ -48,7 +48,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    toy_pictures.write(tmp_path / "toy.npz", 200, seed=26)  # of which 20 are held out
+    toy_images.write(tmp_path / "toy.npz", 200, seed=26)  # of which 20 are held out
     return tmp_path / "toy.npz"
 
 
@@ -74,7 +74,7 @@ def test_everything_it_says(run, data, capsys):
 
     assert result["version"] == 1
     assert Path(result["checkpoint"]["path"]).name == "step_00000010.safetensors" and result["checkpoint"]["step"] == 10
-    assert result["data"] == {"name": "toy.npz", "held_out_pictures": 20, "classes": ["cat", "dog", "owl"]}
+    assert result["data"] == {"name": "toy.npz", "held_out_images": 20, "classes": ["cat", "dog", "owl"]}
     on = {"backend": "numpy", "threads": backend.get("numpy").threads()}
     settings = {
         "count": 32,
@@ -96,13 +96,13 @@ def test_everything_it_says(run, data, capsys):
     assert all(one["asked"] != one["read"] for one in result["misread"])
     assert result["classifier"]["of"] == 20
 
-    assert result["frechet"]["pictures_in_each_set"] == 10
+    assert result["frechet"]["images_in_each_set"] == 10
     samples, real = (result["frechet"][key]["distance"] for key in ("samples_to_real", "real_to_real"))
     assert samples > real > 0  # an untrained network
     like = result["likeness"]
     assert like["kid"]["samples"]["distance"] > like["kid"]["real"]["distance"]
     assert 0 <= like["precision"]["samples"] <= like["precision"]["real"] <= 1
-    assert like["nearest_training_picture"]["samples"] > 0 and "nearest          " in table
+    assert like["nearest_training_image"]["samples"] > 0 and "nearest          " in table
     loss = result["held_out_loss"]
     assert loss["count"] == 200 and loss["standard_error"] > 0
     assert sum(part["count"] for part in loss["by_t"]) == 200
@@ -121,7 +121,7 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     """Those of labels, of data and of folders are printed escaped, also into misread.png."""
     evil = ("cat\x1b[2J", "dog\n\n", "owl\u202e")
     tiny_model.write(tmp_path / "run\x1b", classes=tuple(map(printable, evil)))  # as a training has them
-    toy_pictures.write(tmp_path / "toy\x1b.npz", 200)
+    toy_images.write(tmp_path / "toy\x1b.npz", 200)
     with np.load(tmp_path / "toy\x1b.npz") as file:
         np.savez(tmp_path / "toy\x1b.npz", **{**file, "classes": np.array(evil)})
     evaluate(tmp_path / "run\x1b", tmp_path / "toy\x1b.npz", "--count", 12)
@@ -188,7 +188,7 @@ def test_a_checkpoint_file_is_judged_as_its_folder_is(run, data):
     assert (run / "checkpoints" / "evaluation.json").is_file()
 
 
-def test_which_pictures_judge():
+def test_which_images_judge():
     def chosen(shape=(28, 28, 1), trained=None, **asked):
         trained = trained or DataConfig(data="mnist", data_dir=Path("there"))
         model = SimpleNamespace(shape=shape, classes=("a",), config=SimpleNamespace(data=trained))
@@ -234,11 +234,11 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
     tiny_model.write(tmp_path / "bare", classes=())
     said = fails(capsys, "--checkpoint", tmp_path / "bare")
     assert said.endswith("was trained without labels, so no sample of it is asked to show anything")
-    np.savez(tmp_path / "bare.npz", images=toy_pictures.make(20).images)
+    np.savez(tmp_path / "bare.npz", images=toy_images.make(20).images)
     said = fails(capsys, "--checkpoint", run, "--data", "npz", "--data-dir", tmp_path / "bare.npz")
-    assert said.endswith("these pictures have no labels, and evaluation asks whether a sample shows its label")
+    assert said.endswith("these images have no labels, and evaluation asks whether a sample shows its label")
     tiny_model.write(tmp_path / "two", classes=("cat", "dog"))
-    toy_pictures.write(tmp_path / "three.npz", 20)
+    toy_images.write(tmp_path / "three.npz", 20)
     said = fails(capsys, "--checkpoint", tmp_path / "two", "--data", "npz", "--data-dir", tmp_path / "three.npz")
     assert said.endswith("was trained on other labels: it has 2 (cat, dog), three.npz has 3 (cat, dog, owl)")
 
@@ -260,7 +260,7 @@ def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
         assert {each["of"] for each in shares.values()} == {shares["samples"]["of"]} and shares["samples"]["of"] > 16
         share = shares["samples"]["share"]
         assert f"{100 * share:6.1f}%  (" in said
-        # judges that read real pictures badly read samples about as badly; what they hear by chance is less
+        # judges that read real images badly read samples about as badly; what they hear by chance is less
         assert shares["floor"]["share"] < share and abs(shares["ceiling"]["share"] - share) < 0.3
     assert f"median hue error {hue['samples']:.1f}°" in said and f"{result['control']['score']:.3f} of the way" in said
 

@@ -149,7 +149,7 @@ def test_numbers_for_people(x, text):
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_pictures_are_the_same_with_it(reads, tmp_path, name):
+def test_images_are_the_same_with_it(reads, tmp_path, name):
     words = (PROMPT, "--checkpoint", reads, "--count", 5, "--batch", 3, "--sampler", "ddpm", "--array")
     sample(*words, "--out", tmp_path / "with", "--explain", name=name)
     sample(*words, "--out", tmp_path / "without", name=name)
@@ -164,16 +164,16 @@ def test_the_page_says_what_was_recorded(reads, tmp_path):
     said = read(tmp_path / "explain.html")
     with backend.using("numpy"):
         _, frames = record(reads, 3, prompt=[PROMPT, "a owl"])
-    assert [each["asked"] for each in said["pictures"]] == [PROMPT, "a owl", PROMPT]
-    assert [each["words"] for each in said["pictures"]] == [PROMPT.split(), ["a", "owl"], PROMPT.split()]
+    assert [each["asked"] for each in said["images"]] == [PROMPT, "a owl", PROMPT]
+    assert [each["words"] for each in said["images"]] == [PROMPT.split(), ["a", "owl"], PROMPT.split()]
     assert [step["t"] for step in said["steps"]] == [frame.step.t for frame in frames]
     assert [step["sigma"] for step in said["steps"]] == [frame.step.level.sigma for frame in frames]
     with np.load(tmp_path / "samples.npz") as file:
         drawn = file["arr_0"]
-    for k, picture in enumerate(said["pictures"]):
-        assert np.array_equal(decoded(picture["result"]), drawn[k])
-        assert len(picture["frames"]) == 4
-        for now, frame in zip(picture["frames"], frames):
+    for k, image in enumerate(said["images"]):
+        assert np.array_equal(decoded(image["result"]), drawn[k])
+        assert len(image["frames"]) == 4
+        for now, frame in zip(image["frames"], frames):
             assert np.array_equal(decoded(now["x_t"]), to_uint8(frame.step.x_t[k]))
             assert np.array_equal(decoded(now["x0"]), to_uint8(frame.step.x0_hat[k]))
             assert np.array_equal(decoded(now["cond"]), to_uint8(frame.said.x0_cond[k]))
@@ -183,13 +183,13 @@ def test_the_page_says_what_was_recorded(reads, tmp_path):
             assert np.abs(shown - difference).max() <= now["scale"] * 1.01 / 255  # half of a grey level
             for height in (4, 8):
                 looks = now["looks"][str(height)]
-                assert len(looks) == len(picture["words"]) + 1
+                assert len(looks) == len(image["words"]) + 1
                 assert sum(look["share"] for look in looks) == pytest.approx(1, abs=1e-5)
                 assert decoded(looks[0]["map"]).shape == (height, height)
                 assert decoded(looks[0]["map"]).max() == 255
                 assert looks[0]["most"] == pytest.approx(float(frame.said.looks[height][k, ..., 0].max()), rel=1e-6)
-        assert "x_prev" in picture["frames"][-1]  # elsewhere it is the next x_t
-        assert "x_prev" not in picture["frames"][0]
+        assert "x_prev" in image["frames"][-1]  # elsewhere it is the next x_t
+        assert "x_prev" not in image["frames"][0]
 
 
 def test_the_page_is_complete_in_itself(reads, tmp_path):
@@ -207,7 +207,7 @@ def test_texts_stay_texts(tmp_path, name):
     tiny_model.write(tmp_path / "run", classes=(name, "owl"))
     sample("--checkpoint", tmp_path / "run", "--label", name, "--count", 1, "--out", tmp_path / "out", "--explain")
     path = tmp_path / "out" / "explain.html"
-    assert read(path)["pictures"][0]["asked"] == name
+    assert read(path)["images"][0]["asked"] == name
     text = path.read_text("utf-8")
     assert text.count("<script") == 2
     assert text.count("</script") == 2
@@ -217,29 +217,29 @@ def test_texts_stay_texts(tmp_path, name):
 def test_what_a_model_has_not_is_left_out(tmp_path):
     tiny_model.write(tmp_path / "plain", classes=(), channels=1, times=20)
     sample("--checkpoint", tmp_path / "plain", "--count", 1, "--out", tmp_path / "a", "--explain")
-    (picture,) = read(tmp_path / "a" / "explain.html")["pictures"]
-    assert picture["asked"] == ""
-    for frame in picture["frames"]:
+    (image,) = read(tmp_path / "a" / "explain.html")["images"]
+    assert image["asked"] == ""
+    for frame in image["frames"]:
         assert not {"cond", "uncond", "difference", "looks"} & set(frame)
         assert decoded(frame["x0"]).shape == (8, 8)
 
     tiny_model.write(tmp_path / "labels")
     sample("--checkpoint", tmp_path / "labels", "--label", "dog", "--count", 1, "--out", tmp_path / "b", "--explain")
-    (picture,) = read(tmp_path / "b" / "explain.html")["pictures"]
-    assert picture["asked"] == "dog"
-    assert all("difference" in frame and "looks" not in frame for frame in picture["frames"])
+    (image,) = read(tmp_path / "b" / "explain.html")["images"]
+    assert image["asked"] == "dog"
+    assert all("difference" in frame and "looks" not in frame for frame in image["frames"])
 
 
 def test_negative_prompts_and_intervals(reads, tmp_path):
     words = ("a dog", "--negative", "winter", "--guidance-interval", 0.2, 2, "--checkpoint", reads, "--count", 1)
     sample(*words, "--out", tmp_path, "--explain", steps=10)
     said = read(tmp_path / "explain.html")
-    (picture,) = said["pictures"]
-    assert picture["instead"] == "winter"
-    guided = ["cond" in frame for frame in picture["frames"]]
+    (image,) = said["images"]
+    assert image["instead"] == "winter"
+    guided = ["cond" in frame for frame in image["frames"]]
     assert guided == [0.2 <= step["sigma"] <= 2 for step in said["steps"]]
-    assert any("v(n)" in line["formula"] for frame in picture["frames"] for line in frame["lines"])
-    assert all("looks" in frame for frame in picture["frames"])
+    assert any("v(n)" in line["formula"] for frame in image["frames"] for line in frame["lines"])
+    assert all("looks" in frame for frame in image["frames"])
 
 
 def test_edits_can_be_explained(reads, tmp_path):
@@ -247,14 +247,14 @@ def test_edits_can_be_explained(reads, tmp_path):
     save_png(tmp_path / "mask.png", np.eye(8, dtype=np.uint8)[..., None] * 255)
     words = ("a dog", "--checkpoint", reads, "--count", 1, "--init", tmp_path / "in.png", "--explain")
     sample(*words, "--mask", tmp_path / "mask.png", "--out", tmp_path / "masked")
-    (picture,) = read(tmp_path / "masked" / "explain.html")["pictures"]
-    assert all("partly replaced" in frame["lines"][-1]["note"] for frame in picture["frames"])
+    (image,) = read(tmp_path / "masked" / "explain.html")["images"]
+    assert all("partly replaced" in frame["lines"][-1]["note"] for frame in image["frames"])
     sample("--checkpoint", reads, "--count", 1, "--init", tmp_path / "in.png", "--vary", 0.3, "--explain", "--out",
            tmp_path / "varied")  # fmt: skip
-    assert len(read(tmp_path / "varied" / "explain.html")["pictures"][0]["frames"]) == 4
+    assert len(read(tmp_path / "varied" / "explain.html")["images"][0]["frames"]) == 4
 
 
-def test_many_steps_and_large_pictures_keep_the_page_small():
+def test_many_steps_and_large_images_keep_the_page_small():
     assert page.weight((32, 32, 3)) * explain.most_frames((32, 32, 3)) <= page.BUDGET
     assert page.weight((64, 64, 3)) * explain.most_frames((64, 64, 3)) <= page.BUDGET
     assert explain.most_frames((1024, 1024, 3)) == page.FEWEST_FRAMES
@@ -266,7 +266,7 @@ def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
     said = read(tmp_path / "explain.html")
     assert len(said["steps"]) == 5
     assert said["steps"][-1]["index"] == 11
-    assert "x_prev" in said["pictures"][0]["frames"][1]  # the step after it is not shown
+    assert "x_prev" in said["images"][0]["frames"][1]  # the step after it is not shown
 
 
 # -- in a browser -------------------------------------------------------------------------------------------------
@@ -306,12 +306,12 @@ def test_it_opens_from_disk_and_asks_for_nothing_else(opened):
     assert [url for url in browser.requests if not url.startswith("data:")] == [path.resolve().as_uri()]
     assert browser.js("document.querySelector('h1').textContent") == f"“{PROMPT}”"
     assert browser.js("[...document.images].filter((i) => i.checkVisibility() && !i.naturalWidth).length") == 0
-    assert src(browser, "x_t") == said["pictures"][0]["frames"][0]["x_t"]
+    assert src(browser, "x_t") == said["images"][0]["frames"][0]["x_t"]
 
 
 def test_keys_and_slider_move_through_the_steps(opened):
     browser, said, _ = opened
-    frames = said["pictures"][0]["frames"]
+    frames = said["images"][0]["frames"]
     browser.press("ArrowRight")
     browser.press("ArrowRight")
     for name in ("x_t", "x0", "cond", "uncond", "difference"):
@@ -321,7 +321,7 @@ def test_keys_and_slider_move_through_the_steps(opened):
     browser.press("ArrowLeft")
     assert src(browser, "x0") == frames[1]["x0"]
     browser.press("End")
-    assert src(browser, "x_prev") == said["pictures"][0]["result"]
+    assert src(browser, "x_prev") == said["images"][0]["result"]
     browser.press("Home")
     assert src(browser, "x0") == frames[0]["x0"]
     browser.click("#slider")  # the middle of its track
@@ -338,14 +338,14 @@ def test_each_word_has_its_map(opened):
     assert browser.js(words) == PROMPT.split()
     assert visible(browser, ".tile") == len(PROMPT.split())
     assert visible(browser, ".none") == 1
-    looks = said["pictures"][0]["frames"][0]["looks"]
+    looks = said["images"][0]["frames"][0]["looks"]
     shown = "[...document.querySelectorAll('.map')].map((e) => e.src)"
     assert browser.js(shown) == [look["map"] for look in looks["8"]]
     browser.click("#heights label")
     assert browser.js(shown) == [look["map"] for look in looks["4"]]
     browser.click("#picker button:nth-child(2)")
     assert browser.js(words) == ["a", "owl"]
-    assert browser.js(shown) == [look["map"] for look in said["pictures"][1]["frames"][0]["looks"]["4"]]
+    assert browser.js(shown) == [look["map"] for look in said["images"][1]["frames"][0]["looks"]["4"]]
 
 
 def test_it_plays_to_the_end(opened):
@@ -354,13 +354,13 @@ def test_it_plays_to_the_end(opened):
     assert browser.js("document.getElementById('play').getAttribute('aria-label')") == "Pause"
     stopped = "new Promise((done) => { const look = () => timer === null ? done(choice.step) : setTimeout(look, 20);"
     assert browser.js(stopped + " look(); })") == 5
-    assert src(browser, "x_prev") == said["pictures"][0]["result"]
+    assert src(browser, "x_prev") == said["images"][0]["result"]
 
 
 def test_formulas_stand_there_as_text(opened):
     browser, said, _ = opened
     shown = "[...document.querySelectorAll('#lines .formula')].map((e) => e.textContent)"
-    assert browser.js(shown) == [line["formula"] for line in said["pictures"][0]["frames"][0]["lines"]]
+    assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][0]["lines"]]
 
 
 def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):

@@ -61,7 +61,7 @@ def test_a_wrong_kernel_is_caught(monkeypatch, capsys, wrong):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_one_wrong_number_is_caught(monkeypatch, name, fault):
-    """A tap of a filter, a corner of a picture, a channel, a sample: each too large by half, all else right."""
+    """A tap of a filter, a corner of an image, a channel, a sample: each too large by half, all else right."""
     with_fault(monkeypatch, name, fault)
     assert not gradcheck.run(name)
 

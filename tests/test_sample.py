@@ -17,7 +17,7 @@ from minidiff.diffusion.samplers import Noise
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256
-from minidiff.images import files as pictures
+from minidiff.images import files as images
 from minidiff.pipeline import load as models
 
 
@@ -67,7 +67,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, name):
+def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, name):
     sample(
         "--checkpoint",
         run,
@@ -85,10 +85,10 @@ def test_grid_holds_the_pictures_and_how_they_came_about(run, tmp_path, capsys, 
     assert [path.name for path in out.iterdir()] == ["grid.png"]
     assert capsys.readouterr().out == f"{out / 'grid.png'}\n"
     with backend.using(name):
-        expected = pictures.grid(models.load(run).sample(4, "dog", seed=7, steps=4))
+        expected = images.grid(models.load(run).sample(4, "dog", seed=7, steps=4))
     assert np.array_equal(read(out / "grid.png"), expected)
     path = checkpoints.where(run, 10)
-    assert pictures.read_metadata(out / "grid.png") == {
+    assert images.read_metadata(out / "grid.png") == {
         "command": "sample",
         "minidiff": __version__,
         "checkpoint_sha256": sha256(path),
@@ -156,7 +156,7 @@ def test_all_files(run, tmp_path):
     alpha_bar = models.load(run).process.schedule.alpha_bar[trace["t"]].reshape(-1, 1, 1, 1, 1)
     again = np.sqrt(alpha_bar) * trace["x0_hat"] + np.sqrt(1 - alpha_bar) * trace["eps_hat"]
     assert np.abs(again - trace["x_t"]).max() < 1e-5  # float32 at values of a few
-    assert np.array_equal(pictures.to_uint8(trace["x0"]), arr)
+    assert np.array_equal(images.to_uint8(trace["x0"]), arr)
 
     with Image.open(tmp_path / "steps.gif") as animation:
         assert animation.n_frames == 5  # four steps, and the result
@@ -166,7 +166,7 @@ def test_all_files(run, tmp_path):
 def test_apng_and_few_frames_of_many_steps(run, tmp_path):
     sample("--checkpoint", run, "--count", 1, "--animation", "apng", "--out", tmp_path, steps=250)
     with Image.open(tmp_path / "steps.png") as animation:
-        assert animation.n_frames == command.MOST_FRAMES + 1
+        assert animation.n_frames == command.MAX_FRAMES + 1
 
 
 def test_a_model_without_labels(unlabelled, tmp_path):
@@ -208,8 +208,8 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     tiny_model.write(run, classes=(printable(f"cat{evil}"), "dog"))
     checkpoints.where(run, 20).write_bytes(b"damaged")
     sample("--checkpoint", run, "--count", 1, "--watch", "--images", "--explain", "--out", out)
-    about = {**pictures.read_metadata(out / "grid.png"), "minidiff": evil}
-    pictures.save_png(tmp_path / f"{evil}.png", np.zeros((2, 2, 3), np.uint8), about)
+    about = {**images.read_metadata(out / "grid.png"), "minidiff": evil}
+    images.save_png(tmp_path / f"{evil}.png", np.zeros((2, 2, 3), np.uint8), about)
     command.main(["--like", str(tmp_path / f"{evil}.png"), "--out", str(tmp_path / "again")])
     text = capsys.readouterr()
     for stream in (text.out, text.err.replace("\x1b[A", "")):  # which moves up from a bar that is done
@@ -254,8 +254,8 @@ def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
         model = models.load(reader)
         how = {"negative": "night", "guidance_interval": (0.2, 5), "steps": 4}
         arr = model.sample(6, prompt=["A small dog", "a cat!"], **how)
-    assert np.array_equal(read(tmp_path / "a" / "grid.png"), pictures.grid(arr, 2))
-    settings = pictures.read_metadata(tmp_path / "a" / "grid.png")["settings"]
+    assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(arr, 2))
+    settings = images.read_metadata(tmp_path / "a" / "grid.png")["settings"]
     assert settings["prompt"] == ["A small dog", "a cat!"] and settings["negative"] == "night"
     assert settings["guidance_interval"] == [0.2, 5] and settings["guidance_scale"] == 3
     names = sorted(path.name for path in (tmp_path / "a" / "images").iterdir())
@@ -271,7 +271,7 @@ def test_like_repeats_prompts_to_the_bit(each_backend, reader, tmp_path):
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
     command.main(["a dog", "--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "c")])
-    one, other = (pictures.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ac")
+    one, other = (images.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ac")
     assert other == {**one, "prompt": ["a dog"]}
 
 
@@ -280,12 +280,10 @@ def test_one_prompt_and_none(reader, tmp_path):
     sample("--checkpoint", reader, "--count", 4, "--images", "--out", tmp_path / "b")
     with backend.using("numpy"):
         model = models.load(reader)
-        assert np.array_equal(
-            read(tmp_path / "a" / "grid.png"), pictures.grid(model.sample(4, prompt="a dog", steps=4))
-        )
-        assert np.array_equal(read(tmp_path / "b" / "grid.png"), pictures.grid(model.sample(4, steps=4)))
+        assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(model.sample(4, prompt="a dog", steps=4)))
+        assert np.array_equal(read(tmp_path / "b" / "grid.png"), images.grid(model.sample(4, steps=4)))
     assert (tmp_path / "b" / "images" / "00000.png").is_file()
-    assert pictures.read_metadata(tmp_path / "b" / "grid.png")["settings"]["guidance_scale"] == 1
+    assert images.read_metadata(tmp_path / "b" / "grid.png")["settings"]["guidance_scale"] == 1
 
 
 @pytest.mark.parametrize(
@@ -317,7 +315,7 @@ def test_a_prompt_for_a_model_with_labels(run, capsys):
 
 
 def test_threads_change_no_bit(run, tmp_path, threads):
-    """So the grid.png of a machine with more of them is repeated here. 64 pictures: enough to be shared out."""
+    """So the grid.png of a machine with more of them is repeated here. 64 images: enough to be shared out."""
     threads(2)
     words = ("--checkpoint", run, "--count", 64, "--trace", "--out")
     sample(*words, tmp_path / "two", "--threads", 2, backend="numba", steps=2)
@@ -329,7 +327,7 @@ def test_threads_change_no_bit(run, tmp_path, threads):
 def test_settings_beside_like_change_what_they_name(run, tmp_path):
     sample("--checkpoint", run, "--count", 2, "--label", "owl", "--out", tmp_path / "a")
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--seed", "9", "--array", "--out", str(tmp_path / "b")])
-    one, other = (pictures.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ab")
+    one, other = (images.read_metadata(tmp_path / name / "grid.png")["settings"] for name in "ab")
     assert other == {**one, "seed": 9}
     assert (tmp_path / "b" / "samples.npz").is_file()
 
@@ -373,16 +371,16 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
 )
 def test_like_does_not_trust_the_file(run, tmp_path, capsys, change, message):
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
-    about = pictures.read_metadata(tmp_path / "a" / "grid.png")
+    about = images.read_metadata(tmp_path / "a" / "grid.png")
     change(about)
-    pictures.save_png(tmp_path / "bad.png", np.zeros((2, 2, 3), np.uint8), json.loads(json.dumps(about)))
+    images.save_png(tmp_path / "bad.png", np.zeros((2, 2, 3), np.uint8), json.loads(json.dumps(about)))
     assert message in fails(capsys, "--like", tmp_path / "bad.png", "--out", tmp_path / "b")
 
 
 def test_like_says_that_bits_may_differ_between_versions(run, tmp_path, capsys):
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
-    about = {**pictures.read_metadata(tmp_path / "a" / "grid.png"), "minidiff": "0.0.1"}
-    pictures.save_png(tmp_path / "old.png", np.zeros((2, 2, 3), np.uint8), about)
+    about = {**images.read_metadata(tmp_path / "a" / "grid.png"), "minidiff": "0.0.1"}
+    images.save_png(tmp_path / "old.png", np.zeros((2, 2, 3), np.uint8), about)
     command.main(["--like", str(tmp_path / "old.png"), "--out", str(tmp_path / "b")])
     assert "was drawn by minidiff 0.0.1" in capsys.readouterr().err
 
@@ -394,7 +392,7 @@ def test_like_finds_what_lay_beside_the_grid(tmp_path, monkeypatch):
     tiny_model.write(Path("run"))
     Image.new("RGB", (8, 8), (200, 100, 50)).save("start.png")
     sample("--checkpoint", "run", "--init", "start.png", "--count", 1, "--out", "out/a")
-    assert pictures.read_metadata("out/a/grid.png")["settings"]["init"] == "start.png"  # no folder of its maker's
+    assert images.read_metadata("out/a/grid.png")["settings"]["init"] == "start.png"  # no folder of its maker's
     monkeypatch.chdir(tmp_path)
     Path("here").rename("there")
     command.main(["--like", "there/out/a/grid.png", "--out", "b"])
@@ -405,14 +403,14 @@ def test_like_finds_what_lay_beside_the_grid(tmp_path, monkeypatch):
 
 
 def test_watch_in_a_file_that_is_rewritten(run, tmp_path, monkeypatch, capsys):
-    seen, save_png = [], pictures.save_png
+    seen, save_png = [], images.save_png
 
     def note(path, image, metadata=None):
         save_png(path, image, metadata)
         if path.name == "watch.png":
             seen.append(read(path))
 
-    monkeypatch.setattr(pictures, "save_png", note)
+    monkeypatch.setattr(images, "save_png", note)
     sample("--checkpoint", run, "--count", 2, "--batch", 1, "--watch", "--out", tmp_path)
     assert len(seen) == 8  # four steps of two batches
     assert not np.array_equal(seen[0], seen[3])
@@ -500,22 +498,22 @@ def test_out_that_cannot_be_written(run, tmp_path, monkeypatch, capsys):
 def test_like_without_settings(run, tmp_path, capsys):
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
     assert "holds no settings" in fails(capsys, "--like", tmp_path / "photo.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     assert "not a PNG" in fails(capsys, "--like", tmp_path / "text.png")
     assert "no such file" in fails(capsys, "--like", tmp_path / "none.png")
 
 
-def test_pictures_that_are_not_finite_are_one_line_and_leave_nothing(tmp_path, capsys):
+def test_images_that_are_not_finite_are_one_line_and_leave_nothing(tmp_path, capsys):
     """Weights that grew without bound, and settings that lead there, such as a great scale without a clip."""
     tiny_model.write(tmp_path / "run", grown=1e38)
     line = fails(capsys, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out", "--clip", "none", "--explain")
-    assert line.startswith(f"the pictures that {checkpoints.where(tmp_path / 'run', 10)} draws are not finite: ")
+    assert line.startswith(f"the images that {checkpoints.where(tmp_path / 'run', 10)} draws are not finite: ")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_short_schedule_is_drawn_in_all_its_steps(unlabelled, tmp_path):
     command.main([str(word) for word in ("--checkpoint", unlabelled, "--count", 1, "--out", tmp_path / "a")])
-    assert pictures.read_metadata(tmp_path / "a" / "grid.png")["settings"]["steps"] == 20
+    assert images.read_metadata(tmp_path / "a" / "grid.png")["settings"]["steps"] == 20
 
 
 def test_a_prompt_may_follow_an_adapter():
@@ -526,9 +524,9 @@ def test_a_prompt_may_follow_an_adapter():
 
 def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
-    about = pictures.read_metadata(tmp_path / "a" / "grid.png")
+    about = images.read_metadata(tmp_path / "a" / "grid.png")
     about["settings"]["adapter"] = ["old"]
-    pictures.save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8), about)
+    images.save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8), about)
     like = ("--like", str(tmp_path / "b.png"))
     assert command.parse(like)[0].adapter == (Path("old"),)
     assert command.parse([*like, "--adapter", "new"])[0].adapter == (Path("new"),)

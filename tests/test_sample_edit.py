@@ -1,4 +1,4 @@
-"""The command that draws, starting from a picture: what comes out, what is repeated, and one line for every mistake."""
+"""The command that draws, starting from an image: what comes out, what is repeated, and one line for every mistake."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def files(tmp_path):
-    """A picture, another, a mask that is white on its left, in the model's size; and files that are none of these."""
+    """An image, another, a mask that is white on its left, in the model's size; and files that are none of these."""
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         save_png(tmp_path / f"{name}.png", rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     mask = np.zeros((8, 8, 3), np.uint8)
     mask[:, :4] = 255
     save_png(tmp_path / "mask.png", mask)
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     Image.new("L", (300, 100), 200).save(tmp_path / "wide.png")
     return tmp_path
@@ -39,7 +39,7 @@ def own_backend(monkeypatch):
 
 
 def sample(run, out, *words, count=2, steps=10):
-    """Run the command and return the pictures that it drew, (count, 8, 8, 3) uint8."""
+    """Run the command and return the images that it drew, (count, 8, 8, 3) uint8."""
     given = ("--checkpoint", run, "--backend", "numpy", "--count", count, "--steps", steps, "--array", "--out", out)
     command.main([str(word) for word in (*given, *words)])
     with np.load(out / "samples.npz", allow_pickle=False) as file:
@@ -79,11 +79,11 @@ def test_without_noise_to_remove_little_happens_and_with_it_more(run, files):
         np.abs(sample(run, files / level, "--init", files / "a.png", "--noise-level", level) - a).mean()
         for level in ("0.5", "60", "auto")
     )
-    assert little < 2 < much  # grey levels; 0.5 of them are on the picture at most
-    assert found > little  # a picture of noise is noise to the estimate
+    assert little < 2 < much  # grey levels; 0.5 of them are on the image at most
+    assert found > little  # an image of noise is noise to the estimate
 
 
-def test_variations_and_the_way_between_two_pictures(run, files):
+def test_variations_and_the_way_between_two_images(run, files):
     a, b = opened(files / "a.png"), opened(files / "b.png")
     same = sample(run, files / "same", "--init", files / "a.png", "--vary", 0, steps=50)
     far = sample(run, files / "far", "--init", files / "a.png", "--vary", 0.8, steps=50)
@@ -94,7 +94,7 @@ def test_variations_and_the_way_between_two_pictures(run, files):
 
 
 @pytest.mark.parametrize("more", [(), ("--mask",), ("--sampler", "heun", "--explain", "--trace", "--animation", "gif")])
-def test_without_strength_the_picture_is_what_it_was(run, files, more, capsys):
+def test_without_strength_the_image_is_what_it_was(run, files, more, capsys):
     words = [*more, files / "mask.png"] if more == ("--mask",) else more
     drawn = sample(run, files / "out", "--init", files / "a.png", "--strength", 0, *words)
     assert np.array_equal(drawn, np.stack([opened(files / "a.png")] * 2))
@@ -109,7 +109,7 @@ def test_small_strengths_differ(run, files):
     assert moved[0] < moved[1] < moved[2] < moved[3]
 
 
-def test_any_picture_is_brought_to_the_models_size(run, files):
+def test_any_image_is_brought_to_the_models_size(run, files):
     drawn = sample(run, files / "out", "--init", files / "wide.png", "--strength", 0)
     assert drawn.shape == (2, 8, 8, 3)
     assert np.abs(drawn.astype(int) - 200).mean() < 20  # an untrained network's opinion of the least noise
@@ -123,7 +123,7 @@ def test_labels_are_followed_if_they_are_asked_for(run, files):
     assert not np.array_equal(one, two)
 
 
-def test_like_repeats_an_edit_and_looks_at_the_picture_again(run, files, capsys):
+def test_like_repeats_an_edit_and_looks_at_the_image_again(run, files, capsys):
     words = ("--init", files / "a.png", "--mask", files / "mask.png", "--label", "owl", "--sampler", "dpm-solver")
     first = sample(run, files / "one", *words)
     command.main(["--like", str(files / "one" / "grid.png"), "--array", "--out", str(files / "two")])
@@ -149,11 +149,11 @@ def fails(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--strength", "0.5"), "--strength needs a picture to work on: give --init"),
-        (("--noise-level", "25"), "--noise-level needs a picture to work on: give --init"),
+        (("--strength", "0.5"), "--strength needs an image to work on: give --init"),
+        (("--noise-level", "25"), "--noise-level needs an image to work on: give --init"),
         (("--init", "none.png"), "none.png: No such file or directory"),
         (("--init", "."), ". is a folder; expected a regular file"),
-        (("--init", "text.png"), "text.png: no picture that can be read"),
+        (("--init", "text.png"), "text.png: no image that can be read"),
         (("--init", "cut.png"), "cut.png: "),
         (("--init", "a.png", "--mask", "none.png"), "none.png: No such file or directory"),
         (("--init", "a.png", "--strength", "1.5"), "strength must be from 0 to 1, got 1.5"),
@@ -165,7 +165,7 @@ def fails(capsys, *words):
         (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "--resample must be from 1 to 1000, got 0"),
         (
             ("--init", "a.png", "--to", "b.png", "--vary", "0.3"),
-            "one thing at a time can be done with a picture; asked were to and vary",
+            "one thing at a time can be done with an image; asked were to and vary",
         ),
         (
             ("--sampler", "unipc", "--churn", "3"),

@@ -37,7 +37,7 @@ def test_they_are_small_and_the_book_says_how_they_were_made():
 
 
 def test_they_hear_words(model):
-    """Red is red, blue is blue, and night is dark: means over pictures tell."""
+    """Red is red, blue is blue, and night is dark: means over images tell."""
     draw = lambda prompt: model.sample(8, prompt=prompt, sampler="unipc", steps=8).astype(float).mean(axis=(0, 1, 2))
     (red, _, blue), (red2, _, blue2) = draw("a big red car"), draw("a big blue car")
     assert red - blue > red2 - blue2 + 10

@@ -19,7 +19,7 @@ from minidiff.training import run_dir as folders
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--batch", "4", "--backend", "numpy"]
-# The command, drawing less at its end, so that a test does not wait for pictures.
+# The command, drawing less at its end, so that a test does not wait for images.
 QUICK = """
 import os, signal, sys
 from minidiff.train import main

@@ -38,7 +38,7 @@ from tests.cuda.cases import run as run_cases
 TORCH = importlib.util.find_spec("torch") is not None
 VERSIONS = ["minidiff", "numpy", "cupy-cuda13x", "cupy-cuda12x", "numba", "numba-cuda", "torch", "nvidia-cuda-nvrtc"]
 ARCHITECTURES = ("sm_80", "sm_90")
-BATCH = 128  # a GPU is idle with fewer pictures
+BATCH = 128  # a GPU is idle with fewer images
 LOSS_STEPS, LOSS_BOUND = 20, 1e-3
 KERNELS = Path(cuda_compile.__file__).parent
 BOUND = 30 * np.finfo(np.float32).eps
@@ -295,11 +295,11 @@ def networks(bench: Bench) -> None:
                 jobs = {OURS: ours_on("cupy", problem), **peers(bench, problem, compiled=not bench.dry)}
                 if not bench.dry and bench.left() > 120:
                     jobs["numba-cuda"] = ours_on("numba-cuda", problem)
-                show(measure(bench, f"{what}, {network.batch} pictures", jobs))
+                show(measure(bench, f"{what}, {network.batch} images", jobs))
 
 
 def losses(bench: Bench, name: str, network: Network) -> None:
-    """The losses of both, step by step, from the same weights with the same pictures, times, noise and labels."""
+    """The losses of both, step by step, from the same weights with the same images, times, noise and labels."""
     if bench.dry and not TORCH:
         print("  left out: PyTorch is not installed")
         return

@@ -1,4 +1,4 @@
-"""Section `growth`: how the cost grows with the batch, the picture, the width; and how it shrinks with threads."""
+"""Section `growth`: how the cost grows with the batch, the image, the width; and how it shrinks with threads."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from minidiff.images.files import save_png
 PEER = "torch channels_last"
 BATCHES, SIZES, WIDTHS = (1, 4, 16, 32, 64), (16, 32, 64), (16, 32, 64, 96)
 AXES = {"batch": BATCHES, "size": SIZES, "width": WIDTHS}
-LABELS = {"batch": "pictures a batch", "size": "pixels along each side", "width": "channels"}
+LABELS = {"batch": "images a batch", "size": "pixels along each side", "width": "channels"}
 
 
 def problem(kind: str, axis: str, value: int) -> Convolution | Network:
@@ -46,9 +46,9 @@ def measure(settings: Settings, log: Log) -> None:
                     curves.setdefault((kind, axis), []).append(log.records[-1])
                     row(record)
     if log.path is not None:
-        picture = log.path.with_suffix(".png")
-        save_png(picture, chart(curves))
-        print(f"\nthe curves: {picture}")
+        image = log.path.with_suffix(".png")
+        save_png(image, chart(curves))
+        print(f"\nthe curves: {image}")
     for kind in ("step", "conv"):
         measure_threads(kind, settings, log, rounds)
 
@@ -83,7 +83,7 @@ def thread_record(what: str, times: dict[str, list[float]], threads: int) -> Rec
 def chart(curves: dict[tuple[str, str], list[Record]]) -> np.ndarray:
     """Draw a row of panels a kind, a panel an axis: (height, width, 3) uint8.
 
-    ms a picture against the batch, pictures a second against size and width: all of them fall, away from the legend.
+    ms an image against the batch, images a second against size and width: all of them fall, away from the legend.
     """
     rows = []
     for kind, title in (("step", "training step"), ("conv", "convolution 3x3")):
@@ -93,9 +93,9 @@ def chart(curves: dict[tuple[str, str], list[Record]]) -> np.ndarray:
             x, lines = [record[axis] for record in records], {}
             for engine in (OURS, PEER):
                 seconds = [record["ours_s"] if engine == OURS else record["peers"][engine] for record in records]
-                a_picture = [1e3 * s / record["batch"] for s, record in zip(seconds, records)]
-                lines[engine] = (x, a_picture if axis == "batch" else [1e3 / ms for ms in a_picture])
-            unit = "ms a picture" if axis == "batch" else "pictures a second"
+                a_image = [1e3 * s / record["batch"] for s, record in zip(seconds, records)]
+                lines[engine] = (x, a_image if axis == "batch" else [1e3 / ms for ms in a_image])
+            unit = "ms an image" if axis == "batch" else "images a second"
             panels.append(line_chart(lines, title, LABELS[axis], unit, log_y=True, size=(560, 400)))
         rows.append(np.concatenate(panels, axis=1))
     return np.concatenate(rows, axis=0)

@@ -73,7 +73,7 @@ class StepJob:
         self.label_drop = diffusion.label_drop
         alpha_bar = jnp.asarray(make_process(diffusion).schedule.alpha_bar)
         self.a, self.s = jnp.sqrt(alpha_bar), jnp.sqrt(1 - alpha_bar)
-        self.x0, labels = jnp.asarray(to_float(network.pictures())), network.labels()
+        self.x0, labels = jnp.asarray(to_float(network.images())), network.labels()
         self.labels = None if labels is None else jnp.asarray(labels)
         w = {name: jnp.asarray(array) for name, array in weights(self.config).items()}
         zeros = {name: jnp.zeros_like(array) for name, array in w.items()}
@@ -142,7 +142,7 @@ class SamplingJob:
         return self.draw(self.steps)
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"pictures": np.asarray(self.draw(CHECKED_STEPS))}
+        return {"images": np.asarray(self.draw(CHECKED_STEPS))}
 
     def draw(self, steps: int) -> Array:
         times = np.asarray(trailing(len(self.alpha_bar), steps))

@@ -42,7 +42,7 @@ def _measure(what: str, problem: Network | Sampling, rounds: int, settings: Sett
 def measure_memory(what: str, problem: Network, settings: Settings, log: Log) -> None:
     """Measure by how much 5 steps raise a process above what it has when model and optimiser stand.
 
-    Before the measurement a step with one picture has been made and dropped, with model and optimiser of its own: it
+    Before the measurement a step with one image has been made and dropped, with model and optimiser of its own: it
     loads compiled kernels and starts threads.  Weights, gradients, moments and average exist on both sides before the
     first step; what is measured is therefore what a step itself needs.
     """

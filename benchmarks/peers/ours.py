@@ -23,7 +23,7 @@ from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.build import make_process
 from minidiff.checkpoint.config import Config, DiffusionConfig, RunConfig
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.nn import UNet
@@ -59,7 +59,7 @@ class ConvolutionJob:
     def __init__(self, problem: Convolution) -> None:
         k, stride = backend.current(), problem.stride
         x, w, gy = (backend.to_device(array) for array in problem.arrays())
-        x, gy = k.add(x, 0 * x), k.add(gy, 0 * gy)  # memory as a network's own pictures have it: full cache lines
+        x, gy = k.add(x, 0 * x), k.add(gy, 0 * gy)  # memory as a network's own images have it: full cache lines
         self.run = {
             "forward": lambda: k.conv2d(x, w, None, stride),
             "grad_x": lambda: k.conv2d_grad_x(gy, w, x.shape, stride),
@@ -78,7 +78,7 @@ class StepJob:
         run = RunConfig(steps=1_000_000, batch=network.batch)
         config = Config(DataConfig(flip=False), network.model, run=run)
         names = SUBJECTS if network.classes == len(SUBJECTS) else tuple(map(str, range(network.classes)))
-        self.trainer = Trainer(config, Pictures("in memory", network.pictures(), network.labels(), names))
+        self.trainer = Trainer(config, ImageDataset("in memory", network.images(), network.labels(), names))
         flat, made = self.trainer.parameters, weights(network.config)
         for name, view in flat.split(flat.w).items():
             view[...] = backend.to_device(made[name])
@@ -115,7 +115,7 @@ class SamplingJob:
         return self.draw(self.problem.steps)
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"pictures": backend.to_numpy(self.draw(CHECKED_STEPS))}
+        return {"images": backend.to_numpy(self.draw(CHECKED_STEPS))}
 
     def draw(self, steps: int) -> Any:
         *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, Noise(0, self.samples))

@@ -91,7 +91,7 @@ def is_usual_kind(problem: Convolution) -> bool:
 
 @dataclass(frozen=True)
 class Network:
-    """A U-Net for RGB pictures size × size, `batch` at a time: as a problem by itself, one step of its training."""
+    """A U-Net for RGB images size × size, `batch` at a time: as a problem by itself, one step of its training."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     size: int = 32
@@ -103,7 +103,7 @@ class Network:
         """The network as minidiff's own training builds it from these settings."""
         return network_config(self.model, self.size, self.size, 3, self.classes)
 
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """(N, H, W, 3) uint8, random: speed does not depend on what they show."""
         return np.random.default_rng(1).integers(0, 256, (self.batch, self.size, self.size, 3), np.uint8)
 
@@ -114,7 +114,7 @@ class Network:
     def noised(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Return a step with nothing left to chance: x_t, v (N, H, W, 3) float32, t (N,) int64, labels, one hidden."""
         rng, process = np.random.default_rng(2), make_process(DiffusionConfig())
-        x0 = to_float(self.pictures())
+        x0 = to_float(self.images())
         eps, t = rng.standard_normal(x0.shape, np.float32), rng.integers(0, process.schedule.T, self.batch)
         level = process.schedule.level(t)
         a, s = (part.reshape(-1, 1, 1, 1) for part in (level.a, level.s))
@@ -125,7 +125,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Sampling:
-    """DDIM from pure noise, eta 0 and no guidance, `network.batch` pictures in `steps` steps."""
+    """DDIM from pure noise, eta 0 and no guidance, `network.batch` images in `steps` steps."""
 
     network: Network
     steps: int = 50
@@ -182,7 +182,7 @@ DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len
 
 
 def made_small(problem: Any) -> Any:
-    """The problem with at most two pictures, and two steps: to try the benchmark, not to measure."""
+    """The problem with at most two images, and two steps: to try the benchmark, not to measure."""
     if isinstance(problem, Sampling):
         return Sampling(made_small(problem.network), steps=2)
     return replace(problem, batch=min(2, problem.batch))

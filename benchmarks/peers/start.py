@@ -24,12 +24,12 @@ from benchmarks.peers.problems import DEFAULT, made_small
 from benchmarks.peers.workers import first_step
 first_step({engine!r}, {threads}, {problem})
 """
-MOST_ROUNDS = 3  # a start takes seconds, and seconds are compared
+MAX_ROUNDS = 3  # a start takes seconds, and seconds are compared
 
 
 def measure(settings: Settings, log: Log) -> None:
     """Measure every kind of start."""
-    rounds = min(settings.rounds, MOST_ROUNDS)
+    rounds = min(settings.rounds, MAX_ROUNDS)
     _measure("start/python", {OURS: ["-c", "pass"]}, rounds, log)
     _measure("start/import", {OURS: ["-c", "import minidiff"], "torch": ["-c", "import torch"]}, rounds, log)
     for command in COMMANDS:

@@ -56,7 +56,7 @@ class Variant:
         return torch.bfloat16 if self.bfloat16 else torch.float32
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """Pictures (N, H, W, C), as a float32 tensor (N, C, H, W) in this layout."""
+        """Images (N, H, W, C), as a float32 tensor (N, C, H, W) in this layout."""
         return self.plain(array).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
 
     def plain(self, array: np.ndarray) -> Tensor:
@@ -120,7 +120,7 @@ class StepJob:
         self.label_drop = diffusion.label_drop
         alpha_bar = variant.plain(make_process(diffusion).schedule.alpha_bar.copy())
         self.a, self.s = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
-        self.x0, labels = variant.tensor(to_float(network.pictures())), network.labels()
+        self.x0, labels = variant.tensor(to_float(network.images())), network.labels()
         self.labels = None if labels is None else variant.plain(labels)
 
         self.net = TorchUNet(network.config)
@@ -201,7 +201,7 @@ class SamplingJob:
         return self.draw(self.steps)
 
     def check(self) -> dict[str, np.ndarray]:
-        return {"pictures": self.draw(CHECKED_STEPS).cpu().permute(0, 2, 3, 1).numpy()}
+        return {"images": self.draw(CHECKED_STEPS).cpu().permute(0, 2, 3, 1).numpy()}
 
     @torch.inference_mode()
     def draw(self, steps: int) -> Tensor:

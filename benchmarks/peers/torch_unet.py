@@ -1,6 +1,6 @@
 """minidiff's U-Net written in PyTorch, with the same names, so that the same weights can be loaded by name.
 
-Idea: read it beside minidiff/nn/unet.py; what differs is PyTorch's: pictures are (N, C, H, W), whatever order the
+Idea: read it beside minidiff/nn/unet.py; what differs is PyTorch's: images are (N, C, H, W), whatever order the
 memory has, and convolution weights (C_out, C_in, K, K).
 Leaves out initialisation: weights are always loaded.
 """
@@ -34,7 +34,7 @@ class SelfAttention(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """t, and the class if there are classes, as one vector a picture: (N,) float32 to (N, 4 base)."""
+    """t, and the class if there are classes, as one vector an image: (N,) float32 to (N, 4 base)."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from minidiff.training.run_dir import read_metrics
 DESCRIPTION = """\
 Is faster training as good a training? Train in two ways from the same seeds, and judge both by minidiff.evaluate.
 
-same-minutes: minidiff.train, and the same network from the same weights, pictures and noise in PyTorch, for the same \
+same-minutes: minidiff.train, and the same network from the same weights, images and noise in PyTorch, for the same \
 minutes. winograd: with Winograd's way of convolving and without, for the same steps.
 
 What is finished is not repeated: after Ctrl-C the same command goes on. What comes after -- goes to every training. \
@@ -43,17 +43,17 @@ class Options:
     """What both comparisons ask."""
 
     data: DataName = "mnist"
-    """The pictures; they must have labels."""
+    """The images; they must have labels."""
     data_dir: Path | None = None
-    """Where the pictures lie."""
+    """Where the images lie."""
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the trainings; each names the first weights, the pictures' order and all noise."""
+    """Seeds of the trainings; each names the first weights, the images' order and all noise."""
     count: int = 1000
     """Samples that are judged."""
     guidance_scale: float = 1.0
-    """How hard the label pulls at the samples; 1 is as learnt, which is what their distance to real pictures tells."""
+    """How hard the label pulls at the samples; 1 is as learnt, which is what their distance to real images tells."""
     threads: int | None = None
     """Threads of every training and judging; None: all that this process may use."""
     out: Path = Path("runs/quality")
@@ -86,7 +86,7 @@ class Winograd(Options):
     base: int = 16
     """Channels at full resolution; half of the usual, so that a training takes minutes."""
     batch: int = 16
-    """Pictures a step; half of the usual, too."""
+    """Images a step; half of the usual, too."""
 
     @property
     def name(self) -> str:
@@ -188,7 +188,7 @@ def check(options: Options, first: Run) -> None:
         raise MinidiffError(f"--count must be 2 or more, got {options.count}")
     config = parse(first.words).config
     if not open_data(config.data, "test").classes:
-        raise MinidiffError(f"--data {options.data}: these pictures have no labels, and the judging asks for them")
+        raise MinidiffError(f"--data {options.data}: these images have no labels, and the judging asks for them")
 
 
 def compare(

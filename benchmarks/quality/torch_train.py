@@ -3,12 +3,12 @@
 ENGINE is a name of `PEERS` in benchmarks/peers, OPTIONS are those of minidiff.train.
 
 Idea: a `Trainer` whose `advance` is PyTorch's, inside minidiff's own loop.  So the weights that it starts from, the
-pictures of each step, their times, noise and hidden labels, the learning rate and the average are the same numbers, the
+images of each step, their times, noise and hidden labels, the learning rate and the average are the same numbers, the
 minutes become steps by the same rule, and the checkpoint is minidiff's.  Two trainings of equal length differ by
 rounding alone.
 What is left to PyTorch is written as somebody writes it who wants it fast: channels_last, autocast, fused AdamW,
 foreach clipping and average, torch.compile where the engine says so.  Numba draws the noise, with one thread, in half a
-millisecond a step.  No pictures are drawn: all of the minutes are for training, where ours draws previews and
+millisecond a step.  No images are drawn: all of the minutes are for training, where ours draws previews and
 a final sheet within them.
 Leaves out gradient accumulation, and going on with a run that was stopped.
 """
@@ -122,7 +122,7 @@ class TorchTrainer(Trainer):
 
 
 class TorchRun(Run):
-    """minidiff's loop around a TorchTrainer; what draws pictures is left out, and costs nothing in its plan."""
+    """minidiff's loop around a TorchTrainer; what draws images is left out, and costs nothing in its plan."""
 
     def save(self) -> None:
         self.trainer.write_back()  # type: ignore[attr-defined]

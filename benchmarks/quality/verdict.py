@@ -1,6 +1,6 @@
 """What the runs say beside each other: the table, medians, and differences between two engines seed by seed.
 
-Idea: both engines of a seed start from the same weights and see the same pictures and noise, so their difference is
+Idea: both engines of a seed start from the same weights and see the same images and noise, so their difference is
 taken within each seed; how much it is worth, the spread over seeds beside it says.  No adjectives: who reads, judges.
 """
 

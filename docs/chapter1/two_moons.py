@@ -15,7 +15,7 @@ rng = np.random.default_rng(0)
 
 
 def two_moons(n):
-    """The data: n clean points, and which moon each is of, 0 or 1. A point is a picture of two pixels."""
+    """The data: n clean points, and which moon each is of, 0 or 1. A point is an image of two pixels."""
     label, angle = rng.integers(0, 2, n), rng.uniform(0, np.pi, n)
     moon = np.stack([2 * np.cos(angle) - 1, 0.5 - 2 * np.sin(angle)], axis=1)
     return np.where(label[:, None] == 0, moon, -moon) + 0.08 * rng.normal(size=(n, 2)), label
@@ -80,7 +80,7 @@ def sample(network, label, steps=50):
 
 
 def draw(file, rows, size=480):
-    """A row for each (path, colours): x_t at five times from noise to picture, then the way there."""
+    """A row for each (path, colours): x_t at five times from noise to image, then the way there."""
     image = Image.new("RGB", (6 * size, len(rows) * size), "#0d1020")
     pen = ImageDraw.Draw(image, "RGBA")
     for row, (path, colours) in enumerate(rows):

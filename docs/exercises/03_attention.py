@@ -1,6 +1,6 @@
 """Exercise 3: every place looks at every other.
 
-Write attention with one head for one picture, in NumPy, loops allowed:
+Write attention with one head for one image, in NumPy, loops allowed:
 
     y_l = sum_m p_lm v_m,      p_lm = exp(s_lm) / sum_j exp(s_lj),      s_lm = (q_l . k_m) / sqrt(d)
 

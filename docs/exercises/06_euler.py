@@ -1,6 +1,6 @@
 """Exercise 6: DDIM in disguise.
 
-Divide a noisy picture by sqrt(alpha_bar): what is left is the clean picture with noise of size sigma beside it,
+Divide a noisy image by sqrt(alpha_bar): what is left is the clean image with noise of size sigma beside it,
 
     y = x_t / sqrt(alpha_bar) = x0 + sigma eps,      sigma = sqrt((1 - alpha_bar) / alpha_bar)
 

@@ -1,6 +1,6 @@
-"""Exercise 8: a picture to order.
+"""Exercise 8: an image to order.
 
-Scenes come with their factors, and can be drawn from other factors than those that chance chose. Make every picture
+Scenes come with their factors, and can be drawn from other factors than those that chance chose. Make every image
 show one big red balloon in the middle, over the sea at sunset, under a clear sky, in the plain style.
 
 Hint: `dataclasses.replace` makes a changed copy of `Factors`; each field is an array (N,) of indices into the tuples of
@@ -20,7 +20,7 @@ from minidiff.scenes.scenes import draw
 
 
 def balloon_at_sunset(factors: Factors) -> Factors:
-    """Returns factors of as many pictures, that show the balloon described above. Season, hue and facing are free."""
+    """Returns factors of as many images, that show the balloon described above. Season, hue and facing are free."""
     raise NotImplementedError
 
 
@@ -46,8 +46,8 @@ def check() -> None:
 
     drawing = draw(factors, 32, 0, "test", sample)
     share = (drawing.label == names.LABELS.index("balloon")).mean(axis=(1, 2))
-    expect(share.min() > 0.05, f"a big balloon covers more than 5% of a picture, found {share.min():.1%}")
-    print(half_blocks(np.concatenate(drawing.picture[:3], axis=1)))  # three of them, for your terminal
+    expect(share.min() > 0.05, f"a big balloon covers more than 5% of an image, found {share.min():.1%}")
+    print(half_blocks(np.concatenate(drawing.image[:3], axis=1)))  # three of them, for your terminal
 
 
 if __name__ == "__main__":

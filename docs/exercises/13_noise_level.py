@@ -1,6 +1,6 @@
 """Exercise 13: how noisy is it?
 
-A picture y = x0 + sigma n has normal noise n on it, and nobody knows x0 or sigma. Find sigma.
+An image y = x0 + sigma n has normal noise n on it, and nobody knows x0 or sigma. Find sigma.
 
 Hint: where x0 is smooth, the difference d of two neighbours is nearly noise alone. What is the variance of a difference
 of two independent numbers? Some neighbours lie across an edge and differ by a lot: a median does not mind, a mean does.
@@ -17,7 +17,7 @@ from minidiff.scenes import Scenes
 
 
 def noise_level(y: np.ndarray) -> float:
-    """y: (H, W, 3) float, a noisy picture. Returns about sigma."""
+    """y: (H, W, 3) float, a noisy image. Returns about sigma."""
     raise NotImplementedError
 
 

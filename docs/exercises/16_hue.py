@@ -1,7 +1,7 @@
-"""Exercise 16: the hue of a picture.
+"""Exercise 16: the hue of an image.
 
 Every pixel is an arrow from grey: its direction is its hue, its length how colourful it is. The mean of all arrows
-points to the hue of the picture.
+points to the hue of the image.
 
 Hint: seen along its grey axis the colour cube is a hexagon, with red at 0 degrees, green at 120 and blue at 240. Where
 in the plane does a colour (R, G, B) lie, then? Add up R times the direction of red, and so on.
@@ -15,8 +15,8 @@ from checking import expect, report
 from minidiff.evaluation.scenes.hue import hue as ours
 
 
-def hue(picture: np.ndarray) -> float:
-    """picture: (H, W, 3) uint8. Returns degrees, of which 0 and 360 are the same."""
+def hue(image: np.ndarray) -> float:
+    """image: (H, W, 3) uint8. Returns degrees, of which 0 and 360 are the same."""
     raise NotImplementedError
 
 
@@ -34,8 +34,8 @@ def check() -> None:
     half[0] = 255, 0, 0
     half[1] = 0, 0, 255
     expect(apart(hue(half), 300) < 0.1, "half red and half blue is 300 degrees, not the mean of 0 and 240")
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-    expect(apart(hue(picture), float(ours(picture[None])[0])) < 0.1, "it differs from what references are judged by")
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    expect(apart(hue(image), float(ours(image[None])[0])) < 0.1, "it differs from what references are judged by")
 
 
 if __name__ == "__main__":

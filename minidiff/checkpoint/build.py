@@ -1,4 +1,4 @@
-"""From settings to the things they describe: the network's shape for given pictures, and the noising process.
+"""From settings to the things they describe: the network's shape for given images, and the noising process.
 
 In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
 """
@@ -28,9 +28,9 @@ def network_config(
     classes: int = 0,
     vocabulary: Vocabulary | None = None,
 ) -> UNetConfig:
-    """Return the shape of the U-Net for pictures (height, width, channels) with so many classes or with captions.
+    """Return the shape of the U-Net for images (height, width, channels) with so many classes or with captions.
 
-    Raises MinidiffError if the settings do not make a network, or not one for pictures of this size.
+    Raises MinidiffError if the settings do not make a network, or not one for images of this size.
     """
     patch = _patch(min(height, width)) if model.patch is None else model.patch
     smallest = height // max(patch, 1) >> max(len(model.multipliers) - 1, 0)
@@ -64,7 +64,7 @@ def _patch(side: int) -> int:
 def make_model(network: UNetConfig, adapter: Adapter) -> Any:
     """Return what a training with these settings trains: the U-Net, or what is added to it.
 
-    Raises MinidiffError if a reference picture is to be added to a network that knows no words.
+    Raises MinidiffError if a reference image is to be added to a network that knows no words.
     """
     unet = UNet(network)
     if adapter == "none":
@@ -78,10 +78,10 @@ def make_model(network: UNetConfig, adapter: Adapter) -> Any:
     return ReferenceAdapter(unet)
 
 
-def check_memory(model: Module, network: UNetConfig, pictures: int) -> None:
+def check_memory(model: Module, network: UNetConfig, images: int) -> None:
     """Raise MinidiffError if training a network needs more memory than the machine has, before any of it is taken.
 
-    model: what is trained, of planned shapes.  pictures: computed at once.
+    model: what is trained, of planned shapes.  images: computed at once.
     Counted is what surely lies side by side: weights, gradients, two moments and averaged weights; and for the way back
     two results of every residual block.  It is less than what is needed, so what passes may still not fit.
     On a GPU, which lends no memory that it does not have, the attempt itself says so.
@@ -93,10 +93,10 @@ def check_memory(model: Module, network: UNetConfig, pictures: int) -> None:
     widths = [network.base * multiplier for multiplier in network.multipliers]
     places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.heights)]
     features = 2 * (2 * network.blocks + 1) * sum(width * n for width, n in zip(widths, places))
-    need = 4 * (5 * parameters + pictures * features)
+    need = 4 * (5 * parameters + images * features)
     if need > have:
         raise MinidiffError(
-            f"a network of {parameters / 1e6:.2f} million parameters, trained on {pictures} pictures of "
+            f"a network of {parameters / 1e6:.2f} million parameters, trained on {images} images of "
             f"{network.height}×{network.width} at once, needs more than {need / 2**30:.1f} GiB of memory; this machine "
             f"has {have / 2**30:.1f}: take a smaller --base, --multipliers or --blocks, or more parts (--accumulate)"
         )

@@ -4,7 +4,7 @@ Idea: a setting has one name, one default and one sentence of explanation, and t
 TOML file in the run's folder and the checkpoint are all made from these classes, so none can drift from another; the
 names are therefore unique over all classes.  Nothing here is code that trains: whoever wants to know what a default
 training is reads this page.
-First in training/.  Leaves out where the pictures come from (`DataConfig`, beside the code that opens them), and how
+First in training/.  Leaves out where the images come from (`DataConfig`, beside the code that opens them), and how
 settings are read and written: settings.py, arguments.py.
 """
 
@@ -38,7 +38,7 @@ class ModelConfig:
     blocks: int = 1
     """Residual blocks a level on the way down; one more on the way up."""
     attention: tuple[int, ...] | None = None
-    """Picture heights at which pixels attend to each other, such as 16 8; None: at the smallest level."""
+    """Image heights at which pixels attend to each other, such as 16 8; None: at the smallest level."""
     heads: int = 4
     """Attention heads."""
     groups: int = 8
@@ -48,10 +48,10 @@ class ModelConfig:
     text_width: int = 128
     """Numbers that describe a word of a caption."""
     text_layers: int = 0
-    """Layers in which the words of a caption look at each other before the picture looks at them; without any, the
+    """Layers in which the words of a caption look at each other before the image looks at them; without any, the
     words of short captions are learnt sooner."""
     words_at: tuple[int, ...] | None = None
-    """Picture heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
+    """Image heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,23 @@ class DiffusionConfig:
 
     schedule: Kind = "cosine"
     """How fast noise grows with t: by shares of variance (linear, scaled_linear, cosine, sigmoid), by sigma (karras,
-    exponential), or straight from picture to noise (flow)."""
+    exponential), or straight from image to noise (flow)."""
     times: int = 1000
     """Number of times t, from almost clean to pure noise."""
     target: Target = "v"
-    """What the network predicts: the noise (eps), the picture (x0), v between both, the flow's velocity (flow), or
+    """What the network predicts: the noise (eps), the image (x0), v between both, the flow's velocity (flow), or
     what EDM's preconditioning leaves to it (edm)."""
     weighting: Weighting = "plain"
-    """How the error at each t counts in the loss: as it is (plain), or as an error of the picture that counts
+    """How the error at each t counts in the loss: as it is (plain), or as an error of the image that counts
     min(snr, gamma) (min_snr) or as EDM has it (edm)."""
     gamma: float = 5.0
     """Where min_snr weighting caps the signal-to-noise ratio."""
     label_drop: float = 0.1
     """Share of labels hidden while training; classifier-free guidance needs them hidden at times."""
     shift: float = 1.0
-    """For the flow schedule: above 1, more of its times are noisy, as large pictures need."""
+    """For the flow schedule: above 1, more of its times are noisy, as large images need."""
     zero_snr: bool = False
-    """Let the last time be pure noise, without a trace of the picture; the flow's always is. Not with target eps."""
+    """Let the last time be pure noise, without a trace of the image; the flow's always is. Not with target eps."""
     draw_t: DrawT = "uniform"
     """Which times are trained: all alike (uniform), all alike in each batch (stratified), or most where the logarithm
     of sigma is near sigma_mean (lognormal)."""
@@ -92,7 +92,7 @@ class AdditionConfig:
 
     adapter: Adapter = "none"
     """What the addition is to follow: a drawing's edges, a segmentation or depth map (a ControlNet), or the look of a
-    reference picture (an IP-Adapter). none: train a whole network."""
+    reference image (an IP-Adapter). none: train a whole network."""
     onto: Path | None = None
     """The trained model that it is added to: a checkpoint file, or a training's folder for its newest checkpoint."""
 
@@ -114,7 +114,7 @@ class OptimizerConfig:
     clip: float = 1.0
     """Greatest norm of all gradients together; greater ones are scaled down to it."""
     ema: float = 0.999
-    """Decay of the weights' moving average, which is what draws the pictures."""
+    """Decay of the weights' moving average, which is what draws the images."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class RunConfig:
     minutes: float | None = None
     """Minutes for the whole command: it measures its speed, then fixes the number of steps. 8.5 if neither is given."""
     batch: int = 32
-    """Pictures a step."""
+    """Images a step."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
     seed: int = 0
@@ -161,7 +161,7 @@ def check(config: Config) -> None:
     """Raise MinidiffError, naming the setting, what it must be and what came, unless every value makes sense.
 
     How large each number may be stands in limits.py.
-    What only the network, the schedule or the data can judge (do the levels divide the picture?) is judged where they
+    What only the network, the schedule or the data can judge (do the levels divide the image?) is judged where they
     are made; that happens before anything is written.
     """
     run = config.run

@@ -27,7 +27,7 @@ from minidiff import backend
 from minidiff.checkpoint.build import make_model
 from minidiff.checkpoint.config import Adapter, Config
 from minidiff.checkpoint.settings import from_dict, to_dict
-from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json, write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.nn.tokenizer import Vocabulary
@@ -51,7 +51,7 @@ class Checkpoint:
 
     step: updates made so far.  classes: the names of the labels, words: those of captions, () for none.
     base: of an adapter, the digest of the model that it is added to; network is that model's.
-    data: the digest of the pictures that it learns from, "" where that is not known.
+    data: the digest of the images that it learns from, "" where that is not known.
     tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
     """
 
@@ -187,7 +187,7 @@ def newest(folder: Path, say: Callable[[str], object] = print) -> Checkpoint:
             return load(path)
         except MinidiffError as error:
             first_error = first_error or error
-            say(printable(f"skipped: {error}", MOST_PRINTED))
+            say(printable(f"skipped: {error}", MAX_PRINTED))
     raise MinidiffError(f"none of the {len(paths)} checkpoints in {folder} can be used; the newest: {first_error}")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own as arrays, in an .npz file that numpy.savez wrote, without pickles.
+"""Images of one's own as arrays, in an .npz file that numpy.savez wrote, without pickles.
 
 Idea: the file is a zip of arrays, and says of itself how large they are: in the zip's directory, and before each array.
 Both are claims of whoever made it.  So an array's shape and type are asked for before it is read, each must be what its
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from minidiff.data.dataset import MOST_PICTURES, Pictures
-from minidiff.data.standard import MOST_BYTES
+from minidiff.data.dataset import MAX_IMAGES, ImageDataset
+from minidiff.data.standard import MAX_BYTES
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
 from minidiff.limits import LIMITS
@@ -30,12 +30,12 @@ _PART = 1 << 20  # bytes that are read at once, and that the zip's directory may
 _ZIP = zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError
 _HEADER = LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError
 _PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # as NumPy writes
-MOST_CLASSES = int(LIMITS["classes"].most)
-MOST_LETTERS = 200  # of a class' name
+MAX_CLASSES = int(LIMITS["classes"].most)
+MAX_LETTERS = 200  # of a class' name
 
 
-def npz(path: Path) -> Pictures:
-    """Read an .npz of uint8 pictures, NHWC or NHW, under the key `images` or `arr_0`.
+def npz(path: Path) -> ImageDataset:
+    """Read an .npz of uint8 images, NHWC or NHW, under the key `images` or `arr_0`.
 
     Optional: `labels`, (N,) integers from 0, and `classes`, their names. path: the file, or a folder with one.
     Raises MinidiffError if it is no such file, or anything in it is larger than it can mean.
@@ -55,16 +55,16 @@ def npz(path: Path) -> Pictures:
         shape, dtype = arrays[key].shape, arrays[key].dtype
         if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
             raise MinidiffError(
-                f"{path}: pictures must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {dtype} {shape}"
+                f"{path}: images must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {dtype} {shape}"
             )
-        if shape[0] > MOST_PICTURES:
-            raise MinidiffError(f"{path}: {shape[0]} pictures; at most {MOST_PICTURES} can be learnt from")
+        if shape[0] > MAX_IMAGES:
+            raise MinidiffError(f"{path}: {shape[0]} images; at most {MAX_IMAGES} can be learnt from")
         images = np.ascontiguousarray(arrays[key].read())
         images = images if images.ndim == 4 else images[..., None]
         name = printable(path.name)
         if "labels" not in arrays:
-            return Pictures(name, images)
-        return Pictures(name, images, *_labels(path, arrays["labels"], arrays.get("classes"), len(images)))
+            return ImageDataset(name, images)
+        return ImageDataset(name, images, *_labels(path, arrays["labels"], arrays.get("classes"), len(images)))
 
 
 class _Array:
@@ -81,8 +81,8 @@ class _Array:
         """Return the array; memory grows with what there is, up to what the header claims."""
         size = math.prod(self.shape) * self.dtype.itemsize
         name = printable(self.member.filename)
-        if not size <= min(self.member.file_size, MOST_BYTES):
-            raise ValueError(f"{name} claims {size} bytes and holds {self.member.file_size}; at most {MOST_BYTES}")
+        if not size <= min(self.member.file_size, MAX_BYTES):
+            raise ValueError(f"{name} claims {size} bytes and holds {self.member.file_size}; at most {MAX_BYTES}")
         data = bytearray()
         with self.archive.open(self.member) as file:
             _header(file)
@@ -146,19 +146,19 @@ class _InParts:
 
 def _labels(path: Path, labels: _Array, names: _Array | None, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
-        raise MinidiffError(f"{path}: labels must be {n} integers, one a picture, got {labels.dtype} {labels.shape}")
+        raise MinidiffError(f"{path}: labels must be {n} integers, one an image, got {labels.dtype} {labels.shape}")
     numbers = labels.read()
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < MOST_CLASSES:
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < MAX_CLASSES:
         least, most = numbers.min(), numbers.max()
-        raise MinidiffError(f"{path}: labels must count from 0 to at most {MOST_CLASSES - 1}, got {least} to {most}")
+        raise MinidiffError(f"{path}: labels must count from 0 to at most {MAX_CLASSES - 1}, got {least} to {most}")
     numbers = numbers.astype(np.int64)
     if names is None:
         return numbers, tuple(map(str, range(int(numbers.max(initial=0)) + 1)))
     if len(names.shape) != 1 or names.dtype.kind != "U":
         raise MinidiffError(f"{path}: classes must be a list of names, got {names.dtype} {names.shape}")
-    if not (1 <= names.shape[0] <= MOST_CLASSES and 4 <= names.dtype.itemsize <= 4 * MOST_LETTERS):
+    if not (1 <= names.shape[0] <= MAX_CLASSES and 4 <= names.dtype.itemsize <= 4 * MAX_LETTERS):
         raise MinidiffError(
-            f"{path}: classes must be from 1 to {MOST_CLASSES} names of up to {MOST_LETTERS} letters, "
+            f"{path}: classes must be from 1 to {MAX_CLASSES} names of up to {MAX_LETTERS} letters, "
             f"got {names.dtype} {names.shape}"
         )
     return numbers, tuple(map(printable, names.read().tolist()))

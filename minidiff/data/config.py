@@ -10,20 +10,20 @@ DataName = Literal["scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures to learn from, and what is done to them first."""
+    """Which images to learn from, and what is done to them first."""
 
     data: DataName = "scenes"
-    """The pictures: scenes are drawn while training; the others are read from --data-dir."""
+    """The images: scenes are drawn while training; the others are read from --data-dir."""
     data_dir: Path | None = None
-    """Where the pictures lie: a folder, or the .npz file of --data npz."""
+    """Where the images lie: a folder, or the .npz file of --data npz."""
     size: int | None = None
     """Height and width in pixels, for scenes and folder (default 32); the others keep the size that they have."""
     grey: bool = False
     """Turn colour into grey (cifar10, npz, folder)."""
     background: str = "white"
-    """The colour behind transparent pictures of a folder: a name, or #rrggbb."""
+    """The colour behind transparent images of a folder: a name, or #rrggbb."""
     folder_labels: bool = False
-    """Label the pictures of a folder with the names of its sub-folders."""
+    """Label the images of a folder with the names of its sub-folders."""
     captions: Captions = "auto"
     """Where a folder's captions stand: name.txt beside name.png (txt), metadata.jsonl or .csv (metadata), or the files'
     names (names). auto: txt or else metadata, if there are any, and for scenes their own. none: learn classes instead,
@@ -31,5 +31,5 @@ class DataConfig:
     download: bool = False
     """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False
-    """Mirror half of the pictures, at random, while training: "left" and "right" in their captions change places. Not
+    """Mirror half of the images, at random, while training: "left" and "right" in their captions change places. Not
     for digits or letters."""

@@ -1,6 +1,6 @@
 """A map that somebody gives: a photograph, a pencil drawing of any size, a map painted in a paint program.
 
-Idea: what steers a picture must look like what the network learnt from, thin white lines on black, and what people draw
+Idea: what steers an image must look like what the network learnt from, thin white lines on black, and what people draw
 is black on white, 2000 pixels wide and two of them thick.  Shrinking that would leave nothing of its lines.  So a
 drawing is told from a photograph, its ink from the paper, and each line is reduced to its centre and drawn anew, as
 thick as the outlines of scenes; of a photograph the edges are detected.
@@ -25,7 +25,7 @@ _FAINT = 24  # levels that do not count as ink, however little there is
 _SPECK = 16  # pixels at the finer scale, one of the map, that are dirt and not the darkest ink
 _PALE = 100  # levels; ink that is fainter even at its darkest, as a pencil's, is taken for full ink
 _INK = 0.3  # from this part of the darkest ink on a pixel belongs to a line
-_MOST_INK, _THICKEST = 0.45, 3.0  # of a drawing: the part that is ink, and how thick lines are, in pixels of the map
+_MAX_INK, _THICKEST = 0.45, 3.0  # of a drawing: the part that is ink, and how thick lines are, in pixels of the map
 _GAIN = 1.25  # a slanting line of pixels that touch at their corners holds up to 1.4 times fewer of them
 _NEAR = 24  # levels between a painted colour and the palette's that an image format may be to blame for
 
@@ -65,7 +65,7 @@ def _nearest_colours(rgb: np.ndarray) -> np.ndarray:
 
 
 def _on_contrast(image: Image.Image) -> Image.Image:
-    """Return an RGB picture; behind what is clear is white, or black if what is drawn there is light."""
+    """Return an RGB image; behind what is clear is white, or black if what is drawn there is light."""
     if not is_transparent(image):
         return image.convert("RGB")
     pixels = np.asarray(image.convert("RGBA").reduce(_halvings(image)), np.float32)
@@ -100,7 +100,7 @@ def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
         fine = _greatest(ink, *finer) if ink.shape[0] >= finer[0] else _resized(ink, *finer)
         peak = np.partition(fine, -_SPECK, axis=None)[-_SPECK]
         mask = fine > max(_INK * peak, _FAINT)
-        if not 0 < mask.mean() <= _MOST_INK or np.quantile(fine[~mask], share) > most * peak:
+        if not 0 < mask.mean() <= _MAX_INK or np.quantile(fine[~mask], share) > most * peak:
             continue
         centre = thinned(mask)
         if mask.sum() > _THICKEST * _FINER * centre.sum():
@@ -117,7 +117,7 @@ def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
 def _ink(rgb: np.ndarray, places: int) -> np.ndarray | None:
     """Return how far each pixel is from the paper: (H, W) float32, 0 to 255; None if the paper is too uneven.
 
-    The paper is the median colour of each of places x places parts of the picture; in between it changes evenly.
+    The paper is the median colour of each of places x places parts of the image; in between it changes evenly.
     """
     h, w, _ = rgb.shape
     rows, columns = (np.arange(places + 1) * side // places for side in (h, w))

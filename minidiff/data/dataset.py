@@ -1,7 +1,7 @@
-"""What a source of pictures is, and in which order training sees them.
+"""What a source of images is, and in which order training sees them.
 
-A dataset is a function from numbers to pictures. Training asks for numbers, and the numbers of step s are a pure
-function of the seed and s: a resumed run meets the same pictures in the same order, and no state is saved for it.
+A dataset is a function from numbers to images. Training asks for numbers, and the numbers of step s are a pure
+function of the seed and s: a resumed run meets the same images in the same order, and no state is saved for it.
 """
 
 import hashlib
@@ -16,18 +16,18 @@ from minidiff.errors import MinidiffError
 from minidiff.nn.tokenizer import Vocabulary
 from minidiff.random import Key, Stream, permutation
 
-KEYS = 1 << 32  # that a random key has for steps, and for pictures
+KEYS = 1 << 32  # that a random key has for steps, and for images
 
 Split = Literal["train", "test"]
-HELD_OUT = 10  # one picture of so many
-MOST_PICTURES = 1 << 24  # more could not be shuffled in little memory
+HELD_OUT = 10  # one image of so many
+MAX_IMAGES = 1 << 24  # more could not be shuffled in little memory
 
 
 class Numbered(Protocol):
-    """Pictures by number.
+    """Images by number.
 
     classes: the names of the labels 0, 1, ...; () if there are none.
-    endless: every number in [0, 2**32) is another picture (and len() has no meaning); else 0 ... len() - 1 are.
+    endless: every number in [0, 2**32) is another image (and len() has no meaning); else 0 ... len() - 1 are.
     """
 
     @property
@@ -46,16 +46,16 @@ class Numbered(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the pictures of these numbers: (N, H, W, C) uint8, and their labels, (N,) or (N, L) int64 or None."""
+        """Return the images of these numbers: (N, H, W, C) uint8, and their labels, (N,) or (N, L) int64 or None."""
         ...
 
 
 class Dataset(Numbered, Protocol):
-    """Pictures that a diffusion model learns from.
+    """Images that a diffusion model learns from.
 
-    vocabulary: of captions, where the pictures have them; then labels are captions, rows of L numbers of words.
-    found: in a few words, how many pictures there are, and how many are kept from training; "" if that goes unsaid.
-    digest: SHA-256, hexadecimal, of where the pictures come from (their files, how scenes are drawn) and of the labels,
+    vocabulary: of captions, where the images have them; then labels are captions, rows of L numbers of words.
+    found: in a few words, how many images there are, and how many are kept from training; "" if that goes unsaid.
+    digest: SHA-256, hexadecimal, of where the images come from (their files, how scenes are drawn) and of the labels,
     in their order; another one, other steps of training.
     """
 
@@ -68,11 +68,11 @@ class Dataset(Numbered, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ImageDataset:
     """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None.
 
     parts: (N, L) int64, in which part of its caption each word stands, if training may leave out parts of them.
-    content: (N, 32) uint8, the SHA-256 of each picture's file; if there is none, of its pixels.
+    content: (N, 32) uint8, the SHA-256 of each image's file; if there is none, of its pixels.
     held_out, left_out: how many more there are that are for another split, and that could not be read.
     """
 
@@ -90,19 +90,19 @@ class Pictures:
     def __post_init__(self) -> None:
         shape, labels = self.images.shape, self.labels
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
-            raise ValueError(f"Pictures: images must be (N, H, W, 1 or 3) uint8, got {shape} {self.images.dtype}")
+            raise ValueError(f"ImageDataset: images must be (N, H, W, 1 or 3) uint8, got {shape} {self.images.dtype}")
         if 0 in shape:
-            raise MinidiffError(f"{self.name}: no pictures (an array of shape {shape})")
-        if shape[0] > MOST_PICTURES:
-            raise MinidiffError(f"{self.name}: {shape[0]} pictures; at most {MOST_PICTURES} can be learnt from")
+            raise MinidiffError(f"{self.name}: no images (an array of shape {shape})")
+        if shape[0] > MAX_IMAGES:
+            raise MinidiffError(f"{self.name}: {shape[0]} images; at most {MAX_IMAGES} can be learnt from")
         if (labels is None) != (not self.classes and self.vocabulary is None):
-            raise ValueError("Pictures: labels come with classes or with a vocabulary, or not at all")
+            raise ValueError("ImageDataset: labels come with classes or with a vocabulary, or not at all")
         expected: tuple[int, ...] = shape[:1]
         numbers = len(self.classes)
         if self.vocabulary is not None:
             expected, numbers = (shape[0], self.vocabulary.length), len(self.vocabulary)
         if labels is not None and (labels.shape != expected or labels.dtype != np.int64):
-            raise ValueError(f"Pictures: labels must be {expected} int64, got {labels.shape} {labels.dtype}")
+            raise ValueError(f"ImageDataset: labels must be {expected} int64, got {labels.shape} {labels.dtype}")
         if labels is not None and not 0 <= labels.min() <= labels.max() < numbers:
             raise MinidiffError(f"{self.name}: labels must be 0 to {numbers - 1}, got {labels.min()} to {labels.max()}")
 
@@ -120,14 +120,14 @@ class Pictures:
 
     @property
     def found(self) -> str:
-        said = [f"{len(self)} picture{'s' if len(self) > 1 else ''}"]
+        said = [f"{len(self)} image{'s' if len(self) > 1 else ''}"]
         said += [f"{self.held_out} more held out"] if self.held_out else []
         said += [f"{self.left_out} unreadable"] if self.left_out else []
         return ", ".join(said)
 
     @cached_property
     def contents(self) -> np.ndarray:
-        """The SHA-256 of each picture, (N, 32) uint8, as `content` has it."""
+        """The SHA-256 of each image, (N, 32) uint8, as `content` has it."""
         if self.content is not None:
             return self.content
         return packed(hashlib.sha256(image.tobytes()).digest() for image in self.images)
@@ -144,7 +144,7 @@ class Pictures:
         return len(self.images)
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return copies of the pictures of these numbers, (N, H, W, C), and their labels, (N,) or (N, L) or None."""
+        """Return copies of the images of these numbers, (N, H, W, C), and their labels, (N,) or (N, L) or None."""
         return self.images[index], None if self.labels is None else self.labels[index]
 
 
@@ -154,11 +154,11 @@ def packed(digests: Iterable[bytes]) -> np.ndarray:
 
 
 def order(dataset: Numbered, seed: int, step: int, batch: int) -> np.ndarray:
-    """Return the numbers of the pictures of one training step, (batch,) int64.
+    """Return the numbers of the images of one training step, (batch,) int64.
 
-    Picture i of step s stands at place s batch + i of one long sequence. A finite dataset's sequence is epoch
-    after epoch, each a permutation of its own; a batch may reach over the border, so no picture is dropped.
-    An endless dataset's sequence is 0, 1, 2, ...: its pictures are random as they are.  After 2^32 of them, or so many
+    Image i of step s stands at place s batch + i of one long sequence. A finite dataset's sequence is epoch
+    after epoch, each a permutation of its own; a batch may reach over the border, so no image is dropped.
+    An endless dataset's sequence is 0, 1, 2, ...: its images are random as they are.  After 2^32 of them, or so many
     epochs, which is as far as keys count, they begin again.
     """
     if step < 0 or batch < 1:
@@ -180,26 +180,26 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return permutation(Key(seed, Stream.ORDER, epoch, 0), n)
 
 
-def hold_out(pictures: Pictures, split: Split) -> Pictures:
-    """Return the training or the test part of pictures that have no published split: a tenth is for testing.
+def hold_out(images: ImageDataset, split: Split) -> ImageDataset:
+    """Return the training or the test part of images that have no published split: a tenth is for testing.
 
-    Which tenth, each picture's content says for itself: the same whatever the seed, the names and the other pictures,
-    so that no run ever trains on them, copies stay together, and a picture that is added moves no other.  Of ten or
+    Which tenth, each image's content says for itself: the same whatever the seed, the names and the other images,
+    so that no run ever trains on them, copies stay together, and an image that is added moves no other.  Of ten or
     more at least one is held out, of fewer none.
     """
-    number = pictures.contents[:, :8].copy().view(">u8")[:, 0]
+    number = images.contents[:, :8].copy().view(">u8")[:, 0]
     held_out = number % HELD_OUT == 0
     if not held_out.any():
         held_out = number == number.min()
-    if len(pictures) < HELD_OUT or held_out.all():
-        held_out = np.zeros(len(pictures), bool)
+    if len(images) < HELD_OUT or held_out.all():
+        held_out = np.zeros(len(images), bool)
     chosen = held_out if split == "test" else ~held_out
     if not chosen.any():
         raise MinidiffError(
-            f"{pictures.name}: a tenth of the pictures is held out for testing, so at least {HELD_OUT} different ones "
-            f"are needed; there are {len(pictures)}"
+            f"{images.name}: a tenth of the images is held out for testing, so at least {HELD_OUT} different ones "
+            f"are needed; there are {len(images)}"
         )
-    part = {name: getattr(pictures, name) for name in ("images", "labels", "parts", "contents")}
+    part = {name: getattr(images, name) for name in ("images", "labels", "parts", "contents")}
     part = {name: None if each is None else each[chosen] for name, each in part.items()}
     part["content"] = part.pop("contents")
-    return replace(pictures, **part, held_out=int(len(pictures) - chosen.sum()))
+    return replace(images, **part, held_out=int(len(images) - chosen.sum()))

@@ -1,7 +1,7 @@
-"""Mirrored pictures, and what is then said of them: what was on the left is on the right.
+"""Mirrored images, and what is then said of them: what was on the left is on the right.
 
-Idea: to mirror a picture doubles the data, but a caption that names a side becomes false.  So sides change their words
-with the picture; and where one side has a word and the other has none, in captions or names of classes, such a picture
+Idea: to mirror an image doubles the data, but a caption that names a side becomes false.  So sides change their words
+with the image; and where one side has a word and the other has none, in captions or names of classes, such an image
 stays as it is.
 After dataset.py.  Leaves out other languages than English, and what nobody may mirror: digits and letters.
 """
@@ -18,19 +18,19 @@ SIDES |= {right: left for left, right in SIDES.items()}
 
 
 def mirrored(
-    dataset: Dataset, pictures: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray
+    dataset: Dataset, images: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return pictures and labels of a dataset's batch, those that are chosen, (N,) bool, mirrored if they can be."""
+    """Return images and labels of a dataset's batch, those that are chosen, (N,) bool, mirrored if they can be."""
     other = None
     if labels is not None:
         words = dataset.vocabulary.words if dataset.vocabulary else ()
         other = (_other_words(words) if words else _other_classes(dataset.classes))[labels]  # (N,) or (N, L)
         chosen = chosen & (other >= 0).reshape(len(labels), -1).all(1)
-    pictures = pictures.copy()
-    pictures[chosen] = pictures[chosen, :, ::-1]
+    images = images.copy()
+    images[chosen] = images[chosen, :, ::-1]
     if labels is None or other is None:
-        return pictures, labels
-    return pictures, np.where(chosen.reshape(-1, *[1] * (labels.ndim - 1)), other, labels)
+        return images, labels
+    return images, np.where(chosen.reshape(-1, *[1] * (labels.ndim - 1)), other, labels)
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
-"""One's own pictures: everything under a folder that Pillow can decode, cropped to squares of one size.
+"""One's own images: everything under a folder that Pillow can decode, cropped to squares of one size.
 
 Each becomes plain 8-bit RGB (or grey), once, and stays in memory; what cannot be read is named and left out.
-After picture.py, which reads one of them, and folder_captions.py.
+After image.py, which reads one of them, and folder_captions.py.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from PIL import Image, ImageColor
 from tqdm import tqdm
 
 from minidiff.data.config import Captions
-from minidiff.data.dataset import Pictures, packed
+from minidiff.data.dataset import ImageDataset, packed
 from minidiff.data.folder_captions import captions, inside, set_apart, warn
-from minidiff.data.standard import MOST_BYTES
+from minidiff.data.standard import MAX_BYTES
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
-from minidiff.images.read import FORMATS, MOST_FILE, decode, quiet, why_unreadable
+from minidiff.images.read import FORMATS, MAX_FILE, decode, quiet, why_unreadable
 from minidiff.nn.tokenizer import vocabulary
 
 
@@ -31,38 +31,38 @@ def folder(
     background: str = "white",
     labels: bool = False,
     where: Captions = "none",
-) -> Pictures:
-    """Read every picture under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
+) -> ImageDataset:
+    """Read every image under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
 
     background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
     where: without labels, where captions stand; if there are any, they make the vocabulary and are the labels (N, L).
-    Hidden files and folders are passed over, and so are those that minidiff's commands have written, for their pictures
+    Hidden files and folders are passed over, and so are those that minidiff's commands have written, for their images
     were drawn by a network; these folders, and the files that cannot be read, are named in a warning each.
-    Raises MinidiffError if there is no such folder, no picture, or more than 8 GiB of them.
+    Raises MinidiffError if there is no such folder, no image, or more than 8 GiB of them.
     """
     try:
         colour = ImageColor.getrgb(background)[:3]
     except ValueError as error:
         raise MinidiffError(f"background {background!r}: no colour; give a name or #rrggbb") from error
     if not path.is_dir():
-        raise MinidiffError(f"{path}: no such folder of pictures")
+        raise MinidiffError(f"{path}: no such folder of images")
     skipped: list[str] = []
     own: list[Path] = []
     everything = find(path, lambda error: skipped.append(f"{inside(path, error.filename)} ({error.strerror})"), own)
     warn(path, "folders of trainings and of samples are left out", [inside(path, each) for each in own])
     files, written = set_apart(everything)
     shape = (len(files), size, size, 1 if grey else 3)
-    if (most := int(np.prod(shape, dtype=object))) > MOST_BYTES:
+    if (most := int(np.prod(shape, dtype=object))) > MAX_BYTES:
         raise MinidiffError(
             f"{path}: {len(files)} files at {size}x{size} pixels would take {most / 2**30:.1f} GiB of memory, "
-            f"the limit is {MOST_BYTES / 2**30:.0f}: choose a smaller size or fewer pictures"
+            f"the limit is {MAX_BYTES / 2**30:.0f}: choose a smaller size or fewer images"
         )
     images = np.empty(shape, np.uint8)
     read: list[Path] = []
     content: list[bytes] = []
-    for file in tqdm(files, desc="reading pictures", unit="picture", delay=2.0, leave=False):
+    for file in tqdm(files, desc="reading images", unit="image", delay=2.0, leave=False):
         try:
-            with quiet(), open_regular(file, MOST_FILE) as stream:
+            with quiet(), open_regular(file, MAX_FILE) as stream:
                 images[len(read)] = decode(stream, size, size, grey, colour)
                 stream.seek(0)
                 content.append(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
@@ -72,16 +72,16 @@ def folder(
             skipped.append(f"{inside(path, file)} ({why})")
     warn(path, f"of {len(read) + len(skipped)} not readable", skipped)
     if not read:
-        raise MinidiffError(f"{path}: no readable picture ({', '.join(FORMATS)}) in this folder or below it")
+        raise MinidiffError(f"{path}: no readable image ({', '.join(FORMATS)}) in this folder or below it")
     name = printable(path.resolve().name)
-    pictures = partial(Pictures, name, images[: len(read)], content=packed(content), left_out=len(skipped))
+    dataset = partial(ImageDataset, name, images[: len(read)], content=packed(content), left_out=len(skipped))
     if labels:
-        return pictures(*_label(path, read))
+        return dataset(*_label(path, read))
     said = captions(path, read, written, where)
     if said is None:
-        return pictures()
+        return dataset()
     known = vocabulary(said)
-    return pictures(known.tokens(said), vocabulary=known, parts=known.parts(said))
+    return dataset(known.tokens(said), vocabulary=known, parts=known.parts(said))
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -126,7 +126,7 @@ def _is_minidiffs(folder: Path, folders: list[str], names: list[str]) -> bool:
     if "grid.png" not in names:
         return False
     try:
-        with quiet(), open_regular(folder / "grid.png", MOST_FILE) as file, Image.open(file, formats=("PNG",)) as grid:
+        with quiet(), open_regular(folder / "grid.png", MAX_FILE) as file, Image.open(file, formats=("PNG",)) as grid:
             return "minidiff" in grid.info
     except Exception:  # a decoder may raise anything at all; whatever that is, it is not ours
         return False

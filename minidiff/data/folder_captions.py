@@ -1,4 +1,4 @@
-r"""What people wrote about their pictures: in a text file beside each, in a list of them, or in the files' names.
+r"""What people wrote about their images: in a text file beside each, in a list of them, or in the files' names.
 
 Idea: captions stand where people and their tools leave them: dog.txt beside dog.png, a metadata.jsonl or metadata.csv
 as Hugging Face's image folders have them, one {"file_name": "dog.png", "text": "a dog"} a line, or the name
@@ -27,14 +27,14 @@ from minidiff.nn.tokenizer import LONGEST, split
 METADATA = "metadata.jsonl", "metadata.csv"  # in any case
 KEYS = "text", "caption", "prompt"  # of metadata; the first that a line has counts
 NAMED = 5  # how many files a warning names
-MOST_METADATA = 1 << 28  # bytes of a file of metadata
+MAX_METADATA = 1 << 28  # bytes of a file of metadata
 _MOST = 1 << 16  # bytes of a text file, or of a line of metadata, that are read
 
 log = logging.getLogger(__name__)
 
 
 def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Part files into pictures, or whatever they are, and captions: all metadata, each .txt beside its like."""
+    """Part files into images, or whatever they are, and captions: all metadata, each .txt beside its like."""
     beside = {_stem(file) for file in files if not _is_text(file)}
     apart = [_is_metadata(file) or (_is_text(file) and _stem(file) in beside) for file in files]
     return [file for file, is_apart in zip(files, apart) if not is_apart], [
@@ -42,10 +42,10 @@ def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     ]
 
 
-def captions(root: Path, pictures: Sequence[Path], written: Sequence[Path], where: Captions) -> list[str] | None:
-    """Return a caption for each picture, "" where there is none; None for no captions at all.
+def captions(root: Path, images: Sequence[Path], written: Sequence[Path], where: Captions) -> list[str] | None:
+    """Return a caption for each image, "" where there is none; None for no captions at all.
 
-    pictures, written: as `set_apart` finds them under `root`, without pictures that cannot be read.
+    images, written: as `set_apart` finds them under `root`, without images that cannot be read.
     where: "txt", "metadata", "names", "none", or "auto": text files or else metadata if there is a word in them.
     What is missing or wrong is named in a warning.  Raises MinidiffError if captions are asked for and none has a word.
     """
@@ -54,35 +54,35 @@ def captions(root: Path, pictures: Sequence[Path], written: Sequence[Path], wher
     for name in ("txt", "metadata") if where == "auto" else (where,):
         problems: list[str] = []
         if name == "names":
-            found = [name_in_words(picture) for picture in pictures]
+            found = [name_in_words(image) for image in images]
         elif name == "txt":
-            found = _from_texts(root, pictures, written, problems)
+            found = _from_texts(root, images, written, problems)
         else:
-            found = _from_metadata(root, pictures, written, problems)
+            found = _from_metadata(root, images, written, problems)
         warn(root, "captions left out or damaged", problems)
         if any(map(split, found)):
-            silent = [inside(root, picture) for picture, text in zip(pictures, found) if not split(text)]
-            warn(root, f"of {len(pictures)} pictures have no caption", silent)
-            long = [inside(root, picture) for picture, text in zip(pictures, found) if len(split(text)) > LONGEST]
+            silent = [inside(root, image) for image, text in zip(images, found) if not split(text)]
+            warn(root, f"of {len(images)} images have no caption", silent)
+            long = [inside(root, image) for image, text in zip(images, found) if len(split(text)) > LONGEST]
             warn(root, f"captions have more than {LONGEST} words, of which the rest is not learnt", long)
             return found
     if where == "auto":
         return None
     expected = {
-        "txt": "a .txt file with words beside a picture, such as dog.txt beside dog.png",
+        "txt": "a .txt file with words beside an image, such as dog.txt beside dog.png",
         "metadata": 'a metadata.jsonl with lines such as {"file_name": "dog.png", "text": "a dog"}, or a metadata.csv '
         "with file_name,text as its first line",
-        "names": "words in the pictures' names, such as small-dog_02.png",
+        "names": "words in the images' names, such as small-dog_02.png",
     }
     raise MinidiffError(f"{root}: no captions; --captions {where} expects {expected[where]}")
 
 
-def name_in_words(picture: Path) -> str:
-    """Return what a file's name says: "a-small_dog 02.png" is "a small dog"; a number at the end tells pictures apart.
+def name_in_words(image: Path) -> str:
+    """Return what a file's name says: "a-small_dog 02.png" is "a small dog"; a number at the end tells images apart.
 
     A name that is nothing but numbers says nothing.
     """
-    words = split(picture.stem)
+    words = split(image.stem)
     while words and words[-1].isdigit():
         words.pop()
     return re.sub(r"\d+$", "", " ".join(words))
@@ -115,11 +115,11 @@ def _stem(file: Path) -> tuple[Path, str]:
 # -- text files -------------------------------------------------------------------------------------------------------
 
 
-def _from_texts(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
+def _from_texts(root: Path, images: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
     texts = {_stem(file): file for file in written if _is_text(file)}
     found = []
-    for picture in pictures:
-        file = texts.get(_stem(picture))
+    for image in images:
+        file = texts.get(_stem(image))
         text, problem = "", ""
         if file is not None:
             try:
@@ -159,10 +159,10 @@ def _encoding(data: bytes) -> str:
 # -- metadata ---------------------------------------------------------------------------------------------------------
 
 
-def _from_metadata(root: Path, pictures: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
-    exact = {os.path.normpath(picture): i for i, picture in enumerate(pictures)}
+def _from_metadata(root: Path, images: Sequence[Path], written: Sequence[Path], problems: list[str]) -> list[str]:
+    exact = {os.path.normpath(image): i for i, image in enumerate(images)}
     number = {unicodedata.normalize("NFC", path): i for path, i in exact.items()} | exact
-    found: list[str | None] = [None] * len(pictures)
+    found: list[str | None] = [None] * len(images)
     for file in filter(_is_metadata, written):
         entries = _table if file.name.lower().endswith(".csv") else _lines
         try:
@@ -177,7 +177,7 @@ def _from_metadata(root: Path, pictures: Sequence[Path], written: Sequence[Path]
 
 
 def _text(file: Path) -> io.TextIOWrapper:
-    stream = open_regular(file, MOST_METADATA)
+    stream = open_regular(file, MAX_METADATA)
     encoding = _encoding(stream.read(2))
     stream.seek(0)
     # Line ends are left to the reader of CSV, since they may stand in a caption.
@@ -226,7 +226,7 @@ def _take(root: Path, file: Path, entry: dict[str, Any], number: dict[str, int],
     shown = f"'{printable(name, 60)}'"
     if i is None:
         outside = not Path(path).is_relative_to(os.path.normpath(root))
-        return f"{shown} lies outside the folder" if outside else f"no picture {shown}"
+        return f"{shown} lies outside the folder" if outside else f"no image {shown}"
     if found[i] is not None:
         return f"{shown} has a caption already"
     found[i] = text

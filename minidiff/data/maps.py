@@ -1,7 +1,7 @@
-"""Maps that can steer a picture: where its edges are, what is where, and what is near.
+"""Maps that can steer an image: where its edges are, what is where, and what is near.
 
-Idea: a map is a small picture of one property of a picture.  Of scenes every map is exact, for the rasteriser knows
-what it draws; of any other picture the edges are detected.
+Idea: a map is a small image of one property of an image.  Of scenes every map is exact, for the rasteriser knows
+what it draws; of any other image the edges are detected.
 Comes after scenes and edges.py.  Leaves out maps that somebody else has drawn: control.py.
 """
 
@@ -51,12 +51,12 @@ def channels(kind: Kind) -> int:
 
 
 def maps(dataset: Dataset, index: np.ndarray, kind: Kind) -> np.ndarray:
-    """Return the maps of the pictures numbered `index`, int64 (N,): (N, H, W, channels(kind)) uint8.
+    """Return the maps of the images numbered `index`, int64 (N,): (N, H, W, channels(kind)) uint8.
 
     edges: white lines on black.  segmentation: PALETTE's colours.  depth: black the sky, white the nearest.
-    Scenes draw maps and pictures together, a stretch of numbers ahead: a training step that asks for the pictures of
+    Scenes draw maps and images together, a stretch of numbers ahead: a training step that asks for the images of
     consecutive numbers finds their edges and segmentation drawn already.
-    Raises MinidiffError if the pictures have no such maps.
+    Raises MinidiffError if the images have no such maps.
     """
     if isinstance(dataset, Scenes):
         drawing = dataset.draw(index, depth=kind == "depth")
@@ -67,5 +67,5 @@ def maps(dataset: Dataset, index: np.ndarray, kind: Kind) -> np.ndarray:
         assert drawing.depth is not None  # asked for
         return drawing.depth[..., None]
     if kind != "edges":
-        raise MinidiffError(f"{dataset.name}: {kind} maps are known of scenes only; other pictures have edges")
+        raise MinidiffError(f"{dataset.name}: {kind} maps are known of scenes only; other images have edges")
     return edges(dataset.batch(index)[0])

@@ -19,7 +19,7 @@ import httpcore2
 
 from minidiff.errors import printable
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 
 
 def most(size: int) -> int:
@@ -100,11 +100,11 @@ class _Backend(httpcore2.SyncBackend):
 def content(url: str, bounds: Bounds) -> Generator[bytes, None, None]:
     """Yield what `url` holds, in parts; closing the generator closes the connection.
 
-    Up to MOST_REDIRECTS redirects are followed, to http and https only; what else stands in such an answer is not read.
+    Up to MAX_REDIRECTS redirects are followed, to http and https only; what else stands in such an answer is not read.
     Raises MirrorError, in one line, for all that a server can do wrong.
     """
     try:
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             with (
                 httpcore2.ConnectionPool(proxy=_proxy(url), network_backend=_Backend(bounds)) as pool,
                 # some servers refuse a client without a name
@@ -123,7 +123,7 @@ def content(url: str, bounds: Bounds) -> Generator[bytes, None, None]:
         if isinstance(error, httpcore2.TimeoutException):
             raise bounds.late() from error
         raise MirrorError(printable(error) if str(error) else type(error).__name__) from error
-    raise MirrorError(f"redirects more than {MOST_REDIRECTS} times")
+    raise MirrorError(f"redirects more than {MAX_REDIRECTS} times")
 
 
 def _target(url: str, answer: httpcore2.Response) -> str:

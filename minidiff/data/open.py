@@ -1,4 +1,4 @@
-"""From the choices about data to the pictures."""
+"""From the choices about data to the images."""
 
 from dataclasses import replace
 from typing import get_args
@@ -7,7 +7,7 @@ import numpy as np
 
 from minidiff.data.arrays import npz
 from minidiff.data.config import DataConfig, DataName
-from minidiff.data.dataset import Dataset, Pictures, Split, hold_out
+from minidiff.data.dataset import Dataset, ImageDataset, Split, hold_out
 from minidiff.data.folder import folder
 from minidiff.data.standard import cifar10, fashion_mnist, mnist
 from minidiff.errors import MinidiffError
@@ -21,9 +21,9 @@ PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 
 
 def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: bool = False) -> Dataset:
-    """Return the pictures that the choices name, for training or for testing.
+    """Return the images that the choices name, for training or for testing.
 
-    Published collections bring their own split; of a folder or an .npz one picture in ten is for testing.
+    Published collections bring their own split; of a folder or an .npz one image in ten is for testing.
     seed: which scenes; the other data do not depend on it.  alike: scenes come in pairs that look alike.
     Raises MinidiffError if choices contradict each other or their files cannot be read.
     """
@@ -38,15 +38,15 @@ def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: 
         everything = folder(config.data_dir, size or SIZE, config.grey, config.background, labels, where)
         return hold_out(everything, split)
     if data == "npz":
-        pictures = hold_out(npz(config.data_dir), split)
+        images = hold_out(npz(config.data_dir), split)
     else:
-        pictures = PUBLISHED[data](config.data_dir, split, config.download)
-    if size not in (None, pictures.height) or size not in (None, pictures.width):
+        images = PUBLISHED[data](config.data_dir, split, config.download)
+    if size not in (None, images.height) or size not in (None, images.width):
         raise MinidiffError(
-            f"size {size}: the pictures of {data} are {pictures.height}x{pictures.width} and stay so: "
+            f"size {size}: the images of {data} are {images.height}x{images.width} and stay so: "
             "leave the size out (scenes and folder come in any)"
         )
-    return to_grey(pictures) if config.grey else pictures
+    return to_grey(images) if config.grey else images
 
 
 def _check(config: DataConfig) -> None:
@@ -73,15 +73,15 @@ def _check(config: DataConfig) -> None:
         raise MinidiffError(f"--folder-labels: works with --data folder, not with {data}")
 
 
-def to_grey(pictures: Pictures) -> Pictures:
-    """Return the pictures with one channel: luma 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
+def to_grey(dataset: ImageDataset) -> ImageDataset:
+    """Return the images with one channel: luma 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
 
     In integers, 65536 times the weights, as Pillow does it, so that a folder and an .npz of it agree.
     """
-    if pictures.channels == 1:
-        return pictures
+    if dataset.channels == 1:
+        return dataset
     weights = np.array([19595, 38470, 7471], np.uint32)
-    grey = np.empty((*pictures.images.shape[:3], 1), np.uint8)
+    grey = np.empty((*dataset.images.shape[:3], 1), np.uint8)
     for i in range(0, len(grey), 1000):  # in parts: the sums are four times as wide
-        grey[i : i + 1000, :, :, 0] = (pictures.images[i : i + 1000] @ weights + 32768) >> 16
-    return replace(pictures, images=grey)
+        grey[i : i + 1000, :, :, 0] = (dataset.images[i : i + 1000] @ weights + 32768) >> 16
+    return replace(dataset, images=grey)

@@ -1,4 +1,4 @@
-"""The collections of pictures that papers measure themselves on, read from their files.
+"""The collections of images that papers measure themselves on, read from their files.
 
 Two formats, neither of which can run code: IDX (MNIST and Fashion-MNIST) and CIFAR-10's binary version.  A file's
 header is a claim: nothing is allocated on its word alone, and what is packed is unpacked only as far as it is needed.
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff.data.dataset import MOST_PICTURES, Pictures, Split
+from minidiff.data.dataset import MAX_IMAGES, ImageDataset, Split
 from minidiff.data.download import REMOTES, Remote, fetch, unpack
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular, read_bytes
 
-MOST_BYTES = 8 << 30  # of pictures in memory
+MAX_BYTES = 8 << 30  # of images in memory
 _PART = 1 << 20  # bytes that are read at once: memory grows with the data, not with what a header claims
 
 MNIST_CLASSES = tuple("0123456789")
@@ -27,18 +27,18 @@ FASHION_CLASSES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MOST_CIFAR = 1_000_000  # records of a file; the published ones have 10,000
+MAX_CIFAR = 1_000_000  # records of a file; the published ones have 10,000
 CIFAR_RECORD = 1 + 3 * 32 * 32  # a label, then the red, the green and the blue plane
 
 
-def mnist(folder: Path, split: Split, download: bool = False, remotes: dict[str, Remote] | None = None) -> Pictures:
+def mnist(folder: Path, split: Split, download: bool = False, remotes: dict[str, Remote] | None = None) -> ImageDataset:
     """Read MNIST (LeCun et al. 1998): 28x28 grey, ten digits; 60,000 for training, 10,000 for testing."""
     return _idx_pair("mnist", MNIST_CLASSES, folder, split, download, remotes)
 
 
 def fashion_mnist(
     folder: Path, split: Split, download: bool = False, remotes: dict[str, Remote] | None = None
-) -> Pictures:
+) -> ImageDataset:
     """Read Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): the shape of MNIST, ten kinds of clothes."""
     return _idx_pair("fashion-mnist", FASHION_CLASSES, folder, split, download, remotes)
 
@@ -50,7 +50,7 @@ def _idx_pair(
     split: Split,
     download: bool,
     remotes: dict[str, Remote] | None,
-) -> Pictures:
+) -> ImageDataset:
     remotes = REMOTES[name] if remotes is None else remotes
     if download:
         for archive, remote in remotes.items():
@@ -66,7 +66,7 @@ def _idx_pair(
             raise _missing(missing, folder, remotes[archive].urls[0], name)
         arrays.append(read_idx(path, dimensions, len(arrays[0]) if arrays else None))
     images, labels = arrays
-    return Pictures(name, images[..., None], labels.astype(np.int64), classes)
+    return ImageDataset(name, images[..., None], labels.astype(np.int64), classes)
 
 
 def _find(folder: Path, archive: str) -> Path | None:
@@ -86,14 +86,14 @@ def _missing(file: str, folder: Path, url: str, name: str) -> MinidiffError:
 def read_idx(path: Path, dimensions: int, labels_of: int | None = None) -> np.ndarray:
     """Read an IDX file of unsigned bytes, plain or .gz, into a uint8 array with so many dimensions.
 
-    labels_of: of how many pictures these should be the labels.
+    labels_of: of how many images these should be the labels.
     Format: two zero bytes, the type (0x08: uint8), the number of dimensions; each size as a big-endian uint32;
     then the data, row-major. Source: LeCun et al., http://yann.lecun.com/exdb/mnist/
     Raises MinidiffError if it is another format, shorter or longer than its header says, or damaged.
     """
     data = bytearray()
     try:
-        with open_regular(path, MOST_BYTES) as packed:
+        with open_regular(path, MAX_BYTES) as packed:
             file = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
             head = file.read(4 + 4 * dimensions)
             if len(head) < 4 + 4 * dimensions or head[:4] != bytes([0, 0, 0x08, dimensions]):
@@ -103,10 +103,10 @@ def read_idx(path: Path, dimensions: int, labels_of: int | None = None) -> np.nd
                 )
             shape = struct.unpack(f">{dimensions}I", head[4:])
             size = math.prod(shape)
-            if not (0 < size <= MOST_BYTES and shape[0] <= MOST_PICTURES):
+            if not (0 < size <= MAX_BYTES and shape[0] <= MAX_IMAGES):
                 raise MinidiffError(f"{path}: the header claims {_times(shape)} bytes: empty or unreasonably large")
             if labels_of not in (None, shape[0]):
-                raise MinidiffError(f"{path}: there are {labels_of} pictures but {shape[0]} labels")
+                raise MinidiffError(f"{path}: there are {labels_of} images but {shape[0]} labels")
             more = size + 1  # than there should be, to notice it
             while part := file.read(min(more - len(data), _PART)):
                 data += part
@@ -122,7 +122,9 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def cifar10(folder: Path, split: Split, download: bool = False, remotes: dict[str, Remote] | None = None) -> Pictures:
+def cifar10(
+    folder: Path, split: Split, download: bool = False, remotes: dict[str, Remote] | None = None
+) -> ImageDataset:
     """Read CIFAR-10 (Krizhevsky 2009), binary version: 32x32 RGB, ten kinds; 50,000 to train on, 10,000 to test.
 
     folder: the one that holds data_batch_1.bin, or the one above it. Each file is a row of records of 3,073 bytes:
@@ -144,7 +146,7 @@ def cifar10(folder: Path, split: Split, download: bool = False, remotes: dict[st
         path = here / file
         if not path.is_file():
             raise _missing(file, folder, remote.urls[0], "cifar10")
-        data = np.frombuffer(read_bytes(path, MOST_CIFAR * CIFAR_RECORD), np.uint8)
+        data = np.frombuffer(read_bytes(path, MAX_CIFAR * CIFAR_RECORD), np.uint8)
         if len(data) == 0 or len(data) % CIFAR_RECORD:
             raise MinidiffError(
                 f"{path}: {len(data)} bytes is no whole number of records of {CIFAR_RECORD} bytes: cut off, "
@@ -153,7 +155,7 @@ def cifar10(folder: Path, split: Split, download: bool = False, remotes: dict[st
         records = data.reshape(-1, CIFAR_RECORD)
         labels.append(records[:, 0].astype(np.int64))
         images.append(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # planes -> (N, 32, 32, 3)
-    return Pictures("cifar10", np.concatenate(images), np.concatenate(labels), _cifar_classes(here))
+    return ImageDataset("cifar10", np.concatenate(images), np.concatenate(labels), _cifar_classes(here))
 
 
 def _cifar_classes(folder: Path) -> tuple[str, ...]:

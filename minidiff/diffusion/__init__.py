@@ -1,4 +1,4 @@
-"""Diffusion: how noise is put on a picture, what a network learns from it, and how a picture is born from noise.
+"""Diffusion: how noise is put on an image, what a network learns from it, and how an image is born from noise.
 
 Read schedule.py, spacing.py, process.py, guidance.py, clipping.py, samplers.py, solvers.py in this order.
 """

@@ -1,6 +1,6 @@
-"""Back to where pictures are: what becomes of a guessed picture's values beyond [-1, 1].
+"""Back to where images are: what becomes of a guessed image's values beyond [-1, 1].
 
-Idea: early on the guess x0_hat is far off, and what no picture can have is known to be wrong.  It may be cut, or the
+Idea: early on the guess x0_hat is far off, and what no image can have is known to be wrong.  It may be cut, or the
 whole guess shrunk into the range.
 After guidance.py; samplers.py clips every guess, the others of diffusion/ leave it to that.
 """
@@ -36,10 +36,10 @@ class Clipping:
 
 
 def clip_x0(x0_hat: np.ndarray, clip: str | Clipping) -> np.ndarray:
-    """Bring a guessed picture back to where pictures are, [-1, 1].
+    """Bring a guessed image back to where images are, [-1, 1].
 
-    "none": leave it.  "clip": cut at -1 and 1.  "dynamic": where more than 0.5% of a picture's values lie outside,
-    cut only the outermost 0.5% and shrink the picture into the range, so that bright parts keep their shading,
+    "none": leave it.  "clip": cut at -1 and 1.  "dynamic": where more than 0.5% of an image's values lie outside,
+    cut only the outermost 0.5% and shrink the image into the range, so that bright parts keep their shading,
 
         c = max(1, the 99.5% quantile of |x0_hat|),   x0_hat <- clip(x0_hat, -c, c) / c
 
@@ -47,7 +47,7 @@ def clip_x0(x0_hat: np.ndarray, clip: str | Clipping) -> np.ndarray:
 
     The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The
     early guess of a network that predicts eps is its error times s / a, 100 and more; with the raw eps_hat kept, what
-    clipping takes from x0_hat would be missing from the picture altogether.
+    clipping takes from x0_hat would be missing from the image altogether.
     x0_hat: (N, H, W, C) float.  Returns the same.
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """

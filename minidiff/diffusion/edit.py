@@ -1,4 +1,4 @@
-"""What is to be done with a picture, settled in one place: the request that pipeline.py and the command pass on.
+"""What is to be done with an image, settled in one place: the request that pipeline.py and the command pass on.
 
 After editing.py, which does it.
 """
@@ -18,23 +18,23 @@ from minidiff.diffusion.samplers import Noise, Step
 from minidiff.diffusion.schedule import Level
 from minidiff.errors import MinidiffError
 
-STRENGTH = 0.6  # of a picture drawn anew, unless asked otherwise: its layout stays, its details do not
+STRENGTH = 0.6  # of an image drawn anew, unless asked otherwise: its layout stays, its details do not
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A picture to start from, and one thing to do with it; without any of these it is drawn anew with strength 0.6.
+    """An image to start from, and one thing to do with it; without any of these it is drawn anew with strength 0.6.
 
-    picture: (H, W, C) float32 in [-1, 1].
+    image: (H, W, C) float32 in [-1, 1].
     strength: how much may change, from 0, nothing, to 1.
     mask: (H, W, 1) float32, 1 where to draw anew; then strength is 1 unless given.  resample: see `editing.inpaint`.
-    sigma: the noise on the picture that is to be removed, on the pictures' scale; "estimate" for finding out.
-    to: another picture like it; the drawn ones are the way from one to the other, `frames` of them.
-    vary: how far from the picture, from 0 to 1.
+    sigma: the noise on the image that is to be removed, on the images' scale; "estimate" for finding out.
+    to: another image like it; the drawn ones are the way from one to the other, `frames` of them.
+    vary: how far from the image, from 0 to 1.
     Raises MinidiffError for two things at once, or shapes that do not fit.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     strength: float | None = None
     mask: np.ndarray | None = None
     resample: int = 1
@@ -52,32 +52,32 @@ class Edit:
         }
         given = [name for name, values in asked.items() if any(value is not None for value in values)]
         if len(given) > 1:
-            raise MinidiffError(f"one thing at a time can be done with a picture; asked were {' and '.join(given)}")
+            raise MinidiffError(f"one thing at a time can be done with an image; asked were {' and '.join(given)}")
         if self.resample != 1 and self.mask is None:
             raise MinidiffError(f"resample is a setting of drawing under a mask; there is none, got {self.resample}")
         if self.frames < 2:
-            raise MinidiffError(f"a way from one picture to another has 2 frames or more, got {self.frames}")
+            raise MinidiffError(f"a way from one image to another has 2 frames or more, got {self.frames}")
         if isinstance(self.sigma, str) and self.sigma != "estimate":
             raise MinidiffError(f'sigma must be a number or "estimate", got {self.sigma!r}')
         for name, array, shape in (
-            ("to", self.to, self.picture.shape),
-            ("mask", self.mask, (*self.picture.shape[:2], 1)),
+            ("to", self.to, self.image.shape),
+            ("mask", self.mask, (*self.image.shape[:2], 1)),
         ):
             if array is not None and array.shape != shape:
-                raise MinidiffError(f"{name} must be {shape} to fit the picture, got {array.shape}")
+                raise MinidiffError(f"{name} must be {shape} to fit the image, got {array.shape}")
 
     def start(
         self, sample: Sample, ask: Denoise, process: Process, levels: Sequence[Level], noise: Noise, shape: tuple
     ) -> Iterator[Step]:
-        """Return the steps that do it, for pictures noise.samples.
+        """Return the steps that do it, for images noise.samples.
 
-        sample: a sampler, see `editing.Sample`.  ask: the network without guidance, for finding the picture's noise.
-        shape: (H, W, C) of the network's pictures.
+        sample: a sampler, see `editing.Sample`.  ask: the network without guidance, for finding the image's noise.
+        shape: (H, W, C) of the network's images.
         """
-        if self.picture.shape != shape:
-            raise MinidiffError(f"the picture must be {shape} as the model's are, got {self.picture.shape}")
+        if self.image.shape != shape:
+            raise MinidiffError(f"the image must be {shape} as the model's are, got {self.image.shape}")
         n = len(noise.samples)
-        x0 = backend.to_device(np.repeat(self.picture[None], n, 0))
+        x0 = backend.to_device(np.repeat(self.image[None], n, 0))
         if self.sigma is not None:
             return editing.clean(sample, levels, x0, self.noise_level(), process.schedule, noise)
         if self.vary is not None or self.to is not None:
@@ -96,7 +96,7 @@ class Edit:
         return editing.inpaint(sample, rest, x0, backend.to_device(self.mask), noise, self.resample)
 
     def noise_level(self) -> float:
-        """The noise on the picture, given or found out."""
+        """The noise on the image, given or found out."""
         if self.sigma == "estimate":
-            return max(editing.estimate_sigma(self.picture[None]), 1e-3)
+            return max(editing.estimate_sigma(self.image[None]), 1e-3)
         return float(self.sigma or math.nan)

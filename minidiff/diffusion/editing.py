@@ -1,10 +1,10 @@
-"""Editing: from a picture that is there, not from noise.
+"""Editing: from an image that is there, not from noise.
 
-Idea: a noisy picture is a clean one with noise on it, and a sampler takes noise away, from whatever level it is
-started at.  Put some noise on a picture, and what comes out is that picture, drawn anew where the noise has covered
-it (`redraw`).  Leave out the putting on, and it removes the noise that a picture already has (`clean`).  Keep putting
+Idea: a noisy image is a clean one with noise on it, and a sampler takes noise away, from whatever level it is
+started at.  Put some noise on an image, and what comes out is that image, drawn anew where the noise has covered
+it (`redraw`).  Leave out the putting on, and it removes the noise that an image already has (`clean`).  Keep putting
 the known part back, and only the rest is drawn (`inpaint`).  Go the sampler's way backwards, and you find the noise
-that a picture would have come from: mixed with other noise it gives variations, mixed with another picture's what lies
+that an image would have come from: mixed with other noise it gives variations, mixed with another image's what lies
 between both (`invert`, `vary`, `between`).
 Last file of diffusion/.  All of it takes any sampler: `sample` is a function of x, levels and noise, see `Sample`.
 """
@@ -29,15 +29,15 @@ Sample = Callable[[np.ndarray, Sequence[Level], Noise], Iterator[Step]]  # a sam
 
 
 def at_level(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.ndarray:
-    """Return known pictures with noise on them, a x0 + s eps: (N, H, W, C).  draw: which of the noises of a run."""
+    """Return known images with noise on them, a x0 + s eps: (N, H, W, C).  draw: which of the noises of a run."""
     eps = random.normal(Key(noise.seed, Stream.KNOWN, draw, noise.samples), x0.shape[1:]).astype(x0.dtype)
     return level.a * x0 + level.s * eps
 
 
 def redraw(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise) -> Iterator[Step]:
-    """Image to image: put noise on the pictures x0 (N, H, W, C), and take it away again.
+    """Image to image: put noise on the images x0 (N, H, W, C), and take it away again.
 
-    levels: from how noisy the pictures are made on, see `tail`.
+    levels: from how noisy the images are made on, see `tail`.
     Source: Meng et al. 2021, arXiv:2108.01073, section 3.
     """
     return sample(at_level(x0, levels[0], noise), levels, noise)
@@ -59,26 +59,26 @@ def tail(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequen
 
 
 def untouched(x0: np.ndarray) -> Iterator[Step]:
-    """Return the one step of changing nothing in pictures x0 (N, H, W, C)."""
+    """Return the one step of changing nothing in images x0 (N, H, W, C)."""
     yield Step(0, CLEAN, CLEAN, x0, x0, 0 * x0, x0, steps=1, evaluations=0)
 
 
 def clean(
     sample: Sample, levels: Sequence[Level], y: np.ndarray, sigma: float, schedule: Schedule, noise: Noise
 ) -> Iterator[Step]:
-    """Remove noise that the pictures y = x0 + sigma n have, n ~ N(0, 1): (N, H, W, C).
+    """Remove noise that the images y = x0 + sigma n have, n ~ N(0, 1): (N, H, W, C).
 
     Times a, y is an x_t of the level with this sigma; from there the sampler goes as ever.
     Source: Kawar et al. 2021, arXiv:2101.09552, section 3, for a stochastic one.
     """
     if not 0 < sigma < math.inf:
-        raise MinidiffError(f"sigma, the noise on the picture, must be above 0, got {sigma:g}")
+        raise MinidiffError(f"sigma, the noise on the image, must be above 0, got {sigma:g}")
     start = schedule.at_sigma(sigma)
     return sample(start.a * y, [start, *(level for level in levels if level.sigma < 0.98 * sigma)], noise)
 
 
 def estimate_sigma(y: np.ndarray) -> float:
-    """Return about how much noise pictures have, the sigma of y = x0 + sigma n: (N, H, W, C) to one number.
+    """Return about how much noise images have, the sigma of y = x0 + sigma n: (N, H, W, C) to one number.
 
         detail = (y[i, j] - y[i, j + 1] - y[i + 1, j] + y[i + 1, j + 1]) / 2
         sigma = median |detail| / 0.6745          0.6745 is the median of |N(0, 1)|
@@ -102,7 +102,7 @@ def inpaint(
     resample: int = 1,
     jump: int = 10,
 ) -> Iterator[Step]:
-    """Draw anew where the mask is 1, and keep the picture x0 (N, H, W, C) where it is 0.
+    """Draw anew where the mask is 1, and keep the image x0 (N, H, W, C) where it is 0.
 
         x_prev <- mask x_prev + (1 - mask) (a' x0 + s' eps)         after every step, with fresh eps
 
@@ -160,7 +160,7 @@ def noisier(x: np.ndarray, level: Level, towards: Level, noise: Noise, draw: int
 def invert(
     denoise: Denoise, process: Process, x0: np.ndarray, levels: Sequence[Level], iterations: int = 4
 ) -> np.ndarray:
-    """Return the noise x_T from which DDIM, without clipping, draws the pictures x0 (N, H, W, C).
+    """Return the noise x_T from which DDIM, without clipping, draws the images x0 (N, H, W, C).
 
     Each step of DDIM is solved for where it came from, in one of two ways of writing it,
 
@@ -190,7 +190,7 @@ def invert(
 def vary(x_T: np.ndarray, amount: float, noise: Noise) -> np.ndarray:
     """Return x_T with a share of fresh noise in it, as spread as before: sqrt(1 - amount^2) x_T + amount z."""
     if not 0 <= amount <= 1:
-        raise MinidiffError(f"vary must be from 0, the picture itself, to 1, any picture, got {amount:g}")
+        raise MinidiffError(f"vary must be from 0, the image itself, to 1, any image, got {amount:g}")
     return math.sqrt(1 - amount**2) * x_T + amount * noise.start(x_T.shape[1:]).astype(x_T.dtype)
 
 
@@ -199,7 +199,7 @@ def between(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
         sin((1 - w) theta) / sin(theta) x + sin(w theta) / sin(theta) y,     theta the angle between x and y
 
-    Along the straight line the mean of two noises would be too small for noise, and its picture grey.
+    Along the straight line the mean of two noises would be too small for noise, and its image grey.
     Sources: Shoemake 1985, doi:10.1145/325165.325242; Song et al. 2020, arXiv:2010.02502, appendix D.5.
     """
     x, y = backend.to_numpy(x), backend.to_numpy(y)

@@ -1,11 +1,11 @@
 """How a label steers: ask the network twice, with the label and without, and go further in the direction between.
 
-Idea: a network that was trained with some of its labels hidden knows pictures of a label and pictures in general.
+Idea: a network that was trained with some of its labels hidden knows images of a label and images in general.
 The difference of its two answers is what the label adds; classifier-free guidance exaggerates it,
 
     eps = uncond + guidance_scale (cond - uncond)
 
-so that 1 means the label as it was learnt, more means pictures that are clearer and less varied, 0 no label at all.
+so that 1 means the label as it was learnt, more means images that are clearer and less varied, 0 no label at all.
 Whoever puts another label in the place of "no label" is led away from that one: a negative prompt.
 Third file of diffusion/; it makes of a network the function that samplers.py asks.  Leaves out guidance that grows or
 shrinks with t.
@@ -62,7 +62,7 @@ def denoiser(
     Both questions go through the network in one batch of 2 N; with guidance_scale 1 only the one is asked.  The
     equation is meant for eps, but for a fixed x_t the outputs x0 and v are straight lines in eps, and a point on the
     line through two points does not care about the scale drawn beside it: the same equation serves all targets.
-    Guidance in the middle of the way is enough: at its noisy start it makes pictures alike, and at its end it has
+    Guidance in the middle of the way is enough: at its noisy start it makes images alike, and at its end it has
     nothing to add (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6, whose w is guidance_scale - 1.
     """

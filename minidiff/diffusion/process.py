@@ -1,6 +1,6 @@
-"""What the network learns: a picture is noised, and the network says what the noise was.
+"""What the network learns: an image is noised, and the network says what the noise was.
 
-Idea: picture, noise and noised picture lie on one line, and what the network says lies on another,
+Idea: image, noise and noised image lie on one line, and what the network says lies on another,
 
     x_t    = a x0 + s eps
     output = g x0 + h eps
@@ -30,12 +30,12 @@ TARGETS: tuple[str, ...] = get_args(Target)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 DRAWS: tuple[str, ...] = get_args(DrawT)
 
-SIGMA_DATA = 0.5  # the spread of the pictures' values that EDM reckons with: arXiv:2206.00364, table 1
+SIGMA_DATA = 0.5  # the spread of the images' values that EDM reckons with: arXiv:2206.00364, table 1
 
 
 @dataclass(frozen=True)
 class Process:
-    """The noising of pictures, and what a network is to make of it.
+    """The noising of images, and what a network is to make of it.
 
     target: what the network predicts, see `mixture`.
     weighting: how much each t counts in the loss, see `loss_weight`.
@@ -66,10 +66,10 @@ class Process:
             raise MinidiffError(f"sigma_std must be above 0, got {self.sigma_std}")
         if self.schedule.a[-1] == 0 and self.target in ("eps", "edm"):
             why = {
-                "eps": "there x_t is the noise itself, and who predicts it has said nothing about the picture",
+                "eps": "there x_t is the noise itself, and who predicts it has said nothing about the image",
                 "edm": "there sigma is infinite, and the network is told its logarithm",
             }[self.target]
-            raise MinidiffError(f"target {self.target} needs a schedule that leaves a trace of the picture at the last "
+            raise MinidiffError(f"target {self.target} needs a schedule that leaves a trace of the image at the last "
                                 f"time: {why}; use v, x0 or flow")  # fmt: skip
 
     # -- two equations, two unknowns ----------------------------------------------------------------------------------
@@ -78,16 +78,16 @@ class Process:
         """Return g and h of what the network should say, g x0 + h eps; floats, or (N,) like the level's.
 
             eps:   the noise                                          0,  1
-            x0:    the picture                                        1,  0
+            x0:    the image                                        1,  0
             v:     across the line x_t = a x0 + s eps                -s,  a
-            flow:  along the line from picture to noise              -1,  1
+            flow:  along the line from image to noise              -1,  1
             edm:   F, so that x0_hat = c_skip x_t / a + c_out F       s / (sigma_data S),  -a sigma_data / S
 
         with S^2 = s^2 + a^2 sigma_data^2, the variance of x_t.  EDM's numbers, for x_t / a = x0 + sigma eps, are
 
             c_skip = sigma_data^2 / (sigma^2 + sigma_data^2),   c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2)
 
-        F is mostly the noise where there is little of it, mostly the picture where there is much: always the part that
+        F is mostly the noise where there is little of it, mostly the image where there is much: always the part that
         x_t does not show, scaled to variance one.  With sigma_data = 1 it is -v.
         Sources: Ho et al. 2020, arXiv:2006.11239 (eps); Salimans and Ho 2022, arXiv:2202.00512, appendix D (v); Lipman
         et al. 2022, arXiv:2210.02747, eq. 23 (flow); Karras et al. 2022, arXiv:2206.00364, table 1 (edm).
@@ -108,7 +108,7 @@ class Process:
         return g * x0 + h * eps
 
     def to_x0_eps(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:
-        """Read the network's output as a picture and a noise: the inverse of `target_of`.
+        """Read the network's output as an image and a noise: the inverse of `target_of`.
 
             x0_hat = (h x_t - s output) / (a h - s g)
             eps_hat = (a output - g x_t) / (a h - s g)
@@ -143,16 +143,16 @@ class Process:
     # -- training ---------------------------------------------------------------------------------------------------
 
     def loss_weight(self, level: Level) -> np.ndarray:
-        """Return how much the squared error of each picture counts: (N,) float64.
+        """Return how much the squared error of each image counts: (N,) float64.
 
         An error of the output is an error of x0_hat times s / (a h - s g), see `to_x0_eps`: of eps sqrt(snr) times, of
         v sqrt(snr + 1) times as large as that of x0.  So plainly weighted, "plain", eps and v stare at almost clean
-        pictures, where snr is in the thousands.  The others say what an error *of x0* shall cost, whatever the target:
+        images, where snr is in the thousands.  The others say what an error *of x0* shall cost, whatever the target:
 
             min_snr:  min(snr, gamma)
             edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
 
-        Where nothing is left of the picture, at the last time of the flow and of zero terminal SNR, min_snr is 0, and
+        Where nothing is left of the image, at the last time of the flow and of zero terminal SNR, min_snr is 0, and
         almost 0 close by: what is said there is hardly learnt, although sampling may begin there.
         Sources: Hang et al. 2023, arXiv:2303.09556, section 3.4; Karras et al. 2022, arXiv:2206.00364, table 1.
         """
@@ -193,8 +193,8 @@ class Process:
     ) -> tuple[Tensor, np.ndarray]:
         """Return the loss of one training step, as `loss` does, with t, noise and hidden labels drawn by key.
 
-        sample: (N,) int64, each picture's place in the step's whole batch of `batch` pictures.  All that is drawn for
-        a picture depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
+        sample: (N,) int64, each image's place in the step's whole batch of `batch` images.  All that is drawn for
+        an image depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
         Source: Ho et al. 2020, arXiv:2006.11239, algorithm 1.
         """
         level = self.draw_level(seed, step, sample, batch)
@@ -202,11 +202,11 @@ class Process:
         return self.loss(model, x0, labels, level, Key(seed, Stream.NOISE, step, sample))
 
     def draw_level(self, seed: int, step: int, sample: np.ndarray, batch: int) -> Level:
-        """Draw the times that pictures `sample` of a batch are trained at: a level of N of them.
+        """Draw the times that images `sample` of a batch are trained at: a level of N of them.
 
         uniform: each for itself, all times alike.
         stratified: one draw u for the step, and from there evenly over the times, t = T ((u + sample / batch) mod 1),
-            so that no step sees clean pictures only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
+            so that no step sees clean images only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
         lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
             most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std). Karras et al. 2022,
             arXiv:2206.00364, table 1. On the flow, whose s is the logistic function of ln(sigma), it is Esser et al.'s
@@ -237,7 +237,7 @@ class Process:
 
 
 def spread(level: Level) -> Any:
-    """Return the standard deviation of x_t if that of the pictures is sigma_data: sqrt(s^2 + a^2 sigma_data^2)."""
+    """Return the standard deviation of x_t if that of the images is sigma_data: sqrt(s^2 + a^2 sigma_data^2)."""
     return np.hypot(level.s, level.a * SIGMA_DATA)
 
 
@@ -247,7 +247,7 @@ def eps_from_x0(x_t: np.ndarray, x0_hat: np.ndarray, level: Level) -> np.ndarray
 
 
 def _each(factor: Any, x: np.ndarray) -> Any:
-    """Return one float64 factor, or (N,) of them, such that it multiplies x (N, ...) picture by picture.
+    """Return one float64 factor, or (N,) of them, such that it multiplies x (N, ...) image by image.
 
     An array is rounded to the dtype of x and goes to its device: times a float64 array, float32 would become float64.
     """

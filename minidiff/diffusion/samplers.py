@@ -1,6 +1,6 @@
-"""From noise to picture: ask what the noise is, take some of it away, ask again.
+"""From noise to image: ask what the noise is, take some of it away, ask again.
 
-Idea: x_t is noise at first.  At each level of noise the network guesses the picture x0_hat and the noise eps_hat in
+Idea: x_t is noise at first.  At each level of noise the network guesses the image x0_hat and the noise eps_hat in
 x_t; the sampler goes to the next level, where both guesses are mixed with less noise.  Every sampler is a generator of
 `Step`s, so whoever draws, watches, records or tests runs the same loop:
 
@@ -70,7 +70,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of a sampling run, named by keys: picture samples[n] gets the same in every batch.
+    """The noise of a sampling run, named by keys: image samples[n] gets the same in every batch.
 
     seed: int in [0, 2**64).  samples: (N,) int64.  first: the number that step 0 of the sampler has, so that two runs
     of a sampler within one drawing take different noise.
@@ -180,7 +180,7 @@ def ddpm(
     denoise: (x_t, t) to the network's output.  x_T: (N, H, W, C) float32, see `Noise.start`.
     steps: how many of the schedule's times to visit, or the levels themselves, see `spacing.levels`.
     noise: names the noise z.  clip: see `clipping.clip_x0`.
-    noisy_end: with variance "large", let the picture itself have some noise, unless the last step comes from t = 0, as
+    noisy_end: with variance "large", let the image itself have some noise, unless the last step comes from t = 0, as
     the `diffusers` library does.
     With fewer steps than T, alpha and beta are those of the leap between two levels.
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 with eq. 7 and section 3.2, for a^2 = alpha_bar.
@@ -193,7 +193,7 @@ def ddpm(
         beta = level.s**2 - alpha**2 * prev.s**2
         spread = beta if variance == "large" else prev.s**2 / level.s**2 * beta
         on_x_t, on_x0_hat = alpha * prev.s**2 / level.s**2, prev.a * beta / level.s**2
-        fresh = prev.s or (noisy_end and level.t)  # the picture itself gets no noise
+        fresh = prev.s or (noisy_end and level.t)  # the image itself gets no noise
         return on_x_t, on_x0_hat, 0.0, np.sqrt(spread) if fresh else 0.0
 
     return Run(denoise, process, steps, noise, clip).loop(x_T, coefficients)
@@ -218,7 +218,7 @@ def ddim(
         sigma_step = eta s' / s sqrt(s^2 - (a / a')^2 s'^2)
         x_prev = a' x0_hat + sqrt(s'^2 - sigma_step^2) eps_hat + sigma_step z
 
-    eta: from 0, a fixed path from noise to picture, to 1, which is `ddpm`.  The rest as in `ddpm`.
+    eta: from 0, a fixed path from noise to image, to 1, which is `ddpm`.  The rest as in `ddpm`.
     keep_eps: take the network's eps_hat also where x0_hat is clipped, as the `diffusers` library does; see `clip_x0`.
     ends: where each step goes, if not to the level that the next one comes from.
     Source: Song et al. 2020, arXiv:2010.02502, eq. 12 and 16, for a^2 = alpha_bar.
@@ -249,7 +249,7 @@ def euler_ancestral(
         x_prev = a' (x0_hat + sigma_down eps_hat + sigma_up z)
 
     so that sigma_down^2 + sigma_up^2 = sigma'^2.  Arguments as in `ddpm`.
-    Source: Song et al. 2020, arXiv:2011.13456, appendix F (ancestral sampling for noise beside the picture); its name,
+    Source: Song et al. 2020, arXiv:2011.13456, appendix F (ancestral sampling for noise beside the image); its name,
     and the update by Euler's step, are of Crowson's k-diffusion.
     """
 

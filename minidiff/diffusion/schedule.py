@@ -1,13 +1,13 @@
-"""How fast a picture drowns in noise: a and s, two numbers for each time t.
+"""How fast an image drowns in noise: a and s, two numbers for each time t.
 
-Idea: at time t a picture is
+Idea: at time t an image is
 
     x_t = a[t] x0 + s[t] eps,      eps ~ N(0, 1)
 
 and while t goes from 0 to T - 1, a falls from almost 1 to almost 0 and s rises the other way.  What counts is their
-ratio, sigma = s / a, the noise beside a picture of scale one; a schedule says along which curve it grows.  All but one
-of them keep a^2 + s^2 = 1, so that x_t has the picture's variance at all times, and are known by alpha_bar = a^2; the
-flow keeps a + s = 1, so that x_t moves along a straight line from picture to noise.
+ratio, sigma = s / a, the noise beside an image of scale one; a schedule says along which curve it grows.  All but one
+of them keep a^2 + s^2 = 1, so that x_t has the image's variance at all times, and are known by alpha_bar = a^2; the
+flow keeps a + s = 1, so that x_t moves along a straight line from image to noise.
 First file of diffusion/; process.py uses it next.  Which of the times a sampler visits stands in spacing.py.
 """
 
@@ -26,7 +26,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 class Level:
     """How noisy: x_t = a x0 + s eps, at the time t.
 
-    t, a, s: floats, or (N,) float64 each for N pictures.  t may lie between the schedule's times.
+    t, a, s: floats, or (N,) float64 each for N images.  t may lie between the schedule's times.
     """
 
     t: Any
@@ -35,7 +35,7 @@ class Level:
 
     @property
     def sigma(self) -> Any:
-        """The noise beside a picture of scale one, s / a; infinite where nothing is left of the picture."""
+        """The noise beside an image of scale one, s / a; infinite where nothing is left of the image."""
         with np.errstate(divide="ignore"):
             return np.divide(self.s, self.a)
 
@@ -75,7 +75,7 @@ class Schedule:
 
     @property
     def alpha_bar(self) -> np.ndarray:
-        """The picture's share of the variance of x_t, a^2 / (a^2 + s^2): (T,) float64; a^2 where these add up to 1."""
+        """The image's share of the variance of x_t, a^2 / (a^2 + s^2): (T,) float64; a^2 where these add up to 1."""
         return self.a**2 / (self.a**2 + self.s**2)
 
     @property
@@ -90,7 +90,7 @@ class Schedule:
         return Level(int(t), float(self.a[t]), float(self.s[t]))
 
     def at_sigma(self, sigma: Any) -> Level:
-        """Return the level where the noise beside the picture is sigma, a float or (N,), above 0 and maybe infinite.
+        """Return the level where the noise beside the image is sigma, a float or (N,), above 0 and maybe infinite.
 
         Its t lies between the schedule's times, by interpolation in ln(sigma), or at one of the ends; on the way to a
         last time whose sigma is infinite, by interpolation in 1 / sigma.
@@ -125,9 +125,9 @@ def make_schedule(
 
     "karras", "exponential" say sigma from 0.002 to 80, evenly in sigma^(1/7) or in ln(sigma), and with it
     a = 1 / sqrt(1 + sigma^2).
-    "flow" goes straight from picture to noise: s = sigma_flow = (t + 1) / T, a = 1 - s.
+    "flow" goes straight from image to noise: s = sigma_flow = (t + 1) / T, a = 1 - s.
 
-    shift: for the flow alone; more than 1 spends more of its times in noise, as large pictures need,
+    shift: for the flow alone; more than 1 spends more of its times in noise, as large images need,
 
         sigma_flow <- shift sigma_flow / (1 + (shift - 1) sigma_flow)
 
@@ -192,7 +192,7 @@ def _betas(kind: str, T: int, start: float, end: float) -> np.ndarray:
 def karras(first: float, last: float, n: int) -> np.ndarray:
     """Return n sigmas from the first to the last, evenly in sigma^(1/7): (n,) float64.
 
-    Close to each other where sigma is small, and there the picture's details come about.
+    Close to each other where sigma is small, and there the image's details come about.
     Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     return np.linspace(first ** (1 / RHO), last ** (1 / RHO), n) ** RHO

@@ -1,4 +1,4 @@
-"""Fewer steps to the same picture: samplers that look ahead or remember.
+"""Fewer steps to the same image: samplers that look ahead or remember.
 
 Idea: without fresh noise, x_t / a moves along a curve, and its slope in sigma is the noise that the network sees,
 

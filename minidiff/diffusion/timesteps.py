@@ -1,6 +1,6 @@
-"""Which noise levels a sampler visits on its way from noise to picture.
+"""Which noise levels a sampler visits on its way from noise to image.
 
-Idea: the network knows T times, a sampler has steps for fifty of them.  Where they lie decides how good the picture
+Idea: the network knows T times, a sampler has steps for fifty of them.  Where they lie decides how good the image
 is, about as much as the sampler does: too few at the noisy end and the layout is wrong, too few at the clean end and
 the details are.
 After schedule.py; samplers.py takes what `levels` returns.
@@ -24,9 +24,9 @@ def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trail
 
     steps: how many, from 1 to T, or the falling times themselves.
     trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest that
-        there is, because the start is pure noise, and the last leaps to the picture.
+        there is, because the start is pure noise, and the last leaps to the image.
     leading: 0 and every (T // steps)-th after it; 50 of 1000 are 980, …, 20, 0.  The first is not the noisiest,
-        although the start is pure noise: pictures come out greyer than they should.
+        although the start is pure noise: images come out greyer than they should.
     linspace: both ends, and evenly between them; of one step, the noisiest.
     karras: both ends, and between them evenly in sigma^(1/7), see `schedule.karras`; these lie between the times.
     Source: Lin et al. 2023, arXiv:2305.08891, table 2; Karras et al. 2022, arXiv:2206.00364, eq. 5.

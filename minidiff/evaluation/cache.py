@@ -1,6 +1,6 @@
 """A classifier is trained once and kept.
 
-Idea: a classifier is named by everything that it follows from: its pictures and labels, this package's code for it, and
+Idea: a classifier is named by everything that it follows from: its images and labels, this package's code for it, and
 how it was trained.  Whatever of it changes, the name changes and a new one is trained; so what is found under a name is
 right, if it is whole.
 After classifier.py.
@@ -30,7 +30,7 @@ from minidiff.nn import Module
 from minidiff.scenes import Scenes
 
 FORMAT = "minidiff-classifier"
-DRAWN = 1000  # pictures of an endless dataset that stand for all of them
+DRAWN = 1000  # images of an endless dataset that stand for all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def classifier_for(
     say: Callable[[str], Any] = print,
     tell: Callable[[float], Any] = lambda loss: None,
 ) -> Kept:
-    """Return the classifier of these pictures: the one that is kept or, if there is none or it is damaged, a new one.
+    """Return the classifier of these images: the one that is kept or, if there is none or it is damaged, a new one.
 
     folder: where to keep it, by default `default_folder()`.  say: told in a line what is trained or cannot be kept.
     tell: called after each training step with its loss.
@@ -95,7 +95,7 @@ def keep(
             return Kept(_read(path, make(), what), path, None)
     except MinidiffError as error:
         say(f"{error}: training it again")
-    say(f"training a {what}: {study.steps} steps of {study.batch} pictures, kept in {path}")
+    say(f"training a {what}: {study.steps} steps of {study.batch} images, kept in {path}")
     start = time.perf_counter()
     model = train(study, tell)
     seconds = time.perf_counter() - start
@@ -108,7 +108,7 @@ def keep(
 
 
 def name(dataset: Numbered, study: Study) -> str:
-    """Return the file name of a classifier: the name of its pictures, and the hash of all that it follows from."""
+    """Return the file name of a classifier: the name of its images, and the hash of all that it follows from."""
     sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
     sha256.update(repr(sorted(asdict(study).items())).encode())
     sha256.update(fingerprint(dataset).encode())
@@ -116,9 +116,9 @@ def name(dataset: Numbered, study: Study) -> str:
 
 
 def fingerprint(dataset: Numbered) -> str:
-    """Return the SHA-256 of all pictures, labels and names of classes; where pictures never end, of the first 1,000.
+    """Return the SHA-256 of all images, labels and names of classes; where images never end, of the first 1,000.
 
-    Of the pixels: `Dataset.digest` knows a picture by its file, whatever background it was laid on.
+    Of the pixels: `Dataset.digest` knows an image by its file, whatever background it was laid on.
     """
     sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
     count = DRAWN if dataset.endless else len(dataset)

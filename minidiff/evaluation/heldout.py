@@ -1,8 +1,8 @@
-"""How well does the network denoise pictures that it has never seen?
+"""How well does the network denoise images that it has never seen?
 
-Idea: the training's loss is taken on the pictures being learnt, with new times and noise at every step.  Here the
-triples (picture, t, noise) are fixed by a key and the pictures are held out: two checkpoints answer the same questions,
-so that even a small difference between them is one between the networks, and a network that has learnt its pictures by
+Idea: the training's loss is taken on the images being learnt, with new times and noise at every step.  Here the
+triples (image, t, noise) are fixed by a key and the images are held out: two checkpoints answer the same questions,
+so that even a small difference between them is one between the networks, and a network that has learnt its images by
 heart is found out.
 After frechet.py.  Leaves out likelihoods in bits.
 """
@@ -52,15 +52,15 @@ def held_out_loss(
 ) -> HeldOutLoss:
     """Return the training's loss (see `Process.loss`), with all labels shown, on fixed triples of a finite dataset.
 
-    Triple k is picture k of a keyed permutation (round again if there are fewer pictures), at a time and with a noise
+    Triple k is image k of a keyed permutation (round again if there are fewer images), at a time and with a noise
     keyed by k: it does not depend on `triples` or `batch`.
     """
-    pictures = random.permutation(Key(seed, Stream.EVALUATE, Part.PICTURE, 0), len(dataset))
+    shuffled = random.permutation(Key(seed, Stream.EVALUATE, Part.IMAGE, 0), len(dataset))
     t = random.integers(Key(seed, Stream.EVALUATE, Part.TIME, np.arange(triples)), (), process.schedule.T)
     each = []
     for first in range(0, triples, batch):
         k = np.arange(first, min(first + batch, triples))
-        images, labels = dataset.batch(pictures[k % len(dataset)])
+        images, labels = dataset.batch(shuffled[k % len(dataset)])
         with no_grad():
             key, shown = (
                 Key(seed, Stream.EVALUATE, Part.NOISE, k),

@@ -1,8 +1,8 @@
-"""Which pictures the judges learn from, and which they are examined on.
+"""Which images the judges learn from, and which they are examined on.
 
 Idea: whoever judges must not have learnt the exam by heart.  A finite collection has a training and a test part; a
 classifier learns from the first and is examined on the second, which the diffusion model has not seen either.  Scenes
-are endless: there the classifier learns from pictures that were held out from the diffusion model, and the exam is a
+are endless: there the classifier learns from images that were held out from the diffusion model, and the exam is a
 stretch of them that it does not come to.
 After intervals.py.
 """
@@ -24,16 +24,16 @@ EXAM_COUNT = 10_000  # as many as in MNIST's and CIFAR-10's
 class Part(IntEnum):
     """What a random number of Stream.EVALUATE is for: the `step` of its key."""
 
-    PICTURE = 0  # the order of the pictures whose loss is taken
+    IMAGE = 0  # the order of the images whose loss is taken
     TIME = 1  # at which t
     NOISE = 2  # with which noise
-    REAL = 3  # which real pictures the samples are compared with
+    REAL = 3  # which real images the samples are compared with
     VARIED = 4  # which values the scenes show that judges of attributes learn from
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Finite: `count` pictures of an endless dataset, from number `first` on.  Fields as in `Numbered`."""
+    """Finite: `count` images of an endless dataset, from number `first` on.  Fields as in `Numbered`."""
 
     source: Numbered
     first: int
@@ -68,7 +68,7 @@ class Stretch:
 
 
 def study_and_exam(config: DataConfig) -> tuple[Numbered, Numbered]:
-    """Return the pictures that a classifier learns from, and the finite ones that it and the samples are judged by.
+    """Return the images that a classifier learns from, and the finite ones that it and the samples are judged by.
 
     Raises MinidiffError if the data cannot be read or has no labels.
     """
@@ -78,6 +78,6 @@ def study_and_exam(config: DataConfig) -> tuple[Numbered, Numbered]:
     study = open_data(config, "train")
     if not study.classes:
         raise MinidiffError(
-            f"{config.data_dir}: these pictures have no labels, and evaluation asks whether a sample shows its label"
+            f"{config.data_dir}: these images have no labels, and evaluation asks whether a sample shows its label"
         )
     return study, open_data(config, "test")

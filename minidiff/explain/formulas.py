@@ -1,7 +1,7 @@
 """The formulas of one step, in the paper's symbols, and beside each what it is in numbers, at one pixel.
 
 Idea: a step is three lines.  Guidance makes one output of the network out of two; the output and x_t are read as a
-picture and a noise; picture and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so following
+image and a noise; image and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so following
 one pixel shows all there is.
 After recording.py.  A primed letter belongs to where the step goes: x′ is x_prev.  Leaves out deriving anything: the
 sources stand in diffusion/.
@@ -42,21 +42,19 @@ ANOTHER = {"heun": "x̂₀ at the step's end"}  # what the third number is of; e
 BEFORE = "x̂₀ of the step before"
 
 
-def lines(
-    frame: Frame, picture: int, process: Process, sampler: str, guidance_scale: float, without: str
-) -> list[Line]:
-    """Return the lines of a step at the middle pixel of a picture, in its first channel.
+def lines(frame: Frame, image: int, process: Process, sampler: str, guidance_scale: float, without: str) -> list[Line]:
+    """Return the lines of a step at the middle pixel of an image, in its first channel.
 
     without: what the second question was asked with, such as ∅.
     """
     step, said = frame.step, frame.said
-    at: At = lambda array: float(array[picture, array.shape[1] // 2, array.shape[2] // 2, 0])
-    found = [] if said is None else _said(step, said, picture, at, process, guidance_scale, without)
+    at: At = lambda array: float(array[image, array.shape[1] // 2, array.shape[2] // 2, 0])
+    found = [] if said is None else _said(step, said, image, at, process, guidance_scale, without)
     return [*found, _mixed(step, at, sampler)]
 
 
 def _said(
-    step: Step, said: Said, picture: int, at: At, process: Process, guidance_scale: float, without: str
+    step: Step, said: Said, image: int, at: At, process: Process, guidance_scale: float, without: str
 ) -> list[Line]:
     out = OUTPUT[process.target]
     found: list[Line] = []
@@ -74,13 +72,13 @@ def _said(
     on_x_t, on_output = float(h / determinant), -float(step.level.s / determinant)
     parts = [(on_x_t, at(step.x_t), ""), (on_output, at(said.guided), "")]
     x0 = at(said.x0_guided)
-    found.append(line("Read as a picture", READ[process.target], f"{number(x0)} = {summed(parts)}"))
+    found.append(line("Read as an image", READ[process.target], f"{number(x0)} = {summed(parts)}"))
 
-    beyond = float(np.mean(np.abs(said.x0_guided[picture]) > 1))
-    if not np.array_equal(said.x0_guided[picture], step.x0_hat[picture]):
+    beyond = float(np.mean(np.abs(said.x0_guided[image]) > 1))
+    if not np.array_equal(said.x0_guided[image], step.x0_hat[image]):
         formula = f"x̂₀ ← {number(at(step.x0_hat))}" if x0 != at(step.x0_hat) else "x̂₀ stays as it is at this pixel"
-        note = f"{100 * beyond:.0f}% of the picture's values were beyond [−1, 1]"
-        found.append(line("Brought back to where pictures are", formula, "", note))
+        note = f"{100 * beyond:.0f}% of the image's values were beyond [−1, 1]"
+        found.append(line("Brought back to where images are", formula, "", note))
     values = f"{number(at(step.eps_hat))} = ({number(at(step.x_t))} − {number(step.level.a)} · {_in(at(step.x0_hat))})"
     found.append(line("And the noise that is left", "ε̂ = (xₜ − a x̂₀) / s", f"{values} / {number(step.level.s)}"))
     return found

@@ -1,6 +1,6 @@
 """The page of a sampling run: one HTML file that opens from disk, without a network and without a library.
 
-Idea: everything that the page shows is in the page, the pictures as PNG in data URIs, the rest as one block of JSON;
+Idea: everything that the page shows is in the page, the images as PNG in data URIs, the rest as one block of JSON;
 page.html, the template, has the little JavaScript that puts the step of the slider on the screen.
 Last file of explain/.
 """
@@ -21,18 +21,18 @@ from PIL import Image
 
 from minidiff.diffusion.process import Process
 from minidiff.explain.formulas import lines
-from minidiff.explain.recording import MOST_PICTURES, Frame
+from minidiff.explain.recording import MAX_IMAGES, Frame
 from minidiff.files import write_atomically
 from minidiff.images.files import to_uint8
 
-BUDGET = 3_000_000  # bytes of pictures on a page, about
-SHOWN = 6  # of the size of the picture, at each step
-MOST_FRAMES, FEWEST_FRAMES = 100, 10
+BUDGET = 3_000_000  # bytes of images on a page, about
+SHOWN = 6  # of the size of the image, at each step
+MAX_FRAMES, FEWEST_FRAMES = 100, 10
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a picture was to show.  text: for people, "" for nothing.  words: those of a prompt, in their order.
+    """What an image was to show.  text: for people, "" for nothing.  words: those of a prompt, in their order.
 
     instead: the negative prompt, "" without.
     """
@@ -43,13 +43,13 @@ class Asked:
 
 
 def weight(shape: Sequence[int]) -> int:
-    """Return about how many bytes a page takes for a step of one picture of shape (H, W, C)."""
+    """Return about how many bytes a page takes for a step of one image of shape (H, W, C)."""
     return int(np.prod(shape)) * SHOWN * 4 // 3  # base64 writes three bytes as four letters
 
 
 def most_frames(shape: Sequence[int]) -> int:
-    """Return how many steps fit a page, of pictures of shape (H, W, C)."""
-    return max(FEWEST_FRAMES, min(MOST_FRAMES, BUDGET // weight(shape)))
+    """Return how many steps fit a page, of images of shape (H, W, C)."""
+    return max(FEWEST_FRAMES, min(MAX_FRAMES, BUDGET // weight(shape)))
 
 
 def write_page(
@@ -61,9 +61,9 @@ def write_page(
     guidance_scale: float,
     facts: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write the page of a run, of its first pictures, as many as keep the file small.
+    """Write the page of a run, of its first images, as many as keep the file small.
 
-    asked: of every picture, or more.  facts: names and values to stand on the page, such as the seed.
+    asked: of every image, or more.  facts: names and values to stand on the page, such as the seed.
     """
     content = data(frames, asked, process, sampler, guidance_scale, facts)
     write_atomically(path, render(content).encode())
@@ -72,7 +72,7 @@ def write_page(
 def render(content: dict[str, Any]) -> str:
     """Put the data into the template."""
     template = resources.files("minidiff.explain").joinpath("page.html").read_text("utf-8")
-    title = content["pictures"][0]["asked"] or "a picture"
+    title = content["images"][0]["asked"] or "an image"
     block = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     block = block.replace("<", "\\u003c")  # or a text with </script> would end the block
     places = {"{{title}}": html.escape(title), "{{data}}": block}
@@ -89,12 +89,12 @@ def data(
 ) -> dict[str, Any]:
     """Return what the page says, ready for JSON.
 
-    steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  pictures: each with what
+    steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with what
     was asked, its words, and frames, one a step.
     """
     shape = frames[0].step.x_t.shape
     fit = BUDGET // (weight(shape[1:]) * len(frames))
-    count = max(1, min(fit, shape[0], len(asked), MOST_PICTURES))
+    count = max(1, min(fit, shape[0], len(asked), MAX_IMAGES))
     return {
         "facts": [list(fact) for fact in facts],
         "sampler": sampler,
@@ -102,7 +102,7 @@ def data(
         "height": shape[1],
         "width": shape[2],
         "steps": [_levels(frame) for frame in frames],
-        "pictures": [
+        "images": [
             {
                 "asked": asked[k].text,
                 "words": list(asked[k].words),
@@ -159,7 +159,7 @@ def _map(look: np.ndarray) -> dict[str, Any]:
 
 
 def png(x: np.ndarray) -> str:
-    """Return a picture (H, W, 1 or 3) float in [-1, 1] as a data URI."""
+    """Return an image (H, W, 1 or 3) float in [-1, 1] as a data URI."""
     u8, buffer = to_uint8(x), io.BytesIO()
     Image.fromarray(u8[..., 0] if u8.shape[2] == 1 else u8).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

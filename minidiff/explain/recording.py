@@ -10,7 +10,7 @@ listens to all three, and brings together what belongs to one step:
             recording.take(step)
     recording.frames[0].uncond                              # (1, H, W, C)
 
-It only listens: the pictures are the same with it and without.
+It only listens: the images are the same with it and without.
 First file of explain/; formulas.py and page.py make of it what people see.
 """
 
@@ -27,14 +27,14 @@ from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Step
 from minidiff.nn import CrossAttention, Module, watch_words
 
-MOST_PICTURES = 4
+MAX_IMAGES = 4
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the network said, as its output and read as pictures: (N, H, W, C) float32 each.
+    """What the network said, as its output and read as images: (N, H, W, C) float32 each.
 
-    cond, uncond, guided: see `guidance.Answer`.  x0_cond, x0_uncond, x0_guided: the pictures, before they are clipped.
+    cond, uncond, guided: see `guidance.Answer`.  x0_cond, x0_uncond, x0_guided: the images, before they are clipped.
     looks: from the height of a level to where each word is looked up there: (N, h, w, M) float32, over the M words 1.
     """
 
@@ -49,7 +49,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Frame:
-    """A step, of its first pictures: arrays on the host.  said: None where nobody listened to the network."""
+    """A step, of its first images: arrays on the host.  said: None where nobody listened to the network."""
 
     step: Step
     said: Said | None
@@ -58,12 +58,12 @@ class Frame:
 class Recording:
     """Listens to a sampling run.  frames: the steps that were taken in, in their order.
 
-    network: the model whose words are watched, inside a `with` block.  process: reads its outputs.  pictures: how many,
+    network: the model whose words are watched, inside a `with` block.  process: reads its outputs.  images: how many,
     the first ones of the batch.
     """
 
-    def __init__(self, network: Any, process: Process, pictures: int = MOST_PICTURES) -> None:
-        self.network, self.process, self.pictures = network, process, pictures
+    def __init__(self, network: Any, process: Process, images: int = MAX_IMAGES) -> None:
+        self.network, self.process, self.images = network, process, images
         self.frames: list[Frame] = []
         modules = [module for _, module in network.named_modules()] if isinstance(network, Module) else []
         self._looks: deque[np.ndarray] = deque(maxlen=sum(isinstance(module, CrossAttention) for module in modules))
@@ -80,7 +80,7 @@ class Recording:
 
     def _look(self, p: Any) -> None:
         """Take in where one cross-attention looks, (N, heads, h, w, M): the mean over its heads."""
-        self._looks.append(backend.to_numpy(p[: self.pictures].mean(axis=1)))
+        self._looks.append(backend.to_numpy(p[: self.images].mean(axis=1)))
 
     def observe(self, answer: Answer) -> None:
         """Take in what the network says; to be given to `guidance.denoiser`."""
@@ -106,17 +106,17 @@ class Recording:
 
     def _read(self, answer: Answer, looks: dict[int, np.ndarray], step: Step) -> Said:
         x_t = self.process.asked(answer.x_t, step.level)
-        picture = lambda output: self.process.to_x0_eps(output, x_t, step.level)[0]
+        image = lambda output: self.process.to_x0_eps(output, x_t, step.level)[0]
         return Said(
             cond=answer.cond,
             uncond=answer.uncond,
             guided=answer.guided,
-            x0_cond=picture(answer.cond),
-            x0_uncond=None if answer.uncond is None else picture(answer.uncond),
-            x0_guided=picture(answer.guided),
+            x0_cond=image(answer.cond),
+            x0_uncond=None if answer.uncond is None else image(answer.uncond),
+            x0_guided=image(answer.guided),
             looks=looks,
         )
 
     def _first(self, array: Any) -> np.ndarray | None:
-        """Copy the first pictures to the host: some samplers and backends use their arrays again."""
-        return None if array is None else np.array(backend.to_numpy(array[: self.pictures]))
+        """Copy the first images to the host: some samplers and backends use their arrays again."""
+        return None if array is None else np.array(backend.to_numpy(array[: self.images]))

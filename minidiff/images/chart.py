@@ -15,7 +15,7 @@ _SCALE = 2  # drawn so much larger
 _INK, _FAINT, _PAPER = (64, 64, 72), (228, 228, 234), (255, 255, 255)
 # Colours that the colour-blind can tell apart. Source: Okabe and Ito 2008, "Color universal design".
 _COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-_MOST_TICKS = 7
+_MAX_TICKS = 7
 
 
 def line_chart(
@@ -30,7 +30,7 @@ def line_chart(
     smooth: int = 0,
     size: tuple[int, int] = (960, 540),
 ) -> np.ndarray:
-    """Draw curves {name: (x, y)} into one picture (height, width, 3) uint8; size is (width, height).
+    """Draw curves {name: (x, y)} into one image (height, width, 3) uint8; size is (width, height).
 
     log_x, log_y: logarithmic axes. legend_below: the names stand at the lower left, instead of the upper right.
     smooth: if more than 1, a curve is drawn pale, and on top of it its mean over so many neighbouring points (at most a
@@ -91,16 +91,16 @@ class _Axis:
         for digits in ((1, 2, 3, 5, 7), (1, 2, 5), (1,)):
             ticks = [d * 10.0**decade for decade in decades for d in digits]
             ticks = [tick for tick in ticks if self.low <= math.log10(tick) <= self.high]
-            if len(ticks) <= _MOST_TICKS:
+            if len(ticks) <= _MAX_TICKS:
                 break
         if len(ticks) < 3:  # a short stretch of a decade is almost linear
             ticks = _round_numbers(10**self.low, 10**self.high)
-        return ticks[:: math.ceil(len(ticks) / _MOST_TICKS)]
+        return ticks[:: math.ceil(len(ticks) / _MAX_TICKS)]
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
     """Return at most about 7 multiples of 1, 2 or 5 times a power of ten in [low, high]."""
-    rough = (high - low) / _MOST_TICKS
+    rough = (high - low) / _MAX_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -1,4 +1,4 @@
-"""Where are the edges of a picture?  Canny's detector, for colour pictures as small as 32 x 32.
+"""Where are the edges of an image?  Canny's detector, for colour images as small as 32 x 32.
 
 Idea: an edge is a place where colours change fastest, along the direction in which they change.  Canny's four steps:
 smooth, differentiate, keep the crests of the slope, and follow them from the steep places to the less steep ones.
@@ -14,24 +14,24 @@ note on the gradient of a multi-image", doi:10.1016/0734-189X(86)90223-9.
 
 import numpy as np
 
-SIGMA = 0.6  # pixels; outlines of 32 x 32 pictures lie 3 pixels apart, and more smoothing joins them
+SIGMA = 0.6  # pixels; outlines of 32 x 32 images lie 3 pixels apart, and more smoothing joins them
 LOW, HIGH = 0.04, 0.08  # slopes, in (white - black) a pixel: edges begin at HIGH and go on down to LOW
-# Both fixed: thresholds relative to a picture's own slopes found the outlines of scenes no better, day or night.
+# Both fixed: thresholds relative to an image's own slopes found the outlines of scenes no better, day or night.
 _FLAT = 1e-6  # less than this is what rounding bends
-_AT_ONCE = 64  # pictures whose arrays stay in the processor's cache together
+_AT_ONCE = 64  # images whose arrays stay in the processor's cache together
 
 
-def edges(pictures: np.ndarray) -> np.ndarray:
-    """Return the edges of pictures, white on black: (N, H, W, C) uint8 -> (N, H, W, 1) uint8.
+def edges(images: np.ndarray) -> np.ndarray:
+    """Return the edges of images, white on black: (N, H, W, C) uint8 -> (N, H, W, 1) uint8.
 
     A pixel at a distance of d pixels from an edge has 255 max(0, 1 - |d|), as the outlines of scenes.
     """
-    if pictures.ndim != 4 or pictures.dtype != np.uint8:
-        raise ValueError(f"edges: expected (N, H, W, C) uint8, got {pictures.shape} {pictures.dtype}")
-    found = np.empty((*pictures.shape[:3], 1), np.uint8)
-    for first in range(0, len(pictures), _AT_ONCE):
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(f"edges: expected (N, H, W, C) uint8, got {images.shape} {images.dtype}")
+    found = np.empty((*images.shape[:3], 1), np.uint8)
+    for first in range(0, len(images), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        x = pictures[part].transpose(3, 0, 1, 2).astype(np.float32) / np.float32(255)  # (C, N, H, W)
+        x = images[part].transpose(3, 0, 1, 2).astype(np.float32) / np.float32(255)  # (C, N, H, W)
         found[part, ..., 0] = _detect(_smooth(x))
     return found
 
@@ -106,5 +106,5 @@ def _follow(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
 
 
 def _padded(x: np.ndarray) -> np.ndarray:
-    """Repeat the outermost pixels once around the last two axes: a picture's end is no edge."""
+    """Repeat the outermost pixels once around the last two axes: an image's end is no edge."""
     return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1), (1, 1)], mode="edge")

@@ -1,6 +1,6 @@
-"""From arrays to what people look at: grids, pictures that know how they were made, animations, a terminal.
+"""From arrays to what people look at: grids, images that know how they were made, animations, a terminal.
 
-Inside the model a picture is float32 in [-1, 1]; here and outside it is uint8, (H, W, 3) or (H, W, 1).
+Inside the model an image is float32 in [-1, 1]; here and outside it is uint8, (H, W, 3) or (H, W, 1).
 """
 
 import io
@@ -16,10 +16,10 @@ from PIL import Image, PngImagePlugin
 from minidiff.backend import to_numpy
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular, parse_json, write_atomically
-from minidiff.images.read import MOST_FILE
+from minidiff.images.read import MAX_FILE
 
 METADATA_KEY = "minidiff"
-MOST_METADATA = 1 << 20  # characters
+MAX_METADATA = 1 << 20  # characters
 _GAP = 255  # white
 
 
@@ -35,10 +35,10 @@ def to_float(u8: np.ndarray) -> np.ndarray:
 
 
 def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None = None, gap: int = 2) -> np.ndarray:
-    """Lay pictures (N, H, W, 1 or 3) uint8 out row by row: one picture (height, width, 3) uint8.
+    """Lay images (N, H, W, 1 or 3) uint8 out row by row: one image (height, width, 3) uint8.
 
     columns: default about as many as rows. zoom: each pixel becomes zoom x zoom; default up to 4 times, as long as
-    the whole stays within about 1000 pixels. gap: white pixels around each picture, zoomed as well.
+    the whole stays within about 1000 pixels. gap: white pixels around each image, zoomed as well.
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or len(images) == 0:
         raise ValueError(f"grid: expected (N, H, W, 1 or 3) uint8, got {images.shape} {images.dtype}")
@@ -54,7 +54,7 @@ def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None =
 
 
 def save_png(path: str | Path, image: np.ndarray, metadata: dict[str, Any] | None = None) -> None:
-    """Write one picture, (H, W, 1 or 3) uint8, with its settings as JSON in a tEXt chunk named "minidiff"."""
+    """Write one image, (H, W, 1 or 3) uint8, with its settings as JSON in a tEXt chunk named "minidiff"."""
     chunks = PngImagePlugin.PngInfo()
     if metadata is not None:
         chunks.add_text(METADATA_KEY, json.dumps(metadata, allow_nan=False))  # ASCII, as tEXt wants it
@@ -62,13 +62,13 @@ def save_png(path: str | Path, image: np.ndarray, metadata: dict[str, Any] | Non
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the settings that `save_png` put into a picture. The file may come from anywhere: it is not trusted.
+    """Return the settings that `save_png` put into an image. The file may come from anywhere: it is not trusted.
 
     Raises MinidiffError if it is no PNG or holds no settings of minidiff, or more than a million characters.
     """
     try:
-        with open_regular(path, MOST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
-            text = picture.info.get(METADATA_KEY)
+        with open_regular(path, MAX_FILE) as file, Image.open(file, formats=("PNG",)) as image:
+            text = image.info.get(METADATA_KEY)
     except (FileNotFoundError, PermissionError, MinidiffError):
         raise
     except Exception as error:  # a decoder may raise anything at all on a damaged file
@@ -76,7 +76,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     if text is None:
         raise MinidiffError(f"{path}: holds no settings: it was not written by minidiff, or was edited since")
     try:
-        if len(text) > MOST_METADATA:
+        if len(text) > MAX_METADATA:
             raise ValueError(f"{len(text)} characters")
         metadata = parse_json(text, "it")
         if not isinstance(metadata, dict):
@@ -92,23 +92,23 @@ def save_animation(
     """Write frames, each (H, W, 1 or 3) uint8, as an endless .gif, .png (APNG) or .webp.
 
     milliseconds: how long a frame stays, one number or one a frame. A GIF has 256 colours a frame, chosen for that
-    frame: noise and the picture that comes out of it share few. The others are lossless.
+    frame: noise and the image that comes out of it share few. The others are lossless.
     """
-    suffix, pictures = Path(path).suffix.lower(), [_as_pillow(frame) for frame in frames]
-    if not pictures:
+    suffix, images = Path(path).suffix.lower(), [_as_pillow(frame) for frame in frames]
+    if not images:
         raise ValueError("save_animation: no frames")
-    durations = [milliseconds] * len(pictures) if isinstance(milliseconds, int) else list(milliseconds)
-    if len(durations) != len(pictures):
-        raise ValueError(f"save_animation: {len(pictures)} frames, but {len(durations)} durations")
+    durations = [milliseconds] * len(images) if isinstance(milliseconds, int) else list(milliseconds)
+    if len(durations) != len(images):
+        raise ValueError(f"save_animation: {len(images)} frames, but {len(durations)} durations")
     options: dict[str, Any] = {"save_all": True, "duration": durations, "loop": 0}
     if suffix == ".gif":
         method, dither = Image.Quantize.MEDIANCUT, Image.Dither.NONE  # dots would flicker from frame to frame
-        pictures = [p if p.mode == "L" else p.quantize(256, method=method, dither=dither) for p in pictures]
+        images = [p if p.mode == "L" else p.quantize(256, method=method, dither=dither) for p in images]
     elif suffix == ".webp":
         options["lossless"] = True
     elif suffix != ".png":
         raise MinidiffError(f"{path}: an animation is a .gif, .png or .webp file, not {suffix or 'without a suffix'}")
-    first, rest = pictures[0], pictures[1:]
+    first, rest = images[0], images[1:]
     buffer = io.BytesIO()
     first.save(buffer, suffix[1:].upper(), append_images=rest, **options)
     write_atomically(path, buffer.getvalue())
@@ -116,22 +116,22 @@ def save_animation(
 
 def _as_pillow(image: np.ndarray) -> Image.Image:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise ValueError(f"a picture is (H, W, 1 or 3) uint8, got {image.shape} {image.dtype}")
+        raise ValueError(f"an image is (H, W, 1 or 3) uint8, got {image.shape} {image.dtype}")
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def half_blocks(image: np.ndarray, columns: int | None = None) -> str:
-    """Draw a picture (H, W, 1 or 3) uint8 with characters: lines of text for a terminal that knows true colour.
+    """Draw an image (H, W, 1 or 3) uint8 with characters: lines of text for a terminal that knows true colour.
 
     Each character is an upper half block, so it shows two pixels, one above the other: the upper in the ink's
-    colour, the lower in the paper's. columns: characters in a line; the picture's width by default.
+    colour, the lower in the paper's. columns: characters in a line; the image's width by default.
     """
-    picture = _as_pillow(image).convert("RGB")
-    if columns is not None and columns != picture.width:
-        lines = max(1, round(picture.height * columns / picture.width))
-        larger = columns > picture.width
-        picture = picture.resize((columns, lines), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
-    pixels = np.asarray(picture)
+    pillow = _as_pillow(image).convert("RGB")
+    if columns is not None and columns != pillow.width:
+        lines = max(1, round(pillow.height * columns / pillow.width))
+        larger = columns > pillow.width
+        pillow = pillow.resize((columns, lines), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
+    pixels = np.asarray(pillow)
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
     text_lines = []

@@ -1,4 +1,4 @@
-"""One picture from a file, whatever it is: to an array of the size that a network takes.
+"""One image from a file, whatever it is: to an array of the size that a network takes.
 
 Photographs turn up in every shape: turned by an EXIF note, with an alpha channel, a palette, 16 bits, four inks.
 """
@@ -17,14 +17,14 @@ from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # decoders that run no code and need no other program
-MOST_FILE = 1 << 29  # bytes of a file
-MOST_MEMORY = 1 << 30  # bytes that reading one picture takes
+MAX_FILE = 1 << 29  # bytes of a file
+MAX_MEMORY = 1 << 30  # bytes that reading one image takes
 _TAKES = {"1": 2, "L": 2, "P": 6, "I;16": 6, "I;16B": 6, "I;16L": 6, "RGB": 8}  # bytes a pixel, with all copies of it
-_TAKES_MOST = 16  # of a picture with transparency, or of any other kind
+_TAKES_MOST = 16  # of an image with transparency, or of any other kind
 
 
-def read_picture(file: Path, height: int, width: int, channels: int) -> np.ndarray:
-    """Read a picture that somebody names: (height, width, channels) uint8, channels 3 or 1; white behind what is clear.
+def read_image(file: Path, height: int, width: int, channels: int) -> np.ndarray:
+    """Read an image that somebody names: (height, width, channels) uint8, channels 3 or 1; white behind what is clear.
 
     Raises MinidiffError, with the reason, if it cannot be read.
     """
@@ -33,7 +33,7 @@ def read_picture(file: Path, height: int, width: int, channels: int) -> np.ndarr
 
 
 def read_mask(file: Path, height: int, width: int) -> np.ndarray:
-    """Read which part of a picture is meant: (height, width, 1) float32, from 0, keep, to 1, draw.
+    """Read which part of an image is meant: (height, width, 1) float32, from 0, keep, to 1, draw.
 
     White is 1 and black 0.  If some of it is clear, what is painted is 1, whatever its colour, and what is clear 0.
     A mask of the numbers 0 and 1, as programs write them, means the same as one of 0 and 255.
@@ -51,9 +51,9 @@ def read_mask(file: Path, height: int, width: int) -> np.ndarray:
 
 @contextmanager
 def named(file: Path) -> Iterator[BinaryIO]:
-    """Open a picture that somebody names; whatever goes wrong with it becomes a MinidiffError with the reason."""
+    """Open an image that somebody names; whatever goes wrong with it becomes a MinidiffError with the reason."""
     try:
-        with quiet(), open_regular(file, MOST_FILE) as stream:
+        with quiet(), open_regular(file, MAX_FILE) as stream:
             yield stream
     except MinidiffError:
         raise
@@ -65,7 +65,7 @@ def named(file: Path) -> Iterator[BinaryIO]:
 def quiet() -> Iterator[None]:
     """Keep remarks about odd files to themselves, those of C libraries on stderr too: the pixels are what counts.
 
-    Pillow's warning of a picture that is far too large becomes an error.
+    Pillow's warning of an image that is far too large becomes an error.
     """
     try:
         kept = os.dup(2)
@@ -87,7 +87,7 @@ def quiet() -> Iterator[None]:
 
 
 def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
-    """Read one picture: upright, opaque, its middle in this shape, (height, width, 3 or 1) uint8.
+    """Read one image: upright, opaque, its middle in this shape, (height, width, 3 or 1) uint8.
 
     Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
     """
@@ -98,36 +98,36 @@ def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tupl
 
 
 def load(file: BinaryIO, enough: tuple[int, int] | None = None) -> Image.Image:
-    """Read a picture upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`.
+    """Read an image upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`.
 
-    Raises ValueError, before anything is decoded, if that would take more than MOST_MEMORY.
+    Raises ValueError, before anything is decoded, if that would take more than MAX_MEMORY.
     """
-    with Image.open(file, formats=FORMATS) as picture:  # an animation's first frame
+    with Image.open(file, formats=FORMATS) as source:  # an animation's first frame
         if enough is not None:
-            picture.draft(None, enough)  # decoded at a half, a quarter or an eighth
-        _check_memory(picture)
-        picture.load()
-        image = _eight_bit(picture)
+            source.draft(None, enough)  # decoded at a half, a quarter or an eighth
+        _check_memory(source)
+        source.load()
+        image = _eight_bit(source)
         ImageOps.exif_transpose(image, in_place=True)
         return image
 
 
-def _check_memory(picture: Image.Image) -> None:
-    plain = not is_transparent(picture) and picture.format != "WEBP"  # whose decoder keeps two frames
-    takes = _TAKES.get(picture.mode, _TAKES_MOST) if plain else _TAKES_MOST
-    tags = getattr(picture, "tag_v2", {})  # of a TIFF
+def _check_memory(image: Image.Image) -> None:
+    plain = not is_transparent(image) and image.format != "WEBP"  # whose decoder keeps two frames
+    takes = _TAKES.get(image.mode, _TAKES_MOST) if plain else _TAKES_MOST
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
     tile = [int(tags.get(tag, 1)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
-    if max(picture.width * picture.height, tile[0] * tile[1]) * takes > MOST_MEMORY:
-        raise ValueError(f"more than {MOST_MEMORY // takes} pixels of the kind {picture.mode}")
+    if max(image.width * image.height, tile[0] * tile[1]) * takes > MAX_MEMORY:
+        raise ValueError(f"more than {MAX_MEMORY // takes} pixels of the kind {image.mode}")
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Tell whether a picture says of its pixels how opaque they are."""
+    """Tell whether an image says of its pixels how opaque they are."""
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def opaque(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
-    """Lay a picture on a background."""
+    """Lay an image on a background."""
     if not is_transparent(image):
         return image
     image = image.convert("RGBA")
@@ -135,7 +135,7 @@ def opaque(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
 
 
 def middle(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Crop a picture to the largest middle part that has the proportions of height and width."""
+    """Crop an image to the largest middle part that has the proportions of height and width."""
     scale = min(image.width / width, image.height / height)
     crop = max(1, round(scale * width)), max(1, round(scale * height))
     left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
@@ -160,11 +160,11 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def why_unreadable(error: Exception) -> str:
-    """Return in some words why a picture could not be decoded."""
+    """Return in some words why an image could not be decoded."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture that can be read"
+        return "no image that can be read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
     return printable(" ".join(str(error).split()) or type(error).__name__)

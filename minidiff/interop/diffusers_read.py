@@ -32,8 +32,8 @@ CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VARIANTS = ("", ".fp16", ".bf16")  # the first that is there is read
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-MOST_FILES = 100  # that weights are spread over
-MOST_HEADER = 100_000_008  # bytes that safetensors lets the header of a file have
+MAX_FILES = 100  # that weights are spread over
+MAX_HEADER = 100_000_008  # bytes that safetensors lets the header of a file have
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -51,7 +51,7 @@ def load_diffusers(path: str | Path, size: tuple[int, int] | None = None) -> UNe
 
     path: a folder with config.json and diffusion_pytorch_model.safetensors, a pipeline's folder with such a folder
     `unet` in it, or a .safetensors file with config.json beside it.
-    size: height and width of the pictures, where the network is to draw others than it was trained with, or its file
+    size: height and width of the images, where the network is to draw others than it was trained with, or its file
     does not say.
     Raises MinidiffError in one line if a file is missing, broken or foreign, or the network is none that we know.
     """
@@ -121,8 +121,8 @@ def _parts(listed: Path) -> list[Path]:
             raise MinidiffError(
                 f"{listed} must list .safetensors files that lie beside it, got {printable(repr(name), 100)}"
             )
-    if len(names) > MOST_FILES:
-        raise MinidiffError(f"{listed} must list at most {MOST_FILES} files, got {len(names)}")
+    if len(names) > MAX_FILES:
+        raise MinidiffError(f"{listed} must list at most {MAX_FILES} files, got {len(names)}")
     return [listed.parent / name for name in names]
 
 
@@ -184,7 +184,7 @@ def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
             raise MinidiffError(f"{tensor.path}: {name} must be F32, F16 or BF16, got {dtypes[name]}")
 
     # NumPy has no bfloat16: a file with some is read as bytes, no more of them than these tensors can have.
-    most = 4 * sum(math.prod(parameter.planned_shape) for parameter in parameters.values()) + MOST_HEADER
+    most = 4 * sum(math.prod(parameter.planned_shape) for parameter in parameters.values()) + MAX_HEADER
     half = {there[name].path for name, dtype in dtypes.items() if dtype == "BF16"}
     raw = {path: dict(deserialize(read_bytes(path, most))) for path in half}
     for name, ours in table.items():

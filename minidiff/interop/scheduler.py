@@ -62,7 +62,7 @@ class _Options:
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise MinidiffError(
                 "rescale_betas_zero_snr must be false with prediction_type epsilon: the last x_t is noise alone, and "
-                "who predicts it says nothing about the picture"
+                "who predicts it says nothing about the image"
             )
         # What is not in use may be anything, as in diffusers.
         if not self.thresholding and self.clip_sample and not self.clip_sample_range > 0:

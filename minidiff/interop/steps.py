@@ -4,7 +4,7 @@ Idea: its DDPM steps to the time that it visits next, as we do.  Its DDIM steps 
 
     times, N = 10 of T = 1000, linspace:   999, 888, 777, …      and from 999 to 899, which is taken for 888
 
-and that is the same only where N divides T, or in spacing "leading".  Whoever draws the same pictures goes there too.
+and that is the same only where N divides T, or in spacing "leading".  Whoever draws the same images goes there too.
 After scheduler.py.  Leaves out its other schedulers.
 """
 
@@ -44,7 +44,7 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> li
 def ends(schedule: Schedule, path: Sequence[Level], to_one: bool = True) -> list[Level]:
     """Return where each step of diffusers' DDIM ends, of a path that `visited` returns.
 
-    to_one: whether the end of all is the picture (set_alpha_to_one), or else the level of time 0.
+    to_one: whether the end of all is the image (set_alpha_to_one), or else the level of time 0.
     """
     *path, _ = path
     stride, end = schedule.T // len(path), CLEAN if to_one else schedule.level(0)

@@ -1,4 +1,4 @@
-"""The noise of a drawing as diffusers takes it: all pictures of a batch from one PyTorch generator, one after another.
+"""The noise of a drawing as diffusers takes it: all images of a batch from one PyTorch generator, one after another.
 
 After torch_random.py; diffusion/samplers.py's `Noise` is minidiff's own, whose methods these are.
 """
@@ -13,17 +13,17 @@ from minidiff.interop.torch_random import TorchNormals
 
 
 class TorchNoise:
-    """What a drawing takes from `torch.Generator().manual_seed(seed)`: x_T of all pictures, then z step by step.
+    """What a drawing takes from `torch.Generator().manual_seed(seed)`: x_T of all images, then z step by step.
 
-    samples: (N,) int64, which of the pictures are drawn.  of: how many there are in all batches.  diffusers draws all
-    of them in one batch; so for each batch here the noise of all is drawn, and that of its own pictures taken.
+    samples: (N,) int64, which of the images are drawn.  of: how many there are in all batches.  diffusers draws all
+    of them in one batch; so for each batch here the noise of all is drawn, and that of its own images taken.
     """
 
     def __init__(self, seed: int, samples: np.ndarray, of: int) -> None:
         self.normals, self.samples, self.of = TorchNormals(seed), samples, of
 
     def start(self, shape: Sequence[int]) -> Any:
-        """Return x_T: (N, *shape) float32, where a picture's shape is (H, W, C)."""
+        """Return x_T: (N, *shape) float32, where an image's shape is (H, W, C)."""
         return self._draw(shape)
 
     def mix(self, x: Any, x0_hat: Any, x0_hat_before: Any, c: Any, index: int) -> Any:

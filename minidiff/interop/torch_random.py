@@ -1,7 +1,7 @@
 """The noise that PyTorch would draw from the same seed, number for number.
 
 Idea: `torch.randn` on the CPU is the Mersenne twister and the Box-Muller transform, both of which NumPy has.  A model
-that came from PyTorch then starts from the very noise with which its pictures were drawn there.
+that came from PyTorch then starts from the very noise with which its images were drawn there.
 Two ways of drawing share one stream of 32-bit words w:
 
     16 numbers or more, in blocks of 16, j = 0 … 7, u = (w mod 2^24) / 2^24:
@@ -45,7 +45,7 @@ class TorchNormals:
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return what `torch.randn(shape, generator=…)` returns next: float32.
 
-        A picture's shape is PyTorch's (N, C, H, W); transpose(0, 2, 3, 1) makes a minidiff batch of the result.
+        An image's shape is PyTorch's (N, C, H, W); transpose(0, 2, 3, 1) makes a minidiff batch of the result.
         """
         n = math.prod(shape)
         drawn = self._long(n) if n >= SHORT else np.array([self._single() for _ in range(n)])

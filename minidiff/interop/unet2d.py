@@ -1,7 +1,7 @@
 """diffusers' U-Net, of minidiff's parts.
 
 Idea: put beside minidiff/nn/unet.py, this is the same network; what differs is small.  The time is written with other
-waves, zeros may be padded on two sides only before a picture is halved, the middle may be scaled down and may attend
+waves, zeros may be padded on two sides only before an image is halved, the middle may be scaled down and may attend
 without normalising, and the number of heads follows from the width.
 After unet2d_config.py, whose words it takes.  Leaves out weights: diffusers_read.py.
 Source: Ho et al. 2020, arXiv:2006.11239, appendix B; held against `diffusers.UNet2DModel` by tests/interop.
@@ -28,7 +28,7 @@ from minidiff.nn import (
 
 
 class PositionalEmbedding(Module):
-    """Mix the waves of t into one vector a picture: (N,) float32 to (N, width)."""
+    """Mix the waves of t into one vector an image: (N,) float32 to (N, width)."""
 
     def __init__(self, config: UNet2DConfig) -> None:
         self.waves = config.block_out_channels[0]
@@ -48,7 +48,7 @@ class HalveAfter(Conv2d):
 
         y[i, j] = b + sum_{kh, kw} x[2 i + kh, 2 j + kw] w[kh, kw]
 
-    That is our convolution, whose filter lies one pixel further up and left, of a picture that is moved down and right
+    That is our convolution, whose filter lies one pixel further up and left, of an image that is moved down and right
     by two: one row and column of zeros, and one row and column of the result that nobody wants.
     """
 
@@ -79,7 +79,7 @@ class ScaledStage(Stage):
 
 
 class UNet2D(Module):
-    """Noisy pictures and their times in, what the network was trained to predict out.
+    """Noisy images and their times in, what the network was trained to predict out.
 
     forward(x, t): x (N, H, W, in_channels), array or Tensor; t (N,) float32.  Returns (N, H, W, out_channels).
     Samplers call it as they call minidiff's own U-Net; its labels are None.
@@ -121,7 +121,7 @@ class UNet2D(Module):
         expected = (self.config.height, self.config.width, self.config.channels)
         x = ops.as_tensor(x)
         if x.shape[1:] != expected:
-            raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
+            raise ValueError(f"U-Net: expected images of {expected} (height, width, channels), got {x.shape[1:]}")
         if labels is not None:
             raise ValueError("U-Net: this network knows no labels")
         if self.config.center_input_sample:

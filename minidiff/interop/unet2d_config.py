@@ -174,7 +174,7 @@ class UNet2DConfig:
     def _size(self) -> tuple[int, ...]:
         if self.sample_size is None:
             raise MinidiffError(
-                "sample_size is null, so how large its pictures are is not known; write their height and width there, "
+                "sample_size is null, so how large its images are is not known; write their height and width there, "
                 'such as "sample_size": [32, 32]'
             )
         return self.sample_size

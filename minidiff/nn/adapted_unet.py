@@ -1,8 +1,8 @@
-"""All that steers the denoiser on one page: what a prompt, a drawing and a reference picture add to it.
+"""All that steers the denoiser on one page: what a prompt, a drawing and a reference image add to it.
 
     told = unet.told(t, captions)                    the prompt: words to look at, and a sentence added to the time
     told = adapter(unet, told, reference, scale)     the reference: more to look at
-    seen = descend(unet, x, told)                    what the denoiser sees in the noisy picture
+    seen = descend(unet, x, told)                    what the denoiser sees in the noisy image
     seen = seen + scale control(x, drawing, told)    the drawing: what it sees with the drawing in mind
     output = ascend(unet, seen, told)
 
@@ -32,16 +32,16 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Referred:
-    """An adapter and what it is shown: pictures (M, H, W, C) float32 in [-1, 1].  scale: (M,) float32, 0 for none."""
+    """An adapter and what it is shown: images (M, H, W, C) float32 in [-1, 1].  scale: (M,) float32, 0 for none."""
 
     net: ReferenceAdapter
-    picture: np.ndarray
+    image: np.ndarray
     scale: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Steered:
-    """A denoiser and what is added to it; called like the denoiser itself, on the first N of the M pictures shown."""
+    """A denoiser and what is added to it; called like the denoiser itself, on the first N of the M images shown."""
 
     unet: UNet
     drawn: Drawn | None = None
@@ -56,8 +56,8 @@ class Steered:
         told = plain = unet.told(t, labels)
         if self.referred is not None:
             r = self.referred
-            picture, scale = (Tensor(backend.to_device(array[shown])) for array in (r.picture, r.scale))
-            told = r.net(unet, told, picture, ops.reshape(scale, (-1, 1, 1)))
+            image, scale = (Tensor(backend.to_device(array[shown])) for array in (r.image, r.scale))
+            told = r.net(unet, told, image, ops.reshape(scale, (-1, 1, 1)))
         seen = descend(unet.down, unet.middle, unet.enter(stack(x, unet.config.patch)), told)
         if self.drawn is not None:
             d = self.drawn

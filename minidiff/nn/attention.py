@@ -1,4 +1,4 @@
-"""Attention: every place of a picture may look at every other, and at the words of a caption.
+"""Attention: every place of an image may look at every other, and at the words of a caption.
 
 Idea: a 3×3 convolution sees its neighbourhood; attention lets far places agree (two eyes, a car's two wheels).
 Each pixel asks a question q, and takes a mean of all values v, weighted by how well their keys k answer.
@@ -42,10 +42,10 @@ class SelfAttention(Module):
 
 @dataclass(frozen=True)
 class Told:
-    """What every part of the denoiser is told beside its picture.
+    """What every part of the denoiser is told beside its image.
 
     embedding: (N, E), time and class, or the sentence as a whole.  words: (N, M, D), or None without.
-    looks: what a cross-attention adds to its answer, from its questions (N, L, C) to (N, L, C): a reference picture's.
+    looks: what a cross-attention adds to its answer, from its questions (N, L, C) to (N, L, C): a reference image's.
     """
 
     embedding: Tensor

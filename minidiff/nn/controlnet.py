@@ -1,7 +1,7 @@
 """ControlNet: a drawing says where things are.
 
-Idea: the encoder of a trained denoiser knows what parts pictures have.  A copy of it is shown the drawing beside the
-noisy picture, and what the copy sees is added to what the original sees, before the way up begins.  The original stays
+Idea: the encoder of a trained denoiser knows what parts images have.  A copy of it is shown the drawing beside the
+noisy image, and what the copy sees is added to what the original sees, before the way up begins.  The original stays
 as it is; the copy learns what to add.  Between both stand convolutions that begin at zero, so that the first step of
 training starts from the trained denoiser itself, to the bit.
 After words.py; steer.py adds it all up.  Leaves out where drawings come from: data/maps.py.
@@ -16,7 +16,7 @@ from minidiff.nn import Conv2d, Module, Told, UNet, descend, stack
 
 
 class ControlNet(Module):
-    """Noisy pictures and drawings in; what is to be added to all that the denoiser sees on its way down out.
+    """Noisy images and drawings in; what is to be added to all that the denoiser sees on its way down out.
 
     unet: the denoiser that it steers, whose weights it begins with (see `copy`).
     channels: of the drawings.

@@ -33,7 +33,7 @@ def sinusoidal(t: Any, width: int, short_of: float = 1, cosines_first: bool = Fa
 
 
 class TimeEmbedding(Module):
-    """Mix the waves of t, and the class if there are classes, into one vector a picture: (N, 4 base).
+    """Mix the waves of t, and the class if there are classes, into one vector an image: (N, 4 base).
 
     classes: how many there are; row `classes` of the table, one past the last, stands for "no class" and is what
     classifier-free guidance calls unconditional (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).

@@ -1,6 +1,6 @@
-"""A reference picture: "in this style", "in these colours", where words fail.
+"""A reference image: "in this style", "in these colours", where words fail.
 
-Idea: a small network describes the picture in a few vectors, as if in words of its own.  Wherever the denoiser looks at
+Idea: a small network describes the image in a few vectors, as if in words of its own.  Wherever the denoiser looks at
 the words of the prompt, it looks at these as well, with keys and values of their own, and both answers are added up.
 The denoiser itself stays as it is.  The new values begin at zero, so that nothing is added at first.
 After control.py; steer.py adds it all up.
@@ -19,10 +19,10 @@ TOKENS = 4
 WIDTHS = (32, 64, 128)
 
 
-class PictureEncoder(Module):
-    """Pictures (N, H, W, C) in [-1, 1] to a few vectors each: (N, TOKENS, width).
+class ImageEncoder(Module):
+    """Images (N, H, W, C) in [-1, 1] to a few vectors each: (N, TOKENS, width).
 
-    Convolutions that halve the picture, and the mean over what is left: it says what a picture is like, not where.
+    Convolutions that halve the image, and the mean over what is left: it says what an image is like, not where.
     Nothing is normalised, since that would take out the very colours.
     """
 
@@ -32,16 +32,16 @@ class PictureEncoder(Module):
         self.mix = Linear(WIDTHS[-1], 2 * WIDTHS[-1])
         self.leave = Linear(2 * WIDTHS[-1], TOKENS * width)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        h = picture
+    def forward(self, image: Tensor) -> Tensor:
+        h = image
         for layer in self.layers:
             h = ops.silu(layer(h))
         h = self.leave(ops.silu(self.mix(h.mean(axis=(1, 2)))))
-        return ops.reshape(h, (len(picture.data), TOKENS, self.width))
+        return ops.reshape(h, (len(image.data), TOKENS, self.width))
 
 
 class Look(Module):
-    """What one cross-attention adds: the picture's answer to the questions that the words are asked."""
+    """What one cross-attention adds: the image's answer to the questions that the words are asked."""
 
     def __init__(self, width: int, cross: CrossAttention) -> None:
         channels = cross.q.w.planned_shape[1]
@@ -49,24 +49,24 @@ class Look(Module):
         self.k = Linear(width, channels)
         self.v = Linear(width, channels, zero=True)
 
-    def forward(self, q: Tensor, picture: Tensor) -> Tensor:
-        return ops.attention(q, self.k(picture), self.v(picture), self.heads)
+    def forward(self, q: Tensor, image: Tensor) -> Tensor:
+        return ops.attention(q, self.k(image), self.v(image), self.heads)
 
 
 class ReferenceAdapter(Module):
-    """A picture encoder, and a look for each cross-attention of the denoiser `unet`, which must know words."""
+    """An image encoder, and a look for each cross-attention of the denoiser `unet`, which must know words."""
 
     def __init__(self, unet: UNet) -> None:
         config = unet.config
-        self.encoder = PictureEncoder(config.channels, config.text_width)
+        self.encoder = ImageEncoder(config.channels, config.text_width)
         self.looks: list[Module] = [Look(config.text_width, cross) for cross in crosses(unet)]
 
-    def forward(self, unet: UNet, told: Told, picture: Tensor, scale: Any) -> Told:
-        """Return what the denoiser is told, with looks at the pictures (N, H, W, C) in [-1, 1].
+    def forward(self, unet: UNet, told: Told, image: Tensor, scale: Any) -> Told:
+        """Return what the denoiser is told, with looks at the images (N, H, W, C) in [-1, 1].
 
         scale: (N, 1, 1), how much of them is added; 0 adds nothing.
         """
-        tokens = self.encoder(picture)
+        tokens = self.encoder(image)
 
         def at(look: Module) -> Callable[[Tensor], Tensor]:
             return lambda q: look(q, tokens) * scale

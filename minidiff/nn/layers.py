@@ -28,7 +28,7 @@ class Linear(Module):
 class Conv2d(Module):
     """A square convolution with bias: (N, H, W, in) to (N, ⌈H/stride⌉, ⌈W/stride⌉, out), or (N, 2H, 2W, out).
 
-    upsample=True doubles the picture first, each pixel becoming 2 × 2 equal ones.
+    upsample=True doubles the image first, each pixel becoming 2 × 2 equal ones.
     zero=True starts it at zero: a residual branch that ends so begins as the identity (Goyal et al. 2017,
     arXiv:1706.02677, section 5.1, for normalisation; Ho et al. 2020, arXiv:2006.11239, for U-Nets).
     """
@@ -46,7 +46,7 @@ class Conv2d(Module):
 
 
 class GroupNorm(Module):
-    """Normalise groups of channels within each picture, then scale and shift; SiLU after it if asked.
+    """Normalise groups of channels within each image, then scale and shift; SiLU after it if asked.
 
     forward(x, scale, shift): scale and shift, each (N, C) or None, come from the time embedding and turn
     the learnt gain and bias into gain · (1 + scale) and bias · (1 + scale) + shift
@@ -75,7 +75,7 @@ class GroupNorm(Module):
         """conv(self(x, scale, shift)) + bias + add as one operation, of a normalisation with SiLU.
 
         Layer by layer while these are watched.
-        bias: (N, out), a number for every channel of each picture.  add: (N, H, W, out).
+        bias: (N, out), a number for every channel of each image.  add: (N, H, W, out).
         """
         if watched():
             y = conv(self(x, scale, shift))
@@ -86,7 +86,7 @@ class GroupNorm(Module):
         return ops.norm_silu_conv2d(x, gain, shift, self.groups, self.eps, conv.w, b, add)
 
     def _adapted(self, scale: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gain and bias, (C,), or (N, C) where they differ from picture to picture."""
+        """Gain and bias, (C,), or (N, C) where they differ from image to image."""
         if scale is None or shift is None:
             return self.gain, self.bias
         factor = scale + 1.0

@@ -20,7 +20,7 @@ PADDING = 0  # the number of "no word"; a caption of nothing else is none
 
 
 class LayerNorm(Module):
-    """Normalise every vector by itself: (N, L, D) to the same; one group, of pictures one pixel large."""
+    """Normalise every vector by itself: (N, L, D) to the same; one group, of images one pixel large."""
 
     def __init__(self, width: int) -> None:
         self.norm = GroupNorm(1, width)

@@ -18,7 +18,7 @@ import numpy as np
 from minidiff.errors import MinidiffError
 from minidiff.nn.text import PADDING
 
-MOST_WORDS = 4096
+MAX_WORDS = 4096
 LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
 LETTERS = 64  # that a word may have; what is longer is none
 
@@ -133,7 +133,7 @@ def vocabulary(captions: Iterable[str]) -> Vocabulary:
         longest = max(longest, len(words))
     if not counts:
         raise MinidiffError("the captions have no words")
-    words = sorted(word for word, _ in counts.most_common(MOST_WORDS - 1))
+    words = sorted(word for word, _ in counts.most_common(MAX_WORDS - 1))
     return Vocabulary(words, longest)
 
 

@@ -1,6 +1,6 @@
-"""The denoiser: a U-Net that looks at a noisy picture and says what is on it.
+"""The denoiser: a U-Net that looks at a noisy image and says what is on it.
 
-Idea: going down, the picture gets smaller and its description richer; going up, the description is painted back at full
+Idea: going down, the image gets smaller and its description richer; going up, the description is painted back at full
 size, and at every size what was seen on the way down is laid beside it (the skips), so that no detail is lost.
 Last of the network's files.
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for noise).
@@ -21,14 +21,14 @@ from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
 from minidiff.nn.text import PADDING, TextEncoder
 
-MOST_LEVELS = 13  # the last of them sees one pixel of 4,096
+MAX_LEVELS = 13  # the last of them sees one pixel of 4,096
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """The shape of a U-Net.
 
-    height, width, channels: of the pictures.  patch: level 0 sees patches of patch × patch pixels, stacked into
+    height, width, channels: of the images.  patch: level 0 sees patches of patch × patch pixels, stacked into
     channels, as if they were pixels.  base: features at level 0; level i has base · multipliers[i] of them and is half
     as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels that have
     self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
@@ -61,8 +61,8 @@ class UNetConfig:
             raise MinidiffError("U-Net: captions must be 1 word long or more, got a length of 0")
         if self.base < 4 or self.base % 2:
             raise MinidiffError(f"U-Net: base must be even and at least 4, got {self.base}")
-        if not 1 <= len(self.multipliers) <= MOST_LEVELS:
-            raise MinidiffError(f"U-Net: expected 1 to {MOST_LEVELS} multipliers, got {len(self.multipliers)}")
+        if not 1 <= len(self.multipliers) <= MAX_LEVELS:
+            raise MinidiffError(f"U-Net: expected 1 to {MAX_LEVELS} multipliers, got {len(self.multipliers)}")
         if self.words and self.classes:
             raise MinidiffError(f"U-Net: either words or classes, got {self.words} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
@@ -131,7 +131,7 @@ class ResidualBlock(Module):
 
 
 class Stage(Module):
-    """A residual block, followed by attention to the picture and to the words where the level has them."""
+    """A residual block, followed by attention to the image and to the words where the level has them."""
 
     def __init__(
         self, block: ResidualBlock, attention: SelfAttention | None, cross: CrossAttention | None = None
@@ -149,7 +149,7 @@ class Stage(Module):
 
 
 class UNet(Module):
-    """Noisy pictures and their times (and what is on them) in; what the network was trained to predict out.
+    """Noisy images and their times (and what is on them) in; what the network was trained to predict out.
 
     forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, classes, or (N, L),
     captions; in them `config.no_label` means none, and None that all are none.  Returns (N, H, W, C).
@@ -207,7 +207,7 @@ class UNet(Module):
         expected = (self.config.height, self.config.width, self.config.channels)
         x = ops.as_tensor(x)
         if x.shape[1:] != expected:
-            raise ValueError(f"U-Net: expected pictures of {expected} (height, width, channels), got {x.shape[1:]}")
+            raise ValueError(f"U-Net: expected images of {expected} (height, width, channels), got {x.shape[1:]}")
         told = self.told(t, labels)
         seen = descend(self.down, self.middle, self.enter(stack(x, self.config.patch)), told)
         return self.leave_from(ascend(self.up, seen, told))
@@ -221,7 +221,7 @@ class UNet(Module):
         return Told(self.embedding(t, None, self.sentence(sentence)), words)
 
     def leave_from(self, h: Tensor) -> Tensor:
-        """Return pictures (N, H, W, C) from the last features, those at level 0."""
+        """Return images (N, H, W, C) from the last features, those at level 0."""
         return unstack(self.norm.then(self.leave, h), self.config.patch)
 
 

@@ -17,7 +17,7 @@ from minidiff.checkpoint.build import make_process
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import Schedule, make_schedule
-from minidiff.errors import MOST_PRINTED, MinidiffError, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.pipeline.pipeline import Pipeline, Usual
 
 WEIGHTS = Path(__file__).parent / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
@@ -62,7 +62,7 @@ def _shipped() -> Pipeline:
 
 
 def load_diffusers(path: str | Path) -> Pipeline:
-    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same pictures.
+    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same images.
 
     path: see `interop.load_diffusers`.  Its scheduler_config.json says which noise it knows; where there is none, what
     is assumed is printed.
@@ -77,7 +77,7 @@ def load_diffusers(path: str | Path) -> Pipeline:
         )
     if file is None:
         print(
-            f"{printable(path, MOST_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
+            f"{printable(path, MAX_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
             f"{said['num_train_timesteps']} times, and that the network predicts the noise",
             file=sys.stderr,
         )
@@ -108,7 +108,7 @@ def _schedule(said: dict[str, Any], where: str | Path) -> Schedule:
     if last < _LEAST:
         raise MinidiffError(
             f"{where}: {T} times (num_train_timesteps) with betas up to {said['beta_end']:g} (beta_end) leave nothing "
-            f"of the picture: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
+            f"of the image: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
         )
     return make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
 

@@ -1,10 +1,10 @@
 """A trained model, ready to draw: what `minidiff.load` returns.
 
-Idea: whoever wants pictures has a checkpoint, a number and a wish, in words or as a label; everything between is
+Idea: whoever wants images has a checkpoint, a number and a wish, in words or as a label; everything between is
 settled here.
 
     model = minidiff.load("runs/my-run")
-    pictures = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
+    images = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
 
 After training/ in the reading order; models.py makes one of a file, sample.py is this file as a command.  Leaves out
 files and screens.
@@ -45,7 +45,7 @@ from minidiff.nn.tokenizer import Vocabulary
 Label = str | int | Sequence[str | int] | np.ndarray | None
 Prompt = str | Sequence[str] | None
 
-CHANNELS = (1, 3)  # that pictures have; what has others, such as the latent pictures of an autoencoder, is not drawn
+CHANNELS = (1, 3)  # that images have; what has others, such as the latent images of an autoencoder, is not drawn
 STEPS = 50  # unless asked otherwise, where the schedule has as many
 GUIDANCE_SCALE = 3.0  # unless asked otherwise, where something is asked for: clearly what was asked, still varied
 
@@ -68,7 +68,7 @@ class Usual:
 
 
 def own_noise(seed: int, samples: np.ndarray, of: int) -> Noise:
-    """Return where our own models take their noise: each picture's is named by its number, however many there are."""
+    """Return where our own models take their noise: each image's is named by its number, however many there are."""
     return Noise(seed, samples)
 
 
@@ -82,10 +82,10 @@ class Pipeline:
     vocabulary: what prompts are written in; None for a model without.
     identity: what adapters know its network by.  adapters: those that it has, from what they follow (edges, …,
     reference) to a ControlNet or ReferenceAdapter; files: where those were read.
-    noise: from a seed, the numbers of the pictures, (N,) int64, and how many there are in all batches, to where a
+    noise: from a seed, the numbers of the images, (N,) int64, and how many there are in all batches, to where a
     drawing takes its noise.
     beside: other files than `path` that decide what it draws, by name.
-    Raises MinidiffError for a network whose pictures are neither grey nor coloured.
+    Raises MinidiffError for a network whose images are neither grey nor coloured.
     """
 
     model: UNet | interop.UNet2D
@@ -105,12 +105,12 @@ class Pipeline:
     def __post_init__(self) -> None:
         if self.shape[2] not in CHANNELS:
             raise MinidiffError(
-                f"{self.path} has pictures of {self.shape[2]} channels; expected 1, grey, or 3, red, green and blue"
+                f"{self.path} has images of {self.shape[2]} channels; expected 1, grey, or 3, red, green and blue"
             )
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of its pictures."""
+        """Height, width and channels of its images."""
         network = self.model.config
         return network.height, network.width, network.channels
 
@@ -130,9 +130,9 @@ class Pipeline:
         return replace(self, adapters=adapters, files={**self.files, found.adapter: found.path})
 
     def sample(self, count: int = 1, label: Label = None, *, batch: int = 64, **how: Any) -> np.ndarray:
-        """Draw pictures: (count, H, W, C) uint8.
+        """Draw images: (count, H, W, C) uint8.
 
-        batch: how many at once; the rest as in `generate`.  Picture k is the same whatever count and batch are, but
+        batch: how many at once; the rest as in `generate`.  Image k is the same whatever count and batch are, but
         for the last bits: matrix products of another size may add up in another order.
         """
         check_limits({"count": count, "batch": batch})
@@ -169,7 +169,7 @@ class Pipeline:
         reference_scale: float = 0.6,
         observe: Observe | None = None,
     ) -> Iterator[Step]:
-        """Draw pictures in one batch and yield every step on the way; the last one's `x_prev` are the pictures.
+        """Draw images in one batch and yield every step on the way; the last one's `x_prev` are the images.
 
         label: a name, a number, or several, which take turns; None goes round all the labels, and edits without.
         prompt: what to draw in words, or several, which take turns; None draws anything.  negative: what not to.
@@ -179,18 +179,18 @@ class Pipeline:
         eta, churn, variance: settings of single samplers: fresh noise in ddim, noise put back on in euler and heun, how
         much fresh noise ddpm takes.
         guidance_scale: 3 by default if something is asked for; 1 follows the label as learnt, 0 forgets it.
-        guidance_interval: between which sigma to guide, the standard deviation of noise on pictures in [-1, 1]; None:
+        guidance_interval: between which sigma to guide, the standard deviation of noise on images in [-1, 1]; None:
         always.
         clip: what becomes of x0_hat beyond [-1, 1]: "clip", "dynamic" or "none".
-        seed: names the noise.  first: number of the first picture; picture k has noise of its own, named by k.
-        of: how many pictures there are in all batches, by default none after these; only models of others, whose noise
-        is one stream for all pictures, draw others where it is another number.
-        edit: a picture to start from, and what to do with it.
+        seed: names the noise.  first: number of the first image; image k has noise of its own, named by k.
+        of: how many images there are in all batches, by default none after these; only models of others, whose noise
+        is one stream for all images, draw others where it is another number.
+        edit: an image to start from, and what to do with it.
         control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one each: white lines on black, if
         its kind is "edges".  control_scale: how much it may say; 0 takes it away.
-        reference: a picture whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much.
+        reference: an image whose look is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: how much.
         observe: is shown what the network says at every step.
-        Raises MinidiffError, before the first step, for what makes no sense; at the last, if the pictures are not
+        Raises MinidiffError, before the first step, for what makes no sense; at the last, if the images are not
         finite.
         """
         numbers = {"count": count, "seed": seed, "eta": eta, "churn": churn, "guidance_interval": guidance_interval}
@@ -240,11 +240,11 @@ class Pipeline:
         return min(STEPS, self.process.schedule.T) if steps is None else steps
 
     def _finite(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Pass steps on; the last one's pictures must be finite, as then are those on the way to them."""
+        """Pass steps on; the last one's images must be finite, as then are those on the way to them."""
         for step in steps:
             if step.index + 1 == step.steps and not np.isfinite(to_numpy(step.x_prev)).all():
                 raise MinidiffError(
-                    f"the pictures that {self.path} draws are not finite: either its weights are not, or the settings "
+                    f"the images that {self.path} draws are not finite: either its weights are not, or the settings "
                     "lead out of the range of numbers; try a smaller guidance scale, and clip"
                 )
             yield step
@@ -258,7 +258,7 @@ class Pipeline:
         reference: np.ndarray | None,
         reference_scale: float,
     ) -> Any:
-        """Return the network with what it is shown, for `count` pictures, asked about once and again without reference.
+        """Return the network with what it is shown, for `count` images, asked about once and again without reference.
 
         See `generate`.  Raises MinidiffError for what it has no adapter for, and for scales that are no numbers.
         """
@@ -282,7 +282,7 @@ class Pipeline:
         raise MinidiffError(f"this model has no adapter for {kind}, {there}; train one with --adapter {kind}")
 
     def _each(self, shown: np.ndarray, count: int) -> np.ndarray:
-        """Return what each picture is shown, and all of it again: (2 count, H, W, c) uint8."""
+        """Return what each image is shown, and all of it again: (2 count, H, W, c) uint8."""
         shown = shown[None] if shown.ndim == 3 else shown
         height, width, _ = self.shape
         if shown.shape[1:3] != (height, width) or len(shown) not in (1, count):
@@ -299,7 +299,7 @@ class Pipeline:
         return None if edits and not _several(label) else self.labels(count, label, first)
 
     def prompts(self, count: int, prompt: str | Sequence[str], first: int = 0) -> np.ndarray:
-        """Return prompts in numbers for pictures first … first + count - 1, (count, L) int64."""
+        """Return prompts in numbers for images first … first + count - 1, (count, L) int64."""
         if self.vocabulary is None:
             knows = f"it knows the labels {_listed(self.classes)}" if self.classes else "nor has it labels"
             raise MinidiffError(f"this model was trained without captions and cannot read a prompt; {knows}")
@@ -324,7 +324,7 @@ class Pipeline:
         return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:
-        """Return the labels of pictures first … first + count - 1, (count,) int64, or None for a model without."""
+        """Return the labels of images first … first + count - 1, (count,) int64, or None for a model without."""
         turns = [self._number(one) for one in _several(label)] or list(range(len(self.classes)))
         if not turns:
             return None

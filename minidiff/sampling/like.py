@@ -1,6 +1,6 @@
 """A grid that knows how it was drawn, so that it can be drawn again.
 
-Idea: what decides the pictures is written into the PNG: the settings, and the SHA-256 of every file that had a part in
+Idea: what decides the images is written into the PNG: the settings, and the SHA-256 of every file that had a part in
 them.  Who repeats it has the same files or is told which one is another.  Files are named in it as they were on the
 command line, and are looked for from there, and from the folders that the grid lies in.
 Before sample.py.
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from minidiff import __version__
 from minidiff.checkpoint.settings import from_dict
-from minidiff.errors import MOST_PRINTED, MinidiffError, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.images.files import read_metadata
 
 D = TypeVar("D")
@@ -24,7 +24,7 @@ def describe(settings: Mapping[str, Any], digests: Mapping[str, str]) -> dict[st
     """Return what is written into a grid.  digests: names of files, "checkpoint" among them, to their SHA-256."""
     others = {name: digest for name, digest in digests.items() if name != "checkpoint"}
     about: dict[str, Any] = {"command": "sample", "minidiff": __version__, "checkpoint_sha256": digests["checkpoint"]}
-    about |= {"pictures_sha256": others} if others else {}
+    about |= {"images_sha256": others} if others else {}
     return about | {"settings": dict(settings)}
 
 
@@ -32,11 +32,11 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     """Return the settings that a grid was drawn with, a dataclass `kind`, and the digests that its files must have.
 
     known: the settings that may be in it.
-    Raises MinidiffError if the picture was not written by `describe`, or says what `kind` does not know.
+    Raises MinidiffError if the image was not written by `describe`, or says what `kind` does not know.
     """
     about = read_metadata(grid)
     settings = about.get("settings")
-    digests = {**_table(about.get("pictures_sha256")), "checkpoint": about.get("checkpoint_sha256")}
+    digests = {**_table(about.get("images_sha256")), "checkpoint": about.get("checkpoint_sha256")}
     texts = all(isinstance(digest, str) for digest in digests.values())
     if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
         raise MinidiffError(f"{grid} was not written by python -m minidiff.sample")
@@ -45,7 +45,7 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     if about.get("minidiff") != __version__:
         by = printable(about.get("minidiff"), 20)
         print(
-            f"{printable(grid, MOST_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
+            f"{printable(grid, MAX_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
             file=sys.stderr,
         )
     config = from_dict(kind, settings, str(grid))

@@ -1,6 +1,6 @@
 """The folder that drawings go into, and what is written there beside the grid.
 
-Before sample.py.  Leaves out pictures themselves: pictures.py.
+Before sample.py.  Leaves out images themselves: images.py.
 """
 
 import re
@@ -17,7 +17,7 @@ from minidiff.images.files import save_png
 
 
 def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
-    """Write pictures as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _, and of long
+    """Write images as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _, and of long
     names, which they count in bytes, the first 80 are left."""
     folder.mkdir()
     for k, image in enumerate(images):

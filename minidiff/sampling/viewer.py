@@ -1,6 +1,6 @@
-"""What is seen while pictures are drawn: a progress bar and, on request, the pictures emerging.
+"""What is seen while images are drawn: a progress bar and, on request, the images emerging.
 
-Before sample.py, which opens it.  Leaves out how a picture becomes text: pictures.py.
+Before sample.py, which opens it.  Leaves out how an image becomes text: images.py.
 """
 
 import math
@@ -13,15 +13,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minidiff.diffusion.samplers import Step
-from minidiff.errors import MOST_PRINTED, printable
+from minidiff.errors import MAX_PRINTED, printable
 from minidiff.images.files import half_blocks, save_png
 from minidiff.training.preview import frame
 
-MOST_WATCHED = 4  # pictures in a terminal, which has few pixels
+MAX_WATCHED = 4  # images in a terminal, which has few pixels
 
 
 class Viewer:
-    """What is seen while it draws: a progress bar with the time left and, with `--watch`, the pictures.
+    """What is seen while it draws: a progress bar with the time left and, with `--watch`, the images.
 
     In a terminal they are drawn over themselves, with the bar's text below; elsewhere they go to watch.png.
     """
@@ -34,7 +34,7 @@ class Viewer:
         self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)
         self.start, self.done, self.lines = time.perf_counter(), 0, 0
         if self.file is not None:
-            print(f"watch {printable(self.file, MOST_PRINTED)}", flush=True)
+            print(f"watch {printable(self.file, MAX_PRINTED)}", flush=True)
 
     def __enter__(self) -> "Viewer":
         return self
@@ -59,8 +59,8 @@ class Viewer:
 
 
 def terminal_frame(step: Step, size: os.terminal_size) -> str:
-    """Return x_t and x0_hat of the first pictures as text that fits a terminal, one line left for the bar."""
-    image = frame(step, MOST_WATCHED)
+    """Return x_t and x0_hat of the first images as text that fits a terminal, one line left for the bar."""
+    image = frame(step, MAX_WATCHED)
     height, width, _ = image.shape
     shrink = max(width / size.columns, height / 2 / max(size.lines - 2, 1))
     return half_blocks(image, max(1, width // math.ceil(shrink)))

@@ -1,4 +1,4 @@
-"""Scenes: the embedded picture world, drawn by code, so that training needs neither files nor network."""
+"""Scenes: the embedded image world, drawn by code, so that training needs neither files nor network."""
 
 from minidiff.scenes.scenes import Scenes
 

@@ -1,6 +1,6 @@
 """Pairs of scenes that look alike: another subject, another place, the same style, hue, hour, season and weather.
 
-Idea: what two pictures share, a network that is shown one while it draws the other can take from the first.  Nothing
+Idea: what two images share, a network that is shown one while it draws the other can take from the first.  Nothing
 else helps it, since the captions keep silent about the style; and the subject it cannot take, since that differs.
 After scenes.py.  Leaves out what is made of it: nn/ip_adapter.py.
 """
@@ -17,7 +17,7 @@ _OTHER = 1 << 31  # numbers that training does not reach
 
 
 class Alike(Scenes):
-    """Scenes in all styles alike, with captions that do not mention them, and for each a picture of its look."""
+    """Scenes in all styles alike, with captions that do not mention them, and for each an image of its look."""
 
     name = "pairs of scenes"
 
@@ -29,11 +29,11 @@ class Alike(Scenes):
         return super().captions(index, replace(factors, style=np.zeros_like(factors.style)))
 
     def alike(self, index: np.ndarray) -> np.ndarray:
-        """Return pictures that look like those numbered `index`, int64 (N,): (N, size, size, 3) uint8."""
+        """Return images that look like those numbered `index`, int64 (N,): (N, size, size, 3) uint8."""
         look, other = self.factors(index), (index + _OTHER) % len(self)
         shared = {name: getattr(look, name) for name in ("style", "hue", "time", "season", "weather")}
         factors = sensible(replace(super().factors(other), **shared))
         while self.split == "train" and (seen := factors.held_out()).any():  # the subject gives way, not the look
             subject = np.where(seen, (factors.subject + 1) % len(SUBJECTS), factors.subject)
             factors = sensible(replace(factors, subject=subject))
-        return draw(factors, self.height, self.seed, self.split, other).picture
+        return draw(factors, self.height, self.seed, self.split, other).image

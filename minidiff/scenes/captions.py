@@ -69,7 +69,7 @@ class Captions:
 
 
 def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Captions:
-    """Say something about the pictures numbered `sample`, int64 (N,), of which `factors` are known."""
+    """Say something about the images numbered `sample`, int64 (N,), of which `factors` are known."""
     numbers = Dice.roll(seed, split, Part.CAPTION, sample, 32)
     texts, told = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
     for n, chances in enumerate(numbers.rows()):
@@ -81,7 +81,7 @@ def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Capt
 
 
 def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
-    """Return a caption of picture n, and the facts in it."""
+    """Return a caption of image n, and the facts in it."""
     chance = lambda probability: next(chances) < probability
     told: set[str] = set()
 

@@ -1,10 +1,10 @@
-"""The chance in a scene: a row of uniform numbers for each picture, taken one column at a time.
+"""The chance in a scene: a row of uniform numbers for each image, taken one column at a time.
 
-Idea: picture number k owns the numbers of the key (seed, SCENE, part, k), whoever draws it and whatever is drawn
+Idea: image number k owns the numbers of the key (seed, SCENE, part, k), whoever draws it and whatever is drawn
 beside it.  Each part of a scene has numbers of its own, so that a change to the sky leaves the subjects alone.
 First file of the scenes.  Leaves out how the numbers arise: minidiff/random.py.
 
-Only + - * / and square roots are used from here to the finished picture: IEEE 754 rounds them in one way on every
+Only + - * / and square roots are used from here to the finished image: IEEE 754 rounds them in one way on every
 machine, and sines and exponentials it does not.  That is why the same seed gives the same bytes everywhere.
 """
 
@@ -27,11 +27,11 @@ class Part(IntEnum):
     STYLE = 6
 
 
-_TEST = 16  # added to the part for the test split: its numbers, and so its pictures, are never those of training
+_TEST = 16  # added to the part for the test split: its numbers, and so its images, are never those of training
 
 
 class Dice:
-    """Uniform numbers for N pictures: every call takes the next column."""
+    """Uniform numbers for N images: every call takes the next column."""
 
     def __init__(self, numbers: np.ndarray):
         self._numbers = numbers  # (N, columns) float32 in [0, 1)
@@ -39,20 +39,20 @@ class Dice:
 
     @classmethod
     def roll(cls, seed: int, split: str, part: Part, sample: np.ndarray, columns: int) -> "Dice":
-        """Return the dice of the pictures numbered `sample`: int64 (N,)."""
+        """Return the dice of the images numbered `sample`: int64 (N,)."""
         step = int(part) + (_TEST if split == "test" else 0)
         return cls(random.uniform(random.Key(seed, random.Stream.SCENE, step, sample), columns))
 
-    def of(self, pictures: np.ndarray) -> "Dice":
-        """Return the dice of some of the pictures, as they were before the first throw."""
-        return Dice(self._numbers[pictures])
+    def of(self, images: np.ndarray) -> "Dice":
+        """Return the dice of some of the images, as they were before the first throw."""
+        return Dice(self._numbers[images])
 
     def rows(self) -> list[list[float]]:
-        """Return all numbers, a list for each picture, for what is not done to whole arrays."""
+        """Return all numbers, a list for each image, for what is not done to whole arrays."""
         return self._numbers.tolist()
 
     def between(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-        """Return a number in [low, high) for each picture: (N,) float32."""
+        """Return a number in [low, high) for each image: (N,) float32."""
         column = self._numbers[:, self._next]
         self._next += 1
         return np.float32(low) + np.float32(high - low) * column

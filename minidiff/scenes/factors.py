@@ -1,10 +1,10 @@
-"""What a picture shows: the factors of a scene, how often each value comes, and which pairs training never sees.
+"""What an image shows: the factors of a scene, how often each value comes, and which pairs training never sees.
 
 Idea: a scene is a short list of independent choices (a subject, its colour, a place, an hour …).  Knowing them
 exactly is what real photographs cannot offer: the label is right, and one can leave out "blue dog" from training
 and ask afterwards for a blue dog.  Comes after dice.py.  Leaves out how anything looks.
 
-The default mix is made to be learnt in minutes: three pictures in four in the plain style, mostly one subject, mostly
+The default mix is made to be learnt in minutes: three images in four in the plain style, mostly one subject, mostly
 in the middle.
 """
 
@@ -63,7 +63,7 @@ _NATURAL = {
 
 @dataclass(frozen=True)
 class Factors:
-    """The choices behind N pictures: arrays (N,), indices into the tuples above unless said otherwise."""
+    """The choices behind N images: arrays (N,), indices into the tuples above unless said otherwise."""
 
     subject: np.ndarray
     colour: np.ndarray  # of the subject; a tree wears its season instead
@@ -81,12 +81,12 @@ class Factors:
     def __len__(self) -> int:
         return len(self.subject)
 
-    def of(self, pictures: np.ndarray) -> "Factors":
-        """Return the factors of some of the pictures."""
-        return Factors(*(getattr(self, field.name)[pictures] for field in fields(self)))
+    def of(self, images: np.ndarray) -> "Factors":
+        """Return the factors of some of the images."""
+        return Factors(*(getattr(self, field.name)[images] for field in fields(self)))
 
     def held_out(self) -> np.ndarray:
-        """Return which pictures show a pair that training never sees: (N,) bool."""
+        """Return which images show a pair that training never sees: (N,) bool."""
         found = np.zeros(len(self), bool)
         for factor, pairs in HELD_OUT.items():
             for subject, value in pairs:
@@ -94,13 +94,13 @@ class Factors:
         return found
 
     def shows(self, subject: str, factor: str, value: str) -> np.ndarray:
-        """Return which pictures show this subject with this value of a factor: (N,) bool."""
+        """Return which images show this subject with this value of a factor: (N,) bool."""
         chosen = getattr(self, factor) == _VALUES[factor].index(value)
         return (self.subject == SUBJECTS.index(subject)) & chosen
 
 
 def choose(seed: int, split: str, sample: np.ndarray) -> Factors:
-    """Choose the factors of the pictures numbered `sample`: int64 (N,).
+    """Choose the factors of the images numbered `sample`: int64 (N,).
 
     In split "train" the second half of a held-out pair is replaced by the next value of its factor.
     """

@@ -2,7 +2,7 @@
 
 Idea: a colour stands once, as 0 to 255, and is used as float32 in [0, 1].  The light of the hour multiplies every
 colour but those that shine by themselves: sun, moon and lit windows.
-Comes after stamps.py.  Leaves out the styles, which repaint a finished picture.
+Comes after stamps.py.  Leaves out the styles, which repaint a finished image.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ PETALS = table((250, 120, 150), (255, 226, 110), (255, 255, 255), (214, 120, 214
 
 
 def light(factors: Factors, strength: float = 1.0) -> np.ndarray:
-    """Return what white looks like in each picture's hour and weather: (N, 3) float32."""
+    """Return what white looks like in each image's hour and weather: (N, 3) float32."""
     return mix(WHITE, LIGHT[factors.time] * weather_light(factors), strength)
 
 

@@ -1,7 +1,7 @@
 """The six places: what is below and behind.
 
 Idea: three planes and no more: something hazy at the horizon, the ground, and a touch of detail.  What stands behind
-a subject is kept pale and simple, so that the subject remains the picture; a place without a subject may come
+a subject is kept pale and simple, so that the subject remains the image; a place without a subject may come
 closer and show its trees and towers.
 Comes after sky.py.  Leaves out the order of the layers: scenes.py.
 """

@@ -1,7 +1,7 @@
-"""The data set of scenes: picture number k, drawn when it is asked for.
+"""The data set of scenes: image number k, drawn when it is asked for.
 
-Idea: there are no files.  The seed and the number of a picture say everything about it, so a training run never sees
-a picture twice, needs no disk and no network, and can be repeated to the byte.
+Idea: there are no files.  The seed and the number of an image say everything about it, so a training run never sees
+an image twice, needs no disk and no network, and can be repeated to the byte.
 Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
 """
 
@@ -23,31 +23,31 @@ from minidiff.scenes.stamps import Sheet
 from minidiff.scenes.styles import finish
 from minidiff.scenes.subjects import draw_subjects
 
-VERSION = 1  # to be raised whenever a number gives another picture
-_AHEAD = 256  # pictures drawn at once, so that they share what each call of NumPy costs
+VERSION = 1  # to be raised whenever a number gives another image
+_AHEAD = 256  # images drawn at once, so that they share what each call of NumPy costs
 _FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """N drawn scenes: the pictures and the exact maps of what is in them."""
+    """N drawn scenes: the images and the exact maps of what is in them."""
 
-    picture: np.ndarray  # (N, size, size, 3) uint8
+    image: np.ndarray  # (N, size, size, 3) uint8
     edge: np.ndarray  # (N, size, size) float32 in [0, 1]: the outlines
     label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
     depth: np.ndarray | None = None  # (N, size, size) uint8: 0 the sky, larger is nearer, 255 the nearest; if asked for
 
-    def of(self, pictures: slice) -> "Drawing":
+    def of(self, images: slice) -> "Drawing":
         """Return a copy of some of the drawings."""
-        depth = None if self.depth is None else self.depth[pictures].copy()
-        return Drawing(self.picture[pictures].copy(), self.edge[pictures].copy(), self.label[pictures].copy(), depth)
+        depth = None if self.depth is None else self.depth[images].copy()
+        return Drawing(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
 
     @staticmethod
     def joined(parts: Sequence["Drawing"]) -> "Drawing":
         """Return all drawings of all parts; with depth, if they all have it."""
         depths = [part.depth for part in parts if part.depth is not None]
         return Drawing(
-            np.concatenate([part.picture for part in parts]),
+            np.concatenate([part.image for part in parts]),
             np.concatenate([part.edge for part in parts]),
             np.concatenate([part.label for part in parts]),
             np.concatenate(depths) if len(depths) == len(parts) else None,
@@ -75,12 +75,12 @@ def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray,
     """
     sheet = compose(factors, seed, split, sample)
     rgb, edge, label = backend.current().raster(*sheet.lists(), size)
-    picture = finish(rgb, edge, factors.style, factors.hue)
-    return Drawing(picture, edge, label, _depth(sheet, label, size) if depth else None)
+    image = finish(rgb, edge, factors.style, factors.hue)
+    return Drawing(image, edge, label, _depth(sheet, label, size) if depth else None)
 
 
 def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
-    """Return the depth map, (N, size, size) uint8: the visible layers of each picture, in even steps from 0 to 255.
+    """Return the depth map, (N, size, size) uint8: the visible layers of each image, in even steps from 0 to 255.
 
     There are no distances in a scene, only what hides what, and that is all that the map says.
     """
@@ -96,10 +96,10 @@ def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
 
 
 class Scenes:
-    """An endless data set of drawn pictures, with captions or, instead, labelled with their subject.
+    """An endless data set of drawn images, with captions or, instead, labelled with their subject.
 
     size: pixels along each side, 16 or more.  split: "train" leaves out the pairs of factors.HELD_OUT; "test" has
-    pictures of its own, with every pair.
+    images of its own, with every pair.
     """
 
     name = "scenes"
@@ -124,28 +124,28 @@ class Scenes:
         return hashlib.sha256(f"{self.name} {VERSION} {self.height}".encode()).hexdigest()
 
     def __len__(self) -> int:
-        return 1 << 32  # the numbers that a random key has for pictures
+        return 1 << 32  # the numbers that a random key has for images
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pictures numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
+        """Return the images numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
 
         Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
         """
         drawing, labels = self._drawn(index, depth=False)
-        return drawing.picture, labels
+        return drawing.image, labels
 
     def factors(self, index: np.ndarray) -> Factors:
-        """Return what the pictures numbered `index` show."""
+        """Return what the images numbered `index` show."""
         return choose(self.seed, self.split, index)
 
     def captions(self, index: np.ndarray, factors: Factors) -> list[str]:
-        """Return what is said of the pictures numbered `index`."""
+        """Return what is said of the images numbered `index`."""
         return caption(factors, self.seed, self.split, index).texts
 
     def draw(self, index: np.ndarray, depth: bool = False) -> Drawing:
-        """Return the pictures numbered `index` with their edge, segmentation and, if asked for, depth maps.
+        """Return the images numbered `index` with their edge, segmentation and, if asked for, depth maps.
 
-        They are drawn together with the pictures of `batch`, so of the same numbers one may ask for both.
+        They are drawn together with the images of `batch`, so of the same numbers one may ask for both.
         """
         return self._drawn(index, depth)[0]
 

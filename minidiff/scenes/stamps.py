@@ -1,6 +1,6 @@
 """How things are drawn: shapes make figures, figures make a stamp, and stamps are placed on a sheet.
 
-Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  Placing it in 500 pictures
+Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  Placing it in 500 images
 at 500 sizes and colours is then a few multiplications of whole arrays, whatever the stamp shows.  A sheet collects
 what was placed, in order from the sky to the nearest thing, as the display lists that the backend's `raster` draws;
 the columns of a row are explained in kernels/raster/reference.py.
@@ -140,7 +140,7 @@ class Stamp:
         return len(self.rows)
 
     def pick(self, choice: np.ndarray) -> "Stamp":
-        """Return one stamp of the set for each picture: choice is int64 (N,)."""
+        """Return one stamp of the set for each image: choice is int64 (N,)."""
         roles = {name: role[choice] for name, role in self.roles.items()}
         return Stamp(self.rows[choice], roles, self.share[choice], self.slot[choice], self.shines[choice])
 
@@ -170,24 +170,24 @@ def stamps(drawings: Sequence[Sequence[Figure]]) -> Stamp:
 
 # ---- sheets: where stamps are placed ----
 class Sheet:
-    """The display lists of N pictures in the making."""
+    """The display lists of N images in the making."""
 
     def __init__(self, light: np.ndarray):
         """light: (N, 3) float32, what the hour and the weather make of white."""
         self.light = light
-        self._pictures = np.arange(len(light))
+        self._images = np.arange(len(light))
         self._placed: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def of(self, pictures: np.ndarray) -> "Sheet":
-        """Return some of the pictures as a sheet; what is placed on it stands on this sheet too."""
-        part = Sheet(self.light[pictures])
-        part._pictures, part._placed = self._pictures[pictures], self._placed
+    def of(self, images: np.ndarray) -> "Sheet":
+        """Return some of the images as a sheet; what is placed on it stands on this sheet too."""
+        part = Sheet(self.light[images])
+        part._images, part._placed = self._images[images], self._placed
         return part
 
     def under(self, light: np.ndarray) -> "Sheet":
         """Return the same sheet in another light: (N, 3) float32."""
         part = Sheet(light)
-        part._pictures, part._placed = self._pictures, self._placed
+        part._images, part._placed = self._images, self._placed
         return part
 
     def place(
@@ -202,7 +202,7 @@ class Sheet:
         visible: ArrayLike = True,
         label: ArrayLike = 0,
     ) -> None:
-        """Place a stamp before everything placed so far, in every picture of the sheet.
+        """Place a stamp before everything placed so far, in every image of the sheet.
 
             across = x + facing * width * u,   up = y + height * v        for a point (u, v) of the stamp
 
@@ -222,7 +222,7 @@ class Sheet:
         rows[..., COLOUR] = self._colour(what, colours)
         rows[..., OPACITY] *= _column(visible)[..., 0]
         rows[..., LABEL] = np.where(rows[..., LABEL] == OWN_LABEL, _column(label)[..., 0], rows[..., LABEL])
-        self._placed.append((self._pictures, rows))
+        self._placed.append((self._images, rows))
 
     def _colour(self, what: Stamp, colours: Sequence[np.ndarray]) -> np.ndarray:
         n, rgb = len(self.light), what.rows[..., COLOUR]
@@ -232,26 +232,26 @@ class Sheet:
         return rgb * (what.shines + (1 - what.shines) * self.light[:, None, :])
 
     def layers(self) -> "Sheet":
-        """Return the same sheet with layers for labels: what was placed first on a picture is 0, what came next 1."""
+        """Return the same sheet with layers for labels: what was placed first on an image is 0, what came next 1."""
         relabelled, layer = Sheet(self.light), np.zeros(len(self.light), np.float32)
-        for pictures, rows in self._placed:
+        for images, rows in self._placed:
             rows = rows.copy()
-            rows[..., LABEL] = np.where(rows[..., LABEL] == MARK, MARK, layer[pictures, None])
-            layer[pictures] += 1
-            relabelled._placed.append((pictures, rows))
+            rows[..., LABEL] = np.where(rows[..., LABEL] == MARK, MARK, layer[images, None])
+            layer[images] += 1
+            relabelled._placed.append((images, rows))
         return relabelled
 
     def lists(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the display lists: shapes (N, K, 17) float32 and count (N,) int64."""
         count = np.zeros(len(self.light), np.int64)
-        for pictures, rows in self._placed:
-            count[pictures] += rows.shape[1]
+        for images, rows in self._placed:
+            count[images] += rows.shape[1]
         shapes = np.zeros((len(count), int(count.max(initial=0)), COLUMNS), np.float32)
         count[:] = 0
-        for pictures, rows in self._placed:
+        for images, rows in self._placed:
             k = rows.shape[1]
-            shapes[pictures[:, None], count[pictures, None] + np.arange(k)] = rows
-            count[pictures] += k
+            shapes[images[:, None], count[images, None] + np.arange(k)] = rows
+            count[images] += k
         return shapes, count
 
 

@@ -1,4 +1,4 @@
-"""The six styles: a finished picture is repainted from its colours and its edges.
+"""The six styles: a finished image is repainted from its colours and its edges.
 
 Idea: "neon" and "ink" come out of the edge map, the others out of colour and brightness alone.  All of them keep
 some of the colour, so that the colour of a subject can still be told.
@@ -15,7 +15,7 @@ _VIOLET, _GLOW, _PAPER, _INK = table((18, 12, 44), (90, 24, 110), (250, 244, 230
 
 
 def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray) -> np.ndarray:
-    """Return the pictures as uint8 (N, H, W, 3).
+    """Return the images as uint8 (N, H, W, 3).
 
     rgb: (N, H, W, 3) float32 about [0, 1], overwritten.  edge: (N, H, W) float32.  style: (N,) indices.
     hue: (N,) float32, of the style "duotone".
@@ -59,7 +59,7 @@ def _mix(a, b, amount):
 
 
 def _brightness(rgb):
-    """(N, H, W, 1): added up by hand, since the order of additions belongs to the picture."""
+    """(N, H, W, 1): added up by hand, since the order of additions belongs to the image."""
     red, green, blue = rgb[..., 0:1], rgb[..., 1:2], rgb[..., 2:3]
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
 

@@ -1,7 +1,7 @@
-"""The ten subjects: what a picture is a picture of.
+"""The ten subjects: what an image is an image of.
 
 Idea: each is drawn about as large as it stands on the canvas, feet at v = 0, looking to the right.  Big and alone it
-covers about a quarter of the picture (a test measures it).  Outlines differ as much as they can: a network trained
+covers about a quarter of the image (a test measures it).  Outlines differ as much as they can: a network trained
 for minutes has little more than the outline to go by.  OWN is the subject's colour, SECOND that of its windows.
 Comes after palette.py.  Leaves out what is behind: sky.py and places.py.
 """
@@ -205,7 +205,7 @@ _STEPS = np.array([0.0, 0.0, -0.1], np.float32)  # the third stands nearer
 
 
 def draw_subjects(sheet: Sheet, factors: Factors, dice: Dice) -> None:
-    """Place each picture's subject, once, twice or three times."""
+    """Place each image's subject, once, twice or three times."""
     some = np.flatnonzero(factors.subject != NOTHING)
     f, dice = factors.of(some), dice.of(some)
     sheet = sheet.of(some).under(palette.light(f, 0.55))  # the hour changes a subject less than its place

@@ -60,7 +60,7 @@ class Budget:
     def steps(self, step: int, elapsed: float, preview: float, previews_every: float, final: float) -> int:
         """Return the last step, at least `step`, such that all is done when the minutes are over.
 
-        elapsed: seconds since the start.  preview, final: seconds that a preview and the final pictures take.
+        elapsed: seconds since the start.  preview, final: seconds that a preview and the final images take.
         previews_every: seconds from one preview to the next.
         """
         left = MARGIN * (self.seconds - elapsed) - final

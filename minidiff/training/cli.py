@@ -23,7 +23,7 @@ from minidiff.errors import MinidiffError
 from minidiff.training.resume import check_settings
 
 DESCRIPTION = """\
-Train a diffusion model: first noise, then pictures.
+Train a diffusion model: first noise, then images.
 
 Without options it learns the embedded scenes for eight and a half minutes. Everything is written into one folder, by \
 default a dated one under runs/: settings, a line of metrics a step, checkpoints, previews, and at the end a grid of \
@@ -82,7 +82,7 @@ def parse(words: Sequence[str]) -> Request:
         start = resume.config
     elif early.config is not None:
         start = read_toml(Config, early.config)
-    elif early.onto is not None:  # what is added to a network sees the same pictures, and the same noise on them
+    elif early.onto is not None:  # what is added to a network sees the same images, and the same noise on them
         base = checkpoints.find(early.onto).config
         start = Config(data=base.data, model=base.model, diffusion=base.diffusion)
     if early.steps is not None and early.minutes is not None:

@@ -4,7 +4,7 @@ Idea: the optimiser's weights jump about the valley that they go down in; their 
 
     w_ema <- w_ema + (1 - decay) (w - w_ema)
 
-and draws visibly better pictures.  The update itself is fused with the optimiser's (kernels/optimizer); here are the
+and draws visibly better images.  The update itself is fused with the optimiser's (kernels/optimizer); here are the
 decay and the way in and out of the average.
 In training/ after optimizer.py.
 """

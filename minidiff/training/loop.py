@@ -1,7 +1,7 @@
-"""A training from the first step to the last picture.
+"""A training from the first step to the last image.
 
 Idea: call `Trainer.advance` until the last step.  Around it: tell how it goes, write a preview and a checkpoint from
-time to time, stop when asked to, and draw pictures at the end.  None of that reaches into the steps: a run that was
+time to time, stop when asked to, and draw images at the end.  None of that reaches into the steps: a run that was
 stopped, killed or watched ends with the same weights, to the bit, as one that was left alone.
 In training/ before arguments.py.
 """
@@ -24,7 +24,7 @@ from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
 from minidiff.checkpoint.file import Checkpoint
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
-from minidiff.errors import MOST_PRINTED, MinidiffError, one_line, printable
+from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
 from minidiff.images.files import to_uint8
 from minidiff.training import preview
 from minidiff.training import run_dir as folders
@@ -79,7 +79,7 @@ class Run:
         self.save_due = Every(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
         self.preview_due = Every(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
         self.budget = Budget(run.minutes, trainer.config.optimizer.warmup) if run.minutes is not None else None
-        self.pass_seconds: float | None = None  # of one picture through the network, once a preview measured it
+        self.pass_seconds: float | None = None  # of one image through the network, once a preview measured it
         self.saved_step = trainer.step if trainer.step else None
 
     @property
@@ -87,7 +87,7 @@ class Run:
         return time.perf_counter() - self.started
 
     def train(self) -> int:
-        """Make all steps that are left, then the pictures; return the exit code."""
+        """Make all steps that are left, then the images; return the exit code."""
         trainer = self.trainer
         with listening() as stop:
             with stop.heard():
@@ -128,7 +128,7 @@ class Run:
                     loss=record.loss,
                     lr=record.lr,
                     grad_norm=record.grad_norm,
-                    pictures_per_second=round(batch / seconds, 2),
+                    images_per_second=round(batch / seconds, 2),
                     seconds=round(before + self.elapsed, 3),
                 )
                 progress.show(record, batch / seconds)
@@ -145,7 +145,7 @@ class Run:
             return
         if self.pass_seconds is None:
             self.preview(progress)
-        # A picture's way through the network takes less than there and back; a preview may have met a busy moment, or
+        # An image's way through the network takes less than there and back; a preview may have met a busy moment, or
         # failed.
         there_and_back = self.budget.step_seconds / trainer.config.run.batch
         pass_seconds = there_and_back if self.pass_seconds is None else min(self.pass_seconds, there_and_back)
@@ -193,7 +193,7 @@ class Run:
         """Write the grid, the way there, and the loss; leave early if asked to."""
         trainer, film, images = self.trainer, preview.Film(), []
         total = preview.steps_of(trainer, preview.FINAL)
-        quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the pictures show it
+        quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the images show it
         with averaged(trainer.parameters), quiet, Progress(trainer, stop, "drawing", total) as progress:
             for part, step in preview.draw(trainer, preview.FINAL):
                 film.take(part, step)
@@ -220,8 +220,8 @@ class Run:
         threads = trainer.config.run.threads
         how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")
-        print(f"length   {end} of {trainer.config.run.batch} pictures, from step {trainer.step}")
-        print(f"folder   {printable(self.folder, MOST_PRINTED)}")
+        print(f"length   {end} of {trainer.config.run.batch} images, from step {trainer.step}")
+        print(f"folder   {printable(self.folder, MAX_PRINTED)}")
         if short := too_short(trainer):
             print(short)
 
@@ -233,13 +233,13 @@ class Run:
         if addition.onto is not None:
             model = ["--checkpoint", addition.onto, "--adapter", path]
             if addition.adapter == "reference":
-                shown = ["--reference", "picture.png"]
+                shown = ["--reference", "image.png"]
             else:
                 shown = ["--control", "drawing.png", "--control-kind", addition.adapter]
         label = [*_label(classes, min(1, len(classes) - 1)), "--guidance-scale", "3"] if classes else []
         if self.trainer.dataset.vocabulary and preview.variants(self.trainer):
             label = preview.names(self.trainer, 1)
-        grid = printable(self.folder / "grid.png", MOST_PRINTED)
+        grid = printable(self.folder / "grid.png", MAX_PRINTED)
         print(f"done: {grid}, noise_to_image.gif and loss.png beside it. Next:")
         print(f"  {command('sample', *model, *shown, *label)}")
         if classes or self.trainer.config.data.data == "scenes":
@@ -255,7 +255,7 @@ class Run:
 
 def command(name: str, *words: object) -> str:
     """Return a command of minidiff as a shell reads it."""
-    return printable(shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)]), MOST_PRINTED)
+    return printable(shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)]), MAX_PRINTED)
 
 
 def _label(classes: Sequence[str], number: int) -> list[str]:
@@ -279,7 +279,7 @@ def too_short(trainer: Trainer) -> str:
 
 
 class Progress:
-    """The progress bar: how far it is, time left and, while training, loss and pictures a second."""
+    """The progress bar: how far it is, time left and, while training, loss and images a second."""
 
     def __init__(self, trainer: Trainer, stop: Stop, name: str = "training", total: int | None = None) -> None:
         self.trainer, self.stop = trainer, stop
@@ -298,11 +298,11 @@ class Progress:
         with self.stop.heard():
             self.bar.close()
 
-    def show(self, record: Record, pictures_per_second: float) -> None:
+    def show(self, record: Record, images_per_second: float) -> None:
         """Move on by a step; the loss that is shown is a running mean, as a single step's jumps about."""
         self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
         self.bar.total = self.trainer.steps
-        self.bar.set_postfix_str(f"loss {self.loss:.4f}, {pictures_per_second:.0f} pictures/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {self.loss:.4f}, {images_per_second:.0f} images/s", refresh=False)
         self.move()
 
     def move(self) -> None:

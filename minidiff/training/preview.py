@@ -1,6 +1,6 @@
 """What a training shows: grids of samples on the way, and at its end the way itself, from noise to image.
 
-Idea: the noise that a sheet of samples starts from is named by (seed, picture), so every sheet shows the same pictures,
+Idea: the noise that a sheet of samples starts from is named by (seed, image), so every sheet shows the same images,
 further on.  The averaged weights draw.  Nothing here touches the training's own randomness or weights.
 In training/ before loop.py.  Leaves out samplers: diffusion/samplers.py.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minidiff.data.dataset import Dataset, Pictures
+from minidiff.data.dataset import Dataset, ImageDataset
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
 from minidiff.images.chart import line_chart
@@ -24,7 +24,7 @@ from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data
 CAPTIONS = 8  # different ones on a sheet
-MOST_COLUMNS = 16  # with more classes than this the sheet is square and shows as many as fit
+MAX_COLUMNS = 16  # with more classes than this the sheet is square and shows as many as fit
 ANIMATED = 16
 ANIMATION_FRAMES, ANIMATION_ZOOM = 25, 2  # noise does not compress: 50 frames four times as large are 7 MB
 FRAME_MS, LAST_FRAME_MS = 120, 2500
@@ -39,14 +39,14 @@ class Sheet:
 
     def columns(self, variants: int) -> int:
         square = round(np.sqrt(self.count))
-        return variants * max(square // variants, 1) if 0 < variants <= MOST_COLUMNS else square
+        return variants * max(square // variants, 1) if 0 < variants <= MAX_COLUMNS else square
 
     def size(self, variants: int) -> int:
-        """How many pictures: full rows, at least one."""
+        """How many images: full rows, at least one."""
         return max(self.count // self.columns(variants), 1) * self.columns(variants)
 
     def passes(self, variants: int) -> int:
-        """How many pictures go through the network to draw the sheet; guided ones twice a step."""
+        """How many images go through the network to draw the sheet; guided ones twice a step."""
         return self.size(variants) * self.steps * (2 if variants else 1)
 
 
@@ -60,7 +60,7 @@ def variants(trainer: Trainer) -> int:
 
 
 def examples(trainer: Trainer, count: int) -> np.ndarray:
-    """Return the numbers (count,) of the pictures of the data whose captions, or maps, those of a sheet have."""
+    """Return the numbers (count,) of the images of the data whose captions, or maps, those of a sheet have."""
     data = trainer.dataset
     turns = _different(data) if data.vocabulary else np.arange(min(trainer.network.classes, len(data)))
     return np.resize(turns, count) if len(turns) else np.zeros(count, np.int64)
@@ -76,8 +76,8 @@ def labels(trainer: Trainer, count: int) -> np.ndarray | None:
 
 
 def _different(data: Dataset) -> np.ndarray:
-    """Return the numbers of up to eight pictures with different captions, from everywhere in the data."""
-    if not isinstance(data, Pictures):
+    """Return the numbers of up to eight images with different captions, from everywhere in the data."""
+    if not isinstance(data, ImageDataset):
         return np.arange(CAPTIONS)
     said = _said(data)
     most = min(CAPTIONS, len(said))
@@ -85,18 +85,18 @@ def _different(data: Dataset) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _said(data: Pictures) -> np.ndarray:
-    """Return the numbers of the first picture with each caption that has words."""
+def _said(data: ImageDataset) -> np.ndarray:
+    """Return the numbers of the first image with each caption that has words."""
     assert data.labels is not None  # as they are where there is a vocabulary
     _, first = np.unique(data.labels, axis=0, return_index=True)
     return np.sort(first[data.labels[first].any(axis=1)])
 
 
 def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
-    """Draw a sheet with the weights that the network carries: all steps from noise to pictures (n, H, W, C), in parts.
+    """Draw a sheet with the weights that the network carries: all steps from noise to images (n, H, W, C), in parts.
 
-    A part has as many pictures as training computes at once, so that drawing needs no more memory than that; it comes
-    with its place on the sheet.  A picture's noise is named by its number, so that it is the same in any part.
+    A part has as many images as training computes at once, so that drawing needs no more memory than that; it comes
+    with its place on the sheet.  An image's noise is named by its number, so that it is the same in any part.
     """
     network, count = trainer.network, sheet.size(variants(trainer))
     turns, asked = examples(trainer, count), labels(trainer, count)
@@ -113,7 +113,7 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
 
 
 def part_size(trainer: Trainer) -> int:
-    """Return how many pictures training computes at once."""
+    """Return how many images training computes at once."""
     return trainer.config.run.batch // trainer.config.run.accumulate
 
 
@@ -124,12 +124,12 @@ def steps_of(trainer: Trainer, sheet: Sheet) -> int:
 
 
 def _times(trainer: Trainer, sheet: Sheet) -> int:
-    """Return how many times t a sheet's pictures visit: a short schedule has fewer than a sheet asks for."""
+    """Return how many times t a sheet's images visit: a short schedule has fewer than a sheet asks for."""
     return min(sheet.steps, trainer.process.schedule.T)
 
 
 def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -> None:
-    """Write pictures (N, H, W, C) uint8 as a grid, with what drew them as metadata."""
+    """Write images (N, H, W, C) uint8 as a grid, with what drew them as metadata."""
     different, columns = variants(trainer), sheet.columns(variants(trainer))
     about: dict[str, Any] = {
         "step": trainer.step,
@@ -137,7 +137,7 @@ def save_sheet(path: Path, images: np.ndarray, trainer: Trainer, sheet: Sheet) -
         "steps": _times(trainer, sheet),
         "guidance_scale": GUIDANCE_SCALE if different else 1.0,
         "seed": trainer.config.run.seed,
-        "columns": names(trainer, columns) if 0 < different <= MOST_COLUMNS else [],
+        "columns": names(trainer, columns) if 0 < different <= MAX_COLUMNS else [],
     }
     save_png(path, make_grid(images, columns), about)
 
@@ -152,7 +152,7 @@ def names(trainer: Trainer, columns: int) -> list[str]:
 
 
 def save_preview(path: Path, trainer: Trainer) -> float:
-    """Draw and write a preview; return the seconds that one picture takes to pass through the network."""
+    """Draw and write a preview; return the seconds that one image takes to pass through the network."""
     times, passes, images = [], [], []
     with averaged(trainer.parameters), np.errstate(all="ignore"):  # weights may have grown beyond measure
         for _, step in draw(trainer, PREVIEW):
@@ -166,13 +166,13 @@ def save_preview(path: Path, trainer: Trainer) -> float:
 
 
 def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndarray:
-    """Return x_t and, beside it, x0_hat, of the first `count` pictures: one picture (height, width, 3) uint8."""
+    """Return x_t and, beside it, x0_hat, of the first `count` images: one image (height, width, 3) uint8."""
     halves = [make_grid(to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
     return np.concatenate(halves, axis=1)
 
 
 class Film:
-    """Noise becoming image: x_t and x0_hat of the first pictures of a sheet, at most 25 times on the way.
+    """Noise becoming image: x_t and x0_hat of the first images of a sheet, at most 25 times on the way.
 
     take: is shown every step that `draw` makes; it keeps bytes, of what is to be seen alone.
     """
@@ -193,7 +193,7 @@ class Film:
         self.frames.setdefault(index, []).append((to_uint8(left), to_uint8(right)))
 
     def save(self, path: Path) -> None:
-        """Write the frames as they went, and at the end the pictures for a while."""
+        """Write the frames as they went, and at the end the images for a while."""
         shown = [
             np.concatenate([make_grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
             for _, parts in sorted(self.frames.items())

@@ -1,6 +1,6 @@
 """Is a run that goes on still the same run?
 
-Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the pictures,
+Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the images,
 the network and, for an adapter, the model that it is added to.  The checkpoint says of each of these what it was.  They
 are compared here, all of them, and whatever differs is named, as it was and as it is: a run that went on with something
 else would neither be the old one nor say so.
@@ -16,7 +16,7 @@ from minidiff.errors import MinidiffError, printable
 from minidiff.nn import UNetConfig
 
 # What a resumed run may be told anew: none of it changes a step that is to be computed again the same.  Where the
-# pictures and the model below an adapter lie may change; what they are is compared.
+# images and the model below an adapter lie may change; what they are is compared.
 CHANGEABLE = {
     "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
 }  # fmt: skip
@@ -36,12 +36,12 @@ def check_same(
     there, here = ((each.height, each.width, each.channels) for each in (checkpoint.network, network))
     if there != here:
         theirs, ours = ("×".join(map(str, shape)) for shape in (there, here))
-        raise MinidiffError(f"{start} pictures of {theirs}; the data has {ours}")
+        raise MinidiffError(f"{start} images of {theirs}; the data has {ours}")
     now = dataset.digest
     if checkpoint.data and checkpoint.data != now:
         raise MinidiffError(
-            f"{start} other pictures than {dataset.name} now holds: their digest was {checkpoint.data[:16]}, it is "
-            f"{now[:16]}; put the pictures back as they were, or train anew"
+            f"{start} other images than {dataset.name} now holds: their digest was {checkpoint.data[:16]}, it is "
+            f"{now[:16]}; put the images back as they were, or train anew"
         )
     if base is not None and checkpoint.base != base.identity:
         raise MinidiffError(

@@ -24,8 +24,8 @@ from minidiff.files import claimed, new_folder, open_regular, parse_json, remove
 from minidiff.limits import LIMITS
 
 PREVIEWS = "previews"
-MOST_METRICS = 1 << 30  # bytes of metrics.jsonl: those of ten million steps
-MOST_LINE = 1 << 12  # bytes that are read as one line; a step's are about a hundred
+MAX_METRICS = 1 << 30  # bytes of metrics.jsonl: those of ten million steps
+MAX_LINE = 1 << 12  # bytes that are read as one line; a step's are about a hundred
 
 
 @contextmanager
@@ -106,11 +106,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a metrics.jsonl, [] if there is none.
 
     Passed over is what is no line of a step after the one before: a line that a killed run left half, or one that
-    somebody has changed.  Raises MinidiffError for a file of more than MOST_METRICS bytes.
+    somebody has changed.  Raises MinidiffError for a file of more than MAX_METRICS bytes.
     """
     lines: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError), open_regular(path, MOST_METRICS) as file:
-        for text in iter(partial(file.readline, MOST_LINE), b""):
+    with contextlib.suppress(FileNotFoundError), open_regular(path, MAX_METRICS) as file:
+        for text in iter(partial(file.readline, MAX_LINE), b""):
             try:
                 line = parse_json(text.decode(), str(path))
             except ValueError:  # of other bytes than UTF-8, or a MinidiffError

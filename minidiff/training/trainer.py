@@ -1,4 +1,4 @@
-"""One step of training: pictures in, slightly better weights out.
+"""One step of training: images in, slightly better weights out.
 
 Idea: take a batch, put noise on it, let the network say what the noise was, and move every weight a little in the
 direction in which the answer gets better.  All that is random in step s is named by (seed, s), so the step is a pure
@@ -19,7 +19,7 @@ from minidiff.checkpoint.build import check_memory, make_model, make_process, ne
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.file import Checkpoint
 from minidiff.data.companions import companions
-from minidiff.data.dataset import Dataset, Pictures, order
+from minidiff.data.dataset import Dataset, ImageDataset, order
 from minidiff.data.flip import mirrored
 from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
@@ -48,7 +48,7 @@ class Trainer:
     """A network on its way, and everything that its next step depends on.
 
     step: updates made so far.  steps: the last one, None while it is not known (see pace.py).
-    base, data: the digests of what is added to, "" for none, and of the pictures.
+    base, data: the digests of what is added to, "" for none, and of the images.
     """
 
     def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
@@ -65,7 +65,7 @@ class Trainer:
             base = checkpoints.find(config.addition.onto)
             self._check_base(base)
             if config.data.flip and isinstance(dataset, Scenes):
-                raise MinidiffError("--flip mirrors pictures, but not the maps of scenes beside them: leave it out")
+                raise MinidiffError("--flip mirrors images, but not the maps of scenes beside them: leave it out")
             self.unet = checkpoints.make_network(base)
             for parameter in self.unet.named_parameters().values():
                 parameter.requires_grad = False
@@ -97,35 +97,35 @@ class Trainer:
         return self.dataset.vocabulary.words if self.dataset.vocabulary else ()
 
     def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the pictures of these numbers, (N, H, W, C) uint8, and their labels.
+        """Return the images of these numbers, (N, H, W, C) uint8, and their labels.
 
         sample: (N,) their places in the step's whole batch, by which flips, and parts of captions, are drawn.
         """
-        pictures, labels = self.dataset.batch(index)
-        if isinstance(self.dataset, Pictures) and self.dataset.parts is not None and labels is not None:
+        images, labels = self.dataset.batch(index)
+        if isinstance(self.dataset, ImageDataset) and self.dataset.parts is not None and labels is not None:
             u = random.uniform(Key(self.config.run.seed, Stream.CAPTION, self.step, sample), 1 + labels.shape[1])
             labels = thinned(labels, self.dataset.parts[index], u)
         if self.config.data.flip:
             chosen = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
-            pictures, labels = mirrored(self.dataset, pictures, labels, chosen)
-        return pictures, labels
+            images, labels = mirrored(self.dataset, images, labels, chosen)
+        return images, labels
 
     def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
         """Return the loss of a part of this step's batch, a Tensor."""
-        pictures, labels = self.batch(index, sample)
-        run, model = self.config.run, self.shown(index, pictures)
-        x0 = backend.to_device(to_float(pictures))
+        images, labels = self.batch(index, sample)
+        run, model = self.config.run, self.shown(index, images)
+        x0 = backend.to_device(to_float(images))
         return self.process.training_loss(model, x0, labels, run.seed, self.step, sample, run.batch)[0]
 
-    def shown(self, index: np.ndarray, pictures: np.ndarray, twice: bool = False) -> Any:
+    def shown(self, index: np.ndarray, images: np.ndarray, twice: bool = False) -> Any:
         """Return what is called as the network: the network itself or, with an adapter, the base that it steers.
 
-        pictures: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
+        images: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
         twice: for guidance, which asks about everything again without reference.
         """
         if self.adapter == "none":
             return self.model
-        beside = companions(self.dataset, self.adapter, index, pictures)
+        beside = companions(self.dataset, self.adapter, index, images)
         scale = np.ones(len(beside), np.float32)
         if twice:
             beside, scale = np.concatenate([beside, beside]), np.concatenate([scale, 0 * scale])
@@ -136,8 +136,8 @@ class Trainer:
     def advance(self) -> Record:
         """Make one step.
 
-        A batch in `accumulate` parts has the same pictures, flips, t, noise and hidden labels as in one, since all of
-        them are named by a picture's place in the whole batch; gradients are sums over pictures, so only the order of
+        A batch in `accumulate` parts has the same images, flips, t, noise and hidden labels as in one, since all of
+        them are named by an image's place in the whole batch; gradients are sums over images, so only the order of
         their float32 summation differs, by a relative error of about 1e-6.
         Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
         """

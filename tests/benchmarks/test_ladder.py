@@ -17,7 +17,7 @@ RUNGS = ["naive", "blocked", "blas", "product", "winograd", "separate", "fused"]
 
 @pytest.mark.parametrize("problem", [ladder.TINY, Convolution(3, 7, 5, 9)], ids=lambda problem: problem.name)
 def test_every_rung_agrees_with_the_reference(problem):
-    """The second one has sides, channels and pictures that nothing divides."""
+    """The second one has sides, channels and images that nothing divides."""
     with backend.using("numba"):
         found = {rung.name: ladder.check(rung.name, rung.run(), rung.exact) for rung in ladder.rungs(problem)}
     assert list(found) == RUNGS

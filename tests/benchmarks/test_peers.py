@@ -166,7 +166,7 @@ def test_minidiff_computes_every_kind_of_problem():
         checked = step.check()
         assert checked["output"].shape == (3, 16, 16, 3) and checked["gradient of enter.w"].any()
         assert np.isfinite(step.run())
-        assert ours.make(problems.Sampling(TINY, steps=2)).check()["pictures"].shape == (2, 8, 8, 3)
+        assert ours.make(problems.Sampling(TINY, steps=2)).check()["images"].shape == (2, 8, 8, 3)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
@@ -217,8 +217,8 @@ def test_curves_are_drawn():
     curves = {
         (kind, axis): [record, record | {axis: 2 * record[axis]}] for kind in ("step", "conv") for axis in growth.AXES
     }
-    picture = growth.chart(curves)
-    assert picture.ndim == 3 and picture.dtype == np.uint8 and picture.std() > 5
+    image = growth.chart(curves)
+    assert image.ndim == 3 and image.dtype == np.uint8 and image.std() > 5
 
 
 def test_a_worker_that_fails_says_so_in_one_line():

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tiny_model
-import toy_pictures
+import toy_images
 
 from benchmarks.peers import problems, records, workers
 from benchmarks.quality import __main__ as command
@@ -285,7 +285,7 @@ STEPS = 3
 
 
 def two_trainers(variant):
-    """Ours and PyTorch's, from the same weights, none of them zero, on pictures of which half are mirrored."""
+    """Ours and PyTorch's, from the same weights, none of them zero, on images of which half are mirrored."""
     from benchmarks.quality.torch_train import TorchTrainer
 
     config = Config(
@@ -293,7 +293,7 @@ def two_trainers(variant):
         optimizer=OptimizerConfig(lr=1e-2, warmup=1, weight_decay=0.5, clip=0.3, ema=0.5),  # so that each of them shows
         run=RunConfig(steps=STEPS, batch=6, seed=3),
     )
-    dataset = toy_pictures.make(20)
+    dataset = toy_images.make(20)
     pair = Trainer(config, dataset), TorchTrainer(config, dataset, variant)
     made = problems.weights(pair[0].network)
     for trainer in pair:

@@ -2,7 +2,7 @@
 
     run("cupy_cuda")        yields the name of each case and its error, as a share of the largest exact number
 
-Used wherever these kernels run: on a GPU, in Numba's simulator (where every thread is one of Python's, so that pictures
+Used wherever these kernels run: on a GPU, in Numba's simulator (where every thread is one of Python's, so that images
 must be tiny), and emulated. Reading order: after tests/kernels, which asks more, and of every version.
 """
 
@@ -37,7 +37,7 @@ def module(operation: str, version: str):
 
 
 def on_device(value):
-    """float32 numbers go to the device; how many pictures there are, and what for, stays with the host."""
+    """float32 numbers go to the device; how many images there are, and what for, stays with the host."""
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
         return cuda_launch.device().xp.asarray(value)
     return value

@@ -27,7 +27,7 @@ MARKS = 64  # bytes before and behind an array, more than a vector
 MARK = 0xAB
 CHECKS = "-fsanitize=alignment,null,signed-integer-overflow,shift,integer-divide-by-zero,bounds"
 OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
-MOST_SHARED = 48 * 1024  # bytes of a block, as they are declared; no launch here asks for more
+MAX_SHARED = 48 * 1024  # bytes of a block, as they are declared; no launch here asks for more
 
 
 class Emulated:
@@ -120,7 +120,7 @@ def compile_for_cpu(path: Path, folder: Path) -> Path:
             tool("g++", *OPTIONS, "-c", "-ffunction-sections", "-fdata-sections", given, "-o", compiled)
             for name in declared(path):
                 used = shared_memory(name, compiled)
-                assert used <= MOST_SHARED, f"{name}: {used:,} bytes of shared memory, a block has {MOST_SHARED:,}"
+                assert used <= MAX_SHARED, f"{name}: {used:,} bytes of shared memory, a block has {MAX_SHARED:,}"
             tool("g++", "-shared", "-pthread", compiled, "-o", made)
             made.replace(library)
     return library

@@ -10,7 +10,7 @@ from minidiff import backend
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.images.files import to_uint8
@@ -29,13 +29,13 @@ def config(**run):
     )
 
 
-def pictures():
+def images():
     rng = np.random.default_rng(0)
-    return Pictures("toy", rng.integers(0, 256, (12, 8, 8, 3), np.uint8), np.arange(12) % 3, ("a", "b", "c"))
+    return ImageDataset("toy", rng.integers(0, 256, (12, 8, 8, 3), np.uint8), np.arange(12) % 3, ("a", "b", "c"))
 
 
 def trained(steps=3, **run):
-    trainer = Trainer(config(**run), pictures())
+    trainer = Trainer(config(**run), images())
     return trainer, [trainer.advance() for _ in range(steps)]
 
 
@@ -60,7 +60,7 @@ def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
     """The loss and the norm, in one; nothing else, or the GPU would wait for the host and the host for the GPU."""
     if gpu_backend.xp.ndarray is not DeviceArray:
         pytest.skip("a GPU's arrays do not count how often they leave")
-    trainer = Trainer(config(accumulate=2), pictures())
+    trainer = Trainer(config(accumulate=2), images())
     trainer.advance()
     before = DeviceArray.leaves
     trainer.advance()
@@ -72,11 +72,11 @@ def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
     path = tmp_path / "step_00000002.safetensors"
     checkpoints.save(path, 2, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters)
     found = checkpoints.load(path)
-    again = Trainer(trainer.config, pictures(), found)
+    again = Trainer(trainer.config, images(), found)
     trainer.advance(), again.advance()
     assert backend.to_numpy(trainer.parameters.w).tobytes() == backend.to_numpy(again.parameters.w).tobytes()
     with backend.using("numpy"):
-        at_home = Trainer(trainer.config, pictures(), found)
+        at_home = Trainer(trainer.config, images(), found)
         at_home.advance()
     assert np.abs(backend.to_numpy(trainer.parameters.w) - at_home.parameters.w).max() < 1e-3
 

@@ -14,7 +14,7 @@ from numba.cuda import compiler, dispatcher
 
 from minidiff.kernels import cuda_launch
 from tests.cuda import cases
-from tests.cuda.emulated import MOST_SHARED
+from tests.cuda.emulated import MAX_SHARED
 from tests.cuda.test_compile import BUDGET
 
 AMPERE = (8, 0)
@@ -41,7 +41,7 @@ def ampere(monkeypatch):
             if signature not in compiled:
                 made = compiler.compile_cuda(kernel.py_func, types.void, signature[1], cc=AMPERE)
                 compiled.add(signature)
-                assert shared_memory(made.library) <= MOST_SHARED, (
+                assert shared_memory(made.library) <= MAX_SHARED, (
                     f"{kernel.py_func.__name__} needs more than a block has"
                 )
 

@@ -2,7 +2,7 @@
 
 import pytest
 import tiny_model
-import toy_pictures
+import toy_images
 
 from minidiff import backend, sample, train
 from minidiff.kernels import cuda_launch
@@ -48,6 +48,6 @@ def test_while_drawing(full_device, tmp_path, capsys):
 
 
 def test_while_training(full_device, tmp_path, capsys):
-    toy_pictures.write(tmp_path / "toy.npz", 12)
+    toy_images.write(tmp_path / "toy.npz", 12)
     words = "--data", "npz", "--data-dir", tmp_path / "toy.npz", "--out", tmp_path / "run", "--batch", 4, "--steps", 2
     fails(capsys, train, *words, "--backend", full_device)

@@ -66,7 +66,7 @@ def close(found, exact):
 
 
 def calls_of_many():
-    """Each function of a backend with MANY pictures, sequences, tokens, or samples in turn."""
+    """Each function of a backend with MANY images, sequences, tokens, or samples in turn."""
     x, gy, one = draw(MANY, 1, 1, 2), draw(MANY, 1, 1, 2), draw(2)
     mean, w, sample = draw(MANY, 1), draw(1, 1, 2, 2), np.arange(MANY)
     long, wide = draw(1, MANY, 2), draw(MANY, 1, 2)
@@ -140,7 +140,7 @@ def test_arrays_may_begin_anywhere(gpu_backend):
 
 
 def test_more_pixels_than_32_bits_count(cupy):
-    """2^31 and one picture more: the last 256 pixels of that are what they are alone."""
+    """2^31 and one image more: the last 256 pixels of that are what they are alone."""
     N, size = 2**19 + 1, 64
     x, w, last = sparse(N, size, size, 1), draw(3, 3, 1, 1), draw(1, size, size, 1)
     x.inside[-1] = last

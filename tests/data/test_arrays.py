@@ -1,4 +1,4 @@
-""".npz files of pictures: read right, and refused in one line when they are not what they should be."""
+""".npz files of images: read right, and refused in one line when they are not what they should be."""
 
 import io
 import tracemalloc
@@ -52,9 +52,9 @@ class Evil:
         ({"images": RGB / 255}, r"must be uint8 of shape .* got float64 \(6, 4, 5, 3\)"),
         ({"images": RGB[..., :2]}, r"got uint8 \(6, 4, 5, 2\)"),
         ({"images": RGB[0, 0]}, r"got uint8 \(5, 3\)"),
-        ({"images": RGB[:0]}, "no pictures"),
-        ({"images": RGB, "labels": np.zeros(5, int)}, r"labels must be 6 integers, one a picture, got int64 \(5,\)"),
-        ({"images": RGB, "labels": np.zeros(6)}, r"labels must be 6 integers, one a picture, got float64 \(6,\)"),
+        ({"images": RGB[:0]}, "no images"),
+        ({"images": RGB, "labels": np.zeros(5, int)}, r"labels must be 6 integers, one an image, got int64 \(5,\)"),
+        ({"images": RGB, "labels": np.zeros(6)}, r"labels must be 6 integers, one an image, got float64 \(6,\)"),
         ({"images": RGB, "labels": np.arange(6) - 1}, "count from 0 to at most 65535, got -1 to 4"),
         ({"images": RGB, "labels": np.arange(6) << 40}, "count from 0 to at most 65535"),
         ({"images": RGB, "labels": np.arange(6), "classes": ["a", "b"]}, "labels must be 0 to 1, got 0 to 5"),
@@ -96,7 +96,7 @@ def test_npz_damaged(tmp_path, save):
 @pytest.mark.parametrize(
     "shape, text",
     [
-        ((1 << 40, 4, 5, 3), "1099511627776 pictures; at most"),
+        ((1 << 40, 4, 5, 3), "1099511627776 images; at most"),
         ((1 << 20, 64, 64, 3), r"images.npy claims \d+ bytes and"),
     ],
 )
@@ -116,7 +116,7 @@ def test_npz_header_alone_takes_no_memory(tmp_path, shape, text):
 
 
 def test_the_limit_on_memory_is_stated(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "MOST_BYTES", 100)
+    monkeypatch.setattr(arrays, "MAX_BYTES", 100)
     np.savez(tmp_path / "a.npz", images=RGB)
     with pytest.raises(MinidiffError, match="claims 360 bytes and holds 488; at most 100"):
         npz(tmp_path / "a.npz")
@@ -154,14 +154,14 @@ ODD = {
     "keys of two kinds": ({"images": npy(text="{1: 2, 'descr': 3, 'shape': ()}")}, "not a whole .npz"),
     "deep nesting": ({"images": npy(text="(" * 5000)}, "not a whole .npz"),
     "a type that is none": ({"images": npy("'|x9'", data=RGB.tobytes())}, "not a whole .npz"),
-    "an empty list as type": ({"images": npy("[]")}, "pictures must be uint8"),
+    "an empty list as type": ({"images": npy("[]")}, "images must be uint8"),
     "a negative side": ({"images": npy(shape="(-6, 4, 5, 3)")}, "an array of shape"),
     "a bool as side": ({"images": npy(shape="(True, 4, 5, 3)")}, "1 bytes|claims|shape"),
     "a side of 5,000 digits": ({"images": npy(shape=f"({'9' * 5000}, 4, 5, 3)")}, "not a whole .npz"),
     "another version": ({"images": npy(data=RGB.tobytes(), version=9)}, "not a whole .npz"),
     "too short": ({"images": npy(data=bytes(100))}, "claims 360 bytes and holds"),
     "too long": ({"images": npy(data=bytes(400))}, "images.npy is longer than the 360 bytes it claims"),
-    "many small pictures": ({"images": npy(shape="(300000000, 1, 1)")}, "300000000 pictures; at most 16777216"),
+    "many small images": ({"images": npy(shape="(300000000, 1, 1)")}, "300000000 images; at most 16777216"),
     "other members": ({"images\x1b[2J": IMAGES, "a\nb": b""}, r"there are: a\\nb, images\\x1b\[2J$"),
 }
 

@@ -92,7 +92,7 @@ def test_a_map_of_the_right_size_is_taken_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_maps_of_another_size(tmp_path, size):
-    """Scenes' outlines of finer pictures shrink to about those of coarse ones: 0.94 to 0.95 when written."""
+    """Scenes' outlines of finer images shrink to about those of coarse ones: 0.94 to 0.95 when written."""
     index = np.arange(20)
     fine = maps(Scenes(size, "test"), index, "edges")
     found = np.stack([read(tmp_path, Image.fromarray(made[..., 0])) for made in fine])
@@ -100,10 +100,10 @@ def test_maps_of_another_size(tmp_path, size):
 
 
 def test_photographs_give_their_edges(tmp_path):
-    """Sixty pictures of 32 pixels: none of them is taken for a drawing."""
-    pictures = Scenes(32, "test").batch(np.arange(60))[0]
-    found = np.stack([read(tmp_path, Image.fromarray(picture)) for picture in pictures])
-    np.testing.assert_array_equal(found, edges(pictures))
+    """Sixty images of 32 pixels: none of them is taken for a drawing."""
+    images = Scenes(32, "test").batch(np.arange(60))[0]
+    found = np.stack([read(tmp_path, Image.fromarray(image)) for image in images])
+    np.testing.assert_array_equal(found, edges(images))
 
 
 def test_a_silhouette_gives_its_outline(tmp_path):
@@ -139,8 +139,8 @@ def test_depth_comes_back(tmp_path):
 
 @pytest.mark.parametrize("kind", ["edges", "segmentation", "depth"])
 def test_wide_maps_are_cropped_and_shapes_are_free(tmp_path, kind):
-    picture = maps(Scenes(64), np.arange(1), kind)[0]
-    Image.fromarray(np.pad(picture, ((0, 0), (40, 40), (0, 0))).squeeze()).save(tmp_path / "wide.png")
+    image = maps(Scenes(64), np.arange(1), kind)[0]
+    Image.fromarray(np.pad(image, ((0, 0), (40, 40), (0, 0))).squeeze()).save(tmp_path / "wide.png")
     found = read_control(tmp_path / "wide.png", 16, 24, kind)
     assert found.shape == (16, 24, 3 if kind == "segmentation" else 1)
 
@@ -148,12 +148,12 @@ def test_wide_maps_are_cropped_and_shapes_are_free(tmp_path, kind):
 def test_files_that_are_no_maps(tmp_path):
     house(200, 200, 3).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-300])
-    (tmp_path / "words.png").write_text("no picture")
+    (tmp_path / "words.png").write_text("no image")
     Image.new("L", (64, 64), 200).save(tmp_path / "blank.png")
     Image.fromarray(Scenes(64).batch(np.arange(1))[0][0]).save(tmp_path / "photo.png")
     for name, kind, text in (
         ("missing.png", "edges", "No such file or directory"),
-        ("words.png", "depth", "no picture that can be read"),
+        ("words.png", "depth", "no image that can be read"),
         ("cut.png", "edges", ""),
         ("blank.png", "edges", "blank: neither lines nor edges to follow"),
         ("photo.png", "segmentation", "no segmentation map: most of its colours are not in the palette"),

@@ -1,8 +1,8 @@
-"""A mirrored picture is said to be what it is: its sides change their words, or it stays as it was."""
+"""A mirrored image is said to be what it is: its sides change their words, or it stays as it was."""
 
 import numpy as np
 
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.data.flip import mirrored
 from minidiff.nn.tokenizer import vocabulary
 from minidiff.scenes import Scenes
@@ -13,19 +13,21 @@ def stripes(n):
     return np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None], (n, 4, 4, 1))
 
 
-def turned(pictures):
-    """Which pictures of stripes(n) are mirrored."""
-    return [not np.array_equal(picture, stripes(1)[0]) for picture in pictures]
+def turned(images):
+    """Which images of stripes(n) are mirrored."""
+    return [not np.array_equal(image, stripes(1)[0]) for image in images]
 
 
 def captioned(*texts):
     known = vocabulary(texts)
-    return Pictures("captioned", stripes(len(texts)), known.tokens(texts), vocabulary=known, parts=known.parts(texts))
+    return ImageDataset(
+        "captioned", stripes(len(texts)), known.tokens(texts), vocabulary=known, parts=known.parts(texts)
+    )
 
 
 def flip(data, chosen=None):
-    pictures, labels = data.batch(np.arange(len(data)))
-    return mirrored(data, pictures, labels, np.ones(len(data), bool) if chosen is None else chosen)
+    images, labels = data.batch(np.arange(len(data)))
+    return mirrored(data, images, labels, np.ones(len(data), bool) if chosen is None else chosen)
 
 
 def test_captions_change_their_sides():
@@ -33,35 +35,35 @@ def test_captions_change_their_sides():
     data = captioned(
         "a cat, left of a dog", "on the RIGHT", "right left right", "a bright cleft", "leftmost or rightmost"
     )
-    pictures, labels = flip(data)
+    images, labels = flip(data)
     assert [data.vocabulary.text(row) for row in labels] == [
         "a cat right of a dog", "on the left", "left right left", "a bright cleft", "rightmost or leftmost",
     ]  # fmt: skip
-    assert turned(pictures) == [True] * 5
-    pictures, labels = flip(data, np.array([True, False, False, True, False]))
-    assert turned(pictures) == [True, False, False, True, False]
+    assert turned(images) == [True] * 5
+    images, labels = flip(data, np.array([True, False, False, True, False]))
+    assert turned(images) == [True, False, False, True, False]
     assert [data.vocabulary.text(row) for row in labels][1:3] == ["on the right", "right left right"]
     assert np.array_equal(labels == 0, data.labels == 0)
 
 
-def test_a_side_without_a_word_for_the_other_keeps_its_picture():
+def test_a_side_without_a_word_for_the_other_keeps_its_image():
     data = captioned("a left shoe", "a shoe", "a left hand leftmost")
-    pictures, labels = flip(data)
-    assert turned(pictures) == [False, True, False]
+    images, labels = flip(data)
+    assert turned(images) == [False, True, False]
     assert np.array_equal(labels, data.labels)
 
 
 def test_classes_change_their_sides():
     classes = ("dog", "left-hand", "left_shoe", "right hand", "right-hand")
-    data = Pictures("shoes", stripes(5), np.arange(5), classes)
-    pictures, labels = flip(data)
+    data = ImageDataset("shoes", stripes(5), np.arange(5), classes)
+    images, labels = flip(data)
     assert [classes[i] for i in labels] == ["dog", "right hand", "left_shoe", "left-hand", "left-hand"]
-    assert turned(pictures) == [True, True, False, True, True]
+    assert turned(images) == [True, True, False, True, True]
 
 
-def test_pictures_without_labels_are_mirrored():
-    pictures, labels = flip(Pictures("plain", stripes(3)), np.array([True, False, True]))
-    assert labels is None and turned(pictures) == [True, False, True]
+def test_images_without_labels_are_mirrored():
+    images, labels = flip(ImageDataset("plain", stripes(3)), np.array([True, False, True]))
+    assert labels is None and turned(images) == [True, False, True]
 
 
 def test_what_a_dataset_keeps_is_not_touched():
@@ -72,11 +74,11 @@ def test_what_a_dataset_keeps_is_not_touched():
 
 
 def test_a_mirrored_scene_says_where_things_are():
-    """Of each caption that names a side, the mirrored picture's names the other, and it is where the subject is."""
+    """Of each caption that names a side, the mirrored image's names the other, and it is where the subject is."""
     data, index = Scenes(16, captions=True), np.arange(300)
-    pictures, labels = data.batch(index)
-    after, said = mirrored(data, pictures, labels, np.ones(len(index), bool))
-    assert np.array_equal(after, pictures[:, :, ::-1])
+    images, labels = data.batch(index)
+    after, said = mirrored(data, images, labels, np.ones(len(index), bool))
+    assert np.array_equal(after, images[:, :, ::-1])
     position = data.factors(index).position
     told = 0
     for i, (row, new) in enumerate(zip(labels, said, strict=True)):

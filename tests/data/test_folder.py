@@ -1,4 +1,4 @@
-"""Pictures of every kind, each beside what it should look like; and files that are none."""
+"""Images of every kind, each beside what it should look like; and files that are none."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
 
 
 def quarters(size=64):
-    """Red, green above blue, black: shows whether a picture is turned or mirrored, or its colours exchanged."""
+    """Red, green above blue, black: shows whether an image is turned or mirrored, or its colours exchanged."""
     image = np.zeros((size, size, 3), np.uint8)
     half = size // 2
     image[:half, :half], image[:half, half:], image[half:, :half] = RED, GREEN, BLUE
@@ -70,7 +70,7 @@ def test_the_first_frame_counts(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_exif_orientation(tmp_path, orientation, name):
-    """Store the picture as a camera held that way would, with the note that says so: it comes out upright."""
+    """Store the image as a camera held that way would, with the note that says so: it comes out upright."""
     T = Image.Transpose
     undo = [
         None,
@@ -237,7 +237,7 @@ def test_links(tmp_path, caplog):
 
 
 def test_folders_that_minidiff_wrote_are_left_out(tmp_path, caplog):
-    """Known by what is in them, not by their names; who names one as the folder of pictures means it."""
+    """Known by what is in them, not by their names; who names one as the folder of images means it."""
     for name in ("a.png", "runs/b.png", "out/mine/previews/step_1.png", "runs/old/grid.png", "runs/x/images/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         quarters().save(tmp_path / name)
@@ -245,7 +245,7 @@ def test_folders_that_minidiff_wrote_are_left_out(tmp_path, caplog):
     (tmp_path / "runs" / "config.toml").write_text("of something else")
     save_png(tmp_path / "runs" / "x" / "grid.png", np.asarray(quarters()), {"command": "sample"})
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "grid.png").write_bytes(b"no picture")
+    (tmp_path / "broken" / "grid.png").write_bytes(b"no image")
     files = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
     assert files == ["a.png", "broken/grid.png", "runs/b.png", "runs/config.toml", "runs/old/grid.png"]
     assert len(folder(tmp_path, 8)) == 3
@@ -264,15 +264,15 @@ def test_odd_names_are_printed_safely(tmp_path, caplog):
     data = folder(tmp_path, 8, labels=True)
     assert data.classes == (r"a\x1b[2Jb\udcff", r"c\nd")
     (line,) = caplog.messages
-    assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (no picture that can be read)" in line
+    assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (no image that can be read)" in line
 
 
 def test_found_says_how_many(tmp_path):
     quarters().save(tmp_path / "a.png")
-    assert folder(tmp_path, 8).found == "1 picture"
+    assert folder(tmp_path, 8).found == "1 image"
     quarters(32).save(tmp_path / "b.png")
-    (tmp_path / "c.png").write_bytes(b"no picture")
-    assert folder(tmp_path, 8).found == "2 pictures, 1 unreadable"
+    (tmp_path / "c.png").write_bytes(b"no image")
+    assert folder(tmp_path, 8).found == "2 images, 1 unreadable"
 
 
 def test_the_same_file_is_the_same_content_at_any_size(tmp_path):
@@ -296,14 +296,14 @@ def test_labels_are_the_first_folders(tmp_path):
 
 
 def broken_files(root):
-    """One file of each kind, cut in half, and others that are no pictures at all."""
+    """One file of each kind, cut in half, and others that are no images at all."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff"):
         path = root / f"half.{suffix}"
         noise.save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (root / "empty.png").write_bytes(b"")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     (root / "program.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
 
@@ -315,22 +315,22 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path, caplog):
     assert len(data) == 1
     (record,) = caplog.records
     line = record.getMessage()
-    assert line.startswith(f"{tmp_path}: 9 of 10 not readable: empty.png (no picture that can be read); half.bmp (")
+    assert line.startswith(f"{tmp_path}: 9 of 10 not readable: empty.png (no image that can be read); half.bmp (")
     assert line.endswith(" and 4 more") and line.count(";") == 4 and "\n" not in line
 
 
 def test_nothing_readable_is_an_error(tmp_path):
-    with pytest.raises(MinidiffError, match=r"no readable picture \(PNG, JPEG, WEBP, GIF, BMP, TIFF\) in this folder"):
+    with pytest.raises(MinidiffError, match=r"no readable image \(PNG, JPEG, WEBP, GIF, BMP, TIFF\) in this folder"):
         folder(tmp_path)
     broken_files(tmp_path)
-    with pytest.raises(MinidiffError, match="no readable picture"):
+    with pytest.raises(MinidiffError, match="no readable image"):
         folder(tmp_path)
-    with pytest.raises(MinidiffError, match="nowhere: no such folder of pictures"):
+    with pytest.raises(MinidiffError, match="nowhere: no such folder of images"):
         folder(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("factor", [1.5, 3])  # Pillow warns beyond its limit and refuses beyond twice of it
-def test_a_picture_beyond_pillows_limit_is_named(tmp_path, monkeypatch, caplog, factor):
+def test_a_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch, caplog, factor):
     quarters(16).save(tmp_path / "good.png")
     quarters(64).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(64 * 64 / factor))
@@ -341,7 +341,7 @@ def test_a_picture_beyond_pillows_limit_is_named(tmp_path, monkeypatch, caplog, 
 def test_memory_is_bounded(tmp_path, monkeypatch):
     for i in range(10):
         quarters(8).save(tmp_path / f"{i}.png")
-    monkeypatch.setattr(folder_module, "MOST_BYTES", 10 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr(folder_module, "MAX_BYTES", 10 * 32 * 32 * 3 - 1)
     with pytest.raises(MinidiffError, match=r"10 files at 32x32 pixels would take .* GiB of memory, the limit is"):
         folder(tmp_path)
     assert len(folder(tmp_path, 31)) == 10

@@ -1,4 +1,4 @@
-"""What is said of one's own pictures: in text files, in metadata, in names; and all that can be wrong with it."""
+"""What is said of one's own images: in text files, in metadata, in names; and all that can be wrong with it."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 
 
-def picture(path, level=0):
+def image(path, level=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (level, level, level)).save(path)
 
 
 def make(root, *names):
     for i, name in enumerate(names):
-        picture(root / name, i)
+        image(root / name, i)
 
 
 def texts(data):
@@ -47,7 +47,7 @@ def refused(root, where):
 
 
 @pytest.mark.parametrize("where", ["txt", "auto"])
-def test_text_files_beside_pictures(tmp_path, caplog, where):
+def test_text_files_beside_images(tmp_path, caplog, where):
     make(tmp_path, "a.png", "b.PNG", "sub/a.jpg", "sub/a.b.png")
     for name, text in {
         "a": "A red Dog.\n",
@@ -60,7 +60,7 @@ def test_text_files_beside_pictures(tmp_path, caplog, where):
     assert texts(data) == ["a red dog", "a cat", "a blue cat at night", "two dogs"]  # in the order of the paths
     assert data.labels.shape == (4, 5) and data.labels.dtype == np.int64 and data.classes == ()
     assert data.vocabulary.words == ("a", "at", "blue", "cat", "dog", "dogs", "night", "red", "two")
-    assert not caplog.records  # no caption is called an unreadable picture
+    assert not caplog.records  # no caption is called an unreadable image
 
 
 @pytest.mark.parametrize("where", ["metadata", "auto"])
@@ -87,7 +87,7 @@ def test_metadata_as_csv(tmp_path, caplog):
     data = read(tmp_path, "auto")
     assert texts(data) == ["a dog", "a red cat asleep", "", "кот", "a h ndchen"]
     assert caplog.messages[0] == (
-        f"{tmp_path}: 4 captions left out or damaged: Metadata.CSV line 6 (no picture 'no.png'); Metadata.CSV line 7 "
+        f"{tmp_path}: 4 captions left out or damaged: Metadata.CSV line 6 (no image 'no.png'); Metadata.CSV line 7 "
         '(expected {"file_name": …, "text": …}); Metadata.CSV line 8 (\'../c.png\' lies outside the folder); '
         "Metadata.CSV line 10 (not all of it is UTF-8)"
     )
@@ -130,9 +130,9 @@ def test_keys_of_metadata(tmp_path, key):
 
 @pytest.mark.parametrize("there, here", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_are_the_same_in_one_character_and_in_two(tmp_path, caplog, there, here):
-    """A name as one system writes it, in a list or beside a picture from another."""
+    """A name as one system writes it, in a list or beside an image from another."""
     name = "été"
-    picture(tmp_path / f"{unicodedata.normalize(there, name)}.png")
+    image(tmp_path / f"{unicodedata.normalize(there, name)}.png")
     (tmp_path / f"{unicodedata.normalize(here, name)}.txt").write_text("a summer")
     (tmp_path / "metadata.jsonl").write_text(entry(f"{unicodedata.normalize(here, name)}.png", "a meadow"))
     assert texts(read(tmp_path, "txt")) == ["a summer"]
@@ -165,18 +165,18 @@ def test_names(tmp_path, caplog):
         data = read(tmp_path, "names")
     assert sorted(texts(data)) == ["", "a small dog", "bird", "red cat", "кот"]
     (record,) = caplog.records
-    assert record.getMessage() == f"{tmp_path}: 1 of 5 pictures have no caption: 2024-05-01.png"
+    assert record.getMessage() == f"{tmp_path}: 1 of 5 images have no caption: 2024-05-01.png"
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [("3d-dog.png", "3d dog"), ("dog.01.png", "dog"), ("कुत्ता_7.png", "कुत्ता"), ("IMG_2031.png", "img"), ("7.png", "")],
 )
-def test_numbers_at_the_end_of_a_name_only_tell_pictures_apart(tmp_path, name, words):
+def test_numbers_at_the_end_of_a_name_only_tell_images_apart(tmp_path, name, words):
     assert name_in_words(tmp_path / name) == words
 
 
-def test_none_reads_none_and_still_knows_captions_from_pictures(tmp_path, caplog):
+def test_none_reads_none_and_still_knows_captions_from_images(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "a.txt").write_text("a dog")
     (tmp_path / "metadata.jsonl").write_text("no JSON")
@@ -209,11 +209,11 @@ def test_missing_captions_are_named_in_one_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert texts(read(tmp_path, "txt")) == ["", "", "", "a dog", "", "", "", ""]
     (record,) = caplog.records
-    expected = "7 of 8 pictures have no caption: 0.png; 1.png; 2.png; 4.png; 5.png and 2 more"
+    expected = "7 of 8 images have no caption: 0.png; 1.png; 2.png; 4.png; 5.png and 2 more"
     assert record.getMessage() == f"{tmp_path}: {expected}"
 
 
-def test_a_text_beside_no_picture_is_named_as_before(tmp_path, caplog):
+def test_a_text_beside_no_image_is_named_as_before(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "notes.txt").write_text("buy milk")
     with caplog.at_level(logging.WARNING):
@@ -221,7 +221,7 @@ def test_a_text_beside_no_picture_is_named_as_before(tmp_path, caplog):
     assert "1 of 2 not readable: notes.txt" in caplog.text
 
 
-def test_the_caption_of_a_damaged_picture_is_left_out_with_it(tmp_path, caplog):
+def test_the_caption_of_a_damaged_image_is_left_out_with_it(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "b.png").write_bytes(b"damaged")
     for name in "ab":
@@ -231,7 +231,7 @@ def test_the_caption_of_a_damaged_picture_is_left_out_with_it(tmp_path, caplog):
         data = read(tmp_path, "txt")
     assert texts(data) == ["a a"] and data.vocabulary.words == ("a",)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: 1 of 2 not readable: b.png (no picture that can be read)"
+        f"{tmp_path}: 1 of 2 not readable: b.png (no image that can be read)"
     ]
 
 
@@ -272,7 +272,7 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
     monkeypatch.setattr(folder_captions, "_MOST", 200)
     monkeypatch.setattr(folder_captions, "NAMED", 20)
     make(tmp_path / "in", "a.png", "b.png")
-    picture(tmp_path / "out.png")
+    image(tmp_path / "out.png")
     lines = [
         entry("a.png", "a dog"),
         "{not json",
@@ -299,10 +299,10 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
     assert "\n" not in line and line.startswith(f"{tmp_path / 'in'}: 13 captions left out or damaged: ")
     expected = {
         2: "no JSON", 4: 'expected {"file_name": …, "text": …}', 5: 'expected {"file_name": …, "text": …}',
-        6: 'expected {"file_name": …, "text": …}', 7: 'expected {"file_name": …, "text": …}', 8: "no picture 'no.png'",
+        6: 'expected {"file_name": …, "text": …}', 7: 'expected {"file_name": …, "text": …}', 8: "no image 'no.png'",
         9: "'../out.png' lies outside the folder", 10: "'/etc/passwd' lies outside the folder",
         11: "'a.png' has a caption already", 12: "longer than 0 KiB", 13: "no JSON",
-        14: r"no picture 'x\x00\ud800.png'",
+        14: r"no image 'x\x00\ud800.png'",
         16: "no JSON",
     }  # fmt: skip
     for number, why in expected.items():
@@ -312,12 +312,12 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
 def test_asked_for_and_not_there_is_one_line(tmp_path):
     make(tmp_path, "1.png", "2.png")
     assert refused(tmp_path, "txt") == (
-        f"{tmp_path}: no captions; --captions txt expects a .txt file with words beside a picture, such as dog.txt "
+        f"{tmp_path}: no captions; --captions txt expects a .txt file with words beside an image, such as dog.txt "
         "beside dog.png"
     )
     line = refused(tmp_path, "metadata")
     assert line.startswith(f"{tmp_path}: no captions; --captions metadata expects a metadata.jsonl with lines such as")
-    assert "--captions names expects words in the pictures' names" in refused(tmp_path, "names")
+    assert "--captions names expects words in the images' names" in refused(tmp_path, "names")
     (tmp_path / "1.txt").write_text("???")
     assert "no captions" in refused(tmp_path, "txt")
 

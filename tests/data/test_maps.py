@@ -1,10 +1,10 @@
-"""Maps of pictures by number: exact for scenes, the same with every backend, and drawn once with the pictures."""
+"""Maps of images by number: exact for scenes, the same with every backend, and drawn once with the images."""
 
 import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.data.maps import KINDS, PALETTE, channels, maps
 from minidiff.errors import MinidiffError
 from minidiff.images.edges import edges
@@ -99,16 +99,16 @@ def test_maps_do_not_depend_on_what_was_asked_before(kind):
     expected = maps(Scenes(16), INDEX, kind)
     data = Scenes(16)
     for index in (range(3), [7], [299, 5, 5], range(250, 262), range(255, 300), range(40, 50), range(300)):
-        pictures, labels = data.batch(np.array(index))
+        images, labels = data.batch(np.array(index))
         np.testing.assert_array_equal(maps(data, np.array(index), kind), expected[list(index)])
         again, same = data.batch(np.array(index))
-        np.testing.assert_array_equal(pictures, again)
+        np.testing.assert_array_equal(images, again)
         np.testing.assert_array_equal(labels, same)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_run_draws_pictures_and_maps_together(kind, monkeypatch):
-    """Eight steps of 32 pictures with their maps: one call of `draw`, for depth two at the start."""
+def test_a_training_run_draws_images_and_maps_together(kind, monkeypatch):
+    """Eight steps of 32 images with their maps: one call of `draw`, for depth two at the start."""
     calls = []
     draw = scenes.draw
     monkeypatch.setattr(scenes, "draw", lambda *given: calls.append(len(given[0])) or draw(*given))
@@ -133,10 +133,10 @@ def test_a_drawing_belongs_to_the_caller():
     np.testing.assert_array_equal(again.depth, kept[1])
 
 
-def test_other_pictures_have_edges_alone():
+def test_other_images_have_edges_alone():
     images = Scenes(16).batch(np.arange(12))[0]
-    data = Pictures("photos", images)
+    data = ImageDataset("photos", images)
     np.testing.assert_array_equal(maps(data, np.array([3, 1]), "edges"), edges(images[[3, 1]]))
     with pytest.raises(MinidiffError) as error:
         maps(data, np.array([0]), "depth")
-    assert str(error.value) == "photos: depth maps are known of scenes only; other pictures have edges"
+    assert str(error.value) == "photos: depth maps are known of scenes only; other images have edges"

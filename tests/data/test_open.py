@@ -1,4 +1,4 @@
-"""From choices to pictures; choices that contradict each other are refused before anything is read."""
+"""From choices to images; choices that contradict each other are refused before anything is read."""
 
 import gzip
 import struct
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Pictures, hold_out
+from minidiff.data.dataset import ImageDataset, hold_out
 from minidiff.data.open import open_data, to_grey
 from minidiff.errors import MinidiffError
 
@@ -37,10 +37,10 @@ def make_npz(folder):
 
 def make_folder(folder):
     for i, image in enumerate(RGB):
-        path = folder / "pictures" / "ab"[i % 2] / f"{i:02d}.png"
+        path = folder / "images" / "ab"[i % 2] / f"{i:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    return folder / "pictures"
+    return folder / "images"
 
 
 def make_mnist(folder):
@@ -55,30 +55,30 @@ def make_mnist(folder):
 def test_npz(tmp_path):
     path = make_npz(tmp_path)
     train, test = (open_data(DataConfig("npz", path), split) for split in ("train", "test"))
-    held_out = hold_out(Pictures("a", RGB), "test").images
+    held_out = hold_out(ImageDataset("a", RGB), "test").images
     chosen = (RGB[:, None] == held_out).all((2, 3, 4)).any(1)
     assert np.array_equal(test.images, held_out) and test.labels.tolist() == (np.flatnonzero(chosen) % 3).tolist()
     assert np.array_equal(train.images, RGB[~chosen]) and train.classes == ("0", "1", "2")
-    assert train.found == f"{20 - chosen.sum()} pictures, {chosen.sum()} more held out"
+    assert train.found == f"{20 - chosen.sum()} images, {chosen.sum()} more held out"
 
 
 def test_folder(tmp_path):
     config = DataConfig("folder", make_folder(tmp_path), size=6, folder_labels=True)
     train, test = (open_data(config, split) for split in ("train", "test"))
-    assert train.classes == ("a", "b") and train.name == "pictures" and len(train) + len(test) == 20
+    assert train.classes == ("a", "b") and train.name == "images" and len(train) + len(test) == 20
     for part in (train, test):
         number = [int((image == RGB).all((1, 2, 3)).argmax()) for image in part.images]
         assert [n % 2 for n in number] == part.labels.tolist()
         assert number == sorted(number, key=lambda n: (n % 2, n))  # a/00, a/02, ... b/01, ...
-    grey = open_data(DataConfig("folder", tmp_path / "pictures", grey=True))  # of the default size
+    grey = open_data(DataConfig("folder", tmp_path / "images", grey=True))  # of the default size
     assert grey.images.shape == (len(train), 32, 32, 1) and np.array_equal(grey.contents, train.contents)
 
 
 def test_grey_is_the_same_for_a_folder_and_an_npz(tmp_path):
-    """The same pictures in the same order; Pillow and `to_grey` weigh the colours alike, to the bit."""
+    """The same images in the same order; Pillow and `to_grey` weigh the colours alike, to the bit."""
     Image.fromarray(RGB.reshape(120, 6, 3)[:6]).save(tmp_path / "0.png")
     pillow = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in RGB])[..., None]
-    assert np.array_equal(to_grey(Pictures("a", RGB)).images, pillow)
+    assert np.array_equal(to_grey(ImageDataset("a", RGB)).images, pillow)
     npz = open_data(DataConfig("npz", make_npz(tmp_path), grey=True))
     colour = open_data(DataConfig("npz", make_npz(tmp_path)))
     chosen = (RGB[:, None] == colour.images).all((2, 3, 4)).any(1)
@@ -114,7 +114,7 @@ def test_published(tmp_path):
         ),
         ({"download": True}, "--download: nothing to fetch for scenes; it works with mnist, fashion-mnist, cifar10"),
         ({"folder_labels": True}, "--folder-labels: works with --data folder, not with scenes"),
-        ({"data": "folder", "data_dir": Path("no/cats")}, f"{Path('no/cats')}: no such folder of pictures"),
+        ({"data": "folder", "data_dir": Path("no/cats")}, f"{Path('no/cats')}: no such folder of images"),
         ({"data": "npz", "data_dir": Path("no.npz")}, "no.npz: no such .npz file"),
     ],
 )
@@ -124,12 +124,12 @@ def test_contradictions(choices, text):
     assert str(caught.value) == text
 
 
-def test_a_size_that_the_pictures_do_not_have(tmp_path):
+def test_a_size_that_the_images_do_not_have(tmp_path):
     make_mnist(tmp_path)
     with pytest.raises(MinidiffError) as caught:
         open_data(DataConfig("mnist", tmp_path, size=32))
     assert str(caught.value) == (
-        "size 32: the pictures of mnist are 28x28 and stay so: leave the size out (scenes and folder come in any)"
+        "size 32: the images of mnist are 28x28 and stay so: leave the size out (scenes and folder come in any)"
     )
 
 

@@ -74,10 +74,10 @@ def test_a_missing_folder_says_so_as_well(tmp_path):
         cifar10(tmp_path, "train")
 
 
-def test_as_many_labels_as_pictures(tmp_path):
+def test_as_many_labels_as_images(tmp_path):
     write_mnist(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(11, np.uint8))))
-    with pytest.raises(MinidiffError, match="there are 12 pictures but 11 labels"):
+    with pytest.raises(MinidiffError, match="there are 12 images but 11 labels"):
         mnist(tmp_path, "train")
 
 
@@ -87,7 +87,7 @@ def test_labels_without_end_are_not_unpacked(tmp_path):
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     for claim, said in (
         (1 << 30, "unreasonably large"),
-        (1 << 24, "12 pictures but 16777216 labels"),
+        (1 << 24, "12 images but 16777216 labels"),
         (12, "is longer"),
     ):
         with gzip.open(path, "wb") as file:
@@ -208,7 +208,7 @@ def test_cifar10_one_file_missing(tmp_path):
 
 def test_cifar10_of_other_files(tmp_path, monkeypatch):
     write_cifar(tmp_path)
-    monkeypatch.setattr(standard, "MOST_CIFAR", 3)
+    monkeypatch.setattr(standard, "MAX_CIFAR", 3)
     with pytest.raises(MinidiffError, match=r"data_batch_1.bin holds 12292 bytes; expected at most 9219"):
         cifar10(tmp_path, "train")
     monkeypatch.undo()

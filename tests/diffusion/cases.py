@@ -49,7 +49,7 @@ class Case:
 
     @property
     def beside(self) -> bool:
-        """Whether the scheduler's x is x0 + sigma n, the noise beside a picture of scale one, and not our x_t."""
+        """Whether the scheduler's x is x0 + sigma n, the noise beside an image of scale one, and not our x_t."""
         return self.scheduler in ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete") or self.prediction == "edm"
 
     @property
@@ -73,7 +73,7 @@ class Case:
     def z(self) -> np.ndarray:
         """The fresh noise of each step: (steps, *SHAPE) float64.
 
-        None in the last of DDPM's: diffusers adds some to the picture if the last t is above 0, we never do.
+        None in the last of DDPM's: diffusers adds some to the image if the last t is above 0, we never do.
         """
         z = np.random.RandomState(1000 + self.seed).standard_normal((self.steps, *SHAPE))
         if self.scheduler == "DDPM":
@@ -191,7 +191,7 @@ def _ddim(rng, seed):
 
 
 def _final(rng, common, spacings):
-    """Where the last step goes: to the picture, or to the smallest sigma if that is not visited already."""
+    """Where the last step goes: to the image, or to the smallest sigma if that is not visited already."""
     return _any(rng, ("zero", "sigma_min")) if common["spacing"] in spacings else "zero"
 
 

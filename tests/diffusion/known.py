@@ -1,6 +1,6 @@
 """Distributions whose perfect denoiser is known, so that a sampler has no network to blame.
 
-Each place of a picture holds a vector x0, its channels, drawn from a mixture of normal distributions N(mu_k, C_k) with
+Each place of an image holds a vector x0, its channels, drawn from a mixture of normal distributions N(mu_k, C_k) with
 shares w_k.  Then x_t = a x0 + s eps is one too, of N(a mu_k, V_k) with V_k = a^2 C_k + s^2, and
 
     E[x0 | x_t] = sum over k of  p_k(x_t) (mu_k + a C_k V_k^-1 (x_t - a mu_k)),      p_k ~ w_k N(x_t; a mu_k, V_k)
@@ -34,7 +34,7 @@ class Mixture:
         return np.tensordot(self.shares, self.covariances + apart[:, :, None] * apart[:, None, :], 1)
 
     def draw(self, shape, seed=0):
-        """Pictures of the distribution, (*shape, C) float64."""
+        """Images of the distribution, (*shape, C) float64."""
         rng = np.random.default_rng(seed)
         which = rng.choice(len(self.shares), shape, p=self.shares)
         roots = np.linalg.cholesky(self.covariances)
@@ -55,7 +55,7 @@ class Mixture:
 
 
 def normal(mu, s0):
-    """Pictures of one channel whose values are drawn from N(mu, s0^2)."""
+    """Images of one channel whose values are drawn from N(mu, s0^2)."""
     return Mixture(np.ones(1), np.array([[mu]]), np.array([[[s0**2]]]))
 
 
@@ -127,12 +127,12 @@ def sampler(way, process, denoise, clip="none"):
 
 
 def sample(way, process, known, steps, count=4, shape=(4, 4), seed=0, first=0, clip="none", dtype=np.float32):
-    """All steps of a way of sampling on pictures first … first + count - 1, with the perfect denoiser."""
+    """All steps of a way of sampling on images first … first + count - 1, with the perfect denoiser."""
     noise = Noise(seed, np.arange(first, first + count))
     x_T = noise.start((*shape, known.means.shape[1])).astype(dtype)
     return list(sampler(way, process, ideal(process, known), clip)(x_T, steps, noise))
 
 
 def end(*args, **more):
-    """The pictures that `sample` ends with, on the host."""
+    """The images that `sample` ends with, on the host."""
     return backend.to_numpy(sample(*args, **more)[-1].x_prev)

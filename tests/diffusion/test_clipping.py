@@ -1,4 +1,4 @@
-"""How a guessed picture is brought back to [-1, 1]."""
+"""How a guessed image is brought back to [-1, 1]."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_clip_cuts_and_none_does_not(every_backend):
 def test_dynamic_thresholding_by_hand(every_backend):
     """201 values 0 … 200 sorted: the 99.5% quantile is the value at place 0.995 x 200 = 199."""
     ramp = np.linspace(0, 2, 201)
-    small = ramp / 4  # a second picture inside the range is left alone
+    small = ramp / 4  # a second image inside the range is left alone
     y = clipped(np.stack([-ramp, small])[:, :, None, None], "dynamic")[:, :, 0, 0]
     c = 199 * 0.01
     assert y[0] == pytest.approx(-np.minimum(ramp, c) / c, abs=1e-6)  # float32
@@ -40,8 +40,8 @@ def test_clip_may_cut_elsewhere(every_backend):
     assert clipped([[-3.0, 1.5]], Clipping("clip", 2.0)).tolist() == [[-2.0, 1.5]]
 
 
-def test_every_picture_has_a_threshold_of_its_own(every_backend):
-    """A bright picture does not darken its neighbour."""
+def test_every_image_has_a_threshold_of_its_own(every_backend):
+    """A bright image does not darken its neighbour."""
     bright = np.random.default_rng(0).uniform(-9, 9, (1, 8, 8, 3)).astype(np.float32)
     both = clipped(np.concatenate([bright, bright / 10]), "dynamic")
     assert np.array_equal(both[1], bright[0] / 10)

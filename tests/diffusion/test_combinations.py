@@ -20,9 +20,7 @@ def test_all_ways_of_sampling(kind, zero_snr, target, spacing):
     schedule = make_schedule(kind, zero_snr=zero_snr)
     pure_noise = zero_snr or kind == "flow"
     if pure_noise and target in ("eps", "edm"):
-        with pytest.raises(
-            MinidiffError, match=rf"^target {target} needs a schedule that leaves a trace of the picture"
-        ):
+        with pytest.raises(MinidiffError, match=rf"^target {target} needs a schedule that leaves a trace of the image"):
             Process(schedule, target)
         return
     process = Process(schedule, target)

@@ -1,6 +1,6 @@
 """The golden numbers of diffusers' own tests, from our samplers: one number for a whole loop, given to 1e-3 or better.
 
-Its loops start from a picture that is counted up, ask the network x t / (t + 1), and have a mean absolute value at the
+Its loops start from an image that is counted up, ask the network x t / (t + 1), and have a mean absolute value at the
 end.  Source: diffusers, tests/schedulers/test_scheduler_*.py.
 """
 
@@ -16,7 +16,7 @@ from tests.diffusion.cases import Recorded
 
 
 def fixture():
-    """The deterministic sample of diffusers' scheduler tests, 4 pictures of 8 x 8 x 3, channels last."""
+    """The deterministic sample of diffusers' scheduler tests, 4 images of 8 x 8 x 3, channels last."""
     n, h, w, c = np.meshgrid(*map(np.arange, (4, 8, 8, 3)), indexing="ij")
     return (((8 * c + h) * 8 + w) * 4 + n) / 768
 
@@ -68,7 +68,7 @@ def test_ddpm(target, golden):
     assert mean_abs(last.x_prev) == pytest.approx(golden, abs=1e-4)
 
 
-# -- noise beside the picture -------------------------------------------------------------------------------------
+# -- noise beside the image -------------------------------------------------------------------------------------
 
 LONG = make_schedule("linear", 1100, betas=(0.00011, 0.022))  # the usual betas for 1100 times, not rescaled
 
@@ -79,7 +79,7 @@ def scaled(t, sigma):
 
 
 def interpolated():
-    """Ten times from end to end, unrounded, with sigma interpolated between ours, and the picture at last."""
+    """Ten times from end to end, unrounded, with sigma interpolated between ours, and the image at last."""
     visited = np.linspace(0, 1099, 10)[::-1]
     return [*(scaled(t, np.interp(t, np.arange(1100), LONG.all.sigma)) for t in visited), CLEAN]
 

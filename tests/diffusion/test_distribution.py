@@ -109,7 +109,7 @@ def test_coefficients_of_ddim_with_eta_one_are_ddpms(kind, T, steps):
 )
 @pytest.mark.parametrize("kind", ["linear", "flow"])
 def test_two_names_for_the_same_step(kind, one, other, clip):
-    """The same picture from the same noise, step by step, clipped or not."""
+    """The same image from the same noise, step by step, clipped or not."""
     process = process_of(kind, "v")
     with backend.using("numpy"):
         paths = [sample(way, process, normal(MU, S0), 10, 2, clip=clip, dtype=np.float64) for way in (one, other)]

@@ -1,4 +1,4 @@
-"""From a picture that is there: drawn anew from some noise, cleaned of the noise that it has."""
+"""From an image that is there: drawn anew from some noise, cleaned of the noise that it has."""
 
 import math
 from functools import cache
@@ -53,8 +53,8 @@ def test_strength_is_from_0_to_1(strength):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_redrawn_pictures_are_of_the_distribution_and_as_far_off_as_asked(way):
-    """Pictures of a distribution, noised and denoised, are of it again: whatever the strength, for every sampler."""
+def test_redrawn_images_are_of_the_distribution_and_as_far_off_as_asked(way):
+    """Images of a distribution, noised and denoised, are of it again: whatever the strength, for every sampler."""
     x0, noise = CORRELATED.draw((200, 4, 4)), Noise(0, np.arange(200))
     moved = []
     with backend.using("numpy"):
@@ -72,7 +72,7 @@ def test_redrawn_pictures_are_of_the_distribution_and_as_far_off_as_asked(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_less_and_less_noise_gives_the_picture_back(every_backend, way):
+def test_less_and_less_noise_gives_the_image_back(every_backend, way):
     x0 = TWO_HILLS.draw((3, 4, 4)).astype(np.float32)
     fine = levels(PROCESS.schedule, 1000)
     for strength, far in (
@@ -89,8 +89,8 @@ def test_less_and_less_noise_gives_the_picture_back(every_backend, way):
         assert np.abs(backend.to_numpy(last.x_prev) - x0).max() < far
 
 
-def test_noise_on_a_known_picture_is_the_levels(every_backend):
-    """a x0 + s eps with eps of its own for each picture and draw, the same in every batch."""
+def test_noise_on_a_known_image_is_the_levels(every_backend):
+    """a x0 + s eps with eps of its own for each image and draw, the same in every batch."""
     x0 = np.full((2, 50, 50, 1), 0.5, np.float32)
     level = PROCESS.schedule.level(500)
     x, again, other = (
@@ -114,7 +114,7 @@ def test_noise_on_a_known_picture_is_the_levels(every_backend):
 def test_cleaning_finds_what_can_be_known(way, sigma):
     """The first guess is the mean of the posterior, the best there is; what comes out is a draw from it, or less far.
 
-    Two draws from a posterior lie sqrt(2) times its spread apart, and the true picture is one.
+    Two draws from a posterior lie sqrt(2) times its spread apart, and the true image is one.
     """
     x0, noise = CORRELATED.draw((60, 4, 4)), Noise(0, np.arange(60))
     y = x0 + sigma * np.random.default_rng(1).standard_normal(x0.shape)
@@ -148,7 +148,7 @@ def test_cleaning_starts_from_the_noise_that_is_there():
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
 def test_cleaning_needs_some_noise(sigma):
-    with pytest.raises(MinidiffError, match=rf"^sigma, the noise on the picture, must be above 0, got {sigma:g}$"):
+    with pytest.raises(MinidiffError, match=rf"^sigma, the noise on the image, must be above 0, got {sigma:g}$"):
         editing.clean(None, LEVELS, np.zeros((1, 2, 2, 1)), sigma, PROCESS.schedule, Noise(0, np.arange(1)))
 
 
@@ -169,11 +169,11 @@ def test_the_noise_of_drawn_scenes_is_estimated(every_backend, size, texture, si
     found = editing.estimate_sigma(backend.to_device(y))
     assert 0.99 * sigma < found < 1.01 * sigma + texture  # 3e5 values: the estimate itself is known to 0.3%
     alone = [editing.estimate_sigma(backend.to_device(y[i : i + 1])) for i in range(0, 64, 8)]
-    # one picture's 3,000 or more values are known to 7% at most; busy scenes add up to 0.046
+    # one image's 3,000 or more values are known to 7% at most; busy scenes add up to 0.046
     assert all(0.93 * sigma < each < 1.07 * sigma + 0.046 for each in alone)
 
 
-def test_a_picture_without_noise_has_none(every_backend):
+def test_a_image_without_noise_has_none(every_backend):
     y, x = np.mgrid[:16, :16].astype(np.float32) / 16
     smooth = np.stack([x, y, x + y], -1)[None]
     assert editing.estimate_sigma(backend.to_device(smooth)) < 1e-6  # float32's rounding of ramps

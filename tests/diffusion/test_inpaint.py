@@ -32,7 +32,7 @@ def test_the_known_part_is_kept_to_the_bit(every_backend, way, resample):
     assert np.abs(y[:, :, 2:] - x0[:, :, 2:]).min() > 0
     asked = [step.evaluations for step in path]
     assert all(before < after for before, after in pairwise(asked))
-    # Heun asks twice but for the step to the picture: once for every time that the last part is gone over
+    # Heun asks twice but for the step to the image: once for every time that the last part is gone over
     assert asked[-1] == (12 - 1) * resample if way.startswith("heun") else asked[-1] == 6 * resample
 
 
@@ -47,7 +47,7 @@ def test_going_over_again_starts_where_the_part_started(every_backend):
 
 
 def test_noise_put_back_on_is_one_step_of_noising(every_backend):
-    """From one level to a noisier one: for pictures 0, the spread grows from s to s'."""
+    """From one level to a noisier one: for images 0, the spread grows from s to s'."""
     level, towards = PROCESS.schedule.level(300), PROCESS.schedule.level(700)
     noise = Noise(0, np.arange(4))
     x = editing.at_level(backend.to_device(np.ones((4, 50, 50, 1), np.float32)), level, noise)
@@ -95,7 +95,7 @@ SMOOTH = Mixture(np.ones(1), np.full((1, 16), 0.2), 0.25 * NEAR[None])
 
 @pytest.mark.parametrize("way", ["ddpm", "ddim", "heun", "euler churn", "dpm-solver", "dpm-solver-sde", "unipc"])
 def test_resampling_draws_what_the_kept_part_makes_likely(way):
-    """Pictures of 4 x 4 values, each like its neighbours, as one normal distribution whose conditional one is known.
+    """Images of 4 x 4 values, each like its neighbours, as one normal distribution whose conditional one is known.
 
     Without resampling the kept part is heard too late; with it the drawn part's mean comes close to the right one.
     """
@@ -116,7 +116,7 @@ def test_resampling_draws_what_the_kept_part_makes_likely(way):
             )  # fmt: skip
             drawn = last.x_prev.reshape(300, 16)[:, new]
             off[resample] = np.sqrt(((drawn.mean(0) - mean) ** 2).mean())
-    # The unconditional mean is 0.46 off. 300 pictures know a mean to 0.45 / sqrt(300) = 0.026, and a covariance to
+    # The unconditional mean is 0.46 off. 300 images know a mean to 0.45 / sqrt(300) = 0.026, and a covariance to
     # 0.2 sqrt(2 / 300) = 0.016, five of which; measured are 0.2 … 0.3, then 0.09 … 0.16, then 0.04 … 0.09.
     assert off[15] < off[5] < off[1] < 0.46
     assert off[15] < 0.11

@@ -1,4 +1,4 @@
-"""The noise that a picture would have come from: found, varied, and mixed with another's."""
+"""The noise that an image would have come from: found, varied, and mixed with another's."""
 
 import math
 
@@ -15,7 +15,7 @@ KINDS = ["linear", "cosine", "karras", "flow"]
 
 
 def there_and_back(process, known, steps, iterations=4, spacing="trailing", n=8):
-    """Return pictures, the noise found for them, and what DDIM draws from it, all float64."""
+    """Return images, the noise found for them, and what DDIM draws from it, all float64."""
     visited, x0, denoise = levels(process.schedule, steps, spacing), known.draw((n, 4, 4)), ideal(process, known)
     with backend.using("numpy"):
         x_T = editing.invert(denoise, process, x0, visited, iterations)
@@ -26,7 +26,7 @@ def there_and_back(process, known, steps, iterations=4, spacing="trailing", n=8)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("steps", "off"), [(10, 0.15), (20, 5e-3), (50, 2e-4), (200, 1e-6)])
-def test_ddim_draws_the_picture_from_its_noise(kind, target, steps, off):
+def test_ddim_draws_the_image_from_its_noise(kind, target, steps, off):
     """Four iterations; the shorter the steps, the more each of them helps.
 
     Measured at most: 0.10, 3e-3, 8e-5, 4e-7, all with "karras", whose steps in ln(sigma) are the longest.
@@ -45,7 +45,7 @@ def test_every_iteration_comes_closer(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_noise_found_is_the_pictures_place(kind):
+def test_the_noise_found_is_the_images_place(kind):
     """For N(mu, s0^2) DDIM keeps a value's place in its distribution; so the noise of x0 is (x0 - mu) / s0.
 
     But for the length of 400 steps, and as far as the noisiest level is noise: x_T = a mu + ...
@@ -66,7 +66,7 @@ def test_any_spacing_can_be_gone_backwards(spacing):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_step_can_be_gone_backwards(kind):
-    """Then x0_hat of some noise is to be the picture; from pure noise it is always the mean, and there is no way."""
+    """Then x0_hat of some noise is to be the image; from pure noise it is always the mean, and there is no way."""
     process = Process(make_schedule(kind), "v")
     x0, x_T, _ = there_and_back(process, TWO_HILLS, 1)
     assert np.isfinite(x_T).all()
@@ -110,7 +110,7 @@ def test_varied_noise_is_noise_and_as_much_like_the_first_as_asked(every_backend
 def test_vary_is_from_0_to_1(amount):
     with pytest.raises(MinidiffError) as caught:
         editing.vary(np.zeros((1, 2, 2, 1)), amount, Noise(0, np.arange(1)))
-    assert str(caught.value) == f"vary must be from 0, the picture itself, to 1, any picture, got {amount:g}"
+    assert str(caught.value) == f"vary must be from 0, the image itself, to 1, any image, got {amount:g}"
 
 
 # -- between ------------------------------------------------------------------------------------------------------

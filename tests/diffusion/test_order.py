@@ -13,7 +13,7 @@ ORDERS = {"ddim": 1, "euler": 1, "heun": 2, "dpm-solver": 2, "unipc": 3}
 
 
 def arrive(way, process, steps):
-    """x_t at the last level before the picture: for UniPC it has been corrected."""
+    """x_t at the last level before the image: for UniPC it has been corrected."""
     times = np.linspace(FROM, TO, steps + 1).round()
     visited = [*(process.schedule.level(int(t)) for t in times), CLEAN]
     name, settings = WAYS[way]

@@ -14,7 +14,7 @@ from minidiff.diffusion.schedule import KINDS
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 from tests.diffusion.known import SCHEDULES, process_of
-from tests.diffusion.toy_network import Scaled, pictures
+from tests.diffusion.toy_network import Scaled, images
 
 # -- conversions --------------------------------------------------------------------------------------------------
 
@@ -26,7 +26,7 @@ from tests.diffusion.toy_network import Scaled, pictures
     t=st.lists(st.integers(0, 999), min_size=1, max_size=4),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_a_perfect_output_gives_back_picture_and_noise(kind, target, t, seed):
+def test_a_perfect_output_gives_back_image_and_noise(kind, target, t, seed):
     """target_of, then to_x0_eps: the identity, for every target and time."""
     process = process_of(kind, target)
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def test_a_perfect_output_gives_back_picture_and_noise(kind, target, t, seed):
 @pytest.mark.parametrize("target", TARGETS)
 def test_conversions_keep_float32_and_take_one_level_or_many(every_backend, target):
     process = Process(SCHEDULES["linear"], target)
-    x_t, output = map(backend.to_device, (pictures(3), pictures(3, seed=1)))
+    x_t, output = map(backend.to_device, (images(3), images(3, seed=1)))
     one = process.to_x0_eps(output, x_t, process.schedule.level(500))
     many = process.to_x0_eps(output, x_t, process.schedule.level(np.full(3, 500)))
     for a, b in zip(one, many):
@@ -84,7 +84,7 @@ def test_edm_is_karras_et_als_table_1(sigma):
     c_skip, c_out = 0.25 / (sigma**2 + 0.25), sigma * 0.5 / math.sqrt(sigma**2 + 0.25)
     c_in, c_noise = 1 / math.sqrt(sigma**2 + 0.25), math.log(sigma) / 4
     rng = np.random.default_rng(0)
-    x, F = rng.standard_normal((2, 1, 2, 2, 1))  # x = x0 + sigma n: the picture's scale is one
+    x, F = rng.standard_normal((2, 1, 2, 2, 1))  # x = x0 + sigma n: the image's scale is one
     x0_hat, _ = process.to_x0_eps(F, level.a * x, level)
     assert x0_hat == pytest.approx(c_skip * x + c_out * F, rel=1e-10, abs=1e-12)
     asked = []
@@ -108,7 +108,7 @@ def test_all_others_are_told_x_t_and_t(target):
 @pytest.mark.parametrize("weighting", ["plain", "min_snr", "edm"])
 def test_loss_and_its_gradient_by_hand(every_backend, target, weighting):
     process = Process(SCHEDULES["cosine"], target, weighting)
-    x0, t, samples, model = pictures(3), np.array([5, 400, 990]), np.arange(3), Scaled(0.5)
+    x0, t, samples, model = images(3), np.array([5, 400, 990]), np.arange(3), Scaled(0.5)
     level = process.schedule.level(t)
     loss, each = process.loss(model, backend.to_device(x0), None, level, Key(1, Stream.NOISE, 2, samples))
     loss.backward()
@@ -136,7 +136,7 @@ def test_loss_and_its_gradient_by_hand(every_backend, target, weighting):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_perfect_network_has_no_loss(every_backend, target):
-    """All pictures 0: x_t = s eps, so that the target is known from x_t; the loss is 0 up to float32's rounding."""
+    """All images 0: x_t = s eps, so that the target is known from x_t; the loss is 0 up to float32's rounding."""
     process = Process(SCHEDULES["linear"], target)
     level = process.schedule.level(np.array([3, 500]))
     _, h = process.mixture(level)
@@ -156,7 +156,7 @@ def test_every_target_can_be_told_a_time_between_the_times(every_backend):
     """As "lognormal" draws them: t reaches the network unrounded."""
     process = Process(SCHEDULES["linear"], "v", draw_t="lognormal")
     model = Scaled()
-    process.training_loss(model, backend.to_device(pictures(16)), None, 0, 0, np.arange(16), 16)
+    process.training_loss(model, backend.to_device(images(16)), None, 0, 0, np.arange(16), 16)
     assert np.any(model.t != np.round(model.t))
 
 
@@ -165,9 +165,9 @@ def test_every_target_can_be_told_a_time_between_the_times(every_backend):
 
 @pytest.mark.parametrize("draw_t", DRAWS)
 def test_a_batch_in_parts_is_the_same_batch(every_backend, draw_t):
-    """t, noise and hidden labels of a picture depend on (seed, step, sample), not on its neighbours."""
+    """t, noise and hidden labels of an image depend on (seed, step, sample), not on its neighbours."""
     process = Process(SCHEDULES["cosine"], "v", label_drop=0.5, draw_t=draw_t)
-    x0, labels = pictures(8), np.arange(8)
+    x0, labels = images(8), np.arange(8)
     whole, parts = Scaled(), Scaled()
     with no_grad():
         _, each = process.training_loss(whole, backend.to_device(x0), labels, 3, 7, np.arange(8), 8)
@@ -182,7 +182,7 @@ def test_a_batch_in_parts_is_the_same_batch(every_backend, draw_t):
 
 
 def test_steps_and_seeds_draw_anew(every_backend):
-    process, x0, model = Process(SCHEDULES["cosine"]), backend.to_device(pictures(8)), Scaled()
+    process, x0, model = Process(SCHEDULES["cosine"]), backend.to_device(images(8)), Scaled()
     drawn = []
     for seed, step in ((0, 0), (0, 1), (1, 0)):
         process.training_loss(model, x0, None, seed, step, np.arange(8), 8)
@@ -205,7 +205,7 @@ def test_labels_are_hidden_at_the_given_rate(every_backend, p):
 
 
 def test_captions_are_hidden_whole(every_backend):
-    """All words of a caption or none, and of the same pictures as labels would be."""
+    """All words of a caption or none, and of the same images as labels would be."""
     n = 2000
     process = Process(SCHEDULES["linear"], label_drop=0.3)
     captions = 1 + np.arange(n * 5).reshape(n, 5) % 7

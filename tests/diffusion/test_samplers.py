@@ -1,4 +1,4 @@
-"""What every sampler promises: steps that fit together, pictures that do not depend on their batch, named mistakes."""
+"""What every sampler promises: steps that fit together, images that do not depend on their batch, named mistakes."""
 
 import math
 from itertools import pairwise
@@ -40,7 +40,7 @@ def test_steps_fit_together(every_backend, way, clip):
             assert array.shape == (3, *SHAPE)
         if clip != "none":
             assert np.abs(x0_hat).max() <= 1
-    assert np.array_equal(backend.to_numpy(path[-1].x_prev), x0_hat)  # the last guess is the picture
+    assert np.array_equal(backend.to_numpy(path[-1].x_prev), x0_hat)  # the last guess is the image
 
 
 @pytest.mark.parametrize("way", ["euler churn", "heun churn"])
@@ -56,7 +56,7 @@ def test_churn_shows_the_level_it_went_up_to(kind, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_picture_does_not_depend_on_its_batch(every_backend, way):
+def test_a_image_does_not_depend_on_its_batch(every_backend, way):
     process = process_of("cosine", "v")
     whole = end(way, process, TWO_HILLS, 6, 5)
     parts = [end(way, process, TWO_HILLS, 6, n, first=first) for first, n in ((0, 2), (2, 3))]
@@ -145,7 +145,7 @@ def test_evaluations_are_counted(way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["cosine", "karras", "flow"])
-def test_targets_draw_the_same_picture(kind, way):
+def test_targets_draw_the_same_image(kind, way):
     """What the network predicts is a matter of form. "eps" and "edm" divide by a = 5e-5 or 0.01 at first."""
     with backend.using("numpy"):
         ends = [

@@ -32,7 +32,7 @@ def test_noise_rises_strictly_and_the_curves_stay_on_their_line(kind, zero_snr, 
 @pytest.mark.parametrize("kind", BY_BETA)
 @pytest.mark.parametrize("T", [100, 1000, 4000])
 def test_the_last_time_is_almost_pure_noise_whatever_T(kind, T):
-    """a is the picture's share of x_T; a sampler starts as if it were 0."""
+    """a is the image's share of x_T; a sampler starts as if it were 0."""
     assert make_schedule(kind, T).a[-1] < (0.07 if kind == "scaled_linear" else 0.01)
 
 
@@ -96,7 +96,7 @@ def test_edm_spaces_sigma_from_0_002_to_80():
 
 @pytest.mark.parametrize("shift", [1.0, 0.5, 3.0])
 def test_the_flow_and_its_shift(shift):
-    """Esser et al. eq. 23: the shift multiplies sigma = s / a, as if the picture were that much smaller."""
+    """Esser et al. eq. 23: the shift multiplies sigma = s / a, as if the image were that much smaller."""
     plain, shifted = make_schedule("flow", 20), make_schedule("flow", 20, shift=shift)
     assert plain.s == pytest.approx(np.arange(1, 21) / 20, abs=1e-15)
     even = plain.s

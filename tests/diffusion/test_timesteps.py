@@ -40,7 +40,7 @@ def test_every_number_of_steps_is_rounded_as_numpy_and_diffusers_round_it(T):
 
 
 def test_one_step_of_linspace_is_the_noisiest():
-    """From pure noise no other makes a picture."""
+    """From pure noise no other makes an image."""
     assert linspace(1000, 1) == [999]
 
 

@@ -21,6 +21,6 @@ class Scaled:
         return self.w * Tensor(x)
 
 
-def pictures(n, seed=0, shape=(4, 4, 1)):
-    """n pictures (n, *shape) float32 in [-1, 1], on the host."""
+def images(n, seed=0, shape=(4, 4, 1)):
+    """n images (n, *shape) float32 in [-1, 1], on the host."""
     return np.random.default_rng(seed).uniform(-1, 1, (n, *shape)).astype(np.float32)

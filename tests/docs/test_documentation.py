@@ -60,14 +60,14 @@ def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
 def test_library_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny_model.write(tmp_path / "runs" / "my-run", words=VOCABULARY.words, length=VOCABULARY.length)
-    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("picture.png")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("image.png")
     for page in ("chapter6", "chapter9", "chapter13"):
         blocks = fenced(DOCS / f"{page}.md", "python")
         assert len(blocks) == 1
         names: dict = {}
         with backend.using("numpy"):
             exec("import minidiff\n" + blocks[0], names)
-        assert names["pictures"].shape[0] == 8 and names["pictures"].dtype == np.uint8
+        assert names["images"].shape[0] == 8 and names["images"].dtype == np.uint8
     assert len(capsys.readouterr().out.splitlines()) == 50  # a line a step
 
 

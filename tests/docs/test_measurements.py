@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 SAID = {
     "README.md": """
         {{ weights.scenes.mb }} MB, trained from scratch in {{ weights.scenes.minutes }} minutes
-        Sixteen pictures take about {{ drawing.warm }}.
+        Sixteen images take about {{ drawing.warm }}.
         compiles the kernels and takes {{ drawing.compiling }} more
         takes {{ drawing_slow.warm }}, and {{ drawing_slow.compiling }} more
         they find {{ short shipped.facts.seen }} of it

@@ -59,7 +59,7 @@ def test_pieces_of_a_file_are_found_and_missing_ones_named(make_pages):
         make_pages.listing("chapter1/two_moons.py", {"start-at": '"T = 2000"'})
 
 
-def test_formulas_pictures_and_numbers_are_written_for_code_hosts(make_pages):
+def test_formulas_images_and_numbers_are_written_for_code_hosts(make_pages):
     text = "A $x_0$ of `$HOME`, *with $\\hat x$*\n\n![one](figures/orders.png){.chart}\n\n$$\na = \\\\\nb\n$$\n"
     assert make_pages.written_out(text) == (
         "A $`x_0`$ of `$HOME`, *with $`\\hat x`$*\n\n![one](../figures/orders.png)\n\n```math\na = \\\\\nb\n```\n"
@@ -77,7 +77,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", SHOWN_AS_THEY_ARE, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_and_pictures_lead_somewhere(page):
+def test_links_and_images_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$|`[^`\n]+`(?!\])", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     for target in targets:

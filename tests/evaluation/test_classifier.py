@@ -1,16 +1,16 @@
-"""The judge itself: it learns, it is the same every time, and it reads pictures one by one."""
+"""The judge itself: it learns, it is the same every time, and it reads images one by one."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_pictures
+import toy_images
 
 from minidiff import backend
 from minidiff.autograd import Tensor
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.evaluation.labels.classifier import (
     FEATURES,
     Classifier,
@@ -30,24 +30,24 @@ STUDY = Study(steps=40, batch=48)
 def test_learns(each_backend):
     """40 steps are enough for three shapes; guessing would read 20 of 60 right."""
     losses = []
-    model = train(toy_pictures.make(300), STUDY, losses.append)
+    model = train(toy_images.make(300), STUDY, losses.append)
     assert len(losses) == STUDY.steps
     assert losses[0] == pytest.approx(np.log(3), rel=1e-5)  # the last layer starts at 0: all classes alike
-    assert count_right(model, toy_pictures.make(60, seed=1)) >= 57
+    assert count_right(model, toy_images.make(60, seed=1)) >= 57
 
 
 def test_same_seed_same_weights():
     with backend.using("numpy"):
-        data = toy_pictures.make(60)
+        data = toy_images.make(60)
         one, same, other = (train(data, Study(3, 16, seed)).named_parameters() for seed in (0, 0, 1))
     assert all(np.array_equal(one[name].data, same[name].data) for name in one)
     assert not np.array_equal(one["enter.w"].data, other["enter.w"].data)
 
 
-def test_reads_each_picture_by_itself():
-    """What is seen on a picture does not depend on the others, nor on the batch, but for float32's rounding."""
+def test_reads_each_image_by_itself():
+    """What is seen on an image does not depend on the others, nor on the batch, but for float32's rounding."""
     with backend.using("numpy"):
-        data = toy_pictures.make(20)
+        data = toy_images.make(20)
         model = make_classifier(data)
         model.initialize(0)
         model.leave.w.data += np.random.default_rng(0).normal(size=model.leave.w.shape).astype(np.float32)
@@ -61,7 +61,7 @@ def test_reads_each_picture_by_itself():
 
 def test_counts_what_is_right():
     with backend.using("numpy"):
-        data = toy_pictures.make(31)
+        data = toy_images.make(31)
         model = make_classifier(data)
         model.initialize(0)  # all logits are 0, so it reads everything as class 0
         assert count_right(model, data, batch=7) == 11
@@ -78,7 +78,7 @@ def test_any_size(size):
 
 
 def test_shifts():
-    """Every pixel of a shifted picture is one of the picture, at most two away, or its border repeated."""
+    """Every pixel of a shifted image is one of the image, at most two away, or its border repeated."""
     x = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1).repeat(40, axis=0)
     with backend.using("numpy"):
         moved = shifted(x, seed=0, step=3)
@@ -95,12 +95,12 @@ def test_shifts():
 
 
 def test_how_long_to_study():
-    def pictures(count, channels):
-        return Pictures("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
+    def images(count, channels):
+        return ImageDataset("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
 
-    assert study_for(pictures(60_000, 1)).steps == 500
-    assert study_for(pictures(50_000, 3)).steps == 1500
-    assert study_for(pictures(500, 3)).steps == 150
+    assert study_for(images(60_000, 1)).steps == 500
+    assert study_for(images(50_000, 3)).steps == 1500
+    assert study_for(images(500, 3)).steps == 150
     assert study_for(study_and_exam(DataConfig())[0]).steps == 500  # scenes
 
 

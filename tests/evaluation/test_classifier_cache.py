@@ -4,18 +4,18 @@ import re
 
 import numpy as np
 import pytest
-import toy_pictures
+import toy_images
 from safetensors.numpy import save_file
 
 from minidiff import backend
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.evaluation import cache
 from minidiff.evaluation.cache import classifier_for, fingerprint, name
 from minidiff.evaluation.labels.classifier import Study, read
 from minidiff.evaluation.split import Stretch
 
 STUDY = Study(steps=2, batch=8)
-DATA = toy_pictures.make(30)
+DATA = toy_images.make(30)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def get(folder, data=DATA, study=STUDY):
 def test_trained_once(tmp_path):
     first, lines, steps = get(tmp_path / "new" / "folder")
     assert steps == 2 and first.seconds > 0 and first.path.is_file()
-    assert lines == [f"training a classifier of toy: 2 steps of 8 pictures, kept in {first.path}"]
+    assert lines == [f"training a classifier of toy: 2 steps of 8 images, kept in {first.path}"]
     second, lines, steps = get(tmp_path / "new" / "folder")
     assert (steps, lines, second.seconds, second.path) == (0, [], None, first.path)
     for one, other in zip(read(first.model, DATA.images), read(second.model, DATA.images)):
@@ -45,7 +45,7 @@ def test_trained_once(tmp_path):
 
 
 def test_a_kept_one_reads_on_every_backend(every_backend, tmp_path):
-    """Its weights come from a file, and the pictures from the host: both must be where the backend computes."""
+    """Its weights come from a file, and the images from the host: both must be where the backend computes."""
     with backend.using("numpy"):
         first, _, _ = get(tmp_path)
         exact = read(first.model, DATA.images[:2])
@@ -62,9 +62,9 @@ def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):
     labels[7] = (labels[7] + 1) % 3
     names = [
         name(DATA, STUDY),
-        name(Pictures("toy", images, DATA.labels, DATA.classes), STUDY),
-        name(Pictures("toy", DATA.images, labels, DATA.classes), STUDY),
-        name(Pictures("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), STUDY),
+        name(ImageDataset("toy", images, DATA.labels, DATA.classes), STUDY),
+        name(ImageDataset("toy", DATA.images, labels, DATA.classes), STUDY),
+        name(ImageDataset("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), STUDY),
         name(DATA, Study(steps=3, batch=8)),
         name(DATA, Study(steps=2, batch=8, seed=1)),
     ]
@@ -76,23 +76,24 @@ def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):
 
 
 def test_the_name_is_one_for_any_file_system():
-    odd = Pictures("../my: pictures*", DATA.images, DATA.labels, DATA.classes)
-    assert re.fullmatch(r"_my_pictures_-[0-9a-f]{16}\.safetensors", name(odd, STUDY))
+    odd = ImageDataset("../my: images*", DATA.images, DATA.labels, DATA.classes)
+    assert re.fullmatch(r"_my_images_-[0-9a-f]{16}\.safetensors", name(odd, STUDY))
 
 
 def test_fingerprints():
-    assert fingerprint(toy_pictures.make(30)) == fingerprint(DATA)
-    assert fingerprint(toy_pictures.make(30, channels=1)) != fingerprint(DATA)
-    endless = Stretch(DATA, 0, 2**32, endless=True)  # asked for its first pictures only, here made to be 30
+    assert fingerprint(toy_images.make(30)) == fingerprint(DATA)
+    assert fingerprint(toy_images.make(30, channels=1)) != fingerprint(DATA)
+    endless = Stretch(DATA, 0, 2**32, endless=True)  # asked for its first images only, here made to be 30
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "DRAWN", 30)
         assert fingerprint(endless) == fingerprint(DATA)
 
 
 def test_a_fingerprint_is_of_pixels():
-    """One file on two backgrounds: to a training that is a setting, to a classifier they are other pictures."""
+    """One file on two backgrounds: to a training that is a setting, to a classifier they are other images."""
     white, black = (
-        Pictures("x", np.full((1, 2, 2, 1), grey, np.uint8), content=np.zeros((1, 32), np.uint8)) for grey in (255, 0)
+        ImageDataset("x", np.full((1, 2, 2, 1), grey, np.uint8), content=np.zeros((1, 32), np.uint8))
+        for grey in (255, 0)
     )
     assert white.digest == black.digest and fingerprint(white) != fingerprint(black)
 

@@ -1,4 +1,4 @@
-"""Agreement of edge maps: what counts as found, and where the score stands between chance and real pictures."""
+"""Agreement of edge maps: what counts as found, and where the score stands between chance and real images."""
 
 import numpy as np
 import pytest
@@ -59,8 +59,8 @@ def test_score():
         control_score(0.8, 0.8, 0.8)
 
 
-def test_scenes_between_chance_and_their_own_pictures():
-    """Real pictures of the maps score 1; of other maps about 0, but for chance; half of each about a half."""
+def test_scenes_between_chance_and_their_own_images():
+    """Real images of the maps score 1; of other maps about 0, but for chance; half of each about a half."""
     data, index = Scenes(32, "test"), np.arange(200)
     wanted, real = maps(data, index, "edges"), data.batch(index)[0]
     other = data.batch(index + 1000)[0]
@@ -75,6 +75,6 @@ def test_scenes_between_chance_and_their_own_pictures():
 def test_refusals():
     with pytest.raises(ValueError, match=r"agreement: expected two \(N, H, W, 1\), got \(6, 32, 32, 1\) and \(2, 32"):
         agreement(lines(), lines(2))
-    pictures = np.zeros((1, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match="as many maps as samples and real pictures, 2 or more, got 1, 1 and 1"):
-        edge_control(lines(1), pictures, pictures)
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="as many maps as samples and real images, 2 or more, got 1, 1 and 1"):
+        edge_control(lines(1), images, images)

@@ -43,7 +43,7 @@ def test_general_covariances_against_scipy():
     assert gaussian_distance(mu[0], a, mu[1], b) == pytest.approx(expected, rel=1e-10)
 
 
-def test_fewer_pictures_than_features():
+def test_fewer_images_than_features():
     """A (n, D) set with n < D has a singular covariance.  tr (C_a C_b)^(1/2) is also the sum of the singular values of
     F_a F_bᵀ, F the centred features over sqrt(n - 1), which needs no root of a matrix."""
     rng = np.random.default_rng(3)
@@ -71,7 +71,7 @@ def test_float32_features_are_summed_in_float64():
     assert frechet_distance(a, b) == frechet_distance(a.astype(np.float64), b.astype(np.float64))
 
 
-def test_more_pictures_less_bias():
+def test_more_images_less_bias():
     """Two sets from one distribution are at 0 only in the limit; the bias falls about as 1 / n."""
     rng = np.random.default_rng(6)
     small, large = (np.mean([frechet_distance(*rng.normal(size=(2, n, 8))) for _ in range(10)]) for n in (50, 500))

@@ -1,8 +1,8 @@
-"""The loss on held-out pictures: the same questions for everybody, in whatever batches they are asked."""
+"""The loss on held-out images: the same questions for everybody, in whatever batches they are asked."""
 
 import numpy as np
 import pytest
-import toy_pictures
+import toy_images
 
 from minidiff import backend
 from minidiff.autograd import Tensor
@@ -19,7 +19,7 @@ def plain_backend():
 
 @pytest.fixture
 def network():
-    """Untrained, but its answer depends on the picture, the time and the label."""
+    """Untrained, but its answer depends on the image, the time and the label."""
     model = UNet(UNetConfig(8, 8, 3, base=8, multipliers=(1, 2), attention=(), heads=2, classes=3))
     model.initialize(1)
     model.leave.w.data += 0.1
@@ -27,7 +27,7 @@ def network():
 
 
 PROCESS = Process(make_schedule("cosine"), "v")
-PICTURES = toy_pictures.make(30)
+IMAGES = toy_images.make(30)
 
 
 class Silent:
@@ -43,9 +43,9 @@ class Silent:
 
 
 def test_does_not_depend_on_batches_or_on_how_many_follow(network):
-    whole = held_out_loss(network, PROCESS, PICTURES, triples=40, batch=40)
-    parts = held_out_loss(network, PROCESS, PICTURES, triples=40, batch=7)
-    fewer = held_out_loss(network, PROCESS, PICTURES, triples=11, batch=11)
+    whole = held_out_loss(network, PROCESS, IMAGES, triples=40, batch=40)
+    parts = held_out_loss(network, PROCESS, IMAGES, triples=40, batch=7)
+    fewer = held_out_loss(network, PROCESS, IMAGES, triples=11, batch=11)
     np.testing.assert_array_equal(parts.t, whole.t)
     # float32 products of other sizes add up in another order; a loss is a mean of 192 squares of about 1
     np.testing.assert_allclose(parts.each, whole.each, rtol=1e-5)
@@ -54,31 +54,31 @@ def test_does_not_depend_on_batches_or_on_how_many_follow(network):
 
 
 def test_the_seed_names_the_triples(network):
-    one, same, other = (held_out_loss(network, PROCESS, PICTURES, seed, triples=20) for seed in (0, 0, 1))
+    one, same, other = (held_out_loss(network, PROCESS, IMAGES, seed, triples=20) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.each, same.each)
     assert not np.array_equal(one.t, other.t)
 
 
 def test_value_where_it_is_known():
     """A network that says "no noise" is wrong by eps², which is 1 on average; 300 · 192 squares: ± 0.006."""
-    loss = held_out_loss(Silent(3), Process(make_schedule("linear"), "eps"), PICTURES, triples=300)
+    loss = held_out_loss(Silent(3), Process(make_schedule("linear"), "eps"), IMAGES, triples=300)
     mean, error = loss.overall()
     assert mean == pytest.approx(1, abs=0.03)
     assert error == pytest.approx(np.sqrt(2 / 192 / 300), rel=0.2)  # the variance of eps² is 2
 
 
-def test_labels_are_shown_and_every_picture_is_asked_about():
+def test_labels_are_shown_and_every_image_is_asked_about():
     silent = Silent(3)
-    held_out_loss(silent, PROCESS, PICTURES, triples=30, batch=30)
+    held_out_loss(silent, PROCESS, IMAGES, triples=30, batch=30)
     ((_, _, labels),) = silent.asked
-    assert np.bincount(labels).tolist() == [10, 10, 10]  # each picture once; none has its label hidden
+    assert np.bincount(labels).tolist() == [10, 10, 10]  # each image once; none has its label hidden
     unconditional = Silent(0)
-    held_out_loss(unconditional, PROCESS, PICTURES, triples=5)
+    held_out_loss(unconditional, PROCESS, IMAGES, triples=5)
     assert unconditional.asked[0][2] is None
 
 
 def test_nothing_is_recorded(network):
-    held_out_loss(network, PROCESS, PICTURES, triples=4)
+    held_out_loss(network, PROCESS, IMAGES, triples=4)
     assert all(parameter.grad is None for parameter in network.named_parameters().values())
 
 

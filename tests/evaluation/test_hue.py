@@ -1,4 +1,4 @@
-"""The hue of a picture, and how far two are apart."""
+"""The hue of an image, and how far two are apart."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ def test_pure_colours(rgb, degrees):
 
 
 def test_colourful_pixels_count_more_than_grey_ones():
-    picture = plain(128, 128, 128).copy()
-    picture[0, 0, 0] = 0, 0, 255
-    assert hue(picture)[0] == pytest.approx(-120, abs=1e-9)
+    image = plain(128, 128, 128).copy()
+    image[0, 0, 0] = 0, 0, 255
+    assert hue(image)[0] == pytest.approx(-120, abs=1e-9)
 
 
 def test_angles_are_compared_round_the_circle():

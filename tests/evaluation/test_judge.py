@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import toy_pictures
+import toy_images
 
 from minidiff import backend
 from minidiff.diffusion import Process, make_schedule
@@ -19,7 +19,7 @@ from minidiff.evaluation.labels.report import misread_sheet
 from minidiff.images.files import to_float
 from minidiff.nn import UNet, UNetConfig
 
-EXAM = toy_pictures.make(240, seed=1)
+EXAM = toy_images.make(240, seed=1)
 DRAWING = Drawing(count=90, steps=2, batch=32)
 
 
@@ -36,7 +36,7 @@ def few_triples(monkeypatch):
 
 @pytest.fixture(scope="module")
 def kept(plain_backend):
-    return Kept(train(toy_pictures.make(300), Study(steps=60, batch=48)), Path("kept"), None)
+    return Kept(train(toy_images.make(300), Study(steps=60, batch=48)), Path("kept"), None)
 
 
 class Known:
@@ -44,7 +44,7 @@ class Known:
 
     def __init__(self, samples):
         self.samples, self.asked_for = samples, []
-        self.classes, self.shape, self.path = toy_pictures.CLASSES, (8, 8, 3), Path("run/x.safetensors")
+        self.classes, self.shape, self.path = toy_images.CLASSES, (8, 8, 3), Path("run/x.safetensors")
         self.process = Process(make_schedule("cosine"), "v")
         self.model = UNet(UNetConfig(8, 8, 3, base=8, multipliers=(1,), attention=(), heads=2, classes=3))
         self.model.initialize(0)
@@ -58,7 +58,7 @@ class Known:
         return (SimpleNamespace(x_prev=to_float(self.samples(k, k % 3))) for _ in range(settings["steps"]))
 
 
-REAL = toy_pictures.make(300, seed=2)
+REAL = toy_images.make(300, seed=2)
 
 
 def test_perfect_samples(kept):
@@ -85,14 +85,14 @@ def test_perfect_samples(kept):
 
 
 def test_samples_that_ignore_the_label(kept):
-    """Good pictures, wrong order: the distance sees nothing wrong, the share falls to a third."""
+    """Good images, wrong order: the distance sees nothing wrong, the share falls to a third."""
     verdict = judge(Known(lambda k, labels: REAL.images[(k * 7 + 13) // 3 % 300]), kept, EXAM, DRAWING)
     assert 0.15 < (verdict.read == verdict.asked).mean() < 0.55
     assert verdict.frechet.samples[0] < 3 * verdict.frechet.real[0]
 
 
 def test_samples_that_are_all_alike(kept):
-    """One good picture a label: all read right, but nothing varies, and the distance tells."""
+    """One good image a label: all read right, but nothing varies, and the distance tells."""
     right = [int(k) for k in (0, 1, 2)]
     verdict = judge(Known(lambda k, labels: REAL.images[np.array(right)[labels]]), kept, EXAM, DRAWING)
     assert verdict.frechet.samples[0] > 3 * verdict.frechet.real[0]
@@ -112,10 +112,10 @@ def test_same_seed_same_verdict(kept):
     np.testing.assert_array_equal(one.read, same.read)
 
 
-@pytest.mark.parametrize(("pictures", "n"), [(20, 10), (4, 2), (3, None)])
-def test_few_real_pictures(kept, pictures, n):
-    """Sets of equal size, half of the held-out pictures each, or no distance at all."""
-    verdict = judge(Known(lambda k, labels: REAL.images[k]), kept, toy_pictures.make(pictures), DRAWING)
+@pytest.mark.parametrize(("images", "n"), [(20, 10), (4, 2), (3, None)])
+def test_few_real_images(kept, images, n):
+    """Sets of equal size, half of the held-out images each, or no distance at all."""
+    verdict = judge(Known(lambda k, labels: REAL.images[k]), kept, toy_images.make(images), DRAWING)
     assert (verdict.frechet and verdict.frechet.n) == n
 
 
@@ -123,9 +123,9 @@ def test_misread_samples_are_shown(kept):
     verdict = judge(Known(lambda k, labels: REAL.images[k]), kept, EXAM, DRAWING)
     wrong = verdict.read != verdict.asked
     verdict.read[:] = verdict.asked
-    assert misread_sheet(verdict, toy_pictures.CLASSES) is None
+    assert misread_sheet(verdict, toy_images.CLASSES) is None
     verdict.read[4] = (verdict.asked[4] + 1) % 3
-    sheet = misread_sheet(verdict, toy_pictures.CLASSES)
+    sheet = misread_sheet(verdict, toy_images.CLASSES)
     # one tile: the sample 12 times as large within a border of 4, and a line of text below it
     np.testing.assert_array_equal(sheet[4:100:12, 4:100:12], verdict.samples[4])
     assert sheet.shape == (118, 104, 3) and (sheet[100:114] < 128).any()
@@ -148,8 +148,8 @@ def test_what_cannot_be_judged():
     path = Path("run/x.safetensors")
     bad({"count": 1}, "--count must be 2 or more, as distances need a variance, got 1")
     bad({"batch": 0}, "--batch must be from 1 to 1048576, got 0")
-    bad({"shape": (8, 8, 1)}, f"{path} draws pictures of 8×8 in grey; those of toy have 8×8 in colour")
-    bad({"shape": (16, 8, 3)}, f"{path} draws pictures of 16×8 in colour; those of toy have 8×8 in colour")
+    bad({"shape": (8, 8, 1)}, f"{path} draws images of 8×8 in grey; those of toy have 8×8 in colour")
+    bad({"shape": (16, 8, 3)}, f"{path} draws images of 16×8 in colour; those of toy have 8×8 in colour")
     bad(
         {"classes": ("a", "b", "c", "d", "e")},
         f"{path} was trained on other labels: it has 5 (a, b, c, d, …), toy has 3 (cat, dog, owl)",

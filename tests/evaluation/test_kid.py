@@ -1,4 +1,4 @@
-"""The kernel distance, precision and recall, the nearest training picture: on sets whose answers are known."""
+"""The kernel distance, precision and recall, the nearest training image: on sets whose answers are known."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_precision_and_recall():
     real = normal(300, 0)
     assert precision_recall(real, real) == (1, 1)
     assert precision_recall(normal(300, 1, shift=50.0), real) == (0, 0)
-    few = np.repeat(real[:5], 60, axis=0) + 1e-9 * normal(300, 2)  # five good pictures, again and again
+    few = np.repeat(real[:5], 60, axis=0) + 1e-9 * normal(300, 2)  # five good images, again and again
     precision, recall = precision_recall(few, real)
     assert precision == 1 and recall < 0.05
     wide = np.concatenate([normal(300, 3), normal(300, 4, shift=50.0)])  # all there is, and as much that is not

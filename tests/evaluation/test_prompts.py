@@ -1,4 +1,4 @@
-"""Prompts held against pictures: what counts as asked, what as right, and what floor and ceiling are."""
+"""Prompts held against images: what counts as asked, what as right, and what floor and ceiling are."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def fast():
 
 @pytest.fixture
 def knows(monkeypatch):
-    """Judges that know what is on the pictures, which are numbers here: picture k shows what prompt k asks for."""
+    """Judges that know what is on the images, which are numbers here: image k shows what prompt k asks for."""
 
     def make(asked, wrong=()):
         def read(judge, images):
@@ -58,13 +58,13 @@ def test_which_prompts(unseen):
 
 
 def test_all_right_all_wrong_and_half(knows):
-    asked, pictures = prompts.prompts(200, 0, False), np.arange(200)
-    found = prompts.heard(knows(asked), FACTS, asked, pictures)
+    asked, images = prompts.prompts(200, 0, False), np.arange(200)
+    found = prompts.heard(knows(asked), FACTS, asked, images)
     assert found.whole == (200, 200)
     assert found.mentioned[0] == found.mentioned[1] == sum(of for _, of in found.facts.values())
     assert all(right == of for right, of in found.facts.values())
 
-    half = prompts.heard(knows(asked, wrong=("place",)), FACTS, asked, pictures)  # one of two judges sees other places
+    half = prompts.heard(knows(asked, wrong=("place",)), FACTS, asked, images)  # one of two judges sees other places
     places = half.facts["place"][1]
     assert half.facts["place"] == (places / 2, places) and half.facts["time"][0] == half.facts["time"][1]
     assert half.mentioned[0] == found.mentioned[0] - places / 2
@@ -157,7 +157,7 @@ def test_the_table_says_what_the_json_says(knows):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 10])
-def test_every_picture_has_its_own_prompt_whatever_the_batch(batch):
+def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
     """Also those of a last batch that is smaller than the others."""
     texts, maps = [f"prompt {k}" for k in range(10)], np.arange(10)
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-import toy_pictures
+import toy_images
 
 from minidiff import backend
 from minidiff.data.config import DataConfig
@@ -14,7 +14,7 @@ from minidiff.evaluation.split import EXAM_FIRST, Stretch, study_and_exam
 
 
 def test_finite_data_bring_their_parts(tmp_path):
-    toy_pictures.write(tmp_path / "toy.npz", 60)
+    toy_images.write(tmp_path / "toy.npz", 60)
     study, exam = study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "toy.npz"))
     assert len(study) + len(exam) == 60 and len(exam) > 0
     images = [part.batch(np.arange(len(part)))[0] for part in (study, exam)]
@@ -22,7 +22,7 @@ def test_finite_data_bring_their_parts(tmp_path):
     assert not any(image.tobytes() in seen for image in images[1])
 
 
-def test_scenes_are_judged_by_pictures_that_training_never_draws():
+def test_scenes_are_judged_by_images_that_training_never_draws():
     with backend.using("numpy"):
         config = DataConfig(size=16)
         study, exam = study_and_exam(config)
@@ -37,7 +37,7 @@ def test_scenes_are_judged_by_pictures_that_training_never_draws():
 
 
 def test_a_stretch_counts_from_its_first():
-    data = toy_pictures.make(9)
+    data = toy_images.make(9)
     stretch = Stretch(data, first=3, count=4)
     images, labels = stretch.batch(np.array([0, 3]))
     np.testing.assert_array_equal(images, data.images[[3, 6]])
@@ -45,8 +45,8 @@ def test_a_stretch_counts_from_its_first():
     assert len(stretch) == 4
 
 
-def test_pictures_without_labels(tmp_path):
-    np.savez(tmp_path / "bare.npz", images=toy_pictures.make(20).images)
-    expected = "bare.npz: these pictures have no labels, and evaluation asks whether a sample shows its label"
+def test_images_without_labels(tmp_path):
+    np.savez(tmp_path / "bare.npz", images=toy_images.make(20).images)
+    expected = "bare.npz: these images have no labels, and evaluation asks whether a sample shows its label"
     with pytest.raises(MinidiffError, match=re.escape(expected)):
         study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "bare.npz"))

@@ -21,7 +21,7 @@ from tests.fuzz.kinds.known import KNOWN
 from tests.fuzz.kinds.planted import PLANTED
 from tests.fuzz.runner import SECONDS, Runner
 from tests.fuzz.table import Findings, clean, describe, planned, run_all
-from tests.fuzz.verdict import MOST_PEAK, faults
+from tests.fuzz.verdict import MAX_PEAK, faults
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--planted", action="store_true", help="also faults that are there on purpose")
     parser.add_argument("--workers", type=int, default=2, help="cases at a time")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a case may take")
-    parser.add_argument("--megabytes", type=float, default=MOST_PEAK, help="that a case may hold")
+    parser.add_argument("--megabytes", type=float, default=MAX_PEAK, help="that a case may hold")
     parser.add_argument("--out", type=Path, help="folder for a file a finding")
     parser.add_argument("--keep", type=Path, help="new folder in which the cases' files are left")
     parser.add_argument("--json", type=Path, help="file for the counts, for programs")

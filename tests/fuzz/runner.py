@@ -36,14 +36,14 @@ from tests.fuzz.verdict import Ended, tree
 
 COMMANDS = ("train", "sample", "evaluate", "export", "gradcheck")
 SECONDS = 20.0
-MOST_BYTES = 3 << 30  # of address space beyond what a process begins with; peaks are told from less
-MOST_FILE = 1 << 29
+MAX_BYTES = 3 << 30  # of address space beyond what a process begins with; peaks are told from less
+MAX_FILE = 1 << 29
 WHERE_SECONDS = 0.3  # for a case that hangs to say where it is
 BROKEN = 99  # exit code: the case itself could not be made
 
 
 def prepare() -> dict[str, object]:
-    """Import what commands need and make their pictures small; return the commands by name."""
+    """Import what commands need and make their images small; return the commands by name."""
     tqdm.set_lock(threading.RLock())  # its own is shared between processes: one that dies with it would stop the others
     modules = {name: importlib.import_module(f"minidiff.{name}") for name in COMMANDS}
     backend.use("numpy")
@@ -117,7 +117,7 @@ class Runner:
         seconds = running.seconds
         with contextlib.suppress(ProcessLookupError, PermissionError):  # what it left running
             os.killpg(running.pid, signal.SIGKILL)
-        about = json.loads(_read(running.folder / "case.json", MOST_WORDS) or "{}")
+        about = json.loads(_read(running.folder / "case.json", MAX_WORDS) or "{}")
         return Ended(
             kind=running.kind,
             seed=running.seed,
@@ -151,7 +151,7 @@ class Runner:
         shutil.rmtree(self.folder / f"{ended.kind}-{ended.seed}", ignore_errors=True)
 
     def _limit(self, running: Running) -> float:
-        own = json.loads(_read(running.folder / "case.json", MOST_WORDS) or "{}").get("seconds")
+        own = json.loads(_read(running.folder / "case.json", MAX_WORDS) or "{}").get("seconds")
         return own or self.seconds
 
     # -- in the case's own process ----------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ def _stream(path: Path, descriptor: int) -> TextIO:
 def _limit_memory() -> None:
     """No more address space than a case may ever need: it must not take the machine with it."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * os.sysconf("SC_PAGE_SIZE") + MOST_BYTES
+    most = pages * os.sysconf("SC_PAGE_SIZE") + MAX_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE, MOST_FILE))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -246,7 +246,7 @@ def _in_a_fork(work: object) -> None:
         raise RuntimeError("what the cases need could not be made")
 
 
-MOST_WORDS = 1 << 28  # bytes of case.json, which has the words of a command, and these may be long
+MAX_WORDS = 1 << 28  # bytes of case.json, which has the words of a command, and these may be long
 
 
 def _read(path: Path, most: int = 1 << 20) -> bytes:

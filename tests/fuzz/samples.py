@@ -1,6 +1,6 @@
 """The small whole files that are spoilt: everything that a command reads, made anew, the same every time.
 
-A network has a few thousand weights, pictures are 8×8; so a command that reads them whole ends in a tenth of a second.
+A network has a few thousand weights, images are 8×8; so a command that reads them whole ends in a tenth of a second.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from minidiff.checkpoint.config import AdditionConfig, Config, DiffusionConfig
 from minidiff.interop import scheduler_options
 from minidiff.nn import UNetConfig
 from minidiff.training.optimizer import FlatParameters
-from tests import tiny_model, toy_pictures
+from tests import tiny_model, toy_images
 from tests.interop import foreign
 
 TRAIN = (
@@ -43,7 +43,7 @@ class Samples:
         self.words = folder / "words" / "checkpoints" / "step_00000010.safetensors"
         self.plain = folder / "plain" / "checkpoints" / "step_00000010.safetensors"
         self.edges, self.reference = folder / "edges.safetensors", folder / "reference.safetensors"  # onto words
-        self.pictures = folder / "pictures"  # one of each format
+        self.images = folder / "images"  # one of each format
         self.captioned = folder / "captioned"
         self.idx, self.cifar = folder / "idx", folder / "cifar"
         self.grid = folder / "grid.png"
@@ -62,7 +62,7 @@ class Samples:
         self.folder.mkdir(parents=True)
         _write_npz(self)
         _write_models(self)
-        _write_pictures(self.pictures)
+        _write_images(self.images)
         _write_captioned(self.captioned)
         _write_idx(self.idx)
         _write_cifar(self.cifar)
@@ -74,13 +74,13 @@ class Samples:
         (self.folder / "drawn" / "grid.png").rename(self.grid)
 
     def training(self) -> list[str]:
-        """Return the options of a training on the toy pictures."""
+        """Return the options of a training on the toy images."""
         return ["--data", "npz", "--data-dir", str(self.npz), *TRAIN]
 
 
 def _write_npz(samples: Samples) -> None:
-    toy_pictures.write(samples.npz, 20)
-    np.savez(samples.plain_npz, images=toy_pictures.make(20, channels=1).images[..., 0])
+    toy_images.write(samples.npz, 20)
+    np.savez(samples.plain_npz, images=toy_images.make(20, channels=1).images[..., 0])
 
 
 def _write_models(samples: Samples) -> None:
@@ -99,8 +99,8 @@ def _write_adapter(path: Path, network: UNetConfig, kind: str, base: str, onto: 
     checkpoints.save(path, 5, config, network, (), FlatParameters(model), tiny_model.WORDS, base)
 
 
-def _write_pictures(folder: Path) -> None:
-    """One small picture of each format and kind of pixel that people have."""
+def _write_images(folder: Path) -> None:
+    """One small image of each format and kind of pixel that people have."""
     folder.mkdir()
     random = np.random.default_rng(0)
     colour = Image.fromarray(random.integers(0, 255, (10, 12, 3)).astype(np.uint8))
@@ -134,7 +134,7 @@ def _write_pictures(folder: Path) -> None:
 
 
 def _write_captioned(folder: Path) -> None:
-    """Twelve pictures with captions in text files, in metadata.jsonl and in their names."""
+    """Twelve images with captions in text files, in metadata.jsonl and in their names."""
     folder.mkdir()
     lines = []
     for k in range(12):
@@ -151,18 +151,18 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def _write_idx(folder: Path) -> None:
-    """MNIST's four files, of twelve and of six pictures, 8×8 as a whole training takes longer on 28×28."""
+    """MNIST's four files, of twelve and of six images, 8×8 as a whole training takes longer on 28×28."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for prefix, count in (("train", 12), ("t10k", 6)):
-        pictures = idx(random.integers(0, 255, (count, 8, 8)).astype(np.uint8))
+        images = idx(random.integers(0, 255, (count, 8, 8)).astype(np.uint8))
         labels = idx((np.arange(count) % 10).astype(np.uint8))
-        for name, data in ((f"{prefix}-images-idx3-ubyte", pictures), (f"{prefix}-labels-idx1-ubyte", labels)):
+        for name, data in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
             (folder / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))
 
 
 def _write_cifar(folder: Path) -> None:
-    """CIFAR-10's files, of two pictures each."""
+    """CIFAR-10's files, of two images each."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for name in [*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tests.fuzz.case import KINDS
 from tests.fuzz.runner import Runner
-from tests.fuzz.verdict import FAULTS, MOST_PEAK, Ended, faults, signature
+from tests.fuzz.verdict import FAULTS, MAX_PEAK, Ended, faults, signature
 
 COLUMNS = ("cases", "ok", "refused", *FAULTS)
 
@@ -47,7 +47,7 @@ def run_all(runner: Runner, plan: list[tuple[str, int]], workers: int, bar: bool
 class Findings:
     """Counts by kind, and every finding, written into `out` as it comes."""
 
-    def __init__(self, out: Path | None, most_peak: float = MOST_PEAK) -> None:
+    def __init__(self, out: Path | None, most_peak: float = MAX_PEAK) -> None:
         self.out, self.most_peak = out, most_peak
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.causes: dict[str, list[Ended]] = defaultdict(list)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FAULTS = ("traceback", "hang", "peak", "exit", "text", "files", "broken")
-MOST_PEAK = 1500  # megabytes
+MAX_PEAK = 1500  # megabytes
 LONGEST_LINE = 5000  # characters; a message is cut at 4,000
 BROKEN = 99
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -51,7 +51,7 @@ class Ended:
         return text if "Traceback" in text or self.hung else f"{text}\n{self.stack}"
 
 
-def faults(ended: Ended, most_peak: float = MOST_PEAK) -> dict[str, str]:
+def faults(ended: Ended, most_peak: float = MAX_PEAK) -> dict[str, str]:
     """Return what is wrong: fault to a line on it, {} if all is well.  most_peak: megabytes that it may have held."""
     found: dict[str, str] = {}
     if ended.code == BROKEN or not ended.command:

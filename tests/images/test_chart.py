@@ -8,15 +8,15 @@ from minidiff.images.chart import _Axis, _mean, _number, line_chart
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 
 
-def where(picture, colour):
+def where(image, colour):
     """Return rows and columns of the pixels of about this colour."""
-    return np.nonzero(np.abs(picture.astype(int) - colour).max(-1) < 40)
+    return np.nonzero(np.abs(image.astype(int) - colour).max(-1) < 40)
 
 
 def test_a_rising_line_rises_from_corner_to_corner():
-    picture = line_chart({"a": (range(11), range(11))}, "title", "x", "y", size=(480, 270))
-    assert picture.shape == (270, 480, 3) and picture.dtype == np.uint8
-    rows, columns = where(picture, BLUE)
+    image = line_chart({"a": (range(11), range(11))}, "title", "x", "y", size=(480, 270))
+    assert image.shape == (270, 480, 3) and image.dtype == np.uint8
+    rows, columns = where(image, BLUE)
     assert np.corrcoef(rows, columns)[0, 1] < -0.99
     assert columns.min() < 90 and columns.max() > 440 and rows.min() < 80 and rows.max() > 190
 
@@ -36,8 +36,8 @@ def test_a_power_is_straight_on_two_logarithmic_axes():
 
 
 def test_the_legend_can_stand_below():
-    picture = line_chart({"a": ([0, 1], [1, 0]), "b": ([0, 1], [1, 0.5])}, legend_below=True)
-    above, below = picture[60:120, 840:930], picture[420:478, 90:180]
+    image = line_chart({"a": ([0, 1], [1, 0]), "b": ([0, 1], [1, 0.5])}, legend_below=True)
+    above, below = image[60:120, 840:930], image[420:478, 90:180]
     assert len(where(above, BLUE)[0]) == 0 and len(where(below, BLUE)[0])
 
 
@@ -53,7 +53,7 @@ def test_smoothing_draws_the_mean_over_the_noise():
     x = np.arange(2000)
     y = 1 + np.random.default_rng(0).normal(size=2000)
     rough, smooth = line_chart({"a": (x, y)}), line_chart({"a": (x, y)}, smooth=100)
-    assert np.ptp(where(rough, BLUE)[0]) > 300  # the noise fills the picture
+    assert np.ptp(where(rough, BLUE)[0]) > 300  # the noise fills the image
     assert np.ptp(where(smooth, BLUE)[0]) < 60  # its mean does not
 
 
@@ -81,8 +81,8 @@ def test_odd_curves_are_drawn(x, y, log_y, smooth):
 
 
 def test_points_that_are_no_numbers_are_left_out():
-    picture = line_chart({"a": ([0, 1, 2, 3], [1, np.nan, np.inf, 2])})
-    assert np.array_equal(picture, line_chart({"a": ([0, 3], [1, 2])}))
+    image = line_chart({"a": ([0, 1, 2, 3], [1, np.nan, np.inf, 2])})
+    assert np.array_equal(image, line_chart({"a": ([0, 3], [1, 2])}))
 
 
 def test_lengths_must_agree():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minidiff.errors import MinidiffError
-from minidiff.images.files import grid, half_blocks, read_metadata, save_animation, save_png, to_float, to_uint8
+from minidiff.images.files import half_blocks, make_grid, read_metadata, save_animation, save_png, to_float, to_uint8
 
 RNG = np.random.default_rng(0)
 
@@ -29,12 +29,12 @@ def test_to_uint8_rounds_and_cuts_off():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grid_places_every_picture(channels):
+def test_grid_places_every_image(channels):
     images = RNG.integers(0, 256, (5, 4, 6, channels), np.uint8)
-    picture = grid(images, columns=3, zoom=2, gap=1)
-    assert picture.shape == (2 * (2 * 5 + 1), 2 * (3 * 7 + 1), 3) and picture.dtype == np.uint8
-    small = picture[::2, ::2]
-    assert np.array_equal(small.repeat(2, 0).repeat(2, 1), picture)  # zoom repeats pixels and mixes none
+    sheet = make_grid(images, columns=3, zoom=2, gap=1)
+    assert sheet.shape == (2 * (2 * 5 + 1), 2 * (3 * 7 + 1), 3) and sheet.dtype == np.uint8
+    small = sheet[::2, ::2]
+    assert np.array_equal(small.repeat(2, 0).repeat(2, 1), sheet)  # zoom repeats pixels and mixes none
     for i, image in enumerate(images):
         top, left = 1 + i // 3 * 5, 1 + i % 3 * 7
         assert np.array_equal(small[top : top + 4, left : left + 6], np.broadcast_to(image, (4, 6, 3)))
@@ -43,16 +43,16 @@ def test_grid_places_every_picture(channels):
 
 @pytest.mark.parametrize("n, size", [(1, 32), (16, 32), (16, 28), (100, 32), (1000, 32), (3, 500), (1, 4)])
 def test_grid_chooses_a_size_that_can_be_seen(n, size):
-    picture = grid(np.zeros((n, size, size, 1), np.uint8))
-    zoom = len(picture) // (int(np.ceil(n / np.ceil(np.sqrt(n)))) * (size + 2) + 2)
-    assert 1 <= zoom <= 4 and (max(picture.shape) <= 1000 or zoom == 1)
+    sheet = make_grid(np.zeros((n, size, size, 1), np.uint8))
+    zoom = len(sheet) // (int(np.ceil(n / np.ceil(np.sqrt(n)))) * (size + 2) + 2)
+    assert 1 <= zoom <= 4 and (max(sheet.shape) <= 1000 or zoom == 1)
     assert n * size > 600 or zoom == 4
 
 
 @pytest.mark.parametrize("shape, dtype", [((0, 4, 4, 3), np.uint8), ((4, 4, 3), np.uint8), ((1, 4, 4, 3), np.float32)])
 def test_grid_refuses(shape, dtype):
     with pytest.raises(ValueError, match=re.escape(f"got {shape} {np.dtype(dtype)}")):
-        grid(np.zeros(shape, dtype))
+        make_grid(np.zeros(shape, dtype))
 
 
 IMAGE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -125,13 +125,13 @@ def test_settings_from_elsewhere_are_not_trusted(tmp_path, text, reason):
     assert len(str(caught.value)) < len(str(tmp_path)) + 150 and "\n" not in str(caught.value)
 
 
-def test_a_picture_without_settings(tmp_path):
+def test_a_image_without_settings(tmp_path):
     save_png(tmp_path / "a.png", IMAGE)
     with pytest.raises(MinidiffError, match=r"a.png: holds no settings: it was not written by minidiff, or was edited"):
         read_metadata(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", png_with(b"{}")[:30], png_with(b"{}")[:50] + b"x" * 99])
+@pytest.mark.parametrize("data", [b"", b"no image", png_with(b"{}")[:30], png_with(b"{}")[:50] + b"x" * 99])
 def test_no_png(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(MinidiffError, match=r"a.png: not a PNG that can be read|holds no settings"):
@@ -144,13 +144,13 @@ def test_no_png(tmp_path, data):
 
 
 def frames_of(path):
-    with Image.open(path) as picture:
+    with Image.open(path) as image:
         frames, durations = [], []
-        for i in range(picture.n_frames):
-            picture.seek(i)
-            frames.append(np.asarray(picture.convert("RGB")))
-            durations.append(picture.info["duration"])
-        return np.stack(frames), durations, picture.info.get("loop")
+        for i in range(image.n_frames):
+            image.seek(i)
+            frames.append(np.asarray(image.convert("RGB")))
+            durations.append(image.info["duration"])
+        return np.stack(frames), durations, image.info.get("loop")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".PNG"])
@@ -202,7 +202,7 @@ def test_animations_are_checked(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_image(tmp_path, monkeypatch):
     save_png(tmp_path / "a.png", IMAGE)
     before = (tmp_path / "a.png").read_bytes()
 

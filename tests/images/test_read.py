@@ -1,4 +1,4 @@
-"""One picture from a file that somebody names: masks of every kind, and files that would take the machine with them."""
+"""One image from a file that somebody names: masks of every kind, and files that would take the machine with them."""
 
 import os
 import struct
@@ -13,7 +13,7 @@ from PIL import Image
 from minidiff.data.control import read_control
 from minidiff.errors import MinidiffError
 from minidiff.images.files import read_metadata
-from minidiff.images.read import quiet, read_mask, read_picture
+from minidiff.images.read import quiet, read_image, read_mask
 
 LEFT = np.zeros((32, 32), np.uint8)
 LEFT[:, :16] = 255  # white on the left: there something is to be drawn
@@ -60,7 +60,7 @@ def test_masks_of_one_colour(tmp_path):
 
 
 READERS = {
-    "picture": lambda path: read_picture(path, 8, 8, 3),
+    "image": lambda path: read_image(path, 8, 8, 3),
     "mask": lambda path: read_mask(path, 8, 8),
     "control": lambda path: read_control(path, 8, 8, "edges"),
     "metadata": read_metadata,
@@ -119,7 +119,7 @@ def test_what_would_take_too_much_memory_is_not_decoded(tmp_path, monkeypatch, d
     (tmp_path / "bomb").write_bytes(data)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(MinidiffError, match=f"bomb: more than {pixels}$"):
-        read_picture(tmp_path / "bomb", 8, 8, 3)
+        read_image(tmp_path / "bomb", 8, 8, 3)
 
 
 def test_decoders_keep_their_remarks_to_themselves(tmp_path, capfd):
@@ -129,7 +129,7 @@ def test_decoders_keep_their_remarks_to_themselves(tmp_path, capfd):
     data[8:40] = b"\xff" * 32
     (tmp_path / "a.tiff").write_bytes(data)
     with pytest.raises(MinidiffError):
-        read_picture(tmp_path / "a.tiff", 8, 8, 3)
+        read_image(tmp_path / "a.tiff", 8, 8, 3)
     with quiet():
         os.write(2, b"a remark")
     os.write(2, b"heard")
@@ -139,7 +139,7 @@ def test_decoders_keep_their_remarks_to_themselves(tmp_path, capfd):
 @pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor as a shell does")
 def test_reading_needs_no_stderr(tmp_path):
     Image.new("L", (8, 8), 7).save(tmp_path / "a.png")
-    code = "import os; os.close(2); from minidiff.data.picture import read_picture as r; from pathlib import Path; "
+    code = "import os; os.close(2); from minidiff.data.image import read_image as r; from pathlib import Path; "
     code += "print(r(Path('a.png'), 8, 8, 1)[0, 0, 0])"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.stdout == "7\n"

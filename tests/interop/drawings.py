@@ -11,7 +11,7 @@ import numpy as np
 from minidiff.pipeline import load as models
 from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
-PICTURES = Path(__file__).with_name("pictures.npz")
+IMAGES = Path(__file__).with_name("images.npz")
 COUNT, STEPS, SEED = 3, 50, 2**33 + 5
 
 DDIM, DDPM = {"_class_name": "DDIMScheduler"}, {"_class_name": "DDPMScheduler"}
@@ -49,12 +49,12 @@ DRAWN = {
 def calm_weights(network: str, scheduler: dict) -> dict[str, np.ndarray]:
     """Weights with which a network answers, but does not make of a difference of 1e-6 one of 1 within fifty steps."""
     weights = their_weights(golden("theirs", network)[1])
-    loud = 1.0 if scheduler.get("prediction_type") == "sample" else 0.05  # the answer is the picture there
+    loud = 1.0 if scheduler.get("prediction_type") == "sample" else 0.05  # the answer is the image there
     return weights | {"conv_out.weight": np.float32(loud) * weights["conv_out.weight"]}
 
 
 def ours(folder: Path, network: str, sampler: str, scheduler: dict, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """Draw the pictures with minidiff: (COUNT, H, W, C) uint8."""
+    """Draw the images with minidiff: (COUNT, H, W, C) uint8."""
     write_folder(folder, THEIRS[network], weights)
     (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
     return models.load_diffusers(folder).sample(COUNT, sampler=sampler, steps=STEPS, seed=SEED)

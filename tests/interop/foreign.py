@@ -105,7 +105,7 @@ def our_network(config: UNetConfig) -> UNet:
 
 
 def inputs(height: int, width: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two noisy pictures (2, H, W, C) and their times, float32."""
+    """Two noisy images (2, H, W, C) and their times, float32."""
     x = np.random.RandomState(7).uniform(-1.5, 1.5, (2, height, width, channels))
     return x.astype(np.float32), np.array([2.0, 871.0], np.float32)
 

@@ -1,4 +1,4 @@
-"""Let diffusers draw the pictures of scheduled.npz: `python -m tests.interop.make_scheduled`, from the root.
+"""Let diffusers draw the images of scheduled.npz: `python -m tests.interop.make_scheduled`, from the root.
 
 Made with diffusers 0.42.1 and PyTorch 2.13 on a CPU.
 """

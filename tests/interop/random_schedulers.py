@@ -1,7 +1,7 @@
-"""Scheduler files drawn at random, all of their options at once, and the pictures that diffusers makes of them.
+"""Scheduler files drawn at random, all of their options at once, and the images that diffusers makes of them.
 
 A draw is a number; from it follow the scheduler's class, its options, some of them senseless, the pipeline that draws
-with it, and how many pictures in how many steps.  The network is as small as one can be: what is compared is where
+with it, and how many images in how many steps.  The network is as small as one can be: what is compared is where
 the schedulers go.  `python -m tests.interop.random_schedulers 1000 1300` compares these draws with diffusers.
 """
 
@@ -20,9 +20,9 @@ from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
 NETWORK = "one level, no middle"
 SCHEDULED = Path(__file__).with_name("scheduled.npz")
-# The draws whose pictures scheduled.npz has: chosen so that each option that is not honoured is seen in two or more.
+# The draws whose images scheduled.npz has: chosen so that each option that is not honoured is seen in two or more.
 KEPT = (7, 15, 17, 18, 19, 28, 37, 49, 54, 66, 110, 119, 127, 129, 137, 141, 145, 148, 152, 153)
-BATCH = 2  # ours draws in batches, diffusers all pictures at once
+BATCH = 2  # ours draws in batches, diffusers all images at once
 # Of 255.  Both compute in float32, but diffusers its alpha_bar as well; rounding to whole levels alone makes 1.
 LEVELS = 3
 OPTIONS = (
@@ -93,7 +93,7 @@ def ours(folder: Path, drawn: dict) -> np.ndarray:
 
 
 def theirs(drawn: dict) -> np.ndarray | None:
-    """Let diffusers' pipeline draw: (count, H, W, C) uint8; None where it fails, or draws what is no picture."""
+    """Let diffusers' pipeline draw: (count, H, W, C) uint8; None where it fails, or draws what is no image."""
     import diffusers
     import torch
 

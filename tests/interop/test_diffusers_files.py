@@ -74,7 +74,7 @@ def change(folder, **options):
         ({"num_class_embeds": 10}, "num_class_embeds must be null, as networks with labels are not read, got 10"),
         ({"sample_size": [16, 16, 16]}, "sample_size must be one number or two, height and width, got (16, 16, 16)"),
         ({"sample_size": 15}, "sample_size: 2 levels need a height and a width that 2 divides, got 15×15"),
-        ({"sample_size": None}, "sample_size is null, so how large its pictures are is not known; write their height "
+        ({"sample_size": None}, "sample_size is null, so how large its images are is not known; write their height "
                                 'and width there, such as "sample_size": [32, 32]'),
         ({"_class_name": "UNet2DConditionModel"}, "is of a 'UNet2DConditionModel'; of diffusers' networks minidiff "
                                                   "reads UNet2DModel"),
@@ -243,7 +243,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_pictures_that_nobody_can_look_at_are_refused_on_loading(tmp_path, channels):
+def test_images_that_nobody_can_look_at_are_refused_on_loading(tmp_path, channels):
     options = PLAIN | {"in_channels": channels, "out_channels": channels}
     shapes = golden("theirs", "plain")[1]
     shapes = shapes | {"conv_in.weight": [16, channels, 3, 3], "conv_out.weight": [channels, 16, 3, 3]}
@@ -252,7 +252,7 @@ def test_pictures_that_nobody_can_look_at_are_refused_on_loading(tmp_path, chann
     with pytest.raises(MinidiffError) as error:
         models.load_diffusers(folder)
     assert str(error.value) == (
-        f"{folder / WEIGHTS} has pictures of {channels} channels; expected 1, grey, or 3, red, green and blue"
+        f"{folder / WEIGHTS} has images of {channels} channels; expected 1, grey, or 3, red, green and blue"
     )
 
 

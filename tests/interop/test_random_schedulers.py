@@ -1,4 +1,4 @@
-"""All options of scheduler files at random at once: the pictures are diffusers', or an option is refused by its name.
+"""All options of scheduler files at random at once: the images are diffusers', or an option is refused by its name.
 
 A few draws are compared here; `python -m tests.interop.random_schedulers 1000 1300`, from the root, compares as many as
 one likes, where diffusers is installed.
@@ -21,7 +21,7 @@ def kept():
 
 
 @pytest.mark.parametrize("number", KEPT)
-def test_pictures_are_as_diffusers_drew_them(number, kept, tmp_path):
+def test_images_are_as_diffusers_drew_them(number, kept, tmp_path):
     with backend.using("numpy"):
         found = ours(tmp_path, draw(number))
     assert found.shape == kept[str(number)].shape
@@ -29,7 +29,7 @@ def test_pictures_are_as_diffusers_drew_them(number, kept, tmp_path):
 
 
 @pytest.mark.parametrize("number", range(200, 224))
-def test_pictures_are_diffusers_or_an_option_is_refused_by_its_name(number, tmp_path):
+def test_images_are_diffusers_or_an_option_is_refused_by_its_name(number, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     pytest.importorskip("diffusers", reason="diffusers is not installed")
     with backend.using("numpy"):

@@ -127,14 +127,14 @@ def test_options_that_are_not_in_use_may_be_anything(folder):
     assert read_scheduler(folder)["clip_sample_range"] == -1
 
 
-def test_betas_that_leave_nothing_of_the_picture(folder):
+def test_betas_that_leave_nothing_of_the_image(folder):
     write(folder, DDPM | {"beta_end": 0.5})
     with pytest.raises(MinidiffError) as error:
         load(folder)
     assert str(error.value).startswith(
         f"{folder / 'scheduler_config.json'}: 1000 times (num_train_timesteps) with betas"
     )
-    assert "(beta_end) leave nothing of the picture: alpha_bar must end at 1.18e-38 or more, got " in str(error.value)
+    assert "(beta_end) leave nothing of the image: alpha_bar must end at 1.18e-38 or more, got " in str(error.value)
 
 
 def test_steps_that_diffusers_cannot_take_are_refused_before_the_first(folder):

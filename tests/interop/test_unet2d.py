@@ -116,13 +116,13 @@ def test_bfloat16(folder):
     np.testing.assert_array_equal(output(load_diffusers(folder)), expected)
 
 
-def test_pictures_of_another_size(folder):
+def test_images_of_another_size(folder):
     assert load_diffusers(folder, size=(8, 12))(np.zeros((1, 8, 12, 3), np.float32), np.ones(1)).shape == (1, 8, 12, 3)
     with pytest.raises(MinidiffError, match=r"sample_size: 2 levels need .* that 2 divides, got 8×13$"):
         load_diffusers(folder, size=(8, 13))
     model = load_diffusers(folder)
     with pytest.raises(
-        ValueError, match=r"expected pictures of \(16, 16, 3\) \(height, width, channels\), got \(8, 8, 3\)"
+        ValueError, match=r"expected images of \(16, 16, 3\) \(height, width, channels\), got \(8, 8, 3\)"
     ):
         model(np.zeros((1, 8, 8, 3), np.float32), np.ones(1))
     with pytest.raises(ValueError, match="knows no labels"):
@@ -132,7 +132,7 @@ def test_pictures_of_another_size(folder):
 def test_where_no_size_is_said(tmp_path):
     _, shapes, _ = golden("theirs", "plain")
     write_folder(tmp_path, PLAIN | {"sample_size": None}, their_weights(shapes))
-    with pytest.raises(MinidiffError, match=r"sample_size is null, so how large its pictures are is not known; write"):
+    with pytest.raises(MinidiffError, match=r"sample_size is null, so how large its images are is not known; write"):
         load_diffusers(tmp_path)
     assert load_diffusers(tmp_path, size=(4, 6)).config.width == 6
 

@@ -81,18 +81,18 @@ def test_trained_ones_add_what_the_scale_says(unet, question, make):
     assert 1e-3 < few < many
 
 
-def test_a_picture_is_shown_its_own_drawing_and_reference(unet, question):
-    """Another drawing beside the second picture changes the second answer, and no other."""
+def test_a_image_is_shown_its_own_drawing_and_reference(unet, question):
+    """Another drawing beside the second image changes the second answer, and no other."""
     a, b = drawn(unet, 4), referred(unet, 4)
     before = answer(Steered(unet, a, b), question)
-    for changed in (a.drawing, b.picture):
+    for changed in (a.drawing, b.image):
         changed[1] = -changed[1] * 0.5
         after = answer(Steered(unet, a, b), question)
         assert [np.abs(after[n] - before[n]).max() > 1e-4 for n in range(N)] == [False, True, False]
         before = after
 
 
-def test_fewer_questions_than_pictures_take_the_first_ones(unet, question):
+def test_fewer_questions_than_images_take_the_first_ones(unet, question):
     x, t, words = question
     model = Steered(unet, drawn(unet, 4), referred(unet, 4))
     one = backend.to_numpy(model(x[:1], t[:1], words[:1]).data)

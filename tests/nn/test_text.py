@@ -38,7 +38,7 @@ def put(module):
     return module
 
 
-def pictures(n=3):
+def images(n=3):
     rng = np.random.default_rng(0)
     return rng.standard_normal((n, 8, 8, 3)).astype(np.float32), np.linspace(1, 900, n, dtype=np.float32)
 
@@ -126,7 +126,7 @@ def test_cross_attention_starts_as_the_identity_and_then_looks(every_backend):
 
 def test_the_unet_listens_and_none_is_no_words(every_backend):
     net = put(moved(UNet(READING)))
-    x, t = pictures()
+    x, t = images()
     x = backend.to_device(x)
     with no_grad():
         said, other, empty, none = (
@@ -140,9 +140,9 @@ def test_the_unet_listens_and_none_is_no_words(every_backend):
     assert net.config.no_label == PADDING
 
 
-def test_words_reach_the_picture_by_both_ways():
+def test_words_reach_the_image_by_both_ways():
     """Through cross-attention at each of its levels, and as a sentence through the embedding of time."""
-    x, t = pictures()
+    x, t = images()
     net = moved(UNet(READING))
     crosses = [module for module in dict(net.named_modules()).values() if isinstance(module, CrossAttention)]
     assert len(crosses) == 2 * (1 + 2) + 2  # down, up and the middle
@@ -159,7 +159,7 @@ def test_words_reach_the_picture_by_both_ways():
 
 def test_backends_agree_there_and_back():
     """A whole U-Net with words: its answer and all gradients, on every backend, the emulated GPU's too."""
-    x, t = pictures()
+    x, t = images()
     net, results = moved(UNet(READING)), []
     weights = {name: p.data.copy() for name, p in net.named_parameters().items()}
     for name in RUN_HERE:

@@ -101,14 +101,14 @@ def test_a_vocabulary_is_alphabetical_whatever_the_order_of_captions():
 
 
 def test_a_vocabulary_keeps_the_most_frequent_words(monkeypatch):
-    monkeypatch.setattr(module, "MOST_WORDS", 4)
+    monkeypatch.setattr(module, "MAX_WORDS", 4)
     assert vocabulary(["d d d", "c b b", "a a"]).words == ("a", "b", "d")
 
 
 def test_ten_thousand_words_are_cut_to_those_that_there_are_numbers_for():
     captions = [f"common w{i}" for i in range(10_000)]
     known = vocabulary(captions)
-    assert len(known) == module.MOST_WORDS and "common" in known.words
+    assert len(known) == module.MAX_WORDS and "common" in known.words
     assert known.tokens(captions[-1:]).tolist() == [[known.words.index("common") + 1, 0]]  # the rare word has none
 
 

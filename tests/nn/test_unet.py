@@ -13,7 +13,7 @@ from tests.backends import RUN_HERE
 TINY = dict(base=8, multipliers=(1, 2), attention=(), groups=4)
 
 
-def pictures(config, n=2):
+def images(config, n=2):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, config.height, config.width, config.channels)).astype(np.float32)
     return x, np.linspace(1, 900, n, dtype=np.float32)
@@ -24,7 +24,7 @@ def pictures(config, n=2):
 def test_any_size_that_the_levels_divide(every_backend, height, width, channels, time):
     config = UNetConfig(height, width, channels, time=time, **TINY)
     net = UNet(config).initialize(0)
-    x, t = pictures(config)
+    x, t = images(config)
     x = backend.to_device(x)
     y = net(x, t)
     assert y.shape == x.shape and y.dtype == np.float32
@@ -70,9 +70,9 @@ def test_bad_shapes_are_one_line(wrong, line):
     assert "\n" not in str(error.value)
 
 
-def test_wrong_pictures_are_refused():
+def test_wrong_images_are_refused():
     net = UNet(UNetConfig(8, 8, 1, **TINY)).initialize(0)
-    with pytest.raises(ValueError, match=r"expected pictures of \(8, 8, 1\) .* got \(8, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"expected images of \(8, 8, 1\) .* got \(8, 8, 3\)"):
         net(np.zeros((1, 8, 8, 3), np.float32), np.zeros(1, np.float32))
 
 
@@ -97,7 +97,7 @@ def moved(config, seed=0):
 def test_labels_and_times_matter_and_no_label_is_the_last_row():
     config = UNetConfig(8, 8, 1, classes=3, **TINY)
     net = moved(config)
-    x, t = pictures(config)
+    x, t = images(config)
     with no_grad():
         y = net(x, t, np.array([0, 1])).data
         assert np.abs(net(x, t, np.array([0, 2])).data[1] - y[1]).max() > 1e-3
@@ -106,10 +106,10 @@ def test_labels_and_times_matter_and_no_label_is_the_last_row():
         np.testing.assert_array_equal(net(x, t).data, net(x, t, np.array([3, 3])).data)
 
 
-def test_pictures_do_not_see_each_other():
+def test_images_do_not_see_each_other():
     config = UNetConfig(8, 8, 1, **{**TINY, "attention": (4,), "heads": 2})
     net = moved(config)
-    x, t = pictures(config, 3)
+    x, t = images(config, 3)
     with no_grad():
         together = net(x, t).data
         alone = net(x[1:2], t[1:2]).data
@@ -119,7 +119,7 @@ def test_pictures_do_not_see_each_other():
 
 def test_backends_agree_on_a_whole_network():
     config = UNetConfig(12, 8, 3, classes=2, **{**TINY, "attention": (12, 6), "heads": 2})
-    x, t = pictures(config)
+    x, t = images(config)
     with backend.using("numpy"):
         network, results = moved(config), []
     weights = {name: parameter.data for name, parameter in network.named_parameters().items()}

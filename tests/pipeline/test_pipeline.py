@@ -1,4 +1,4 @@
-"""A checkpoint becomes pictures: labels in every form, seeds, batches, and mistakes in one line."""
+"""A checkpoint becomes images: labels in every form, seeds, batches, and mistakes in one line."""
 
 import numpy as np
 import pytest
@@ -48,17 +48,17 @@ def test_the_averaged_weights_draw(model):
     assert any(not np.array_equal(tensors["ema"][name], tensors["model"][name]) for name in tensors["ema"])
 
 
-def test_pictures_are_bytes_and_repeat(each_backend, run):
+def test_images_are_bytes_and_repeat(each_backend, run):
     model = models.load(run)
-    pictures = model.sample(4, **FEW)
-    assert pictures.shape == (4, 8, 8, 3)
-    assert pictures.dtype == np.uint8
-    assert np.array_equal(pictures, model.sample(4, **FEW))
-    assert not np.array_equal(pictures, model.sample(4, seed=1, **FEW))
-    assert pictures.std() > 10  # something is on them
+    images = model.sample(4, **FEW)
+    assert images.shape == (4, 8, 8, 3)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, model.sample(4, **FEW))
+    assert not np.array_equal(images, model.sample(4, seed=1, **FEW))
+    assert images.std() > 10  # something is on them
 
 
-def test_backends_draw_the_same_pictures(run):
+def test_backends_draw_the_same_images(run):
     drawn = []
     for name in RUN_HERE:
         with backend.using(name):
@@ -68,7 +68,7 @@ def test_backends_draw_the_same_pictures(run):
         assert np.abs(other - drawn[0]).max() <= 1
 
 
-def test_a_picture_does_not_depend_on_count_or_batch(each_backend, run):
+def test_a_image_does_not_depend_on_count_or_batch(each_backend, run):
     model = models.load(run)
     whole = model.sample(5, **FEW).astype(int)
     assert np.abs(model.sample(5, batch=2, **FEW) - whole).max() <= 1  # sums in another order, as above
@@ -105,7 +105,7 @@ def test_labels_and_guidance_reach_the_network(model):
 
 @pytest.mark.parametrize("label", [0, np.int64(0), "0", "cat", [0], np.array([0])])
 def test_the_first_label_is_one_like_the_others(model, label):
-    """Its number is 0, which is not nothing: where a picture is drawn anew, and beside a prompt."""
+    """Its number is 0, which is not nothing: where an image is drawn anew, and beside a prompt."""
     edit = Edit(np.zeros((8, 8, 3), np.float32), strength=0.9)
     anew = lambda **how: list(model.generate(1, edit=edit, **FEW, **how))[-1].x_prev
     assert np.array_equal(anew(label=label), anew(label=["cat"]))
@@ -127,12 +127,12 @@ def test_steps_that_nobody_asked_for_fit_the_schedule(model, unlabelled):
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_pictures_that_are_neither_grey_nor_coloured_are_refused(tmp_path, channels):
-    with pytest.raises(MinidiffError, match=rf"has pictures of {channels} channels; expected 1, grey, or 3"):
+def test_images_that_are_neither_grey_nor_coloured_are_refused(tmp_path, channels):
+    with pytest.raises(MinidiffError, match=rf"has images of {channels} channels; expected 1, grey, or 3"):
         models.load(tiny_model.write(tmp_path, channels=channels))
 
 
-def test_pictures_that_are_not_finite_are_refused(tmp_path):
+def test_images_that_are_not_finite_are_refused(tmp_path):
     with np.errstate(all="ignore"):
         steps = models.load(tiny_model.write(tmp_path, grown=1e38)).generate(1, clip="none", **FEW)
         with pytest.raises(MinidiffError, match=r"step_00000010\.safetensors draws are not finite: either its weights"):
@@ -203,7 +203,7 @@ def test_guidance_in_an_interval(reader):
     assert not np.array_equal(some, always) and not np.array_equal(some, never)
 
 
-def test_an_interval_is_one_of_noise_over_picture(reader):
+def test_an_interval_is_one_of_noise_over_image(reader):
     """Where sigma = sqrt((1 - alpha_bar) / alpha_bar) lies in the interval, guidance is on."""
     low, high = reader.between((0.2, 2))
     alpha_bar = reader.process.schedule.alpha_bar
@@ -271,12 +271,12 @@ def test_a_prompt_for_a_model_that_cannot_read(model, unlabelled):
 # -- steps and mistakes ---------------------------------------------------------------------------------------------
 
 
-def test_generate_yields_the_steps_of_the_same_pictures(model):
+def test_generate_yields_the_steps_of_the_same_images(model):
     steps = list(model.generate(2, "owl", sampler="ddpm", seed=5, **FEW))
     assert [step.t for step in steps] == trailing(1000, 4)
-    pictures = model.sample(2, "owl", sampler="ddpm", seed=5, **FEW)
+    images = model.sample(2, "owl", sampler="ddpm", seed=5, **FEW)
     last = np.clip(np.rint((steps[-1].x_prev + 1) * 127.5), 0, 255)
-    assert np.array_equal(last, pictures)
+    assert np.array_equal(last, images)
 
 
 def test_settings_reach_the_sampler(model):

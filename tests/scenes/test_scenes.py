@@ -1,4 +1,4 @@
-"""The scenes: the same for everybody, subjects large, maps that agree with the pictures, and pairs never shown."""
+"""The scenes: the same for everybody, subjects large, maps that agree with the images, and pairs never shown."""
 
 import hashlib
 from dataclasses import replace
@@ -17,13 +17,13 @@ MANY = np.arange(20_000)
 
 @pytest.fixture(scope="module")
 def drawn():
-    """A thousand pictures at 32 pixels: factors and drawing."""
+    """A thousand images at 32 pixels: factors and drawing."""
     data, index = Scenes(32), np.arange(1000)
     return data.factors(index), data.draw(index)
 
 
 def choose(**fixed):
-    """Factors of as many plain pictures as the longest of the lists, one big subject each."""
+    """Factors of as many plain images as the longest of the lists, one big subject each."""
     n = max(np.size(value) for value in fixed.values())
     chosen = factors.choose(0, "train", np.arange(n))
     plain = {"style": 0, "count": 1, "size": 1, "weather": 0, "position": 1} | fixed
@@ -50,7 +50,7 @@ def test_any_size(size):
     assert Scenes(size).batch(np.arange(2))[0].shape == (2, size, size, 3)
 
 
-def test_pictures_are_the_same_everywhere():
+def test_images_are_the_same_everywhere():
     """The bytes themselves: a change of this sum is a change of the data, wanted or not.
 
     Holds on every machine, for only correctly rounded operations are used; on a machine where it does not, that
@@ -66,12 +66,12 @@ def test_backends_draw_the_same_bytes():
         with backend.using(name):
             results.append(Scenes(32).draw(np.arange(60)))
     for other in results[1:]:
-        np.testing.assert_array_equal(other.picture, results[0].picture)
+        np.testing.assert_array_equal(other.image, results[0].image)
         np.testing.assert_array_equal(other.edge, results[0].edge)
         np.testing.assert_array_equal(other.label, results[0].label)
 
 
-def test_a_picture_does_not_depend_on_what_is_drawn_beside_it():
+def test_a_image_does_not_depend_on_what_is_drawn_beside_it():
     expected, labels = Scenes(16).batch(np.arange(300))
     data = Scenes(16)
     for index in ([0, 1, 2], [7], [299, 5, 5], range(250, 262), range(255, 300), range(3), []):
@@ -88,11 +88,11 @@ def test_a_batch_belongs_to_the_caller():
     np.testing.assert_array_equal(data.batch(np.arange(4))[0], kept)
 
 
-def test_seeds_and_splits_are_other_pictures():
+def test_seeds_and_splits_are_other_images():
     index = np.arange(50)
-    pictures = [Scenes(16, split, seed).batch(index)[0] for split in ("train", "test") for seed in (0, 1)]
-    for i, one in enumerate(pictures):
-        for other in pictures[:i]:
+    images = [Scenes(16, split, seed).batch(index)[0] for split in ("train", "test") for seed in (0, 1)]
+    for i, one in enumerate(images):
+        for other in images[:i]:
             assert not (one == other).all((1, 2, 3)).any()
 
 
@@ -125,7 +125,7 @@ def test_held_out_pairs_are_never_trained_on(factor):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_held_out_pairs_are_no_references_either(monkeypatch, split):
-    """Of each reference only the subject gives way: what it shares with its picture stays shared."""
+    """Of each reference only the subject gives way: what it shares with its image stays shared."""
     shown = []
 
     def note(factors, *rest):
@@ -135,10 +135,10 @@ def test_held_out_pairs_are_no_references_either(monkeypatch, split):
     monkeypatch.setattr(alike, "draw", note)
     data = alike.Alike(16, split)
     data.alike(MANY)
-    (reference,), picture = shown, data.factors(MANY)
+    (reference,), image = shown, data.factors(MANY)
     assert reference.held_out().mean() == pytest.approx({"train": 0, "test": 0.15}[split], abs=0.05 * (split == "test"))
     for name in ("style", "hue", "time"):
-        np.testing.assert_array_equal(getattr(reference, name), getattr(picture, name))
+        np.testing.assert_array_equal(getattr(reference, name), getattr(image, name))
     assert len(np.unique(reference.subject)) == len(SUBJECTS)
     assert (reference.place[reference.subject == factors.BOAT] == factors.SEA).all()
 
@@ -161,7 +161,7 @@ def test_scenes_make_sense(split):
 
 
 @pytest.mark.parametrize("subject", range(1, 11), ids=SUBJECTS[1:])
-def test_a_subject_is_a_quarter_of_the_picture(drawn, subject):
+def test_a_subject_is_a_quarter_of_the_image(drawn, subject):
     f, drawing = drawn
     chosen = (f.subject == subject) & (f.count == 1) & (f.size == 1)
     area = (drawing.label[chosen] == subject).mean((1, 2))
@@ -178,7 +178,7 @@ def test_labels_show_the_subject_and_no_other(drawn):
 
 
 def test_one_of_a_subject_stays_inside():
-    """The middle of a subject that stands in the middle is near the picture's middle, and nothing is cut off."""
+    """The middle of a subject that stands in the middle is near the image's middle, and nothing is cut off."""
     subject = np.repeat(np.arange(1, 11), 20)
     label = draw(choose(subject=subject)).label == subject[:, None, None]
     across = (label.sum(1) * (np.arange(32) - 15.5)).sum(1) / label.sum((1, 2))
@@ -210,7 +210,7 @@ def test_night_and_style_change_the_colours_alone():
         drawing = draw(replace(base, style=np.full(11, style)))
         np.testing.assert_array_equal(drawing.edge, expected.edge)
         np.testing.assert_array_equal(drawing.label, expected.label)
-        difference = np.abs(drawing.picture.astype(int) - expected.picture)
+        difference = np.abs(drawing.image.astype(int) - expected.image)
         assert difference.mean() > 10, STYLES[style]
 
 
@@ -220,7 +220,7 @@ def test_no_style_hides_the_colour_of_a_subject(style):
     car, red, blue = SUBJECTS.index("car"), factors.COLOURS.index("red"), factors.COLOURS.index("blue")
     one = draw(choose(subject=np.full(6, car), place=np.arange(6), colour=red, style=style))
     other = draw(choose(subject=np.full(6, car), place=np.arange(6), colour=blue, style=style))
-    change = np.abs(one.picture.astype(int) - other.picture).mean(-1)
+    change = np.abs(one.image.astype(int) - other.image).mean(-1)
     assert change[one.label == car].mean() > 20
     assert change[one.label != car].mean() < 4  # pixels of the outline that are mostly something else
 
@@ -230,8 +230,8 @@ def test_everything_can_be_drawn_together():
     subject, place, time = (grid.ravel() for grid in np.meshgrid(range(11), range(6), range(3), indexing="ij"))
     chosen = factors.sensible(choose(subject=subject, place=place, time=time, weather=np.arange(198) % 4))
     drawing = draw(chosen, 16)
-    assert len(np.unique(drawing.picture.reshape(198, -1), axis=0)) == 198
-    assert (drawing.picture.std((1, 2)).max(1) > 8).all()  # none is a blank
+    assert len(np.unique(drawing.image.reshape(198, -1), axis=0)) == 198
+    assert (drawing.image.std((1, 2)).max(1) > 8).all()  # none is a blank
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ MANY = np.arange(20_000)
 
 @pytest.fixture(scope="module")
 def said():
-    """What is said of twenty thousand pictures: their factors and captions."""
+    """What is said of twenty thousand images: their factors and captions."""
     chosen = factors.choose(0, "train", MANY)
     return chosen, caption(chosen, 0, "train", MANY)
 
@@ -167,7 +167,7 @@ def test_synonyms_come_as_often_as_is_said(said):
 
 
 def test_no_caption_of_training_names_a_held_out_pair(said):
-    """Whatever is said of the subject is true, so it suffices that no picture shows such a pair; yet read the words."""
+    """Whatever is said of the subject is true, so it suffices that no image shows such a pair; yet read the words."""
     chosen, it = said
     assert not chosen.held_out().any()
     table = {"colour": captions._COLOURS, "time": captions._TIMES, "place": captions._PLACES}
@@ -190,7 +190,7 @@ def test_scenes_are_labelled_with_captions():
     index = np.array([5, 2, 300])
     for some in (np.arange(4), index):
         images, tokens = data.batch(some)
-        np.testing.assert_array_equal(images, plain.batch(some)[0])  # the pictures are those without captions
+        np.testing.assert_array_equal(images, plain.batch(some)[0])  # the images are those without captions
         assert tokens.shape == (len(some), LENGTH) and tokens.dtype == np.int64
         texts = caption(factors.choose(0, "train", some), 0, "train", some).texts
         assert [VOCABULARY.text(row) for row in tokens] == texts

@@ -1,4 +1,4 @@
-"""Stamps: shapes in coordinates of their own, placed on many pictures at once; and the dice that say where."""
+"""Stamps: shapes in coordinates of their own, placed on many images at once; and the dice that say where."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ RED, BLUE = np.array([1, 0, 0], np.float32), np.array([0, 0, 1], np.float32)
 
 def rows_of(sheet):
     shapes, count = sheet.lists()
-    return [picture[:n] for picture, n in zip(shapes, count)]
+    return [image[:n] for image, n in zip(shapes, count)]
 
 
 def test_columns_are_those_of_the_rasteriser():
@@ -85,7 +85,7 @@ def test_a_subject_that_faces_left_is_the_mirror_image(subject):
         np.testing.assert_array_equal(result[1], result[0][:, ::-1])
 
 
-def test_dice_give_a_column_a_call_and_each_picture_its_own():
+def test_dice_give_a_column_a_call_and_each_image_its_own():
     together = Dice.roll(3, "train", Part.SKY, np.arange(6), 8)
     some = Dice.roll(3, "train", Part.SKY, np.array([4, 1]), 8)
     first, second = together.between(), together.between(-2, 2)

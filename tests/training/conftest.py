@@ -1,4 +1,4 @@
-"""A training small enough for a test: 36 pictures of 8×8 in three classes, a network of five thousand weights."""
+"""A training small enough for a test: 36 images of 8×8 in three classes, a network of five thousand weights."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def small_sheets(monkeypatch):
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """An .npz of 40 pictures: a bright square, red, green or blue, somewhere on a dark ground."""
+    """An .npz of 40 images: a bright square, red, green or blue, somewhere on a dark ground."""
     random = np.random.default_rng(0)
     labels = np.arange(40) % 3
     images = np.zeros((40, 8, 8, 3), np.uint8)
@@ -66,7 +66,7 @@ def settings(toy):
 
 @pytest.fixture
 def trainer(settings):
-    """A function from settings to a Trainer on the toy pictures."""
+    """A function from settings to a Trainer on the toy images."""
 
     def make(checkpoint=None, **changes):
         config = settings(**changes)

@@ -13,7 +13,7 @@ from minidiff import backend
 from minidiff.autograd import no_grad
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -29,14 +29,14 @@ CONFIG = Config(
 
 
 def question():
-    """Pictures, times and labels to ask the network about; written without random numbers, so as never to change."""
+    """Images, times and labels to ask the network about; written without random numbers, so as never to change."""
     x = np.sin(np.arange(3 * 8 * 8, dtype=np.float64)).astype(np.float32).reshape(3, 8, 8, 1)
     return x, np.array([0, 40, 99], np.float32), np.array([0, 1, 2])  # 2 classes: label 2 is none
 
 
 def main():
     images = (np.arange(16 * 64) % 251).astype(np.uint8).reshape(16, 8, 8, 1)
-    data = Pictures("stripes", images, np.arange(16) % 2, ("even", "odd"))
+    data = ImageDataset("stripes", images, np.arange(16) % 2, ("even", "odd"))
     with backend.using("numpy"):
         trainer = Trainer(CONFIG, data)
         for _ in range(20):

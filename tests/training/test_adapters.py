@@ -48,7 +48,7 @@ def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base,
     config = settings(**small, adapter=kind, onto=base)
     capsys.readouterr()
     assert loop.train(config, tmp_path / "whole") == 0
-    shown = "--reference picture.png" if kind == "reference" else f"--control drawing.png --control-kind {kind}"
+    shown = "--reference image.png" if kind == "reference" else f"--control drawing.png --control-kind {kind}"
     added = f"--checkpoint {base} --adapter {checkpoints.where(tmp_path / 'whole', 4)}"
     printed = capsys.readouterr().out
     assert f"minidiff.sample {added} {shown} " in printed and f"minidiff.evaluate {added}\n" in printed
@@ -79,7 +79,7 @@ def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base,
 
 
 def test_it_learns_on_one_batch(settings, small, base):
-    """Thirty steps on the same four pictures, with the same noise: the loss falls though the network is frozen."""
+    """Thirty steps on the same four images, with the same noise: the loss falls though the network is frozen."""
     config = settings(**{**small, "steps": 40, "warmup": 0, "lr": 5e-3}, adapter="edges", onto=base)
     it = Trainer(config, open_data(config.data))
     for parameter in it.unet.named_parameters().values():  # a trained network is not silent
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, small, base):
     fails(
         "was trained with other settings of the network or on other labels", adapter="edges", onto=base, captions="none"
     )
-    fails("--flip mirrors pictures, but not the maps of scenes", adapter="edges", onto=base, flip=True)
+    fails("--flip mirrors images, but not the maps of scenes", adapter="edges", onto=base, flip=True)
     loop.train(settings(**{**small, "steps": 1}, adapter="edges", onto=base), tmp_path / "edges")
     fails("is an adapter itself; expected the model that it was added to", adapter="depth", onto=tmp_path / "edges")
     with pytest.raises(MinidiffError, match=r"is an adapter \(edges\); load the model that it is added to"):

@@ -12,7 +12,7 @@ from minidiff import train as command
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.images.files import make_grid, read_metadata, to_float
 from minidiff.nn.tokenizer import vocabulary
@@ -27,7 +27,7 @@ SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2
 
 
 def image(kind):
-    """The picture of one of NAMES."""
+    """The image of one of NAMES."""
     array = np.zeros((8, 8, 3), np.uint8)
     place = np.s_[:, 3:5] if "bar" in NAMES[kind] else np.s_[2:6, 2:6]
     array[..., kind][place] = 255
@@ -36,24 +36,24 @@ def image(kind):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of 20 pictures whose names are their captions."""
-    root = tmp_path / "pictures"
+    """A folder of 20 images whose names are their captions."""
+    root = tmp_path / "images"
     root.mkdir()
     for i in range(20):
         pixels = image(i % 3)
-        pixels[0, 0] = i  # the same picture twice would be held out, or not, together
+        pixels[0, 0] = i  # the same image twice would be held out, or not, together
         Image.fromarray(pixels).save(root / f"{NAMES[i % 3]}_{i:02d}.png")
     return root
 
 
 @pytest.fixture
 def captioned(settings):
-    """A function from captions to a Trainer on as many pictures of a random kind."""
+    """A function from captions to a Trainer on as many images of a random kind."""
 
     def make(texts, checkpoint=None, known=None, **changes):
         known = known or vocabulary(texts)
         images = np.stack([image(i % 3) for i in range(len(texts))])
-        data = Pictures("captioned", images, known.tokens(texts), vocabulary=known, parts=known.parts(texts))
+        data = ImageDataset("captioned", images, known.tokens(texts), vocabulary=known, parts=known.parts(texts))
         config = settings(text_width=8, text_layers=1, words_at=(8, 4), **changes)
         return Trainer(config, data, checkpoint)
 
@@ -66,11 +66,11 @@ def saved(trainer, path):
     return checkpoints.load(path)
 
 
-def test_captions_are_what_tells_pictures_apart(captioned):
-    """Two pictures, over and over: the loss falls and, at the noisiest time, where the picture itself says nothing, the
+def test_captions_are_what_tells_images_apart(captioned):
+    """Two images, over and over: the loss falls and, at the noisiest time, where the image itself says nothing, the
     network sees the one that is asked for.
 
-    Measured after 90 steps: the loss a quarter of what it was, the other picture six times as far off as the right one.
+    Measured after 90 steps: the loss a quarter of what it was, the other image six times as far off as the right one.
     """
     it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, label_drop=0.0, steps=90)
     losses = [it.advance().loss for _ in range(90)]
@@ -141,7 +141,7 @@ def test_other_words_are_one_line(captioned, tmp_path, texts, message):
 def test_captions_that_came_or_went_are_one_line(captioned, tmp_path):
     path = tmp_path / "step_00000000.safetensors"
     with_captions = captioned(["a dog", "a cat", "a bird"])
-    plain = Trainer(with_captions.config, Pictures("plain", with_captions.dataset.images))
+    plain = Trainer(with_captions.config, ImageDataset("plain", with_captions.dataset.images))
     with pytest.raises(MinidiffError) as caught:
         Trainer(with_captions.config, plain.dataset, saved(with_captions, path))
     assert str(caught.value) == f"{path} was trained on captions; the data has none"
@@ -182,7 +182,7 @@ def test_a_preview_names_its_captions(captioned, tmp_path):
     assert about["guidance_scale"] == preview.GUIDANCE_SCALE
 
 
-def test_scenes_show_the_captions_of_their_first_pictures(settings):
+def test_scenes_show_the_captions_of_their_first_images(settings):
     data = Scenes(16, captions=True)
     it = Trainer(settings(data="scenes", data_dir=None, text_width=8, text_layers=1), data)
     assert preview.variants(it) == preview.CAPTIONS
@@ -212,7 +212,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     run, data = tmp_path / "run", ["--data", "folder", "--data-dir", folder, "--size", 8, "--captions", "names"]
     train(*data, *SMALL, "--steps", 2, "--out", run)
     out = capsys.readouterr().out
-    assert re.search(r"data     pictures, 8×8 in colour, captions of 5 words: \d+ pictures, \d+ more held out\n", out)
+    assert re.search(r"data     images, 8×8 in colour, captions of 5 words: \d+ images, \d+ more held out\n", out)
     last = checkpoints.where(run, 2)
     assert f"  python -m minidiff.sample --checkpoint {last} 'blue square'\n" in out
     assert "minidiff.evaluate" not in out  # it judges labels, and a folder's captions are none
@@ -238,8 +238,8 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
 
 def test_a_run_whose_captions_changed_is_refused(folder, tmp_path, capsys):
     run, data = tmp_path / "run", ["--data", "folder", "--data-dir", folder, "--size", 8]
-    for picture in list(folder.iterdir()):
-        picture.with_suffix(".txt").write_text("a dog")
+    for image in list(folder.iterdir()):
+        image.with_suffix(".txt").write_text("a dog")
     train(*data, *SMALL, "--steps", 1, "--out", run)
     assert "captions of 2 words" in capsys.readouterr().out  # found without being asked for
     line = fails(capsys, "--resume", run, "--steps", 2, "--captions", "names")

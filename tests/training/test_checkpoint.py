@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from minidiff import files
 from minidiff.autograd import no_grad
 from minidiff.checkpoint import file as checkpoints
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.files import sha256
 from minidiff.nn import UNetConfig
@@ -139,7 +139,7 @@ def test_a_flipped_bit_anywhere_is_one_line(run, it):
 
 def test_a_foreign_file_is_one_line(tmp_path):
     text, arrays, folder = tmp_path / "a.txt", tmp_path / "b.safetensors", tmp_path / "d"
-    text.write_text("a picture of a dog")
+    text.write_text("an image of a dog")
     save_file({"w": np.zeros(3, np.float32)}, arrays)
     folder.mkdir()
     assert fails(checkpoints.load, text).startswith(f"{text} is damaged or not a checkpoint: ")
@@ -365,7 +365,7 @@ def test_a_checkpoint_of_version_1_is_read_for_ever():
     assert np.abs(answer).max() > 0.1  # it has something to say
 
     images = (np.arange(16 * 64) % 251).astype(np.uint8).reshape(16, 8, 8, 1)
-    data = Pictures("stripes", images, np.arange(16) % 2, ("even", "odd"))
+    data = ImageDataset("stripes", images, np.arange(16) % 2, ("even", "odd"))
     trainer = Trainer(found.config, data, found)
     record = trainer.advance()
     assert record.loss == pytest.approx(expected["loss"], rel=1e-4)

@@ -92,7 +92,7 @@ def test_what_a_run_writes_and_says(tmp_path, settings, capsys):
     ):
         assert command in text.out
     assert "loss" in text.err
-    assert "pictures/s" in text.err
+    assert "images/s" in text.err
 
 
 def test_metrics_tell_each_step(tmp_path, settings):
@@ -100,12 +100,12 @@ def test_metrics_tell_each_step(tmp_path, settings):
     lines = folders.read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line["lr"] for line in lines[:4]] == [0.125, 0.25, 0.375, 0.5]
-    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pictures_per_second", "seconds"}
+    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "images_per_second", "seconds"}
     assert all(line["loss"] > 0 and line["grad_norm"] > 0 for line in lines)
     assert all(a["seconds"] < b["seconds"] for a, b in pairwise(lines))
 
 
-def test_the_final_pictures(tmp_path, settings, monkeypatch):
+def test_the_final_images(tmp_path, settings, monkeypatch):
     monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=20, steps=5))
     loop.train(settings(), tmp_path / "run")
     about = read_metadata(tmp_path / "run" / "grid.png")
@@ -120,7 +120,7 @@ def test_the_final_pictures(tmp_path, settings, monkeypatch):
         assert chart.width > chart.height
 
 
-def test_pictures_without_labels(tmp_path, settings, capsys):
+def test_images_without_labels(tmp_path, settings, capsys):
     path = tmp_path / "plain.npz"
     np.savez(path, np.zeros((20, 8, 8, 1), np.uint8))
     assert loop.train(settings(data_dir=path), tmp_path / "run") == 0
@@ -185,7 +185,7 @@ def test_a_sheet_has_full_rows_and_a_column_shows_one_class(count, classes, colu
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("name", [*BACKENDS, "numba-direct", *WITH_A_GPU])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, settings, monkeypatch, name, accumulate):
-    """Stopped in an epoch's middle (36 pictures, 8 a step), with flips, hidden labels and checkpoints on the way."""
+    """Stopped in an epoch's middle (36 images, 8 a step), with flips, hidden labels and checkpoints on the way."""
     config = settings(steps=7, accumulate=accumulate, flip=True, save_every=2, backend=name, warmup=3)
     with backend.using(name):
         assert loop.train(config, tmp_path / "whole") == 0
@@ -414,7 +414,7 @@ def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
 
 
 def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
-    """The noise of a picture is its own, so the parts come to the sheet that one part would."""
+    """The noise of an image is its own, so the parts come to the sheet that one part would."""
     sheets = []
     for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
         it, film = trainer(**batch), preview.Film()
@@ -453,7 +453,7 @@ def test_a_preview_that_fails_is_said_and_ends_no_training(tmp_path, settings, m
     assert checkpoints.step_of(checkpoints.listed(tmp_path / "run")[0]) == 1
 
 
-def test_final_pictures_that_fail_leave_the_checkpoint_and_name_it(tmp_path, settings, monkeypatch):
+def test_final_images_that_fail_leave_the_checkpoint_and_name_it(tmp_path, settings, monkeypatch):
     def fail(*_):
         raise MemoryError
         yield
@@ -589,7 +589,7 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, setti
     assert line.startswith("a network of ") and "; this machine has " in line
     monkeypatch.setattr(build, "memory", lambda: 1 << 20)
     line = fails(settings(batch=64), tmp_path / "run")
-    assert "trained on 64 pictures of 8×8 at once, needs more than " in line and not (tmp_path / "run").exists()
+    assert "trained on 64 images of 8×8 at once, needs more than " in line and not (tmp_path / "run").exists()
     trainer(batch=64, accumulate=64)
 
 
@@ -625,7 +625,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    monkeypatch.setattr(folders, "MOST_METRICS", 100)
+    monkeypatch.setattr(folders, "MAX_METRICS", 100)
     with pytest.raises(MinidiffError, match=rf"^{path} holds {64 << 20} bytes; expected at most 100$"):
         folders.read_metrics(path)
 

@@ -29,7 +29,7 @@ def test_a_network_learns_it(way):
         trainer = Trainer(config, Scenes(size=16))
         losses = [trainer.advance().loss for _ in range(40)]
     assert all(np.isfinite(losses))
-    # A new network says nothing, which costs what the first steps cost.  Means over 5 steps of 8 pictures are known to
+    # A new network says nothing, which costs what the first steps cost.  Means over 5 steps of 8 images are known to
     # some 5%; EDM's F, of which most is never predictable, falls least, by 13%.
     assert np.mean(losses[-15:]) < 0.95 * np.mean(losses[:5])
 
@@ -39,9 +39,7 @@ def test_a_network_learns_it(way):
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(words):
     config = parse(f"{SMALL} {words}".split()).config
-    with pytest.raises(
-        MinidiffError, match=r"needs a schedule that leaves a trace of the picture .* use v, x0 or flow"
-    ):
+    with pytest.raises(MinidiffError, match=r"needs a schedule that leaves a trace of the image .* use v, x0 or flow"):
         make_process(config.diffusion)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.checkpoint import file as checkpoints
-from minidiff.data.dataset import Pictures
+from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 from minidiff.nn import watch
@@ -21,14 +21,14 @@ def run(trainer, steps):
 
 
 def test_one_batch_is_overfitted(settings):
-    """Two pictures, over and over: the loss falls to a tenth of what it is for a network that says nothing.
+    """Two images, over and over: the loss falls to a tenth of what it is for a network that says nothing.
 
     Measured: a fourteenth. An error in a gradient, the update or the noising leaves it far above.
     """
     images = np.zeros((2, 8, 8, 1), np.uint8)
     images[0, 2:6, 2:6], images[1, :, 3:5] = 255, 200
     config = settings(steps=120, batch=16, lr=1e-2, warmup=10, label_drop=0.0)
-    trainer = Trainer(config, Pictures("two", images, np.arange(2), ("square", "bar")))
+    trainer = Trainer(config, ImageDataset("two", images, np.arange(2), ("square", "bar")))
     records = run(trainer, 120)
     first, last = (np.mean([r.loss for r in part]) for part in (records[:5], records[-25:]))
     assert 0.5 < first < 2  # v has a variance of about 1
@@ -67,7 +67,7 @@ def test_a_batch_in_parts_is_the_same_batch(trainer, parts):
     assert np.abs(cut.parameters.g / parts - g).max() < 2e-6 * np.abs(g).max()
 
 
-def test_flips_mirror_half_of_the_pictures(trainer):
+def test_flips_mirror_half_of_the_images(trainer):
     plain, flipping = trainer(), trainer(flip=True)
     index = np.arange(len(plain.dataset))
     x0, labels = plain.batch(index, index)
@@ -79,7 +79,7 @@ def test_flips_mirror_half_of_the_pictures(trainer):
     assert (False, False) not in kinds
 
 
-def test_pictures_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatch):
+def test_images_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatch):
     it, seen = trainer(), []
     monkeypatch.setattr(type(it.process), "training_loss", lambda self, model, x0, *rest: [seen.append(x0)])
     index = np.arange(len(it.dataset))
@@ -135,19 +135,19 @@ def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(m
     assert np.array_equal(it.parameters.w, before)
 
 
-def test_other_pictures_than_the_checkpoints_are_one_line(tmp_path, trainer, settings):
+def test_other_images_than_the_checkpoints_are_one_line(tmp_path, trainer, settings):
     it = trainer()
     path = tmp_path / "step_00000000.safetensors"
     checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters)
     found = checkpoints.load(path)
     images, labels = np.zeros((9, 8, 8, 3), np.uint8), np.arange(9) % 3
     with pytest.raises(MinidiffError) as caught:
-        Trainer(settings(), Pictures("other", images, labels, ("x", "y", "z")), found)
+        Trainer(settings(), ImageDataset("other", images, labels, ("x", "y", "z")), found)
     assert str(caught.value) == f"{path} was trained on the labels 0 1 2; the data has x y z"
-    larger = Pictures("larger", images.repeat(2, axis=1), labels, it.dataset.classes)
+    larger = ImageDataset("larger", images.repeat(2, axis=1), labels, it.dataset.classes)
     with pytest.raises(MinidiffError) as caught:
         Trainer(settings(), larger, found)
-    assert str(caught.value) == f"{path} was trained on pictures of 8×8×3; the data has 16×8×3"
+    assert str(caught.value) == f"{path} was trained on images of 8×8×3; the data has 16×8×3"
 
 
 def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings):
@@ -171,7 +171,7 @@ def test_an_update_that_overflows_prints_no_warning(trainer):
     assert not np.isfinite(it.parameters.w).all()
 
 
-def test_other_pictures_are_told_by_their_digest(trainer, tmp_path):
+def test_other_images_are_told_by_their_digest(trainer, tmp_path):
     it = trainer()
     object.__setattr__(it.dataset, "digest", "a" * 64)
     path = tmp_path / "step_00000000.safetensors"
@@ -182,6 +182,6 @@ def test_other_pictures_are_told_by_their_digest(trainer, tmp_path):
     with pytest.raises(MinidiffError) as caught:
         Trainer(it.config, it.dataset, found)
     assert str(caught.value) == (
-        f"{path} was trained on other pictures than {it.dataset.name} now holds: their digest was {'a' * 16}, "
-        f"it is {'b' * 16}; put the pictures back as they were, or train anew"
+        f"{path} was trained on other images than {it.dataset.name} now holds: their digest was {'a' * 16}, "
+        f"it is {'b' * 16}; put the images back as they were, or train anew"
     )

@@ -1,8 +1,8 @@
-"""A judge: a small convolutional network that says which label a picture shows.
+"""A judge: a small convolutional network that says which label an image shows.
 
 Idea: the same tape, layers and optimiser that make the denoiser make a classifier; only the last layer and the loss
 differ.  What it says about samples is compared with what was asked for, and the numbers before its last layer, a
-description of what is on a picture, are what the Fréchet distance compares.
+description of what is on an image, are what the Fréchet distance compares.
 After heldout.py.  Leaves out what makes classifiers great; it has to be trained in a minute and to be right where
 people would be.
 """
@@ -25,16 +25,16 @@ from minidiff.random import Key, Stream
 from minidiff.training.ema import decay_at
 from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
 
-FEATURES = 64  # few, so that a thousand pictures are enough to estimate their covariance
+FEATURES = 64  # few, so that a thousand images are enough to estimate their covariance
 GROUPS = 8
-SMALLEST = 4  # levels are added until a picture is at most this high and wide
-SHIFT = 2  # pixels; a shifted picture shows what it showed
+SMALLEST = 4  # levels are added until an image is at most this high and wide
+SHIFT = 2  # pixels; a shifted image shows what it showed
 OPTIMIZER = OptimizerConfig(lr=8e-3, warmup=50, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
 
 
 @dataclass(frozen=True)
 class Study:
-    """How a classifier is trained: updates, pictures an update, and what names all randomness."""
+    """How a classifier is trained: updates, images an update, and what names all randomness."""
 
     steps: int
     batch: int = 128
@@ -42,17 +42,17 @@ class Study:
 
 
 def study_for(dataset: Numbered) -> Study:
-    """Return how long to train on such pictures.
+    """Return how long to train on such images.
 
     Grey ones and drawn scenes are read right after half a minute; of photographs there is always more to learn, of a
-    few hundred pictures nothing after twenty epochs.
+    few hundred images nothing after twenty epochs.
     """
     most = 500 if dataset.channels == 1 or dataset.endless else 1500
     return Study(steps=most if dataset.endless else min(most, max(150, 20 * len(dataset) // 128)))
 
 
 class Level(Module):
-    """Halve the picture, then look around once more: (N, H, W, in) to (N, ⌈H/2⌉, ⌈W/2⌉, out)."""
+    """Halve the image, then look around once more: (N, H, W, in) to (N, ⌈H/2⌉, ⌈W/2⌉, out)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         self.down = Conv2d(inputs, outputs, stride=2)
@@ -66,9 +66,9 @@ class Level(Module):
 
 
 class Classifier(Module):
-    """Pictures (N, H, W, C) in [-1, 1] to one number a class, the logits (N, classes).
+    """Images (N, H, W, C) in [-1, 1] to one number a class, the logits (N, classes).
 
-    Convolutions over ever smaller pictures, the mean over what is left, which does not care where a thing stands, and
+    Convolutions over ever smaller images, the mean over what is left, which does not care where a thing stands, and
     one linear layer.
     """
 
@@ -92,12 +92,12 @@ class Classifier(Module):
 
 
 def make_classifier(dataset: Numbered) -> Classifier:
-    """Return an untrained classifier for such pictures and labels."""
+    """Return an untrained classifier for such images and labels."""
     return Classifier(dataset.height, dataset.width, dataset.channels, len(dataset.classes))
 
 
 def train(dataset: Numbered, study: Study, tell: Callable[[float], Any] = lambda loss: None) -> Classifier:
-    """Train a classifier on labelled pictures and return it with its averaged weights.
+    """Train a classifier on labelled images and return it with its averaged weights.
 
     tell: called after each step with its loss, for a progress bar.
     Everything random comes from study.seed: the same on the same machine and backend.
@@ -121,7 +121,7 @@ def train(dataset: Numbered, study: Study, tell: Callable[[float], Any] = lambda
 
 
 def shifted(x: np.ndarray, seed: int, step: int) -> np.ndarray:
-    """Move each picture (N, H, W, C) by up to SHIFT pixels either way, border repeated: shapes count, not places."""
+    """Move each image (N, H, W, C) by up to SHIFT pixels either way, border repeated: shapes count, not places."""
     n, height, width, _ = x.shape
     edge = ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0))
     padded = np.pad(x, edge, mode="edge")
@@ -130,7 +130,7 @@ def shifted(x: np.ndarray, seed: int, step: int) -> np.ndarray:
 
 
 def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the classifier sees on pictures (N, H, W, C) uint8: labels (N,) int64, features (N, FEATURES)."""
+    """Return what the classifier sees on images (N, H, W, C) uint8: labels (N,) int64, features (N, FEATURES)."""
     labels, features = [], []
     with no_grad():
         for first in range(0, len(images), batch):
@@ -141,7 +141,7 @@ def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.nd
 
 
 def count_right(model: Classifier, dataset: Numbered, batch: int = 250) -> int:
-    """Return how many pictures of a finite labelled dataset the classifier names right."""
+    """Return how many images of a finite labelled dataset the classifier names right."""
     right = 0
     for first in range(0, len(dataset), batch):
         images, labels = dataset.batch(np.arange(first, min(first + batch, len(dataset))))

@@ -1,8 +1,8 @@
-"""A checkpoint before its judges: everything that evaluation measures, for one model and one kind of pictures.
+"""A checkpoint before its judges: everything that evaluation measures, for one model and one kind of images.
 
 Idea: three questions that no single number answers.  Does a sample show what was asked for?  A classifier reads it.
-Are the samples as good and as varied as real pictures?  The Fréchet distance of their features says, beside that of
-real pictures to real ones.  Has the network learnt to denoise, or its pictures by heart?  The loss on held-out ones.
+Are the samples as good and as varied as real images?  The Fréchet distance of their features says, beside that of
+real images to real ones.  Has the network learnt to denoise, or its images by heart?  The loss on held-out ones.
 After cache.py.  Leaves out how the answers are shown: report.py.
 """
 
@@ -40,9 +40,9 @@ class Drawing:
     count: int = 1000
     """Number of samples."""
     sampler: Sampler = "ddim"
-    """The way from noise to picture, as `python -m minidiff.sample --help` tells."""
+    """The way from noise to image, as `python -m minidiff.sample --help` tells."""
     steps: int | None = None
-    """Steps from noise to picture, as `python -m minidiff.sample --help` tells."""
+    """Steps from noise to image, as `python -m minidiff.sample --help` tells."""
     spacing: Spacing = "trailing"
     """Where the steps lie, as `python -m minidiff.sample --help` tells."""
     eta: float = 0.0
@@ -50,19 +50,19 @@ class Drawing:
     guidance_scale: float = 3.0
     """How hard the label pulls; 1 is as learnt."""
     clip: Clip = "clip"
-    """What becomes of guesses outside the range of pictures: cut off, scaled into it (dynamic), or left (none)."""
+    """What becomes of guesses outside the range of images: cut off, scaled into it (dynamic), or left (none)."""
     seed: int = 0
-    """Names all randomness: the samples' noise, and which held-out pictures and noise the loss is taken on."""
+    """Names all randomness: the samples' noise, and which held-out images and noise the loss is taken on."""
     batch: int = 64
-    """Pictures drawn at once; fewer need less memory."""
+    """Images drawn at once; fewer need less memory."""
 
 
 @dataclass(frozen=True)
 class Frechet:
-    """Fréchet distances between n and n pictures, each with its jackknife's standard deviation.
+    """Fréchet distances between n and n images, each with its jackknife's standard deviation.
 
-    samples: of samples to real pictures.  real: of other real pictures to the same ones; no samples of this many
-    pictures can be expected to come closer.
+    samples: of samples to real images.  real: of other real images to the same ones; no samples of this many
+    images can be expected to come closer.
     """
 
     n: int
@@ -72,10 +72,10 @@ class Frechet:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Between n samples and n real pictures, each beside what n other real pictures have.
+    """Between n samples and n real images, each beside what n other real images have.
 
     kid: distances, with deviations.  precision, recall: shares.  nearest: the median distance to the nearest training
-    picture, None where training never sees a picture twice.
+    image, None where training never sees an image twice.
     """
 
     kid: tuple[tuple[float, float], tuple[float, float]]
@@ -88,9 +88,9 @@ class Likeness:
 class Verdict:
     """What the judges found.
 
-    classifier_right: of the `exam` held-out pictures, how many the classifier reads as they are labelled.
+    classifier_right: of the `exam` held-out images, how many the classifier reads as they are labelled.
     samples: (N, H, W, C) uint8.  asked, read: (N,) int64, the label each was to show, and what the classifier sees.
-    frechet: None where there are not even four held-out pictures, likeness: eight.  seconds: what took how long.
+    frechet: None where there are not even four held-out images, likeness: eight.  seconds: what took how long.
     """
 
     classifier_right: int
@@ -111,7 +111,7 @@ def check(model: Pipeline, exam: Numbered, drawing: Drawing) -> None:
         raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {drawing.count}")
     theirs, ours = model.shape, (exam.height, exam.width, exam.channels)
     if theirs != ours:
-        raise MinidiffError(f"{model.path} draws pictures of {_size(theirs)}; those of {exam.name} have {_size(ours)}")
+        raise MinidiffError(f"{model.path} draws images of {_size(theirs)}; those of {exam.name} have {_size(ours)}")
     if model.classes != exam.classes:
         theirs_, ours_ = (f"{len(names)} ({_few(names)})" for names in (model.classes, exam.classes))
         raise MinidiffError(f"{model.path} was trained on other labels: it has {theirs_}, {exam.name} has {ours_}")
@@ -128,8 +128,8 @@ def judge(
 ) -> Verdict:
     """Examine the classifier, take the held-out loss, draw the samples, and have them read and compared.
 
-    exam: the held-out pictures, finite.  study: those that the model was trained on, to look for copies.
-    tell: called after each sampling step with the number of pictures it moved.
+    exam: the held-out images, finite.  study: those that the model was trained on, to look for copies.
+    tell: called after each sampling step with the number of images it moved.
     """
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
@@ -167,9 +167,9 @@ def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda 
 
 
 def real_features(kept: Kept, samples: int, exam: Numbered, seed: int) -> np.ndarray:
-    """Return the features of 2 n held-out pictures: (2 n, D).
+    """Return the features of 2 n held-out images: (2 n, D).
 
-    n is the number of samples, or half of the held-out pictures where these are fewer: all sets that are compared have
+    n is the number of samples, or half of the held-out images where these are fewer: all sets that are compared have
     the same size, since distances shrink as they grow.
     """
     n = min(samples, len(exam) // 2)
@@ -188,7 +188,7 @@ def compare(features: np.ndarray, real: np.ndarray) -> Frechet | None:
 
 
 def liken(kept: Kept, features: np.ndarray, real: np.ndarray, study: Numbered | None) -> Likeness | None:
-    """Return how like real pictures the samples are, by features as in `compare`."""
+    """Return how like real images the samples are, by features as in `compare`."""
     n = len(real) // 2
     if n <= NEIGHBOURS:
         return None

@@ -1,4 +1,4 @@
-"""What the judges found, as a table to read, as JSON to keep, and as a picture of what went wrong.
+"""What the judges found, as a table to read, as JSON to keep, and as an image of what went wrong.
 
 Idea: a number is worth little without what it was measured on, so the settings, the seeds, the counts and the
 intervals go wherever the number goes.  The table is made from the same dictionary as the JSON: it cannot say more.
@@ -25,9 +25,9 @@ from minidiff.images.files import make_grid
 from minidiff.pipeline.pipeline import Pipeline
 
 VERSION = 1  # of the JSON; goes up when a key changes its meaning
-MOST_CLASSES = 20  # lines in the table; the JSON has all of them
-MOST_MISREAD = 40
-SIDES = "samples", "real"  # what is compared with real pictures: the samples, and others that are real
+MAX_CLASSES = 20  # lines in the table; the JSON has all of them
+MAX_MISREAD = 40
+SIDES = "samples", "real"  # what is compared with real images: the samples, and others that are real
 TILE, CAPTION = 96, 14  # pixels
 
 
@@ -48,7 +48,7 @@ def summary(model: Pipeline, exam: Numbered, kept: Kept, drawing: Drawing, verdi
         frechet = {
             "samples_to_real": _plus_minus("distance", "deviation", found.samples),
             "real_to_real": _plus_minus("distance", "deviation", found.real),
-            "pictures_in_each_set": found.n,
+            "images_in_each_set": found.n,
             "features": FEATURES,
         }
     likeness = None
@@ -58,7 +58,7 @@ def summary(model: Pipeline, exam: Numbered, kept: Kept, drawing: Drawing, verdi
         likeness = {
             "kid": {side: _plus_minus("distance", "deviation", each) for side, each in zip(SIDES, like.kid)},
             **{name: dict(zip(SIDES, pair)) for name, pair in pairs.items()},
-            "nearest_training_picture": None if like.nearest is None else dict(zip(SIDES, like.nearest)),
+            "nearest_training_image": None if like.nearest is None else dict(zip(SIDES, like.nearest)),
         }
     by_t = [
         {"from": first, "to": last, "count": len(each), **_plus_minus("mean", "standard_error", mean_and_error(each))}
@@ -73,7 +73,7 @@ def summary(model: Pipeline, exam: Numbered, kept: Kept, drawing: Drawing, verdi
             "sha256": sha256(model.path),
             "step": model.step,
         },
-        "data": {"name": exam.name, "held_out_pictures": len(exam), "classes": list(model.classes)},
+        "data": {"name": exam.name, "held_out_images": len(exam), "classes": list(model.classes)},
         "settings": {**to_dict(drawing), "backend": computer.name, "threads": computer.threads()},
         "classifier": {"file": kept.path.as_posix(), **_share(verdict.classifier_right, verdict.exam)},
         "read_as_asked": {**_share(int(right.sum()), len(right)), "by_class": by_class},
@@ -92,7 +92,7 @@ def summary(model: Pipeline, exam: Numbered, kept: Kept, drawing: Drawing, verdi
 def table(result: dict[str, Any]) -> str:
     """Return the dictionary of `summary` as lines for a terminal."""
     data, settings, read, loss = (result[key] for key in ("data", "settings", "read_as_asked", "held_out_loss"))
-    held_out = f"{data['held_out_pictures']} held-out pictures"
+    held_out = f"{data['held_out_images']} held-out images"
     eta = f", eta {settings['eta']:g}" if settings["eta"] else ""
     drawn = (
         f"{settings['count']} by {settings['sampler']} in {settings['steps']} steps{eta}, "
@@ -103,10 +103,10 @@ def table(result: dict[str, Any]) -> str:
         f"data             {data['name']}, {len(data['classes'])} labels, {held_out}",
         f"samples          {drawn}",
         "",
-        f"classifier       {_percent(result['classifier'])} of the held-out pictures read right",
+        f"classifier       {_percent(result['classifier'])} of the held-out images read right",
         f"read as asked    {_percent(read)} of the samples",
     ]
-    shown = sorted(read["by_class"], key=lambda line: line["share"])[:MOST_CLASSES]
+    shown = sorted(read["by_class"], key=lambda line: line["share"])[:MAX_CLASSES]
     shown = [line for line in read["by_class"] if line in shown]
     width = min(20, max(len(line["class"]) for line in shown))
     lines += [f"  {printable(line['class'], 20):<{width}}  {_percent(line)}" for line in shown]
@@ -116,24 +116,24 @@ def table(result: dict[str, Any]) -> str:
     if frechet := result["frechet"]:
         samples, real = (_pm(frechet[key], "distance") for key in ("samples_to_real", "real_to_real"))
         lines += [
-            f"Fréchet distance {samples} from the samples to real pictures",
-            f"                 {real} from other real pictures to them "
-            f"({frechet['pictures_in_each_set']} in each set, {frechet['features']} features)",
+            f"Fréchet distance {samples} from the samples to real images",
+            f"                 {real} from other real images to them "
+            f"({frechet['images_in_each_set']} in each set, {frechet['features']} features)",
         ]
     else:
         lines.append(f"Fréchet distance not taken: only {held_out}")
     if like := result["likeness"]:
         samples, real = (_pm(like["kid"][side], "distance") for side in SIDES)
-        lines.append(f"kernel distance  {samples}; other real pictures {real}")
+        lines.append(f"kernel distance  {samples}; other real images {real}")
         for name in ("precision", "recall"):
             ours, theirs = (100 * like[name][side] for side in SIDES)
-            lines.append(f"{name:<16} {ours:.1f}%; other real pictures {theirs:.1f}%")
-        if near := like["nearest_training_picture"]:
+            lines.append(f"{name:<16} {ours:.1f}%; other real images {theirs:.1f}%")
+        if near := like["nearest_training_image"]:
             lines.append(
-                f"nearest          {near[SIDES[0]]:.3f} to the nearest training picture, in the median; "
-                f"other real pictures {near[SIDES[1]]:.3f}"
+                f"nearest          {near[SIDES[0]]:.3f} to the nearest training image, in the median; "
+                f"other real images {near[SIDES[1]]:.3f}"
             )
-    lines.append(f"held-out loss    {_pm(loss, 'mean')} ({loss['count']} fixed pictures, times and noises)")
+    lines.append(f"held-out loss    {_pm(loss, 'mean')} ({loss['count']} fixed images, times and noises)")
     lines += [f"  t {part['from']:>4} to {part['to']:<4}  {_pm(part, 'mean')}" for part in loss["by_t"]]
     lines.append("")
     lines.append("seconds          " + ", ".join(f"{name} {value:g}" for name, value in result["seconds"].items()))
@@ -141,8 +141,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def misread_sheet(verdict: Verdict, classes: tuple[str, ...]) -> np.ndarray | None:
-    """Draw the first misread samples, each over "asked > read": one picture (H, W, 3) uint8, or None without any."""
-    wrong = np.flatnonzero(verdict.read != verdict.asked)[:MOST_MISREAD]
+    """Draw the first misread samples, each over "asked > read": one image (H, W, 3) uint8, or None without any."""
+    wrong = np.flatnonzero(verdict.read != verdict.asked)[:MAX_MISREAD]
     if not len(wrong):
         return None
     height, width = verdict.samples.shape[1:3]

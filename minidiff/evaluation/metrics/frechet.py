@@ -1,12 +1,12 @@
-"""How far apart are two heaps of pictures?  The Fréchet distance between Gaussians fitted to their features.
+"""How far apart are two heaps of images?  The Fréchet distance between Gaussians fitted to their features.
 
-Idea: a classifier turns each picture into a few dozen numbers that say what is on it.  If the samples are as good and
-as varied as real pictures, these numbers have the same mean and the same covariance in both heaps.
+Idea: a classifier turns each image into a few dozen numbers that say what is on it.  If the samples are as good and
+as varied as real images, these numbers have the same mean and the same covariance in both heaps.
 After split.py.  Leaves out where the features come from: classifier.py.
 
 A distance of samples means nothing alone.  It depends on the classifier, so it compares with no other tool's number;
-and it is biased upwards, the more so the fewer pictures there are (Chong and Forsyth 2020, arXiv:1911.07023): two heaps
-of *real* pictures are not at 0 either.  That distance, at the same size, is what the samples' stands beside.
+and it is biased upwards, the more so the fewer images there are (Chong and Forsyth 2020, arXiv:1911.07023): two heaps
+of *real* images are not at 0 either.  That distance, at the same size, is what the samples' stands beside.
 """
 
 import math
@@ -37,7 +37,7 @@ def gaussian_distance(mu_a: np.ndarray, C_a: np.ndarray, mu_b: np.ndarray, C_b: 
     """Return d² of two Gaussians: means (D,), covariances (D, D), symmetric and positive semi-definite, float64.
 
     C_a C_b is not symmetric, and a general matrix root of it breaks down where a covariance is singular, as it is with
-    fewer pictures than features.  But with A = C_a^(1/2) and B = C_b^(1/2), both symmetric, it has the eigenvalues of
+    fewer images than features.  But with A = C_a^(1/2) and B = C_b^(1/2), both symmetric, it has the eigenvalues of
     A B B A = (A B)(A B)ᵀ, so the trace of its root is the sum of the singular values of A B: no root of a product is
     ever taken, and a tiny eigenvalue's rounding is not blown up by a square root.
     """
@@ -53,7 +53,7 @@ def deviation(a: np.ndarray, b: np.ndarray) -> float:
         s² = (G - 1) / G  sum over g of (d_g - mean d)²,      d_g: the distance without the g-th of G parts
 
     Parts are stretches of the sets, G = 10.  It errs on the safe side: where both sets come from one distribution it is
-    about twice too large, elsewhere up to a half.  (The bootstrap, which holds pictures twice, errs more.)
+    about twice too large, elsewhere up to a half.  (The bootstrap, which holds images twice, errs more.)
     a, b: (n, D).  Returns nan for n of 2.
     Source: the jackknife with groups; Efron and Stein 1981, doi:10.1214/aos/1176345462, for its bias upwards.
     """

@@ -1,4 +1,4 @@
-"""How sure is a number that was measured on a few hundred pictures?
+"""How sure is a number that was measured on a few hundred images?
 
 Idea: a share of 95% of 100 samples and one of 95% of 10,000 are different statements; the interval says which.
 First of the evaluation's files.  Leaves out the Fréchet distance, whose error is not that of a mean: frechet.py.

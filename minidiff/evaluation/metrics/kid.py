@@ -1,6 +1,6 @@
-"""The kernel distance: how far apart are two heaps of pictures, without a bias?
+"""The kernel distance: how far apart are two heaps of images, without a bias?
 
-Idea: compare every picture with every other by a kernel.  If both heaps come from the same source, pictures are as
+Idea: compare every image with every other by a kernel.  If both heaps come from the same source, images are as
 alike across the heaps as within them, and the difference is zero in the mean, however few they are; the Fréchet
 distance is not.
 After frechet.py.

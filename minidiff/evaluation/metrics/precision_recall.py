@@ -1,8 +1,8 @@
 """Are samples good, and is there one of each kind?  Two numbers for what a distance mixes into one.
 
-Idea: around every real picture lies a ball that reaches to its third neighbour; together they cover where pictures
-are.  *Precision* is the share of samples that lie there.  Turned round, *recall* is the share of real pictures that
-lie in the balls of the samples: what a model that draws ten fine pictures again and again does not have.
+Idea: around every real image lies a ball that reaches to its third neighbour; together they cover where images
+are.  *Precision* is the share of samples that lie there.  Turned round, *recall* is the share of real images that
+lie in the balls of the samples: what a model that draws ten fine images again and again does not have.
 After kid.py.
 Source: Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2.
 """
@@ -13,7 +13,7 @@ NEIGHBOURS = 3
 
 
 def precision_recall(samples: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-    """Return precision and recall of samples (n, D), given real pictures (m, D), as features; n and m above 3."""
+    """Return precision and recall of samples (n, D), given real images (m, D), as features; n and m above 3."""
     if min(len(samples), len(real)) <= NEIGHBOURS:
         raise ValueError(f"precision_recall: expected more than {NEIGHBOURS} each, got {len(samples)} and {len(real)}")
     between = distances(samples, real)  # (n, m)

@@ -1,6 +1,6 @@
 """A judge of facts: one network that says which subject, place, season, hour, style and colour a scene shows.
 
-Idea: a picture is described once, and one linear layer a fact reads its answer off the description.  What a picture
+Idea: an image is described once, and one linear layer a fact reads its answer off the description.  What an image
 does not show is not asked, neither in training nor in judging: there is no season at sea, and no colour on a tree.
 After classifier.py.  Leaves out prompts: prompts.py.
 
@@ -54,7 +54,7 @@ def answers(factors: Factors) -> dict[str, np.ndarray]:
 
 
 def visible(factors: Factors) -> dict[str, np.ndarray]:
-    """Return on which pictures each fact can be seen: fact -> (N,) bool."""
+    """Return on which images each fact can be seen: fact -> (N,) bool."""
     some = factors.subject != f.NOTHING
     everywhere = np.ones(len(factors), bool)
     return {
@@ -93,9 +93,9 @@ def varied(factors: Factors, seed: int, sample: np.ndarray) -> Factors:
 
 
 class Attributes(Module):
-    """Pictures (N, H, W, 3) in [-1, 1] to logits for each fact: fact -> (N, values).
+    """Images (N, H, W, 3) in [-1, 1] to logits for each fact: fact -> (N, values).
 
-    The convolutions of classifier.py; but all of the last small picture is read and not its mean alone, since it
+    The convolutions of classifier.py; but all of the last small image is read and not its mean alone, since it
     matters here where things stand.
     """
 
@@ -125,7 +125,7 @@ def train(size: int, study: Study, tell: Callable[[float], Any] = lambda loss: N
     for step in range(study.steps):
         sample = np.arange(step * study.batch, (step + 1) * study.batch)
         factors = varied(f.choose(study.seed, "test", sample), study.seed, sample)
-        images = draw(factors, size, study.seed, "test", sample).picture
+        images = draw(factors, size, study.seed, "test", sample).image
         seen, right = visible(factors), answers(factors)
         parameters.g[:] = 0
         logits = model(Tensor(backend.to_device(shifted(to_float(images), study.seed, step))))
@@ -144,7 +144,7 @@ def train(size: int, study: Study, tell: Callable[[float], Any] = lambda loss: N
 
 
 def read(model: Attributes, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
-    """Return what the judge sees on pictures (N, H, W, 3) uint8: fact -> (N,) int64."""
+    """Return what the judge sees on images (N, H, W, 3) uint8: fact -> (N,) int64."""
     parts = []
     with no_grad():
         for first in range(0, len(images), batch):
@@ -165,6 +165,6 @@ def examine(model: Attributes, size: int, seed: int = 0, count: int = EXAM) -> d
     """
     sample = EXAM_FIRST + np.arange(count)
     factors = f.choose(seed, "test", sample)
-    found = read(model, draw(factors, size, seed, "test", sample).picture)
+    found = read(model, draw(factors, size, seed, "test", sample).image)
     seen, right = visible(factors), answers(factors)
     return {fact: (int((found[fact] == right[fact])[seen[fact]].sum()), int(seen[fact].sum())) for fact in VALUES}

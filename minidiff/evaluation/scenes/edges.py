@@ -1,11 +1,11 @@
-"""Does a picture have its edges where they were asked for?
+"""Does an image have its edges where they were asked for?
 
-Idea: a drawing steers the picture, so the edges detected in the sample should be the drawing's.  Nobody hits lines to
+Idea: a drawing steers the image, so the edges detected in the sample should be the drawing's.  Nobody hits lines to
 the pixel, and neither does a detector: an edge counts as found if there is one within a pixel of it.
-Leaves out whether the picture is a good one: judge.py.
+Leaves out whether the image is a good one: judge.py.
 
-The number means little alone, for no detector finds all outlines of even a perfect picture, and two pictures that have
-nothing to do with each other share some.  `control_score` puts it between these two: 0 is chance, 1 what real pictures
+The number means little alone, for no detector finds all outlines of even a perfect image, and two images that have
+nothing to do with each other share some.  `control_score` puts it between these two: 0 is chance, 1 what real images
 of those outlines reach.
 """
 
@@ -48,9 +48,9 @@ def agreement(wanted: np.ndarray, detected: np.ndarray) -> Agreement:
 
 
 def control_score(f1: float, floor: float, ceiling: float) -> float:
-    """Return (f1 - floor) / (ceiling - floor): 0 for pictures that ignore the maps, 1 for pictures drawn from them.
+    """Return (f1 - floor) / (ceiling - floor): 0 for images that ignore the maps, 1 for images drawn from them.
 
-    floor: F1 of the same pictures against the maps of others.  ceiling: F1 of real pictures of these maps.
+    floor: F1 of the same images against the maps of others.  ceiling: F1 of real images of these maps.
     """
     if not floor < ceiling:
         raise ValueError(f"control_score: expected floor < ceiling, got {floor} and {ceiling}")
@@ -59,7 +59,7 @@ def control_score(f1: float, floor: float, ceiling: float) -> float:
 
 @dataclass(frozen=True)
 class EdgeControl:
-    """How well edge maps steer: of the samples, of the samples against the maps of others, of real pictures."""
+    """How well edge maps steer: of the samples, of the samples against the maps of others, of real images."""
 
     samples: Agreement
     shuffled: Agreement
@@ -75,12 +75,12 @@ def edge_control(wanted: np.ndarray, samples: np.ndarray, real: np.ndarray) -> E
     """Judge samples that were made from edge maps.
 
     wanted: (N, H, W, 1) uint8, the maps, N of 2 or more.  samples: (N, H, W, C) uint8, made from them in this order.
-    real: (N, H, W, C) uint8, the pictures that have these maps.  For the floor every sample meets the map of the one
+    real: (N, H, W, C) uint8, the images that have these maps.  For the floor every sample meets the map of the one
     half the set before it.
     """
     if not 2 <= len(wanted) == len(samples) == len(real):
         raise ValueError(
-            f"edge_control: expected as many maps as samples and real pictures, 2 or more, "
+            f"edge_control: expected as many maps as samples and real images, 2 or more, "
             f"got {len(wanted)}, {len(samples)} and {len(real)}"
         )
     detected = edges(samples)

@@ -33,7 +33,7 @@ def check(model: Pipeline, drawing: Drawing) -> None:
     data = model.config.data.data
     if data != "scenes":
         raise MinidiffError(
-            f"{model.path} reads prompts about {data}, and nobody knows what those pictures show: look at its samples"
+            f"{model.path} reads prompts about {data}, and nobody knows what those images show: look at its samples"
         )
     check_limits(vars(drawing), "--{}")
     if drawing.count < FEWEST:
@@ -46,7 +46,7 @@ def judge_scenes(
 ) -> dict[str, Any]:
     """Draw, have the judges read, and return what `scenes_report.summary` makes of it.
 
-    tell: called after each sampling step with the number of pictures it moved.
+    tell: called after each sampling step with the number of images it moved.
     """
     size, seed, sample = model.shape[0], drawing.seed, FIRST + np.arange(drawing.count)
     seconds, clock = {}, time.perf_counter()
@@ -82,7 +82,7 @@ def judge_scenes(
 def draw(
     model: Pipeline, drawing: Drawing, texts: list[str], shown: dict[str, Any], tell: Callable[[int], Any]
 ) -> np.ndarray:
-    """Draw a picture for each text: (N, H, W, C) uint8.  shown: maps or references, one each."""
+    """Draw an image for each text: (N, H, W, C) uint8.  shown: maps or references, one each."""
     parts = []
     for first in range(0, len(texts), drawing.batch):
         some = slice(first, first + drawing.batch)
@@ -99,7 +99,7 @@ def _steps(
 ) -> Iterator[Step]:
     return model.generate(
         count,
-        prompt=texts,  # which take turns: picture k has the k-th
+        prompt=texts,  # which take turns: image k has the k-th
         sampler=drawing.sampler,
         steps=drawing.steps,
         spacing=drawing.spacing,

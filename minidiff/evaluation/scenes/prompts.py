@@ -1,9 +1,9 @@
-"""Does a picture show what its prompt says?  Fact by fact, for pairs that training has seen and pairs that it has not.
+"""Does an image show what its prompt says?  Fact by fact, for pairs that training has seen and pairs that it has not.
 
 Idea: the captions of scenes are made from known facts, so it is known what each prompt asks for, and judges of
 single facts (attributes.py) can be asked for just that.  A share alone says little: beside it stand the floor, the
 same samples held against other prompts, and the ceiling, real renders of the very scenes.
-After attributes.py.  Leaves out whether the pictures are beautiful.
+After attributes.py.  Leaves out whether the images are beautiful.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def counted(judges: list[Attributes], size: int) -> tuple[dict[str, list[float]]
 def prompts(count: int, seed: int, unseen: bool) -> Prompts:
     """Return `count` prompts in the order of their scenes' numbers.
 
-    unseen: those that name a pair that no training picture shows, such as a blue dog; else those of scenes without one.
+    unseen: those that name a pair that no training image shows, such as a blue dog; else those of scenes without one.
     """
     found: list[np.ndarray] = []
     first = FIRST
@@ -82,16 +82,16 @@ def named_pair(factors: Factors, captions: Captions) -> np.ndarray:
 
 
 def renders(asked: Prompts, size: int, seed: int) -> np.ndarray:
-    """Return the real pictures of these scenes: (N, size, size, 3) uint8."""
-    return draw(asked.factors, size, seed, "test", asked.sample).picture
+    """Return the real images of these scenes: (N, size, size, 3) uint8."""
+    return draw(asked.factors, size, seed, "test", asked.sample).image
 
 
 def heard(
     judges: list[Attributes], facts: tuple[str, ...], asked: Prompts, images: np.ndarray, shift: int = 0
 ) -> Heard:
-    """Hold pictures (N, H, W, 3) uint8 against the prompts that they were drawn from.
+    """Hold images (N, H, W, 3) uint8 against the prompts that they were drawn from.
 
-    shift: hold picture k against prompt k + shift, for the floor.
+    shift: hold image k against prompt k + shift, for the floor.
     """
     n = len(images)
     turn = (np.arange(n) + shift) % n
@@ -117,7 +117,7 @@ def listen(
 ) -> dict[str, dict[str, Heard]]:
     """Judge a model by `count` prompts of each kind: "seen" and "unseen" -> "samples", "floor", "ceiling".
 
-    paint: from texts to pictures (N, H, W, 3) uint8.
+    paint: from texts to images (N, H, W, 3) uint8.
     """
     found = {}
     for kind in ("seen", "unseen"):

@@ -1,7 +1,7 @@
 """Do drawings and references steer?  Both are asked for what they promise, and for what they must not spoil.
 
 Idea: a drawing promises edges, so the edges of samples are compared with those that were drawn; a reference promises a
-look, so hues are compared, on pictures in two tones, whose hue no word names.  Neither may make the prompt be heard
+look, so hues are compared, on images in two tones, whose hue no word names.  Neither may make the prompt be heard
 less: the same prompts are drawn with and without.
 After edges.py, hue.py and attributes.py.  Leaves out segmentation and depth, of which no detector is at hand.
 """
@@ -21,9 +21,9 @@ from minidiff.scenes.factors import NOTHING, STYLES, choose, sensible
 from minidiff.scenes.scenes import draw
 
 PLAIN, DUOTONE = STYLES.index("plain"), STYLES.index("duotone")
-OTHERS = 1 << 24  # numbers of the reference pictures, from those of the prompts
+OTHERS = 1 << 24  # numbers of the reference images, from those of the prompts
 
-Draw = Callable[..., np.ndarray]  # of prompts and, by name, what is shown: to pictures (N, H, W, 3) uint8
+Draw = Callable[..., np.ndarray]  # of prompts and, by name, what is shown: to images (N, H, W, 3) uint8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class ControlVerdict:
 class ReferenceVerdict:
     """asked: what was drawn.  error: between the hues of samples and references, (N,) degrees.
 
-    shuffled: between those of samples and other references.  real: between those of real pictures of the same look and
+    shuffled: between those of samples and other references.  real: between those of real images of the same look and
     the references.  with_, without: what was drawn with references and without, (N, H, W, 3).
     """
 
@@ -78,8 +78,8 @@ def judge_reference(paint: Draw, size: int, seed: int, sample: np.ndarray) -> Re
     tones = np.full_like(factors.style, DUOTONE)
     look = {name: getattr(factors, name) for name in ("time", "season", "weather", "hue")}
     shown = sensible(replace(choose(seed, "test", other), style=tones, **look))
-    references = draw(shown, size, seed, "test", other).picture
-    real = draw(replace(factors, style=tones), size, seed, "test", sample).picture
+    references = draw(shown, size, seed, "test", other).image
+    real = draw(replace(factors, style=tones), size, seed, "test", sample).image
     steered = paint(texts, reference=references)
     wanted, found = hue(references), hue(steered)
     half = len(sample) // 2

@@ -3,19 +3,19 @@
 import numpy as np
 
 
-def square(picture):
-    side = min(picture.shape[:2])
-    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-    return picture[top : top + side, left : left + side]
+def square(image):
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[top : top + side, left : left + side]
 
 
-def thumbnail(picture, size):
-    picture = square(picture)
-    block = len(picture) // size
-    means = picture.reshape(size, block, size, block, -1).mean(axis=(1, 3))
+def thumbnail(image, size):
+    image = square(image)
+    block = len(image) // size
+    means = image.reshape(size, block, size, block, -1).mean(axis=(1, 3))
     return np.rint(means).astype(np.uint8)
 
 
-def wrong_thumbnail(picture, size):
-    picture = square(picture)
-    return picture[:: len(picture) // size, :: len(picture) // size]
+def wrong_thumbnail(image, size):
+    image = square(image)
+    return image[:: len(image) // size, :: len(image) // size]

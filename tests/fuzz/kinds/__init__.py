@@ -1,3 +1,3 @@
 """All kinds of cases; importing this fills the table in case.py."""
 
-from tests.fuzz.kinds import data, devices, diffusers, known, models, options, pictures, planted, runs  # noqa: F401
+from tests.fuzz.kinds import data, devices, diffusers, images, known, models, options, planted, runs  # noqa: F401

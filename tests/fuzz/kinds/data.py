@@ -1,4 +1,4 @@
-"""What a training learns from: npz, IDX, CIFAR-10, and captions beside pictures."""
+"""What a training learns from: npz, IDX, CIFAR-10, and captions beside images."""
 
 import gzip
 import io
@@ -96,7 +96,7 @@ def idx(random: Random, folder: Path, samples: Samples) -> Case:
         path.write_bytes(gzip.compress(spoil_bytes(random, whole)))
     elif choice == 2:
         path.with_suffix("").write_bytes(spoil_bytes(random, whole))
-    elif choice == 3:  # packed twice, and what unpacks to far more than there are pictures
+    elif choice == 3:  # packed twice, and what unpacks to far more than there are images
         path.write_bytes(random.choice([gzip.compress(path.read_bytes()), path.read_bytes() + zeros(16 << 24)]))
     else:
         path.unlink()
@@ -134,19 +134,19 @@ def captions(random: Random, folder: Path, samples: Samples) -> Case:
     shutil.copytree(samples.captioned, place)
     where = random.choice(["txt", "metadata", "names", "auto", "auto"])
     for _ in range(random.choice([1, 1, 3])):
-        picture = random.choice(sorted(place.glob("*.png")))
+        image = random.choice(sorted(place.glob("*.png")))
         choice = random.randrange(5)
         if choice == 0:
-            text = picture.with_suffix(".txt")
+            text = image.with_suffix(".txt")
             text.write_bytes(spoil_text(random, text.read_text("utf-8", "replace") if text.is_file() else "a dog"))
         elif choice <= 2:
             metadata = place / "metadata.jsonl"
             metadata.write_bytes(spoil_text(random, metadata.read_bytes().decode("utf-8", "replace"), odd.JSON))
         elif choice == 3:
             name = random.choice(odd.TEXTS).replace("/", "").replace("\0", "")[:80].replace("\ud800", "")
-            picture.rename(picture.with_name(name.strip(".") + "x.png"))
+            image.rename(image.with_name(name.strip(".") + "x.png"))
         else:
-            text = picture.with_suffix(".txt")
+            text = image.with_suffix(".txt")
             text.unlink(missing_ok=True)
             text.symlink_to(random.choice(["/dev/zero", "missing", "."]))
     if where != "txt" and random.random() < 0.5:

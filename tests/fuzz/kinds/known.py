@@ -59,7 +59,7 @@ def draw(samples: Samples, *words: str) -> Case:
 
 @each("a scale of control", ["nan", "1e300"])
 def _(folder: Path, samples: Samples, value: str) -> Case:
-    shown = ["--adapter", str(samples.edges), "--control", str(samples.pictures / "colour.png")]
+    shown = ["--adapter", str(samples.edges), "--control", str(samples.images / "colour.png")]
     return draw(samples, *shown, "--control-scale", value)
 
 
@@ -156,7 +156,7 @@ def _(folder: Path, samples: Samples, value: float) -> Case:
     return Case("export", ["--checkpoint", "spoilt.safetensors", "--weights", "small.safetensors"])
 
 
-# -- pictures ---------------------------------------------------------------------------------------------------------
+# -- images ---------------------------------------------------------------------------------------------------------
 
 
 def _npy(descr: str, shape: str, content: bytes = b"") -> bytes:
@@ -179,7 +179,7 @@ def _(folder: Path, samples: Samples, value: tuple[str, str]) -> Case:
     return training("npz", folder / "in.npz")
 
 
-@known("labels that unpack to far more than there are pictures")
+@known("labels that unpack to far more than there are images")
 def _(folder: Path, samples: Samples) -> Case:
     place = Path(shutil.copytree(samples.idx, folder / "in"))
     claim = struct.pack(">4BI", 0, 0, 8, 1, 1 << 32 - 1)
@@ -194,7 +194,7 @@ def _(folder: Path, samples: Samples) -> Case:
     return training("cifar10", place)
 
 
-@known("a picture's name with a control character")
+@known("an image's name with a control character")
 def _(folder: Path, samples: Samples) -> Case:
     place = Path(shutil.copytree(samples.captioned, folder / "in"))
     (place / "a-dog_00.txt").unlink()

@@ -35,8 +35,8 @@ def adapter(random: Random, folder: Path, samples: Samples) -> Case:
     source = random.choice([samples.edges, samples.reference])
     path = folder / "adapter.safetensors"
     path.write_bytes(spoil_checkpoint(random, source.read_bytes()))
-    picture = str(samples.pictures / "colour.png")
-    shown = ["--control", picture] if source == samples.edges else ["--reference", picture]
+    image = str(samples.images / "colour.png")
+    shown = ["--control", image] if source == samples.edges else ["--reference", image]
     words = ["--checkpoint", str(samples.words), *SAMPLE, "--adapter", str(path), *shown]
     if random.random() < 0.2:
         return Case("export", ["--checkpoint", str(path), "--weights", "small.safetensors"])

@@ -112,7 +112,7 @@ def sample_options(random: Random, folder: Path, samples: Samples) -> Case:
     model = random.choice([samples.labels, samples.words, samples.plain])
     words = ["--checkpoint", str(model), *SAMPLE, "--out", "out"]
     if random.random() < 0.3:
-        words += ["--init", str(samples.pictures / "colour.png")]
+        words += ["--init", str(samples.images / "colour.png")]
     if random.random() < 0.2:
         words += random.choice(
             [["--explain"], ["--trace"], ["--images"], ["--array"], ["--animation", "gif"], ["--watch"]]

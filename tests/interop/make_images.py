@@ -1,11 +1,11 @@
-"""Let diffusers draw the pictures of pictures.npz: `python -m tests.interop.make_pictures`, from the root.
+"""Let diffusers draw the images of images.npz: `python -m tests.interop.make_images`, from the root.
 
 Made with diffusers 0.42.1 and PyTorch 2.13 on a CPU.
 """
 
 import numpy as np
 
-from tests.interop.drawings import DRAWN, PICTURES, calm_weights, theirs
+from tests.interop.drawings import DRAWN, IMAGES, calm_weights, theirs
 
 
 def main() -> None:
@@ -14,8 +14,8 @@ def main() -> None:
     for name, (network, *how) in DRAWN.items():
         found[name] = theirs(network, *how, calm_weights(network, how[1]))
         print(f"{name}: {found[name].shape}, spread {found[name].std():.0f} of 255")
-    np.savez_compressed(PICTURES, **found)
-    print(f"{PICTURES}: {PICTURES.stat().st_size} bytes")
+    np.savez_compressed(IMAGES, **found)
+    print(f"{IMAGES}: {IMAGES.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of a training's folder, those that a drawing starts from or follows, and the settings in a grid."""
+"""Images of a training's folder, those that a drawing starts from or follows, and the settings in a grid."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ from tests.fuzz.mutations import spoil_bytes, spoil_json, spoil_text
 from tests.fuzz.samples import SAMPLE, Samples
 
 
-@kind("picture", weight=3)
-def picture(random: Random, folder: Path, samples: Samples) -> Case:
-    """A picture of any format, spoilt, given in any of the ways in which one can be given."""
-    source = random.choice(sorted(samples.pictures.iterdir()))
+@kind("image", weight=3)
+def image(random: Random, folder: Path, samples: Samples) -> Case:
+    """An image of any format, spoilt, given in any of the ways in which one can be given."""
+    source = random.choice(sorted(samples.images.iterdir()))
     path = folder / source.name
-    spoil_picture(random, source, path)
+    spoil_image(random, source, path)
     given, words = str(path), ["--checkpoint", str(samples.words), *SAMPLE, "--out", "out"]
-    whole = str(samples.pictures / "colour.png")
+    whole = str(samples.images / "colour.png")
     return random.choice([
         lambda: Case("sample", [*words, "--init", given]),
         lambda: Case("sample", [*words, "--init", whole, "--mask", given]),
@@ -45,7 +45,7 @@ def _folder_with(path: Path, samples: Samples, random: Random) -> Case:
     return training("folder", place, "--size", "8", "--text-width", "8", *more)
 
 
-def spoil_picture(random: Random, source: Path, path: Path) -> None:
+def spoil_image(random: Random, source: Path, path: Path) -> None:
     """Write a spoilt copy: any bytes, or of a PNG its chunks with right sums, to reach more of the decoder."""
     data = source.read_bytes()
     choice = random.randrange(6)

@@ -1,4 +1,4 @@
-"""Same weights, same scheduler, same seed: the pictures that diffusers draws, 50 steps later."""
+"""Same weights, same scheduler, same seed: the images that diffusers draws, 50 steps later."""
 
 import json
 
@@ -11,7 +11,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.pipeline import load as models
 from minidiff.training.optimizer import FlatParameters
-from tests.interop.drawings import COUNT, DRAWN, PICTURES, SEED, STEPS, calm_weights, ours, theirs
+from tests.interop.drawings import COUNT, DRAWN, IMAGES, SEED, STEPS, calm_weights, ours, theirs
 from tests.interop.foreign import OURS, PLAIN, our_network, write_folder
 
 LEVELS = 2  # of 255; rounding alone can make 1, and float32 through fifty steps moves what lies near an edge
@@ -19,19 +19,19 @@ LEVELS = 2  # of 255; rounding alone can make 1, and float32 through fifty steps
 
 def difference(found, expected):
     assert found.shape == expected.shape and found.dtype == expected.dtype == np.uint8
-    assert expected.std() > 10  # pictures, not one colour
+    assert expected.std() > 10  # images, not one colour
     return np.abs(found.astype(int) - expected).max()
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_recorded_pictures(name, tmp_path, each_backend):
+def test_recorded_images(name, tmp_path, each_backend):
     network, *how = DRAWN[name]
-    with np.load(PICTURES) as file:
+    with np.load(IMAGES) as file:
         assert difference(ours(tmp_path, network, *how, calm_weights(network, how[1])), file[name]) <= LEVELS
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_live_pictures(name, tmp_path):
+def test_live_images(name, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     pytest.importorskip("diffusers", reason="diffusers is not installed")
     network, *how = DRAWN[name]
