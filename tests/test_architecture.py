@@ -16,57 +16,30 @@ PACKAGE = ROOT / "minidiff"
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
     "start", "streams", "errors", "files", "limits", "command_line", "backend", "random", "autograd", "ops", "nn/",
-    "gradcheck", "diffusion/", "conditioning/", "data/", "images", "chart", "training/", "interop/", "explain/",
-    "pipeline", "models", "evaluation/", "train", "viewer", "outputs", "repeat", "sample",
-    "export", "evaluate", "__main__",
+    "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/", "training/", "interop/", "explain/",
+    "pipeline/", "evaluation/", "train", "sampling/", "sample", "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
-    "nn": ["module", "layers", "attention", "text", "embedding", "unet", "__init__"],
+    "nn": [
+        "module", "flat_parameters", "layers", "attention", "tokenizer", "text", "embedding", "unet", "controlnet",
+        "ip_adapter", "adapted_unet", "__init__",
+    ],
     "diffusion": [
-        "schedule",
-        "spacing",
-        "process",
-        "guidance",
-        "clipping",
-        "samplers",
-        "solvers",
-        "editing",
-        "edit",
+        "schedule", "timesteps", "process", "guidance", "clipping", "samplers", "solvers", "editing", "edit",
         "__init__",
     ],
-    "conditioning": ["words", "control", "reference", "steer", "__init__"],
+    "checkpoint": ["config", "settings", "build", "file", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
-        "torch_random",
-        "torch_noise",
-        "unet2d_config",
-        "unet2d",
-        "tensor_names",
-        "diffusers_read",
-        "scheduler",
-        "steps",
-        "diffusers_write",
-        "__init__",
+        "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
+        "steps", "diffusers_write", "__init__",
     ],
+    "pipeline": ["pipeline", "load", "__init__"],
     "training": [
-        "config",
-        "settings",
-        "optimizer",
-        "ema",
-        "build",
-        "checkpoint",
-        "same",
-        "nonfinite",
-        "trainer",
-        "pace",
-        "stop",
-        "folder",
-        "preview",
-        "loop",
-        "arguments",
+        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
         "__init__",
     ],
-}
+}  # fmt: skip
 
 
 def modules():

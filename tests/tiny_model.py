@@ -9,7 +9,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.diffusion.process import Target
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training.optimizer import FlatParameters
+from minidiff.nn.flat_parameters import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
 WORDS = ("a", "big", "cat", "dog", "night", "small")

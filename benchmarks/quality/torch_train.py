@@ -40,9 +40,8 @@ from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.training import run_dir as folders
 from minidiff.training.cli import parse
-from minidiff.training.ema import decay_at
 from minidiff.training.loop import Progress, Run
-from minidiff.training.optimizer import EPS, learning_rate
+from minidiff.training.optimizer import EPS, ema_decay, learning_rate
 from minidiff.training.signals import Stop
 from minidiff.training.trainer import Record, Trainer
 
@@ -101,7 +100,7 @@ class TorchTrainer(Trainer):
             group["lr"] = lr
         self.optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.ema, self.weights, 1 - decay_at(self.step + 1, settings.ema))
+            torch._foreach_lerp_(self.ema, self.weights, 1 - ema_decay(self.step + 1, settings.ema))
         self.step += 1
         return Record(self.step, loss, lr, norm)
 

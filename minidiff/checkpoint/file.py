@@ -30,8 +30,8 @@ from minidiff.checkpoint.settings import from_dict, to_dict
 from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json, write_atomically
 from minidiff.nn import Module, UNetConfig
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.nn.tokenizer import Vocabulary
-from minidiff.training.optimizer import FlatParameters
 
 KEY = "minidiff"  # of the metadata; a file without it is somebody else's
 # 1 knew no captions, 2 no digest of the data.  It goes up when an older minidiff could not read the file, or would read

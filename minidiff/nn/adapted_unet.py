@@ -16,9 +16,9 @@ import numpy as np
 
 from minidiff import backend, ops
 from minidiff.autograd import Tensor
-from minidiff.nn import UNet, ascend, descend, stack
 from minidiff.nn.controlnet import ControlNet, controlled
 from minidiff.nn.ip_adapter import ReferenceAdapter
+from minidiff.nn.unet import UNet, ascend, descend, stack
 
 
 @dataclass(frozen=True, eq=False)

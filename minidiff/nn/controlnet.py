@@ -12,7 +12,10 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn import Conv2d, Module, Told, UNet, descend, stack
+from minidiff.nn.attention import Told
+from minidiff.nn.layers import Conv2d
+from minidiff.nn.module import Module
+from minidiff.nn.unet import UNet, descend, stack
 
 
 class ControlNet(Module):

@@ -13,7 +13,10 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn import Conv2d, CrossAttention, Linear, Module, Told, UNet
+from minidiff.nn.attention import CrossAttention, Told
+from minidiff.nn.layers import Conv2d, Linear
+from minidiff.nn.module import Module
+from minidiff.nn.unet import UNet
 
 TOKENS = 4
 WIDTHS = (32, 64, 128)

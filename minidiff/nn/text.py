@@ -15,8 +15,7 @@ from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.nn.layers import Embedding, GroupNorm, Linear
 from minidiff.nn.module import Module, Parameter
-
-PADDING = 0  # the number of "no word"; a caption of nothing else is none
+from minidiff.nn.tokenizer import PADDING
 
 
 class LayerNorm(Module):

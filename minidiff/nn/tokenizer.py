@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from minidiff.errors import MinidiffError
-from minidiff.nn.text import PADDING
 
+PADDING = 0  # the number of "no word"; a caption of nothing else is none
 MAX_WORDS = 4096
 LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
 LETTERS = 64  # that a word may have; what is longer is none

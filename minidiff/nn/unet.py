@@ -19,7 +19,8 @@ from minidiff.nn.attention import CrossAttention, SelfAttention, Told
 from minidiff.nn.embedding import TimeEmbedding
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
-from minidiff.nn.text import PADDING, TextEncoder
+from minidiff.nn.text import TextEncoder
+from minidiff.nn.tokenizer import PADDING
 
 MAX_LEVELS = 13  # the last of them sees one pixel of 4,096
 

@@ -26,10 +26,10 @@ from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
 from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
 from minidiff.images.files import to_uint8
+from minidiff.nn.flat_parameters import averaged
 from minidiff.training import preview
 from minidiff.training import run_dir as folders
 from minidiff.training.budget import Budget, Every, too_late
-from minidiff.training.ema import averaged
 from minidiff.training.optimizer import learning_rate
 from minidiff.training.signals import Stop, listening
 from minidiff.training.trainer import Record, Trainer

@@ -1,9 +1,14 @@
 """From gradients to better weights: AdamW over one flat array, a learning rate that rises and falls, clipping.
 
-Idea: the optimiser treats every number of the network alike, so the network is laid out as one array of all its
-numbers, in which each layer's weights are views.  Gradients, moments and the averaged weights lie the same way, and
-the whole update is one pass over five arrays (kernels/optimizer, read it beside this page).
-In training/ after the settings.  Leaves out other optimisers.
+Idea: all numbers of the network lie in one array (nn/flat_parameters.py), so the whole update is one pass over five
+arrays (kernels/optimizer, read it beside this page).  The same pass moves an average of the weights over the last
+steps,
+
+    w_ema <- w_ema + (1 - decay) (w - w_ema)
+
+which draws visibly better images: the weights jump about in the valley that they descend, and their average stays near
+its middle.
+Leaves out other optimisers.
 """
 
 import math
@@ -14,43 +19,9 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.checkpoint.config import OptimizerConfig
-from minidiff.nn import Module
+from minidiff.nn.flat_parameters import FlatParameters
 
 EPS = 1e-8  # keeps AdamW from dividing by zero; Kingma and Ba's value
-
-
-class FlatParameters:
-    """A network's numbers side by side: weights w, gradients g, moments m and v, averaged weights ema, (n,) float32.
-
-    Weights of two dimensions and more come first, w[:n_decay]: those that weight decay pulls at.  Gains and biases
-    come after them; decaying those would only move what the layers are centred on.
-    The network's parameters become views: an update of `w` changes the network, `backward` adds into `g`.
-    """
-
-    def __init__(self, model: Module) -> None:
-        named = model.named_parameters()
-        self.parameters = dict(sorted(named.items(), key=lambda item: len(item[1].shape) < 2))  # stable
-        self.n_decay = sum(p.data.size for p in self.parameters.values() if len(p.shape) >= 2)
-        xp = backend.current().xp
-        self.w = xp.concatenate([p.data.reshape(-1) for p in self.parameters.values()])
-        self.g, self.m, self.v = (xp.zeros_like(self.w) for _ in range(3))
-        self.ema = self.w.copy()
-        views = zip(self.parameters.values(), self.split(self.w).values(), self.split(self.g).values())
-        for parameter, weights, gradients in views:
-            parameter.data, parameter.grad = weights, gradients
-
-    def split(self, flat: Any) -> dict[str, Any]:
-        """Cut one of the flat arrays into views by parameter: name to an array of the parameter's shape."""
-        views, start = {}, 0
-        for name, parameter in self.parameters.items():
-            stop = start + math.prod(parameter.shape)
-            views[name] = flat[start:stop].reshape(parameter.shape)
-            start = stop
-        return views
-
-    def finite(self) -> bool:
-        """Whether all weights, their average and the moments are numbers."""
-        return all(bool(backend.current().xp.isfinite(flat).all()) for flat in (self.w, self.ema, self.m, self.v))
 
 
 def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> float:
@@ -70,6 +41,17 @@ def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> f
         raise ValueError(f"learning_rate: after the {optimizer.warmup} steps of warm-up the last step must be known")
     progress = (step - optimizer.warmup) / (steps + 1 - optimizer.warmup)
     return optimizer.lr * (1 + math.cos(math.pi * progress)) / 2
+
+
+def ema_decay(step: int, decay: float) -> float:
+    """Return the decay of step 1, 2, …: small at first, so that the random start is forgotten at once.
+
+        min(decay, (1 + step) / (10 + step))
+
+    Source: TensorFlow's `ExponentialMovingAverage` with `num_updates`; Song et al. 2020, arXiv:2006.09011, section 3.5,
+    for the average in score-based models, Ho et al. 2020, arXiv:2006.11239, appendix B, in diffusion models.
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 def gradient_norm(parameters: FlatParameters, losses: Sequence[Any]) -> tuple[float, list[float]]:

@@ -19,7 +19,7 @@ from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
-from minidiff.training.ema import averaged
+from minidiff.nn.flat_parameters import averaged
 from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data

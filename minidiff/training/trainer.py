@@ -25,12 +25,12 @@ from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
 from minidiff.nn.adapted_unet import Drawn, Referred, Steered
 from minidiff.nn.controlnet import ControlNet
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.nn.tokenizer import thinned
 from minidiff.random import Key, Stream
 from minidiff.scenes import Scenes
-from minidiff.training.ema import decay_at
 from minidiff.training.nonfinite import first_gradient, first_layer
-from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
+from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
 from minidiff.training.resume import check_same
 
 
@@ -160,7 +160,7 @@ class Trainer:
                 where = first_gradient(self.model)
                 raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
             lr = learning_rate(optimizer, self.step + 1, self.steps)
-            decay = decay_at(self.step + 1, optimizer.ema)
+            decay = ema_decay(self.step + 1, optimizer.ema)
             update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
         self.step += 1
         return Record(self.step, sum(losses) / len(losses), lr, norm)

@@ -20,7 +20,7 @@ from minidiff.checkpoint.build import make_model
 from minidiff.checkpoint.config import AdditionConfig, Config, DiffusionConfig
 from minidiff.interop import scheduler_options
 from minidiff.nn import UNetConfig
-from minidiff.training.optimizer import FlatParameters
+from minidiff.nn.flat_parameters import FlatParameters
 from tests import tiny_model, toy_images
 from tests.interop import foreign
 

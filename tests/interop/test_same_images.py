@@ -9,8 +9,8 @@ from minidiff import export
 from minidiff import sample as command
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.pipeline import load as models
-from minidiff.training.optimizer import FlatParameters
 from tests.interop.drawings import COUNT, DRAWN, IMAGES, SEED, STEPS, calm_weights, ours, theirs
 from tests.interop.foreign import OURS, PLAIN, our_network, write_folder
 

@@ -7,7 +7,8 @@ from minidiff import backend, gradcheck, ops
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
 from minidiff.nn import CrossAttention, TextEncoder, Told, UNet, UNetConfig
-from minidiff.nn.text import PADDING, LayerNorm, TextLayer
+from minidiff.nn.text import LayerNorm, TextLayer
+from minidiff.nn.tokenizer import PADDING
 from tests.backends import RUN_HERE
 
 READING = UNetConfig(

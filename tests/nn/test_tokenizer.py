@@ -7,8 +7,7 @@ import pytest
 
 from minidiff.errors import MinidiffError
 from minidiff.nn import tokenizer as module
-from minidiff.nn.text import PADDING
-from minidiff.nn.tokenizer import Vocabulary, shorten, split, thinned, vocabulary
+from minidiff.nn.tokenizer import PADDING, Vocabulary, shorten, split, thinned, vocabulary
 
 KNOWN = Vocabulary(("a", "cat", "dog", "winter"), 5)
 

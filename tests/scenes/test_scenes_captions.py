@@ -5,8 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minidiff.nn.text import PADDING
-from minidiff.nn.tokenizer import LONGEST, split
+from minidiff.nn.tokenizer import LONGEST, PADDING, split
 from minidiff.scenes import Scenes, captions, factors
 from minidiff.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, VOCABULARY, caption
 

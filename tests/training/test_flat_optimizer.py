@@ -9,8 +9,8 @@ import pytest
 from minidiff import backend
 from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.nn import UNet, UNetConfig
-from minidiff.training.ema import averaged, decay_at
-from minidiff.training.optimizer import EPS, FlatParameters, gradient_norm, learning_rate, update
+from minidiff.nn.flat_parameters import FlatParameters, averaged
+from minidiff.training.optimizer import EPS, ema_decay, gradient_norm, learning_rate, update
 
 TINY = UNetConfig(height=4, width=4, channels=1, base=4, multipliers=(1,), attention=(), heads=1, classes=2)
 
@@ -71,7 +71,7 @@ def test_adamw_and_average_against_float64(every_backend, model):
         assert losses == [1.5, 2.5]
         assert norm == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
         lr = learning_rate(optimizer, step, 30)
-        update(parameters, optimizer, step, lr, norm, decay_at(step, 0.9), parts=2)
+        update(parameters, optimizer, step, lr, norm, ema_decay(step, 0.9), parts=2)
 
         exact = g.astype(np.float64)
         if norm > 20:
@@ -111,9 +111,9 @@ def test_learning_rate_without_warmup_and_of_one_step():
 
 
 def test_average_decays_slowly_only_later():
-    assert decay_at(1, 0.999) == 2 / 11
-    assert decay_at(90, 0.999) == 0.91
-    assert decay_at(10**6, 0.999) == 0.999
+    assert ema_decay(1, 0.999) == 2 / 11
+    assert ema_decay(90, 0.999) == 0.91
+    assert ema_decay(10**6, 0.999) == 0.999
 
 
 def test_averaged_weights_go_in_and_out_to_the_bit(model):

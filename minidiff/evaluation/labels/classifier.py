@@ -21,9 +21,9 @@ from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.data.dataset import Numbered, order
 from minidiff.images.files import to_float
 from minidiff.nn import Conv2d, GroupNorm, Linear, Module
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.random import Key, Stream
-from minidiff.training.ema import decay_at
-from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
+from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
 
 FEATURES = 64  # few, so that a thousand images are enough to estimate their covariance
 GROUPS = 8
@@ -113,7 +113,7 @@ def train(dataset: Numbered, study: Study, tell: Callable[[float], Any] = lambda
         loss.backward()
         norm, numbers = gradient_norm(parameters, [loss.data])
         lr = learning_rate(OPTIMIZER, step + 1, study.steps)
-        decay = decay_at(step + 1, OPTIMIZER.ema)
+        decay = ema_decay(step + 1, OPTIMIZER.ema)
         update(parameters, OPTIMIZER, step + 1, lr, norm, decay)
         tell(*numbers)
     parameters.w[:] = parameters.ema

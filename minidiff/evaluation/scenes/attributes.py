@@ -23,12 +23,12 @@ from minidiff.evaluation.labels.classifier import GROUPS, SMALLEST, Level, Study
 from minidiff.evaluation.split import Part
 from minidiff.images.files import to_float
 from minidiff.nn import Conv2d, GroupNorm, Linear, Module
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.random import Key, Stream
 from minidiff.scenes import factors as f
 from minidiff.scenes.factors import Factors
 from minidiff.scenes.scenes import draw
-from minidiff.training.ema import decay_at
-from minidiff.training.optimizer import FlatParameters, gradient_norm, learning_rate, update
+from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
 
 VALUES = {
     "subject": f.SUBJECTS,
@@ -137,7 +137,7 @@ def train(size: int, study: Study, tell: Callable[[float], Any] = lambda loss: N
         loss.backward()
         norm, numbers = gradient_norm(parameters, [loss.data])
         lr = learning_rate(OPTIMIZER, step + 1, study.steps)
-        update(parameters, OPTIMIZER, step + 1, lr, norm, decay_at(step + 1, OPTIMIZER.ema))
+        update(parameters, OPTIMIZER, step + 1, lr, norm, ema_decay(step + 1, OPTIMIZER.ema))
         tell(*numbers)
     parameters.w[:] = parameters.ema
     return model
