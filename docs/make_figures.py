@@ -74,7 +74,7 @@ def unet() -> np.ndarray:
 
     def look(module, output):
         name = names[id(module)]
-        if name in ("enter", "leave") or (name.count(".") == 1 and name.split(".")[0] in ("down", "middle", "up")):
+        if name in ("conv_in", "conv_out") or (name.count(".") == 1 and name.split(".")[0] in ("down", "middle", "up")):
             attends = any(isinstance(part, SelfAttention) for _, part in module.named_modules())
             seen.append((name, output.shape[1:], type(module).__name__, attends))
 
@@ -94,7 +94,7 @@ def unet() -> np.ndarray:
         boxes.append((x, middle - half, x + w * scale, middle + half))
     skips = []  # the boxes whose results wait to be laid beside something
     for i, (name, _, kind, _) in enumerate(seen):
-        if name == "enter" or name.startswith("down"):
+        if name == "conv_in" or name.startswith("down"):
             skips.append(i)
         elif name.startswith("up") and kind == "Stage":
             source = boxes[skips.pop()]
@@ -164,9 +164,11 @@ def draws_of_t() -> np.ndarray:
     """The times of three batches of 32 images, a dot each, for each way of drawing them; cosine schedule."""
     image = Image.new("RGB", (1720, 700), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(26)
-    for i, (draw_t, colour) in enumerate((("uniform", "#0072b2"), ("stratified", "#d55e00"), ("lognormal", "#009e73"))):
-        process = Process(make_schedule("cosine"), draw_t=draw_t)
-        pen.text((230, 110 + 200 * i), draw_t, "#40404a", font, "rm")
+    for i, (timestep_sampling, colour) in enumerate(
+        (("uniform", "#0072b2"), ("stratified", "#d55e00"), ("lognormal", "#009e73"))
+    ):
+        process = Process(make_schedule("cosine"), timestep_sampling=timestep_sampling)
+        pen.text((230, 110 + 200 * i), timestep_sampling, "#40404a", font, "rm")
         for step in range(3):
             y = 60 + 200 * i + 50 * step
             pen.line([(260, y), (1660, y)], fill="#e4e6ec", width=2)

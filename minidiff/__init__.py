@@ -21,7 +21,7 @@ _here = Path(__file__).parent
 if not (_here / "kernels").is_dir():  # a checkout without symbolic links: the folder beside this one serves
     __path__.append(str(_here.parent))
 
-from minidiff.pipeline.load import load  # noqa: E402  after the path above, by which it finds its parts
+from minidiff.pipeline.loading import load  # noqa: E402  after the path above, by which it finds its parts
 from minidiff.pipeline.pipeline import Pipeline  # noqa: E402
 
 __all__ = ["Pipeline", "load"]

@@ -16,6 +16,7 @@ import tyro
 
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.limits import check_limits
+from minidiff.renamed import OPTIONS
 
 D = TypeVar("D")
 
@@ -57,7 +58,8 @@ def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raise MinidiffError for words that no command line has: with a NUL, half of a character, or nothing as a value.
+    """Raise MinidiffError for words that no command line has: with a NUL, half of a character, or nothing as a value;
+    and for options that have another name today.
 
     A path that is written as an empty text would be the current folder.
     """
@@ -70,6 +72,8 @@ def check_words(words: Sequence[str]) -> None:
             raise MinidiffError(f"expected text that the system can encode, without NUL, got {printable(word, 60)}")
     for before, word in zip(["", *words], words, strict=False):
         option, equals, rest = word.partition("=")
+        if option.replace("_", "-") in OPTIONS:
+            raise MinidiffError(f"{printable(option)} is now called {OPTIONS[option.replace('_', '-')]}")
         if word == "" and before.startswith("--") and "=" not in before:
             raise MinidiffError(f"{printable(before)} is given an empty text; is a variable of your shell not set?")
         if option.startswith("--") and equals and not rest:

@@ -20,17 +20,17 @@ from minidiff import backend, command_line
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.evaluation.cache import attributes_for, classifier_for
-from minidiff.evaluation.labels.classifier import study_for
+from minidiff.evaluation.labels.classifier import train_config_for
 from minidiff.evaluation.labels.judge import Drawing, check, judge
 from minidiff.evaluation.labels.report import misread_sheet, summary, table
 from minidiff.evaluation.scenes import attributes as facts
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.judge import check as check_scenes
 from minidiff.evaluation.scenes.judge import judge_scenes
-from minidiff.evaluation.split import study_and_exam
+from minidiff.evaluation.split import train_and_test_sets
 from minidiff.files import write_atomically
 from minidiff.images.files import save_png
-from minidiff.pipeline.load import load
+from minidiff.pipeline.loading import load
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.training.loop import progress_bar
 
@@ -73,15 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in config.adapter:
         model = model.with_adapter(path)
     config = replace(config, drawing=replace(config.drawing, steps=model.steps_of(config.drawing.steps)))
-    if model.vocabulary is not None:
+    if model.tokenizer is not None:
         return listen_to(config, model)
     if not model.classes:
         raise MinidiffError(f"{model.path} was trained without labels, so no sample of it is asked to show anything")
     target = json_path(config)
-    study, exam = study_and_exam(data_config(config, model))
+    study, exam = train_and_test_sets(data_config(config, model))
     check(model, exam, config.drawing)
 
-    lesson = study_for(study)
+    lesson = train_config_for(study)
     with progress_bar("training the classifier", total=lesson.steps, unit="step", leave=False, delay=1.0) as bar:
         kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
     drawing = config.drawing
@@ -105,7 +105,7 @@ def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
         raise MinidiffError(f"{model.path} reads prompts and is judged by scenes; --data is for models with labels")
     target, drawing = json_path(config), config.drawing
     check_scenes(model, drawing)
-    lessons = [facts.study_for(seed) for seed in (1, 2)]
+    lessons = [facts.train_config_for(seed) for seed in (1, 2)]
     with progress_bar("training the judges", total=2 * facts.STEPS, unit="step", leave=False, delay=1.0) as bar:
         judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]
     sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))

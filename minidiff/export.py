@@ -16,7 +16,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
 from minidiff.nn import UNet
-from minidiff.pipeline.load import load
+from minidiff.pipeline.loading import load
 from minidiff.training import run_dir as folders
 
 
@@ -69,7 +69,9 @@ def write_diffusers(checkpoint: Path, out: Path) -> None:
     model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     diffusion = model.config.diffusion
-    scheduler = interop.scheduler_options(diffusion.schedule, diffusion.times, diffusion.target, diffusion.zero_snr)
+    scheduler = interop.scheduler_options(
+        diffusion.schedule, diffusion.num_timesteps, diffusion.target, diffusion.zero_snr
+    )
     with new_folder(out) as folder:
         interop.save_as_diffusers(model.model, folder, scheduler)
     for path in sorted(out.iterdir()):

@@ -126,7 +126,9 @@ def cases() -> Iterator[Case]:
 
     image, vector = draw(2, 6, 4, 8), draw(2, 16)
     t, labels = np.array([3.0, 500.0], np.float32), np.array([1, 3])
-    small = UNetConfig(16, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, classes=3)
+    small = UNetConfig(
+        16, 8, 3, patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2, groups=4, classes=3
+    )
     yield _layer("Linear", Linear(8, 5), rng, image)
     yield _layer("Conv2d", Conv2d(8, 5), rng, image)
     yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, image)
@@ -137,7 +139,9 @@ def cases() -> Iterator[Case]:
     yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, image, vector)
     yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, image, vector)
     yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
-    reading = replace(small, classes=0, words=5, length=3, text_width=8, text_layers=1, words_at=(4,))
+    reading = replace(
+        small, classes=0, vocab_size=5, max_tokens=3, text_width=8, text_layers=1, cross_attention_at=(4,)
+    )
     captions = np.array([[2, 4, 0], [0, 0, 0]])  # two words, and none
     yield _layer("U-Net with words", UNet(reading), rng, draw(2, 16, 8, 3), fixed=(t, captions))
 

@@ -31,7 +31,7 @@ from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.files import sha256
 from minidiff.images.files import make_grid, save_animation, save_png, to_float, to_uint8
 from minidiff.images.read import read_image, read_mask
-from minidiff.pipeline.load import load, load_diffusers
+from minidiff.pipeline.loading import load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling import like as repeat
 from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
@@ -288,8 +288,8 @@ def name_of(model: Pipeline, labels: np.ndarray | None) -> list[str]:
     """Return what each image was to show, for people; [] where nothing was asked for."""
     if labels is None:
         return []
-    if model.vocabulary is not None:
-        return [model.vocabulary.text(row) for row in labels]
+    if model.tokenizer is not None:
+        return [model.tokenizer.decode(row) for row in labels]
     return [model.classes[label] for label in labels]
 
 

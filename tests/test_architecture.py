@@ -15,8 +15,8 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "start", "streams", "errors", "files", "limits", "command_line", "backend", "random", "autograd", "ops", "nn/",
-    "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/", "training/", "interop/", "explain/",
+    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "backend", "random", "autograd", "ops",
+    "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/", "training/", "interop/", "explain/",
     "pipeline/", "evaluation/", "train", "sampling/", "sample", "export", "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
@@ -34,7 +34,7 @@ INSIDE = {
         "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
         "steps", "diffusers_write", "__init__",
     ],
-    "pipeline": ["pipeline", "load", "__init__"],
+    "pipeline": ["pipeline", "loading", "__init__"],
     "training": [
         "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
         "__init__",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from minidiff import backend
+from minidiff import backend, command_line
 from minidiff.__main__ import COMMANDS
+from minidiff.errors import MinidiffError
 
 COMPUTING = [name for name in COMMANDS if name != "export"]  # which only copies
 
@@ -120,3 +121,9 @@ def test_mistyped_words_cannot_steer_the_terminal(fails, name):
 def test_words_that_no_command_line_has_are_one_line(fails, name, word):
     line = f"error: expected text that the system can encode, without NUL, got {ascii(word)[1:-1]}\n"
     assert fails(name, "--out", word) == line
+
+
+@pytest.mark.parametrize("option", ["--base", "--words-at=8", "--label_drop"])
+def test_an_option_of_before_is_refused_with_its_name_of_today(option):
+    with pytest.raises(MinidiffError, match=r"^--[a-z_-]+ is now called --(model-channels|cross-attention-at|cond-drop)"):
+        command_line.check_words([option, "8"])

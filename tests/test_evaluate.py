@@ -18,11 +18,11 @@ from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError, printable
 from minidiff.evaluation import cache
 from minidiff.evaluation.labels import judge
-from minidiff.evaluation.labels.classifier import Study
+from minidiff.evaluation.labels.classifier import TrainConfig
 from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.images.files import read_metadata
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def short_study(monkeypatch, tmp_path_factory):
     """A judge that studies a second, kept for the tests of this file: what is tested is the command."""
     folder = tmp_path_factory.getbasetemp() / "classifiers"
     monkeypatch.setattr(cache, "default_folder", lambda: folder)
-    monkeypatch.setattr(command, "study_for", lambda dataset: Study(steps=30, batch=48))
+    monkeypatch.setattr(command, "train_config_for", lambda dataset: TrainConfig(steps=30, batch=48))
     monkeypatch.setattr(judge, "TRIPLES", 200)
 
 

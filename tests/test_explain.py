@@ -17,12 +17,12 @@ from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
 from minidiff.images.files import save_png, to_float, to_uint8
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.needs import lacking
 
 PROMPT = "a dog in a winter forest"
 WORDS = ("a", "dog", "forest", "in", "owl", "winter")
-READS = {"words": WORDS, "length": 7, "words_at": (8, 4)}
+READS = {"words": WORDS, "length": 7, "cross_attention_at": (8, 4)}
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,12 @@ def test_every_row_refuses_what_no_setting_can_be(name):
 @pytest.mark.parametrize(
     "name, value, text",
     [
-        ("blocks", 0, "--blocks must be from 1 to 256, got 0"),
+        ("num_res_blocks", 0, "--num-res-blocks must be from 1 to 256, got 0"),
         ("beta1", 1.0, "--beta1 must be from 0 to below 1, got 1.0"),
         ("lr", 0.0, "--lr must be above 0, at most 1e+12, got 0.0"),
         ("clip", 0, "--clip must be above 0, got 0"),
         ("seed", -1, "--seed must be from 0 to 2^64 - 1, got -1"),
-        ("words_at", (8, 0), "--words-at must be from 1 to 4096, got 0"),
+        ("cross_attention_at", (8, 0), "--cross-attention-at must be from 1 to 4096, got 0"),
     ],
 )
 def test_the_message_names_the_option_what_it_may_be_and_what_came(name, value, text):
@@ -38,4 +38,4 @@ def test_the_message_names_the_option_what_it_may_be_and_what_came(name, value, 
 
 
 def test_what_is_no_number_and_what_the_table_lacks_pass():
-    check_limits({"blocks": None, "schedule": "cosine", "no_such_name": -1})
+    check_limits({"num_res_blocks": None, "schedule": "cosine", "no_such_name": -1})

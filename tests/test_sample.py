@@ -18,7 +18,7 @@ from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256
 from minidiff.images import files as images
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 
 
 @pytest.fixture(scope="module")

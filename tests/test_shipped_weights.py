@@ -11,7 +11,7 @@ from minidiff.data.maps import maps
 from minidiff.evaluation.scenes.edges import edge_control
 from minidiff.evaluation.scenes.hue import hue, hue_error
 from minidiff.evaluation.scenes.steering import judge_reference
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from minidiff.scenes import Scenes
 from minidiff.scenes.captions import caption
 

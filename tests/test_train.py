@@ -18,7 +18,21 @@ from minidiff.training import loop, preview
 from minidiff.training import run_dir as folders
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--batch", "4", "--backend", "numpy"]
+SMALL = [
+    "--patch",
+    "1",
+    "--model-channels",
+    "8",
+    "--channel-mult",
+    "1",
+    "2",
+    "--heads",
+    "2",
+    "--batch",
+    "4",
+    "--backend",
+    "numpy",
+]
 # The command, drawing less at its end, so that a test does not wait for images.
 QUICK = """
 import os, signal, sys
@@ -184,7 +198,7 @@ def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, at most 1e+12, got nan"
     line = fails(capsys, *make, "--backend", "abacus")
     assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda"
-    line = fails(capsys, *make, "--multipliers", 1, 2, 2, 2, 2)
+    line = fails(capsys, *make, "--channel-mult", 1, 2, 2, 2, 2)
     assert line.startswith("U-Net: 5 levels need a height and a width that 16 divides")
     assert fails(capsys, *SMALL, "--data", "npz", "--data-dir", tmp_path / "no.npz").count("no.npz") == 1
     (tmp_path / "mine.toml").write_text("[run]\nbacth = 3\n")

@@ -23,19 +23,27 @@ def write(
     times: int = 1000,
     words: tuple[str, ...] = (),
     length: int = 4,
-    words_at: tuple[int, ...] = (4,),
+    cross_attention_at: tuple[int, ...] = (4,),
     target: Target = "v",
     grown: float = 1.0,
 ) -> Path:
     """Write a checkpoint of a run and return its path; its averaged weights are not its weights.
 
     words: of a network that reads prompts of up to `length` of them, in the place of classes, and looks at
-    them where it is words_at high.  grown: times this its averaged weights are greater.
+    them where it is cross_attention_at high.  grown: times this its averaged weights are greater.
     """
     size = {"height": 8, "width": 8, "channels": channels}
-    text = {"words": len(words) + 1, "length": length, "text_width": 8, "text_layers": 1, "words_at": words_at}
+    text = {
+        "words": len(words) + 1,
+        "length": length,
+        "text_width": 8,
+        "text_layers": 1,
+        "cross_attention_at": cross_attention_at,
+    }
     classes, text = ((), text) if words else (classes, {})
-    network = UNetConfig(**size, base=8, multipliers=(1, 2), attention=(4,), heads=2, classes=len(classes), **text)
+    network = UNetConfig(
+        **size, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2, classes=len(classes), **text
+    )
     with backend.using("numpy"):
         model = UNet(network)
         model.initialize(step)
@@ -46,6 +54,12 @@ def write(
     path = checkpoints.where(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoints.save(
-        path, step, Config(diffusion=DiffusionConfig(times=times, target=target)), network, classes, parameters, words
+        path,
+        step,
+        Config(diffusion=DiffusionConfig(num_timesteps=times, target=target)),
+        network,
+        classes,
+        parameters,
+        words,
     )
     return path

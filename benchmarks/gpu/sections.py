@@ -274,7 +274,9 @@ def operations(bench: Bench) -> None:
 
 def networks(bench: Bench) -> None:
     """A training step and a sampling run; and do the losses of 20 steps agree?"""
-    tiny = Network(ModelConfig(patch=1, base=8, multipliers=(1, 2), attention=(4,)), size=8, batch=2, classes=3)
+    tiny = Network(
+        ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), attention_at=(4,)), size=8, batch=2, classes=3
+    )
     several = {"tiny": tiny} if bench.dry else {"plain": PLAIN, "default": DEFAULT}
     for name, network in several.items():
         if not bench.dry:

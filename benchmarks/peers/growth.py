@@ -23,7 +23,7 @@ def problem(kind: str, axis: str, value: int) -> Convolution | Network:
         shape = {"batch": 32, "size": 32, "width": 64} | {axis: value}
         return Convolution(shape["batch"], shape["size"], shape["width"], shape["width"])
     if axis == "width":
-        return replace(PLAIN, model=replace(PLAIN.model, base=value))
+        return replace(PLAIN, model=replace(PLAIN.model, model_channels=value))
     return replace(PLAIN, batch=value) if axis == "batch" else replace(PLAIN, size=value)
 
 

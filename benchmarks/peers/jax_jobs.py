@@ -70,7 +70,7 @@ class StepJob:
     def __init__(self, network: Network) -> None:
         self.network, self.config, self.step = network, network.config, 0
         self.settings, diffusion = OptimizerConfig(), DiffusionConfig()
-        self.label_drop = diffusion.label_drop
+        self.cond_dropout = diffusion.cond_dropout
         alpha_bar = jnp.asarray(make_process(diffusion).schedule.alpha_bar)
         self.a, self.s = jnp.sqrt(alpha_bar), jnp.sqrt(1 - alpha_bar)
         self.x0, labels = jnp.asarray(to_float(network.images())), network.labels()
@@ -90,7 +90,7 @@ class StepJob:
         t, eps = jax.random.randint(for_t, (len(x0),), 0, len(self.a)), jax.random.normal(for_eps, x0.shape)
         a, s = self.a[t].reshape(-1, 1, 1, 1), self.s[t].reshape(-1, 1, 1, 1)
         if labels is not None:
-            hidden = jax.random.uniform(for_labels, (len(x0),)) < self.label_drop
+            hidden = jax.random.uniform(for_labels, (len(x0),)) < self.cond_dropout
             labels = jnp.where(hidden, self.network.classes, labels)
         loss, g = jax.value_and_grad(self._loss)(w, a * x0 + s * eps, a * eps - s * x0, t, labels)
         use = self.settings

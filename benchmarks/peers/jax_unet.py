@@ -25,7 +25,7 @@ def convolve(x: Array, w: Array, stride: int = 1) -> Array:
 def unet(w: Weights, config: UNetConfig, x: Array, t: Array, labels: Array | None) -> Array:
     """x (N, H, W, C), t (N,) float32, labels (N,) or None; returns (N, H, W, C)."""
     embedding = _time_embedding(w, config, t, labels)
-    h = _convolution(w, "enter", _stack(x, config.patch))
+    h = _convolution(w, "conv_in", _stack(x, config.patch))
     skips = [h]
     for name in _parts(w, "down"):
         h = _convolution(w, name, h, stride=2) if f"{name}.w" in w else _stage(w, name, config, h, embedding)
@@ -37,7 +37,7 @@ def unet(w: Weights, config: UNetConfig, x: Array, t: Array, labels: Array | Non
             h = _convolution(w, name, h.repeat(2, axis=1).repeat(2, axis=2))
         else:
             h = _stage(w, name, config, jnp.concatenate([h, skips.pop()], axis=3), embedding)
-    return _unstack(_convolution(w, "leave", jax.nn.silu(_norm(w, "norm", config, h))), config.patch)
+    return _unstack(_convolution(w, "conv_out", jax.nn.silu(_norm(w, "norm", config, h))), config.patch)
 
 
 def _parts(w: Weights, name: str) -> list[str]:
@@ -70,11 +70,11 @@ def _attention(w: Weights, name: str, config: UNetConfig, x: Array) -> Array:
 
 
 def _time_embedding(w: Weights, config: UNetConfig, t: Array, labels: Array | None) -> Array:
-    half = config.base // 2
+    half = config.model_channels // 2
     angle = t[:, None] * jnp.exp(jnp.arange(half) * (-math.log(10000.0) / (half - 1)))
     waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
-    out = _linear(w, "embedding.second", jax.nn.silu(_linear(w, "embedding.first", waves)))
-    return jax.nn.silu(out if labels is None else out + w["embedding.label.table"][labels])
+    out = _linear(w, "embedding.linear2", jax.nn.silu(_linear(w, "embedding.linear1", waves)))
+    return jax.nn.silu(out if labels is None else out + w["embedding.class_embedding.table"][labels])
 
 
 def _linear(w: Weights, name: str, x: Array) -> Array:

@@ -177,7 +177,9 @@ CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to t
 
 Problem = Convolution | Network | Sampling | Forward
 
-PLAIN = Network(ModelConfig(patch=1, base=64, multipliers=(1, 2, 2), blocks=1, attention=(), time="add"))
+PLAIN = Network(
+    ModelConfig(patch=1, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=1, attention_at=(), time="add")
+)
 DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(SUBJECTS))  # minidiff.train's
 
 

@@ -117,7 +117,7 @@ class StepJob:
     def __init__(self, network: Network, variant: Variant) -> None:
         self.network, self.variant, self.settings, self.step = network, variant, OptimizerConfig(), 0
         diffusion = DiffusionConfig()
-        self.label_drop = diffusion.label_drop
+        self.cond_dropout = diffusion.cond_dropout
         alpha_bar = variant.plain(make_process(diffusion).schedule.alpha_bar.copy())
         self.a, self.s = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
         self.x0, labels = variant.tensor(to_float(network.images())), network.labels()
@@ -155,7 +155,7 @@ class StepJob:
         a, s, eps = self.a[t].view(-1, 1, 1, 1), self.s[t].view(-1, 1, 1, 1), torch.randn_like(x0)
         labels = self.labels
         if labels is not None:
-            hidden = torch.rand(len(x0), device=x0.device) < self.label_drop
+            hidden = torch.rand(len(x0), device=x0.device) < self.cond_dropout
             labels = torch.where(hidden, self.network.classes, labels)
         loss = self.backward(a * x0 + s * eps, a * eps - s * x0, t, labels)
         self.update()

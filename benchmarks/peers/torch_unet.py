@@ -38,18 +38,18 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        width, half = 4 * config.base, config.base // 2
-        self.first, self.second = nn.Linear(config.base, width), nn.Linear(width, width)
-        self.label = nn.Embedding(config.classes + 1, width) if config.classes else None
+        width, half = 4 * config.model_channels, config.model_channels // 2
+        self.linear1, self.linear2 = nn.Linear(config.model_channels, width), nn.Linear(width, width)
+        self.class_embedding = nn.Embedding(config.classes + 1, width) if config.classes else None
         # no buffer: a network in bfloat16 keeps it in float32, because t up to 999 has more than 8 bits
         self.frequency = torch.exp(torch.arange(half) * (-math.log(10000.0) / (half - 1)))
 
     def forward(self, t: Tensor, labels: Tensor | None) -> Tensor:
         angle = t[:, None] * self.frequency.to(t.device)[None, :]
         waves = torch.cat([angle.sin(), angle.cos()], dim=1)
-        out = self.second(F.silu(self.first(waves.to(self.first.weight.dtype))))
-        if self.label is not None:
-            out = out + self.label(labels)
+        out = self.linear2(F.silu(self.linear1(waves.to(self.linear1.weight.dtype))))
+        if self.class_embedding is not None:
+            out = out + self.class_embedding(labels)
         return F.silu(out)
 
 
@@ -59,8 +59,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, config: UNetConfig) -> None:
         super().__init__()
         self.norm1, self.conv1 = _norm(config, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.shift = nn.Linear(4 * config.base, outputs)
-        self.scale = nn.Linear(4 * config.base, outputs) if config.time == "scale_shift" else None
+        self.shift = nn.Linear(4 * config.model_channels, outputs)
+        self.scale = nn.Linear(4 * config.model_channels, outputs) if config.time == "scale_shift" else None
         self.norm2, self.conv2 = _norm(config, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -92,16 +92,16 @@ class TorchUNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.patch = config.patch
-        widths = [config.base * multiplier for multiplier in config.multipliers]
-        attends = [height in config.attention for height in config.heights]
+        widths = [config.model_channels * multiplier for multiplier in config.channel_mult]
+        attends = [height in config.attention_at for height in config.heights]
         seen = config.channels * config.patch**2
         self.embedding = TimeEmbedding(config)
-        self.enter = nn.Conv2d(seen, config.base, 3, padding=1)
-        skips, features = [config.base], config.base
+        self.conv_in = nn.Conv2d(seen, config.model_channels, 3, padding=1)
+        skips, features = [config.model_channels], config.model_channels
 
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
-            for _ in range(config.blocks):
+            for _ in range(config.num_res_blocks):
                 self.down.append(Stage(features, width, attends[level], config))
                 features = width
                 skips.append(features)
@@ -114,17 +114,17 @@ class TorchUNet(nn.Module):
 
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
-            for _ in range(config.blocks + 1):
+            for _ in range(config.num_res_blocks + 1):
                 self.up.append(Stage(features + skips.pop(), widths[level], attends[level], config))
                 features = widths[level]
             if level:
                 self.up.append(nn.Conv2d(features, features, 3, padding=1))
 
-        self.norm, self.leave = _norm(config, features), nn.Conv2d(features, seen, 3, padding=1)
+        self.norm, self.conv_out = _norm(config, features), nn.Conv2d(features, seen, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         embedding = self.embedding(t, labels)
-        h = self.enter(_stack(x, self.patch))
+        h = self.conv_in(_stack(x, self.patch))
         skips = [h]
         for part in self.down:
             h = part(h, embedding) if isinstance(part, Stage) else part(h)
@@ -136,7 +136,7 @@ class TorchUNet(nn.Module):
                 h = part(torch.cat([h, skips.pop()], dim=1), embedding)
             else:
                 h = part(F.interpolate(h, scale_factor=2, mode="nearest"))
-        return _unstack(self.leave(F.silu(self.norm(h))), self.patch)
+        return _unstack(self.conv_out(F.silu(self.norm(h))), self.patch)
 
 
 def _norm(config: UNetConfig, channels: int) -> nn.GroupNorm:

@@ -123,7 +123,7 @@ def probe(options: SameMinutes, engine: str, extra: Sequence[str], steps: int, n
 
 def winograd_run(options: Winograd, backend: str, seed: int, extra: Sequence[str]) -> Run:
     """Return the run of one backend from one seed."""
-    shape = ["--base", str(options.base), "--batch", str(options.batch)]
+    shape = ["--model-channels", str(options.base), "--batch", str(options.batch)]
     words = [*data_words(options), *shape, *extra, "--backend", backend]
     words += ["--steps", str(options.steps), "--seed", str(seed)]
     return Run(folder(options) / f"seed{seed}-{backend}", backend, seed, runs.OURS, tuple(words))

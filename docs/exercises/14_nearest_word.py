@@ -12,7 +12,7 @@ import sys
 
 from checking import expect, report
 
-from minidiff.scenes.captions import VOCABULARY
+from minidiff.scenes.captions import TOKENIZER
 
 
 def nearest(word: str, words: tuple[str, ...]) -> str:
@@ -28,7 +28,7 @@ def check() -> None:
     expect(nearest("cart", ("cat", "dart", "card")) == "cat", "one letter may be left out")
     expect(nearest("ab", ("ba", "abcd", "a")) == "a", "two letters exchanged cost two")
     for typed, meant in {"forrest": "forest", "doggo": "dog", "sunst": "sunset", "mountans": "mountains"}.items():
-        found = nearest(typed, VOCABULARY.words)
+        found = nearest(typed, TOKENIZER.words)
         expect(found == meant, f"{typed!r} means {meant!r}, found {found!r}")
 
 

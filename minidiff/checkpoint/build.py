@@ -16,8 +16,8 @@ from minidiff.diffusion.schedule import make_schedule
 from minidiff.errors import MinidiffError
 from minidiff.nn import Module, UNet, UNetConfig
 from minidiff.nn.controlnet import ControlNet
-from minidiff.nn.ip_adapter import ReferenceAdapter
-from minidiff.nn.tokenizer import Vocabulary
+from minidiff.nn.ip_adapter import IPAdapter
+from minidiff.nn.tokenizer import Tokenizer
 
 
 def network_config(
@@ -26,33 +26,37 @@ def network_config(
     width: int,
     channels: int,
     classes: int = 0,
-    vocabulary: Vocabulary | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> UNetConfig:
     """Return the shape of the U-Net for images (height, width, channels) with so many classes or with captions.
 
     Raises MinidiffError if the settings do not make a network, or not one for images of this size.
     """
     patch = _patch(min(height, width)) if model.patch is None else model.patch
-    smallest = height // max(patch, 1) >> max(len(model.multipliers) - 1, 0)
-    two = (2 * smallest, smallest)[-len(model.multipliers) :]
+    smallest = height // max(patch, 1) >> max(len(model.channel_mult) - 1, 0)
+    two = (2 * smallest, smallest)[-len(model.channel_mult) :]
     return UNetConfig(
         height=height,
         width=width,
         channels=channels,
         patch=patch,
-        base=model.base,
-        multipliers=model.multipliers,
-        blocks=model.blocks,
-        attention=(smallest,) if model.attention is None else model.attention,
+        model_channels=model.model_channels,
+        channel_mult=model.channel_mult,
+        num_res_blocks=model.num_res_blocks,
+        attention_at=(smallest,) if model.attention_at is None else model.attention_at,
         heads=model.heads,
         groups=model.groups,
         time=model.time,
         classes=classes,
-        words=len(vocabulary) if vocabulary else 0,
-        length=vocabulary.length if vocabulary else 0,
+        vocab_size=len(tokenizer) if tokenizer else 0,
+        max_tokens=tokenizer.length if tokenizer else 0,
         text_width=model.text_width,
         text_layers=model.text_layers,
-        words_at=() if vocabulary is None else two if model.words_at is None else model.words_at,
+        cross_attention_at=()
+        if tokenizer is None
+        else two
+        if model.cross_attention_at is None
+        else model.cross_attention_at,
     )
 
 
@@ -71,11 +75,11 @@ def make_model(network: UNetConfig, adapter: Adapter) -> Any:
         return unet
     if adapter != "reference":
         return ControlNet(unet, maps.channels(adapter))
-    if not network.words:
+    if not network.vocab_size:
         raise MinidiffError(
             "a reference is looked at where words are; this network knows none: train one with captions first"
         )
-    return ReferenceAdapter(unet)
+    return IPAdapter(unet)
 
 
 def check_memory(model: Module, network: UNetConfig, images: int) -> None:
@@ -90,15 +94,16 @@ def check_memory(model: Module, network: UNetConfig, images: int) -> None:
     if have is None:
         return
     parameters = model.count_parameters()
-    widths = [network.base * multiplier for multiplier in network.multipliers]
+    widths = [network.model_channels * multiplier for multiplier in network.channel_mult]
     places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.heights)]
-    features = 2 * (2 * network.blocks + 1) * sum(width * n for width, n in zip(widths, places))
+    features = 2 * (2 * network.num_res_blocks + 1) * sum(width * n for width, n in zip(widths, places))
     need = 4 * (5 * parameters + images * features)
     if need > have:
         raise MinidiffError(
             f"a network of {parameters / 1e6:.2f} million parameters, trained on {images} images of "
             f"{network.height}×{network.width} at once, needs more than {need / 2**30:.1f} GiB of memory; this machine "
-            f"has {have / 2**30:.1f}: take a smaller --base, --multipliers or --blocks, or more parts (--accumulate)"
+            f"has {have / 2**30:.1f}: take a smaller --model-channels, --channel-mult or "
+            "--num-res-blocks, or more parts (--accumulate)"
         )
 
 
@@ -113,12 +118,12 @@ def memory() -> int | None:
 def make_process(diffusion: DiffusionConfig) -> Process:
     """Return the noising process that the settings name."""
     return Process(
-        schedule=make_schedule(diffusion.schedule, diffusion.times, diffusion.shift, diffusion.zero_snr),
+        schedule=make_schedule(diffusion.schedule, diffusion.num_timesteps, diffusion.shift, diffusion.zero_snr),
         target=diffusion.target,
         weighting=diffusion.weighting,
         gamma=diffusion.gamma,
-        label_drop=diffusion.label_drop,
-        draw_t=diffusion.draw_t,
+        cond_dropout=diffusion.cond_dropout,
+        timestep_sampling=diffusion.timestep_sampling,
         sigma_mean=diffusion.sigma_mean,
         sigma_std=diffusion.sigma_std,
     )

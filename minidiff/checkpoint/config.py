@@ -31,13 +31,13 @@ class ModelConfig:
     patch: int | None = None
     """Pixels along each side of a patch, which is stacked into channels; 2 makes the network four times cheaper than 1.
     None given: as many, among 1, 2, 4, …, as leave 16 places along the shorter side."""
-    base: int = 32
+    model_channels: int = 32
     """Channels at full resolution, or of patches."""
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    """Channels of each level, as multiples of the base; every level after the first halves height and width."""
-    blocks: int = 1
+    channel_mult: tuple[int, ...] = (1, 2, 4)
+    """Channels of each level, as multiples of --model-channels; every level after the first halves height and width."""
+    num_res_blocks: int = 1
     """Residual blocks a level on the way down; one more on the way up."""
-    attention: tuple[int, ...] | None = None
+    attention_at: tuple[int, ...] | None = None
     """Image heights at which pixels attend to each other, such as 16 8; None: at the smallest level."""
     heads: int = 4
     """Attention heads."""
@@ -50,7 +50,7 @@ class ModelConfig:
     text_layers: int = 0
     """Layers in which the words of a caption look at each other before the image looks at them; without any, the
     words of short captions are learnt sooner."""
-    words_at: tuple[int, ...] | None = None
+    cross_attention_at: tuple[int, ...] | None = None
     """Image heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
 
 
@@ -61,7 +61,7 @@ class DiffusionConfig:
     schedule: Kind = "cosine"
     """How fast noise grows with t: by shares of variance (linear, scaled_linear, cosine, sigmoid), by sigma (karras,
     exponential), or straight from image to noise (flow)."""
-    times: int = 1000
+    num_timesteps: int = 1000
     """Number of times t, from almost clean to pure noise."""
     target: Target = "v"
     """What the network predicts: the noise (eps), the image (x0), v between both, the flow's velocity (flow), or
@@ -71,19 +71,20 @@ class DiffusionConfig:
     min(snr, gamma) (min_snr) or as EDM has it (edm)."""
     gamma: float = 5.0
     """Where min_snr weighting caps the signal-to-noise ratio."""
-    label_drop: float = 0.1
+    cond_dropout: float = 0.1
     """Share of labels hidden while training; classifier-free guidance needs them hidden at times."""
     shift: float = 1.0
     """For the flow schedule: above 1, more of its times are noisy, as large images need."""
     zero_snr: bool = False
     """Let the last time be pure noise, without a trace of the image; the flow's always is. Not with target eps."""
-    draw_t: DrawT = "uniform"
+    timestep_sampling: DrawT = "uniform"
     """Which times are trained: all alike (uniform), all alike in each batch (stratified), or most where the logarithm
     of sigma is near sigma_mean (lognormal)."""
     sigma_mean: float = -1.2
-    """Mean of ln(sigma), for draw_t lognormal. EDM's value; 0 on the flow is the logit-normal of Stable Diffusion 3."""
+    """Mean of ln(sigma), for timestep_sampling lognormal. EDM's value; 0 on the flow is the logit-normal of Stable
+    Diffusion 3."""
     sigma_std: float = 1.2
-    """Spread of ln(sigma), for draw_t lognormal."""
+    """Spread of ln(sigma), for timestep_sampling lognormal."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def check(config: Config) -> None:
         check_limits({name: value for name, value in settings.items() if name != "threads"}, "--{}")
         for name, value in settings.items():
             check_text(value, f"--{name.replace('_', '-')}")
-    if not config.model.multipliers:
-        raise MinidiffError("--multipliers must be one number a level, got nothing")
+    if not config.model.channel_mult:
+        raise MinidiffError("--channel-mult must be one number a level, got nothing")
     if config.data.flip and config.data.data == "mnist":
         raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):

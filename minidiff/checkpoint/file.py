@@ -8,7 +8,7 @@ Idea: one safetensors file holds everything that the next step depends on,
 so a training that goes on from it computes the same bits as one that never stopped.  What is given away to draw with
 holds only ema/<parameter>, in float16: an eighth of the size.  The digest is the SHA-256 of all the rest: a bit that
 flipped on the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
-In training/ after build.py.  Leaves out when to write one: loop.py.
+Leaves out when to write one: training/loop.py.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from minidiff import backend
+from minidiff import backend, renamed
 from minidiff.checkpoint.build import make_model
 from minidiff.checkpoint.config import Adapter, Config
 from minidiff.checkpoint.settings import from_dict, to_dict
@@ -31,12 +31,13 @@ from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json, write_atomically
 from minidiff.nn import Module, UNetConfig
 from minidiff.nn.flat_parameters import FlatParameters
-from minidiff.nn.tokenizer import Vocabulary
+from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without it is somebody else's
-# 1 knew no captions, 2 no digest of the data.  It goes up when an older minidiff could not read the file, or would read
-# it wrongly.
-VERSION = 3
+# 1 knew no captions, 2 no digest of the data; up to 3, settings and parameters had other names (see renamed.py).  It
+# goes up when an older minidiff could not read the file, or would read it wrongly.
+VERSION = 4
+RENAMED = 4
 CHECKPOINTS = "checkpoints"  # the folder for them in a run's folder
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 DRAWING = ("ema",)  # the only group of a file that is for drawing
@@ -77,9 +78,9 @@ class Checkpoint:
         return self.base if self.base and self.adapter == "none" else self.digest
 
     @property
-    def vocabulary(self) -> Vocabulary | None:
+    def tokenizer(self) -> Tokenizer | None:
         """What captions of the network are written in."""
-        return Vocabulary(self.words, self.network.length) if self.words else None
+        return Tokenizer(self.words, self.network.max_tokens) if self.words else None
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,11 @@ def _read(path: Path, file: Any) -> Checkpoint:
     if version not in range(1, VERSION + 1):  # before the rest is read, which another version may spell otherwise
         shown = printable(version, 60) if type(version) is int else "none"
         raise MinidiffError(f"{path} has format version {shown}; this minidiff reads versions 1 to {VERSION}")
+    names = dict(zip(file.keys(), file.keys()))  # today's name of each tensor to that in the file
+    digested = values
+    if values["version"] < RENAMED:
+        values = renamed.settings(values) | {"config": renamed.settings(values.get("config"))}
+        names = {_renamed(name): name for name in names}
     try:
         about = from_dict(About, values, "metadata")
     except MinidiffError as error:
@@ -284,16 +290,17 @@ def _read(path: Path, file: Any) -> Checkpoint:
     network, classes = about.network, about.classes
     if len(classes) != network.classes:
         raise MinidiffError(f"{path} is damaged: {len(classes)} class names for {network.classes} classes")
-    if len(about.words) + 1 != (network.words or 1):
-        raise MinidiffError(f"{path} is damaged: {len(about.words)} words for {network.words} numbers of words")
+    if len(about.words) + 1 != (network.vocab_size or 1):
+        raise MinidiffError(f"{path} is damaged: {len(about.words)} words for {network.vocab_size} numbers of words")
 
     check_names(classes + about.words, f"{path} is damaged: ")
 
     groups, kind = (DRAWING, "F16") if about.drawing else (GROUPS, "F32")
     # Sizes in the metadata may be anything: a network that the file cannot hold must not be built to be compared.
-    names = list(file.keys())
     adapter = about.config.addition.adapter
-    blocks = network.blocks * (1 if adapter == "reference" else len(network.multipliers))  # which has no blocks itself
+    blocks = network.num_res_blocks * (
+        1 if adapter == "reference" else len(network.channel_mult)
+    )  # which has no blocks itself
     if blocks > len(names):
         raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
     expected = {
@@ -301,26 +308,32 @@ def _read(path: Path, file: Any) -> Checkpoint:
         for name, parameter in make_model(network, adapter).named_parameters().items()
         for group in groups
     }
-    if missing := sorted(expected.keys() - set(names)):
+    if missing := sorted(expected.keys() - names.keys()):
         raise MinidiffError(f"{path} is damaged: {len(missing)} tensors are missing, the first is {missing[0]}")
     tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in groups}
     for full_name, shape in expected.items():
-        found = file.get_slice(full_name)
+        found = file.get_slice(names[full_name])
         if (found.get_dtype(), tuple(found.get_shape())) != (kind, shape):
             got = f"{found.get_dtype()} {tuple(found.get_shape())}"
             raise MinidiffError(f"{path} is damaged: expected {full_name} as {kind} {shape}, got {got}")
         group, _, name = full_name.partition("/")
-        tensors[group][name] = file.get_tensor(full_name)
+        tensors[group][name] = file.get_tensor(names[full_name])
         if not np.isfinite(tensors[group][name]).all():
             raise MinidiffError(f"{path} is damaged: {full_name} has numbers that are not finite")
-    flat = [(f"{group}/{name}", array) for group, arrays in tensors.items() for name, array in arrays.items()]
-    if about.digest != _digest(values, flat):
+    flat = [(names[f"{group}/{name}"], array) for group, arrays in tensors.items() for name, array in arrays.items()]
+    if about.digest != _digest(digested, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
     if about.drawing:
         tensors = {"ema": {name: array.astype(np.float32) for name, array in tensors["ema"].items()}}
     return Checkpoint(
         path, about.step, about.config, network, classes, about.words, about.base, about.data, about.digest, tensors
     )
+
+
+def _renamed(tensor: str) -> str:
+    """Return today's name of a tensor of an earlier version."""
+    group, slash, parameter = tensor.partition("/")
+    return f"{group}{slash}{renamed.parameter(parameter)}"
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from minidiff import renamed
 from minidiff.errors import MinidiffError, one_line, printable
 from minidiff.files import read_text, write_atomically
 from minidiff.limits import check_limits, check_text, number_text
@@ -81,7 +82,7 @@ def read_toml(kind: type[D], path: Path) -> D:
         raise MinidiffError(f"{path} is not TOML that can be read: it is nested too deeply") from error
     except ValueError as error:
         raise MinidiffError(f"{path} is not TOML: {one_line(error)}") from error
-    return from_dict(kind, values, str(path))
+    return from_dict(kind, renamed.settings(values), str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from minidiff.errors import MinidiffError
-from minidiff.nn.tokenizer import Vocabulary
+from minidiff.nn.tokenizer import Tokenizer
 from minidiff.random import Key, Stream, permutation
 
 KEYS = 1 << 32  # that a random key has for steps, and for images
@@ -53,14 +53,14 @@ class Numbered(Protocol):
 class Dataset(Numbered, Protocol):
     """Images that a diffusion model learns from.
 
-    vocabulary: of captions, where the images have them; then labels are captions, rows of L numbers of words.
+    tokenizer: of captions, where the images have them; then labels are captions, rows of L numbers of words.
     found: in a few words, how many images there are, and how many are kept from training; "" if that goes unsaid.
     digest: SHA-256, hexadecimal, of where the images come from (their files, how scenes are drawn) and of the labels,
     in their order; another one, other steps of training.
     """
 
     @property
-    def vocabulary(self) -> Vocabulary | None: ...
+    def tokenizer(self) -> Tokenizer | None: ...
     @property
     def found(self) -> str: ...
     @property
@@ -80,7 +80,7 @@ class ImageDataset:
     images: np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
-    vocabulary: Vocabulary | None = None
+    tokenizer: Tokenizer | None = None
     endless: bool = False
     parts: np.ndarray | None = None
     content: np.ndarray | None = None
@@ -95,12 +95,12 @@ class ImageDataset:
             raise MinidiffError(f"{self.name}: no images (an array of shape {shape})")
         if shape[0] > MAX_IMAGES:
             raise MinidiffError(f"{self.name}: {shape[0]} images; at most {MAX_IMAGES} can be learnt from")
-        if (labels is None) != (not self.classes and self.vocabulary is None):
-            raise ValueError("ImageDataset: labels come with classes or with a vocabulary, or not at all")
+        if (labels is None) != (not self.classes and self.tokenizer is None):
+            raise ValueError("ImageDataset: labels come with classes or with a tokenizer, or not at all")
         expected: tuple[int, ...] = shape[:1]
         numbers = len(self.classes)
-        if self.vocabulary is not None:
-            expected, numbers = (shape[0], self.vocabulary.length), len(self.vocabulary)
+        if self.tokenizer is not None:
+            expected, numbers = (shape[0], self.tokenizer.length), len(self.tokenizer)
         if labels is not None and (labels.shape != expected or labels.dtype != np.int64):
             raise ValueError(f"ImageDataset: labels must be {expected} int64, got {labels.shape} {labels.dtype}")
         if labels is not None and not 0 <= labels.min() <= labels.max() < numbers:
@@ -134,7 +134,7 @@ class ImageDataset:
 
     @cached_property
     def digest(self) -> str:
-        words = self.vocabulary.words if self.vocabulary else ()
+        words = self.tokenizer.words if self.tokenizer else ()
         sha256 = hashlib.sha256(repr((self.images.shape, self.classes, words)).encode())
         for array in (self.contents, self.labels, self.parts):
             sha256.update(b"" if array is None else array.tobytes())

@@ -23,7 +23,7 @@ def mirrored(
     """Return images and labels of a dataset's batch, those that are chosen, (N,) bool, mirrored if they can be."""
     other = None
     if labels is not None:
-        words = dataset.vocabulary.words if dataset.vocabulary else ()
+        words = dataset.tokenizer.words if dataset.tokenizer else ()
         other = (_other_words(words) if words else _other_classes(dataset.classes))[labels]  # (N,) or (N, L)
         chosen = chosen & (other >= 0).reshape(len(labels), -1).all(1)
     images = images.copy()

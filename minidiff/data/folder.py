@@ -21,7 +21,7 @@ from minidiff.data.standard import MAX_BYTES
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
 from minidiff.images.read import FORMATS, MAX_FILE, decode, quiet, why_unreadable
-from minidiff.nn.tokenizer import vocabulary
+from minidiff.nn.tokenizer import build_tokenizer
 
 
 def folder(
@@ -35,7 +35,7 @@ def folder(
     """Read every image under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
 
     background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
-    where: without labels, where captions stand; if there are any, they make the vocabulary and are the labels (N, L).
+    where: without labels, where captions stand; if there are any, they make the tokenizer and are the labels (N, L).
     Hidden files and folders are passed over, and so are those that minidiff's commands have written, for their images
     were drawn by a network; these folders, and the files that cannot be read, are named in a warning each.
     Raises MinidiffError if there is no such folder, no image, or more than 8 GiB of them.
@@ -80,8 +80,8 @@ def folder(
     said = captions(path, read, written, where)
     if said is None:
         return dataset()
-    known = vocabulary(said)
-    return dataset(known.tokens(said), vocabulary=known, parts=known.parts(said))
+    known = build_tokenizer(said)
+    return dataset(known.encode(said), tokenizer=known, parts=known.parts(said))
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:

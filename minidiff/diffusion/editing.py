@@ -28,7 +28,7 @@ from minidiff.random import Key, Stream
 Sample = Callable[[np.ndarray, Sequence[Level], Noise], Iterator[Step]]  # a sampler, all but these three settled
 
 
-def at_level(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.ndarray:
+def add_noise_at(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.ndarray:
     """Return known images with noise on them, a x0 + s eps: (N, H, W, C).  draw: which of the noises of a run."""
     eps = random.normal(Key(noise.seed, Stream.KNOWN, draw, noise.samples), x0.shape[1:]).astype(x0.dtype)
     return level.a * x0 + level.s * eps
@@ -40,7 +40,7 @@ def redraw(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise
     levels: from how noisy the images are made on, see `tail`.
     Source: Meng et al. 2021, arXiv:2108.01073, section 3.
     """
-    return sample(at_level(x0, levels[0], noise), levels, noise)
+    return sample(add_noise_at(x0, levels[0], noise), levels, noise)
 
 
 def tail(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequence[Level]:
@@ -120,7 +120,7 @@ def inpaint(
 
     def loop() -> Iterator[Step]:
         index, evaluations = 0, 0
-        x = at_level(x0, levels[0], noise)
+        x = add_noise_at(x0, levels[0], noise)
         for first in range(0, steps, jump):
             part = levels[first : first + jump + 1]
             for again in range(resample):
@@ -131,7 +131,7 @@ def inpaint(
                 answer: Any = None
                 while (step := _next(run, answer)) is not None:
                     index, evaluations = index + 1, asked + step.evaluations
-                    answer = mask * step.x_prev + (1 - mask) * at_level(x0, step.prev, noise, index)
+                    answer = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
                     counted = {"steps": steps * resample, "evaluations": evaluations}
                     yield replace(step, index=index - 1, x_prev=answer, mix=None, **counted)
                 x = answer

@@ -53,7 +53,7 @@ def denoiser(
 ) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
-    model: called as model(x, t, labels); model.config.no_label is the number that stands for "no label".
+    model: called as model(x, t, labels); model.config.null_cond is the number that stands for "no label".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
     no label, shaped like labels.  between: the times, from and to, at which to guide; at others the label is followed
     as learnt.  observe: is shown every answer, and must not change it.  The model's weights must stay as they are for
@@ -84,7 +84,7 @@ def denoiser(
     if labels is None or guidance_scale == 1:
         return plain
 
-    both = np.concatenate([labels, np.full_like(labels, model.config.no_label) if negative is None else negative])
+    both = np.concatenate([labels, np.full_like(labels, model.config.null_cond) if negative is None else negative])
 
     def guided(x_t: np.ndarray, t: float) -> np.ndarray:
         if not between[0] <= t <= between[1]:

@@ -40,8 +40,8 @@ class Process:
     target: what the network predicts, see `mixture`.
     weighting: how much each t counts in the loss, see `loss_weight`.
     gamma: where min-SNR caps the signal-to-noise ratio.
-    label_drop: the share of labels hidden in training, so that the network also learns to draw without one.
-    draw_t: which times are trained, see `draw_level`.  sigma_mean, sigma_std: of ln(sigma), for "lognormal".
+    cond_dropout: the share of labels hidden in training, so that the network also learns to draw without one.
+    timestep_sampling: which times are trained, see `draw_level`.  sigma_mean, sigma_std: of ln(sigma), for "lognormal".
     Raises MinidiffError for what makes no sense.
     """
 
@@ -49,19 +49,19 @@ class Process:
     target: str = "eps"
     weighting: str = "plain"
     gamma: float = 5.0
-    label_drop: float = 0.1
-    draw_t: str = "uniform"
+    cond_dropout: float = 0.1
+    timestep_sampling: str = "uniform"
     sigma_mean: float = -1.2
     sigma_std: float = 1.2
 
     def __post_init__(self) -> None:
-        for name, known in (("target", TARGETS), ("weighting", WEIGHTINGS), ("draw_t", DRAWS)):
+        for name, known in (("target", TARGETS), ("weighting", WEIGHTINGS), ("timestep_sampling", DRAWS)):
             if getattr(self, name) not in known:
                 raise MinidiffError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not self.gamma > 0:
             raise MinidiffError(f"gamma must be above 0, got {self.gamma}")
-        if not 0 <= self.label_drop <= 1:
-            raise MinidiffError(f"label_drop must be in [0, 1], got {self.label_drop}")
+        if not 0 <= self.cond_dropout <= 1:
+            raise MinidiffError(f"cond_dropout must be in [0, 1], got {self.cond_dropout}")
         if not 0 < self.sigma_std < np.inf:
             raise MinidiffError(f"sigma_std must be above 0, got {self.sigma_std}")
         if self.schedule.a[-1] == 0 and self.target in ("eps", "edm"):
@@ -213,9 +213,9 @@ class Process:
             logit-normal draw, arXiv:2403.03206, eq. 19.
         """
         schedule, key = self.schedule, Key(seed, Stream.T, step, sample)
-        if self.draw_t == "uniform":
+        if self.timestep_sampling == "uniform":
             return schedule.level(random.integers(key, (), schedule.T))
-        if self.draw_t == "stratified":
+        if self.timestep_sampling == "stratified":
             u = float(random.uniform(key._replace(sample=0), ()))
             return schedule.level((schedule.T * ((u + sample / batch) % 1)).astype(np.int64))
         z = backend.to_numpy(random.normal(key, ())).astype(np.float64)
@@ -225,15 +225,15 @@ class Process:
     def drop_labels(
         self, labels: np.ndarray | None, model: Any, seed: int, step: int, sample: np.ndarray
     ) -> np.ndarray | None:
-        """Hide each label with probability `label_drop`: a hidden label is the number `model.config.no_label`.
+        """Hide each label with probability `cond_dropout`: a hidden label is the number `model.config.null_cond`.
 
         labels: (N,) int64, or captions (N, L), or None, which stays None.
         Source: Ho and Salimans 2022, arXiv:2207.12598, algorithm 1.
         """
         if labels is None:
             return None
-        hidden = random.uniform(Key(seed, Stream.LABEL_DROP, step, sample), ()) < self.label_drop
-        return np.where(hidden.reshape(-1, *[1] * (labels.ndim - 1)), model.config.no_label, labels)
+        hidden = random.uniform(Key(seed, Stream.LABEL_DROP, step, sample), ()) < self.cond_dropout
+        return np.where(hidden.reshape(-1, *[1] * (labels.ndim - 1)), model.config.null_cond, labels)
 
 
 def spread(level: Level) -> Any:

@@ -23,7 +23,7 @@ from minidiff import backend
 from minidiff.data.dataset import Numbered
 from minidiff.errors import MinidiffError, one_line
 from minidiff.evaluation.labels import classifier
-from minidiff.evaluation.labels.classifier import Study, make_classifier
+from minidiff.evaluation.labels.classifier import TrainConfig, make_classifier
 from minidiff.evaluation.scenes import attributes
 from minidiff.files import check_regular, write_atomically
 from minidiff.nn import Module
@@ -49,7 +49,7 @@ def default_folder() -> Path:
 
 def classifier_for(
     dataset: Numbered,
-    study: Study,
+    study: TrainConfig,
     folder: Path | None = None,
     say: Callable[[str], Any] = print,
     tell: Callable[[float], Any] = lambda loss: None,
@@ -66,7 +66,7 @@ def classifier_for(
 
 def attributes_for(
     size: int,
-    study: Study,
+    study: TrainConfig,
     folder: Path | None = None,
     say: Callable[[str], Any] = print,
     tell: Callable[[float], Any] = lambda loss: None,
@@ -83,9 +83,9 @@ def attributes_for(
 def keep(
     path: Path,
     what: str,
-    study: Study,
+    study: TrainConfig,
     make: Callable[[], Module],
-    train: Callable[[Study, Callable[[float], Any]], Module],
+    train: Callable[[TrainConfig, Callable[[float], Any]], Module],
     say: Callable[[str], Any],
     tell: Callable[[float], Any],
 ) -> Kept:
@@ -107,7 +107,7 @@ def keep(
     return Kept(model, path, seconds)
 
 
-def name(dataset: Numbered, study: Study) -> str:
+def name(dataset: Numbered, study: TrainConfig) -> str:
     """Return the file name of a classifier: the name of its images, and the hash of all that it follows from."""
     sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
     sha256.update(repr(sorted(asdict(study).items())).encode())

@@ -64,7 +64,7 @@ def held_out_loss(
         with no_grad():
             key, shown = (
                 Key(seed, Stream.EVALUATE, Part.NOISE, k),
-                labels if model.config.classes or model.config.words else None,
+                labels if model.config.classes or model.config.vocab_size else None,
             )
             x0 = backend.to_device(to_float(images))
             each.append(backend.to_numpy(process.loss(model, x0, shown, process.schedule.level(t[k]), key)[1]))

@@ -32,7 +32,7 @@ class Part(IntEnum):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Subset:
     """Finite: `count` images of an endless dataset, from number `first` on.  Fields as in `Numbered`."""
 
     source: Numbered
@@ -67,14 +67,14 @@ class Stretch:
         return self.source.batch(self.first + index)
 
 
-def study_and_exam(config: DataConfig) -> tuple[Numbered, Numbered]:
+def train_and_test_sets(config: DataConfig) -> tuple[Numbered, Numbered]:
     """Return the images that a classifier learns from, and the finite ones that it and the samples are judged by.
 
     Raises MinidiffError if the data cannot be read or has no labels.
     """
     if config.data == "scenes":
         held_out = open_data(config, "test")
-        return held_out, Stretch(held_out, EXAM_FIRST, EXAM_COUNT)
+        return held_out, Subset(held_out, EXAM_FIRST, EXAM_COUNT)
     study = open_data(config, "train")
     if not study.classes:
         raise MinidiffError(

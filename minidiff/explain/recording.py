@@ -25,7 +25,7 @@ from minidiff import backend
 from minidiff.diffusion.guidance import Answer
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.samplers import Step
-from minidiff.nn import CrossAttention, Module, watch_words
+from minidiff.nn import CrossAttention, Module, on_attention
 
 MAX_IMAGES = 4
 
@@ -72,7 +72,7 @@ class Recording:
 
     def __enter__(self) -> "Recording":
         if self._looks.maxlen:
-            self._watching.enter_context(watch_words(self.network, self._look))
+            self._watching.enter_context(on_attention(self.network, self._look))
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -59,15 +59,15 @@ def unet_options(model: UNet) -> dict[str, Any]:
             f"only networks without labels are written for diffusers, this one knows {config.classes}; "
             "train with --data folder and without --folder-labels"
         )
-    if config.words:
+    if config.vocab_size:
         raise MinidiffError(
             "only networks without captions are written for diffusers, this one reads prompts; "
             "train with --captions none"
         )
-    if config.multipliers[0] != 1:
+    if config.channel_mult[0] != 1:
         raise MinidiffError(
-            f"diffusers writes the time as many waves as level 0 has features, ours as base = {config.base}; "
-            f"train with --multipliers that begin with 1, not {config.multipliers[0]}"
+            "diffusers writes the time as many waves as level 0 has features, ours as model_channels, "
+            f"{config.model_channels}; train with --channel-mult that begin with 1, not {config.channel_mult[0]}"
         )
     modules = [module for _, module in model.named_modules()]
     groups = {module.groups for module in modules if isinstance(module, GroupNorm)}
@@ -81,9 +81,9 @@ def unet_options(model: UNet) -> dict[str, Any]:
     if len(head_widths) > 1 and config.heads > 1:
         raise MinidiffError(
             f"diffusers gives the heads of all levels as many features, this network {_listed(head_widths)}; "
-            "train with --heads 1, or with --attention at one level"
+            "train with --heads 1, or with --attention-at at one level"
         )
-    attends = [height in config.attention for height in config.heights]
+    attends = [height in config.attention_at for height in config.heights]
     return {
         "_class_name": CLASS,
         "sample_size": config.height if config.height == config.width else [config.height, config.width],
@@ -94,8 +94,8 @@ def unet_options(model: UNet) -> dict[str, Any]:
         "flip_sin_to_cos": False,
         "down_block_types": [_name(DOWN, attending_here) for attending_here in attends],
         "up_block_types": [_name(UP, attending_here) for attending_here in reversed(attends)],
-        "block_out_channels": [config.base * multiplier for multiplier in config.multipliers],
-        "layers_per_block": config.blocks,
+        "block_out_channels": [config.model_channels * multiplier for multiplier in config.channel_mult],
+        "layers_per_block": config.num_res_blocks,
         "downsample_padding": 1,
         "act_fn": "silu",
         "attention_head_dim": None if config.heads == 1 or not attending else head_widths.pop(),

@@ -143,7 +143,9 @@ def scheduler_options(schedule: str, T: int, target: str, zero_snr: bool = False
             raise MinidiffError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     stretch = 1000 / T if T > 0 else 0.0
     if T < 2 or (schedule != "cosine" and 0.02 * stretch > 0.999):
-        raise MinidiffError(f"diffusers has no {schedule} schedule of {T} times that is ours; train with --times 1000")
+        raise MinidiffError(
+            f"diffusers has no {schedule} schedule of {T} times that is ours; train with --num-timesteps 1000"
+        )
     options = _Options(
         num_train_timesteps=T,
         beta_start=1e-4 if schedule == "cosine" else 1e-4 * stretch,

@@ -47,11 +47,11 @@ def correspondence(model: UNet | UNet2D) -> dict[str, tuple[str, ...]]:
 def _parts(model: UNet | UNet2D) -> Iterator[tuple[str, str]]:
     """Our name and theirs of every part of the network."""
     yield from {
-        "embedding.first": "time_embedding.linear_1",
-        "embedding.second": "time_embedding.linear_2",
-        "enter": "conv_in",
+        "embedding.linear1": "time_embedding.linear_1",
+        "embedding.linear2": "time_embedding.linear_2",
+        "conv_in": "conv_in",
         "norm": "conv_norm_out",
-        "leave": "conv_out",
+        "conv_out": "conv_out",
     }.items()
     for ours, theirs, halving in (("down", "down_blocks", "downsamplers"), ("up", "up_blocks", "upsamplers")):
         level = number = 0

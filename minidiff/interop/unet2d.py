@@ -13,6 +13,7 @@ from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.interop.unet2d_config import UNet2DConfig
 from minidiff.nn import (
+    Conditioning,
     Conv2d,
     GroupNorm,
     Linear,
@@ -20,9 +21,8 @@ from minidiff.nn import (
     ResidualBlock,
     SelfAttention,
     Stage,
-    Told,
-    ascend,
-    descend,
+    decode,
+    encode,
     sinusoidal,
 )
 
@@ -34,13 +34,13 @@ class PositionalEmbedding(Module):
         self.waves = config.block_out_channels[0]
         self.short_of, self.cosines_first = config.freq_shift, config.flip_sin_to_cos
         self.width = config.time_embedding_dim or 4 * self.waves
-        self.first = Linear(self.waves, self.width)
-        self.second = Linear(self.width, self.width)
+        self.linear1 = Linear(self.waves, self.width)
+        self.linear2 = Linear(self.width, self.width)
 
     def forward(self, t: Any) -> Tensor:
-        t = backend.to_device(t.astype(self.first.w.dtype))
+        t = backend.to_device(t.astype(self.linear1.w.dtype))
         waves = Tensor(sinusoidal(t, self.waves, self.short_of, self.cosines_first))
-        return ops.silu(self.second(ops.silu(self.first(waves))))
+        return ops.silu(self.linear2(ops.silu(self.linear1(waves))))
 
 
 class HalveAfter(Conv2d):
@@ -73,7 +73,7 @@ class ScaledStage(Stage):
         super().__init__(block, attention)
         self.factor = 1 / divisor
 
-    def forward(self, x: Tensor, told: Told) -> Tensor:
+    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
         x = self.block(x, told.embedding) * self.factor
         return self.attention(x) * self.factor if hasattr(self, "attention") else x
 
@@ -90,7 +90,7 @@ class UNet2D(Module):
         self.embedding = PositionalEmbedding(config)
         widths = config.block_out_channels
 
-        self.enter = Conv2d(config.in_channels, widths[0])
+        self.conv_in = Conv2d(config.in_channels, widths[0])
         skips, features = [widths[0]], widths[0]
         self.down: list[Module] = []
         for level, width in enumerate(widths):
@@ -115,7 +115,7 @@ class UNet2D(Module):
                 self.up.append(Conv2d(features, features, upsample=True))
 
         self.norm = GroupNorm(config.norm_num_groups, features, silu=True, eps=config.norm_eps)
-        self.leave = Conv2d(features, config.out_channels, zero=True)
+        self.conv_out = Conv2d(features, config.out_channels, zero=True)
 
     def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
@@ -126,9 +126,9 @@ class UNet2D(Module):
             raise ValueError("U-Net: this network knows no labels")
         if self.config.center_input_sample:
             x = x * 2.0 - 1.0
-        told = Told(self.embedding(t))
-        seen = descend(self.down, self.middle, self.enter(x), told)
-        return self.norm.then(self.leave, ascend(self.up, seen, told))
+        told = Conditioning(self.embedding(t))
+        seen = encode(self.down, self.middle, self.conv_in(x), told)
+        return self.norm.then(self.conv_out, decode(self.up, seen, told))
 
     def _stage(self, inputs: int, outputs: int, attends: bool) -> Stage:
         return Stage(self._block(inputs, outputs), self._attention(outputs) if attends else None)

@@ -77,7 +77,7 @@ class UNet2DConfig:
     num_class_embeds: int | None = None
     num_train_timesteps: int | None = None
 
-    no_label: ClassVar[int] = 0  # what samplers ask every network's config for, beside height, width and channels
+    null_cond: ClassVar[int] = 0  # what samplers ask every network's config for, beside height, width and channels
 
     def __post_init__(self) -> None:
         for name in ("class_embed_type", "num_class_embeds"):

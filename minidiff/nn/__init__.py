@@ -1,13 +1,14 @@
 """The denoiser and the layers that it is built of; read module, layers, attention, text, embedding, unet."""
 
-from minidiff.nn.attention import CrossAttention, SelfAttention, Told, watch_words
+from minidiff.nn.attention import Conditioning, CrossAttention, SelfAttention, on_attention
 from minidiff.nn.embedding import TimeEmbedding, sinusoidal
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear
 from minidiff.nn.module import Module, Parameter, watch
 from minidiff.nn.text import TextEncoder
-from minidiff.nn.unet import ResidualBlock, Stage, UNet, UNetConfig, ascend, descend, stack
+from minidiff.nn.unet import ResidualBlock, Stage, UNet, UNetConfig, decode, encode, space_to_depth
 
 __all__ = [
+    "Conditioning",
     "Conv2d",
     "CrossAttention",
     "Embedding",
@@ -20,13 +21,12 @@ __all__ = [
     "Stage",
     "TextEncoder",
     "TimeEmbedding",
-    "Told",
     "UNet",
     "UNetConfig",
-    "ascend",
-    "descend",
+    "decode",
+    "encode",
+    "on_attention",
     "sinusoidal",
-    "stack",
+    "space_to_depth",
     "watch",
-    "watch_words",
 ]

@@ -41,7 +41,7 @@ class SelfAttention(Module):
 
 
 @dataclass(frozen=True)
-class Told:
+class Conditioning:
     """What every part of the denoiser is told beside its image.
 
     embedding: (N, E), time and class, or the sentence as a whole.  words: (N, M, D), or None without.
@@ -53,14 +53,16 @@ class Told:
     looks: Mapping["CrossAttention", Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
-Looked = Callable[[Any], object]  # is told weights (N, heads, H, W, M), of M words at H × W places; they sum to 1
+AttentionHook = Callable[
+    [Any], object
+]  # is told weights (N, heads, H, W, M), of M words at H × W places; they sum to 1
 
 
 class CrossAttention(Module):
     """x + out(attention(q, k, v)) with q from the normalised x, k and v from the words: (N, H, W, C) to the same.
 
     width: of the words.  The last projection starts at zero, so that the block begins as the identity.
-    tell: who wants to see where is looked, see `watch_words`.
+    tell: who wants to see where is looked, see `on_attention`.
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.3.
     """
 
@@ -68,14 +70,14 @@ class CrossAttention(Module):
         if channels % heads:
             raise ValueError(f"CrossAttention: {heads} heads do not divide {channels} channels")
         self.heads = heads
-        self.tell: Looked | None = None
+        self.tell: AttentionHook | None = None
         self.norm = GroupNorm(groups, channels)
         self.q = Linear(channels, channels)
         self.k = Linear(width, channels)
         self.v = Linear(width, channels)
         self.out = Linear(channels, channels, zero=True)
 
-    def forward(self, x: Tensor, told: Told) -> Tensor:
+    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
         n, h, w, c = x.shape
         q, words = self.q(ops.reshape(self.norm(x), (n, h * w, c))), told.words
         tell = self.tell
@@ -87,7 +89,7 @@ class CrossAttention(Module):
 
 
 @contextmanager
-def watch_words(network: Module, tell: Looked) -> Iterator[None]:
+def on_attention(network: Module, tell: AttentionHook) -> Iterator[None]:
     """Show `tell` where every cross-attention of the network looks, in the order computed, inside the `with` block."""
     watched = [module for _, module in network.named_modules() if isinstance(module, CrossAttention)]
     before = [module.tell for module in watched]

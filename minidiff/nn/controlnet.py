@@ -12,10 +12,10 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn.attention import Told
+from minidiff.nn.attention import Conditioning
 from minidiff.nn.layers import Conv2d
 from minidiff.nn.module import Module
-from minidiff.nn.unet import UNet, descend, stack
+from minidiff.nn.unet import UNet, encode, space_to_depth
 
 
 class ControlNet(Module):
@@ -29,10 +29,10 @@ class ControlNet(Module):
         config = unet.config
         twin = UNet(config)
         self.patch, self.channels = config.patch, channels
-        self.enter, self.down, self.middle = twin.enter, twin.down, twin.middle
-        self.look = Conv2d(channels * config.patch**2, config.base)
-        self.understand = Conv2d(config.base, config.base, zero=True)
-        self.zeros: list[Module] = [Conv2d(width, width, kernel=1, zero=True) for width in unet.seen_widths]
+        self.conv_in, self.down, self.middle = twin.conv_in, twin.down, twin.middle
+        self.hint_in = Conv2d(channels * config.patch**2, config.model_channels)
+        self.hint_out = Conv2d(config.model_channels, config.model_channels, zero=True)
+        self.zero_convs: list[Module] = [Conv2d(width, width, kernel=1, zero=True) for width in unet.seen_widths]
 
     def copy(self, unet: UNet) -> None:
         """Begin with the weights of the denoiser; call it after `initialize`."""
@@ -41,14 +41,14 @@ class ControlNet(Module):
             if name in theirs:
                 parameter.data = theirs[name].data.copy()
 
-    def forward(self, x: Tensor, drawing: Tensor, told: Told) -> list[Tensor]:
-        """Return what is to be added, one for each part that `descend` returns.
+    def forward(self, x: Tensor, drawing: Tensor, told: Conditioning) -> list[Tensor]:
+        """Return what is to be added, one for each part that `encode` returns.
 
         x: (N, H, W, C).  drawing: (N, H, W, channels) in [0, 1].  told: what the denoiser is told.
         """
-        drawn = self.understand(ops.silu(self.look(stack(drawing, self.patch))))
-        seen = descend(self.down, self.middle, self.enter(stack(x, self.patch)) + drawn, told)
-        return [zero(h) for zero, h in zip(self.zeros, seen)]
+        drawn = self.hint_out(ops.silu(self.hint_in(space_to_depth(drawing, self.patch))))
+        seen = encode(self.down, self.middle, self.conv_in(space_to_depth(x, self.patch)) + drawn, told)
+        return [zero(h) for zero, h in zip(self.zero_convs, seen)]
 
 
 def controlled(seen: list[Tensor], added: list[Tensor], scale: Any = 1.0) -> list[Tensor]:

@@ -33,26 +33,26 @@ def sinusoidal(t: Any, width: int, short_of: float = 1, cosines_first: bool = Fa
 
 
 class TimeEmbedding(Module):
-    """Mix the waves of t, and the class if there are classes, into one vector an image: (N, 4 base).
+    """Mix the waves of t, and the class if there are classes, into one vector an image: (N, 4 channels).
 
     classes: how many there are; row `classes` of the table, one past the last, stands for "no class" and is what
     classifier-free guidance calls unconditional (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
     """
 
-    def __init__(self, base: int, classes: int) -> None:
-        self.base, self.classes = base, classes
-        self.width = 4 * base
-        self.first = Linear(base, self.width)
-        self.second = Linear(self.width, self.width)
+    def __init__(self, channels: int, classes: int) -> None:
+        self.channels, self.classes = channels, classes
+        self.width = 4 * channels
+        self.linear1 = Linear(channels, self.width)
+        self.linear2 = Linear(self.width, self.width)
         if classes:
-            self.label = Embedding(classes + 1, self.width)
+            self.class_embedding = Embedding(classes + 1, self.width)
 
     def forward(self, t: Any, labels: Any | None, more: Tensor | None = None) -> Tensor:
-        """more: (N, 4 base) to be added, of a sentence."""
-        waves = Tensor(sinusoidal(backend.to_device(t.astype(self.first.w.dtype)), self.base))
-        out = self.second(ops.silu(self.first(waves)))
+        """more: (N, 4 channels) to be added, of a sentence."""
+        waves = Tensor(sinusoidal(backend.to_device(t.astype(self.linear1.w.dtype)), self.channels))
+        out = self.linear2(ops.silu(self.linear1(waves)))
         if self.classes:
-            out = out + self.label(np.full(len(t), self.classes) if labels is None else labels)
+            out = out + self.class_embedding(np.full(len(t), self.classes) if labels is None else labels)
         if more is not None:
             out = out + more
         return ops.silu(out)

@@ -13,7 +13,7 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn.attention import CrossAttention, Told
+from minidiff.nn.attention import Conditioning, CrossAttention
 from minidiff.nn.layers import Conv2d, Linear
 from minidiff.nn.module import Module
 from minidiff.nn.unet import UNet
@@ -32,18 +32,18 @@ class ImageEncoder(Module):
     def __init__(self, channels: int, width: int) -> None:
         self.width = width
         self.layers: list[Module] = [Conv2d(i, o, stride=2) for i, o in pairwise((channels, *WIDTHS))]
-        self.mix = Linear(WIDTHS[-1], 2 * WIDTHS[-1])
-        self.leave = Linear(2 * WIDTHS[-1], TOKENS * width)
+        self.linear1 = Linear(WIDTHS[-1], 2 * WIDTHS[-1])
+        self.linear2 = Linear(2 * WIDTHS[-1], TOKENS * width)
 
     def forward(self, image: Tensor) -> Tensor:
         h = image
         for layer in self.layers:
             h = ops.silu(layer(h))
-        h = self.leave(ops.silu(self.mix(h.mean(axis=(1, 2)))))
+        h = self.linear2(ops.silu(self.linear1(h.mean(axis=(1, 2)))))
         return ops.reshape(h, (len(image.data), TOKENS, self.width))
 
 
-class Look(Module):
+class ImageCrossAttention(Module):
     """What one cross-attention adds: the image's answer to the questions that the words are asked."""
 
     def __init__(self, width: int, cross: CrossAttention) -> None:
@@ -56,15 +56,15 @@ class Look(Module):
         return ops.attention(q, self.k(image), self.v(image), self.heads)
 
 
-class ReferenceAdapter(Module):
+class IPAdapter(Module):
     """An image encoder, and a look for each cross-attention of the denoiser `unet`, which must know words."""
 
     def __init__(self, unet: UNet) -> None:
         config = unet.config
         self.encoder = ImageEncoder(config.channels, config.text_width)
-        self.looks: list[Module] = [Look(config.text_width, cross) for cross in crosses(unet)]
+        self.cross_attentions: list[Module] = [ImageCrossAttention(config.text_width, cross) for cross in crosses(unet)]
 
-    def forward(self, unet: UNet, told: Told, image: Tensor, scale: Any) -> Told:
+    def forward(self, unet: UNet, told: Conditioning, image: Tensor, scale: Any) -> Conditioning:
         """Return what the denoiser is told, with looks at the images (N, H, W, C) in [-1, 1].
 
         scale: (N, 1, 1), how much of them is added; 0 adds nothing.
@@ -74,8 +74,8 @@ class ReferenceAdapter(Module):
         def at(look: Module) -> Callable[[Tensor], Tensor]:
             return lambda q: look(q, tokens) * scale
 
-        looks = {cross: at(look) for cross, look in zip(crosses(unet), self.looks)}
-        return Told(told.embedding, told.words, looks)
+        looks = {cross: at(look) for cross, look in zip(crosses(unet), self.cross_attentions)}
+        return Conditioning(told.embedding, told.words, looks)
 
 
 def crosses(unet: UNet) -> list[CrossAttention]:

@@ -29,7 +29,7 @@ class LayerNorm(Module):
         return ops.reshape(self.norm(ops.reshape(x, (n * length, 1, 1, width))), x.shape)
 
 
-class TextLayer(Module):
+class TransformerBlock(Module):
     """Let the words look at each other, then think: (N, L, D) to the same; at first the identity."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -38,13 +38,13 @@ class TextLayer(Module):
         self.q, self.k, self.v = (Linear(width, width) for _ in range(3))
         self.out = Linear(width, width, zero=True)
         self.norm2 = LayerNorm(width)
-        self.first = Linear(width, 2 * width)
-        self.second = Linear(2 * width, width, zero=True)
+        self.linear1 = Linear(width, 2 * width)
+        self.linear2 = Linear(2 * width, width, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm1(x)
         x = x + self.out(ops.attention(self.q(h), self.k(h), self.v(h), self.heads))
-        return x + self.second(ops.silu(self.first(self.norm2(x))))
+        return x + self.linear2(ops.silu(self.linear1(self.norm2(x))))
 
 
 class TextEncoder(Module):
@@ -55,14 +55,14 @@ class TextEncoder(Module):
     """
 
     def __init__(self, words: int, length: int, width: int, layers: int, heads: int) -> None:
-        self.word = Embedding(words, width)
-        self.place = Parameter((length, width), std=0.3)
-        self.layers: list[Module] = [TextLayer(width, heads) for _ in range(layers)]
+        self.token_embedding = Embedding(words, width)
+        self.position_embedding = Parameter((length, width), std=0.3)
+        self.layers: list[Module] = [TransformerBlock(width, heads) for _ in range(layers)]
         self.norm = LayerNorm(width)
 
     def forward(self, tokens: Any) -> tuple[Tensor, Tensor]:
         n, length = tokens.shape
-        words = ops.reshape(self.word(tokens.reshape(-1)), (n, length, -1)) + self.place
+        words = ops.reshape(self.token_embedding(tokens.reshape(-1)), (n, length, -1)) + self.position_embedding
         for layer in self.layers:
             words = layer(words)
         words = self.norm(words)

@@ -23,7 +23,7 @@ LONGEST = 32  # words that a caption may have; the rest of a longer one is not l
 LETTERS = 64  # that a word may have; what is longer is none
 
 
-class Vocabulary:
+class Tokenizer:
     """The words that a network knows, in the order of their numbers 1, 2, …, and how long a caption may be.
 
     words: lower case, each once.  length: L, the numbers in a row.
@@ -37,7 +37,7 @@ class Vocabulary:
         """How many numbers there are, with that of no word."""
         return len(self.words) + 1
 
-    def tokens(self, captions: Iterable[str]) -> np.ndarray:
+    def encode(self, captions: Iterable[str]) -> np.ndarray:
         """Return the numbers of captions from the data: (N, L) int64; what is unknown or too long is left out."""
         rows = [[self._number[word] for word in split(caption) if word in self._number] for caption in captions]
         return self._fill(rows)
@@ -68,7 +68,7 @@ class Vocabulary:
                                 f"{', '.join(map(self._offer, unknown[:5]))}; {self._known()}")  # fmt: skip
         return self._fill([[self._number[word] for word in words]])[0]
 
-    def text(self, tokens: np.ndarray) -> str:
+    def decode(self, tokens: np.ndarray) -> str:
         """Return a row of numbers (L,) as words again."""
         return " ".join(self.words[number - 1] for number in tokens.tolist() if number != PADDING)
 
@@ -93,7 +93,7 @@ class Vocabulary:
 def thinned(tokens: np.ndarray, parts: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Leave out parts of captions, so that one keyword alone is learnt as well as all of them: (N, L) int64.
 
-    tokens, parts: (N, L), from `Vocabulary`.  u: (N, 1 + L) in [0, 1); part k stays if u[1 + k] < u[0], so that every
+    tokens, parts: (N, L), from `Tokenizer`.  u: (N, 1 + L) in [0, 1); part k stays if u[1 + k] < u[0], so that every
     number of them is as likely, none included.  In place of none, the one with the least u stays; so one is twice as
     likely as any other number, 40% of the time of four parts.  A caption of one part stays as it is.
     """
@@ -120,7 +120,7 @@ def _part(character: str) -> str:
     return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "
 
 
-def vocabulary(captions: Iterable[str]) -> Vocabulary:
+def build_tokenizer(captions: Iterable[str]) -> Tokenizer:
     """Return the vocabulary of a training: its words, at most the 4,095 most frequent, in alphabetical order.
 
     Raises MinidiffError if there is no word in any caption.
@@ -134,7 +134,7 @@ def vocabulary(captions: Iterable[str]) -> Vocabulary:
     if not counts:
         raise MinidiffError("the captions have no words")
     words = sorted(word for word, _ in counts.most_common(MAX_WORDS - 1))
-    return Vocabulary(words, longest)
+    return Tokenizer(words, longest)
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -15,7 +15,7 @@ from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.errors import MinidiffError
 from minidiff.limits import check_limits
-from minidiff.nn.attention import CrossAttention, SelfAttention, Told
+from minidiff.nn.attention import Conditioning, CrossAttention, SelfAttention
 from minidiff.nn.embedding import TimeEmbedding
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
@@ -29,48 +29,48 @@ MAX_LEVELS = 13  # the last of them sees one pixel of 4,096
 class UNetConfig:
     """The shape of a U-Net.
 
-    height, width, channels: of the images.  patch: level 0 sees patches of patch × patch pixels, stacked into
-    channels, as if they were pixels.  base: features at level 0; level i has base · multipliers[i] of them and is half
-    as high and wide as level i - 1.  blocks: residual blocks a level.  attention: heights of the levels that have
-    self-attention.  time: how the time embedding enters a block.  classes: 0 for none.
-    words: how many numbers captions are written in, 0 for a network without them; they are `length` long, text_width
-    and text_layers are their encoder's, and words_at the heights of the levels that look at them.
+    height, width, channels: of the images.  patch: side of the square patches whose pixels become the channels of
+    level 0.  model_channels: features at level 0; level i has channel_mult[i] times as many, at half the height and
+    width of level i - 1.  num_res_blocks: residual blocks per level.  attention_at: heights of the levels that have
+    self-attention.  time: how the time embedding enters a block.  classes: number of classes, 0 for none.
+    vocab_size: number of tokens, 0 for a network without captions.  max_tokens: length of a caption.  text_width and
+    text_layers: of the text encoder.  cross_attention_at: heights of the levels that attend to the tokens.
     """
 
     height: int = 32
     width: int = 32
     channels: int = 3
     patch: int = 1
-    base: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    blocks: int = 1
-    attention: tuple[int, ...] = (8,)
+    model_channels: int = 32
+    channel_mult: tuple[int, ...] = (1, 2, 4)
+    num_res_blocks: int = 1
+    attention_at: tuple[int, ...] = (8,)
     heads: int = 4
     groups: int = 8
     time: Literal["scale_shift", "add"] = "scale_shift"
     classes: int = 0
-    words: int = 0
-    length: int = 0
+    vocab_size: int = 0
+    max_tokens: int = 0
     text_width: int = 128
     text_layers: int = 0
-    words_at: tuple[int, ...] = ()
+    cross_attention_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        of_levels = ("attention", "words_at")  # compared with the levels there are, below
+        of_levels = ("attention_at", "cross_attention_at")  # compared with the levels there are, below
         check_limits({name: value for name, value in vars(self).items() if name not in of_levels}, "U-Net: {}")
-        if self.words and not self.length:
-            raise MinidiffError("U-Net: captions must be 1 word long or more, got a length of 0")
-        if self.base < 4 or self.base % 2:
-            raise MinidiffError(f"U-Net: base must be even and at least 4, got {self.base}")
-        if not 1 <= len(self.multipliers) <= MAX_LEVELS:
-            raise MinidiffError(f"U-Net: expected 1 to {MAX_LEVELS} multipliers, got {len(self.multipliers)}")
-        if self.words and self.classes:
-            raise MinidiffError(f"U-Net: either words or classes, got {self.words} and {self.classes}")
+        if self.vocab_size and not self.max_tokens:
+            raise MinidiffError("U-Net: captions must be 1 word long or more, got max_tokens 0")
+        if self.model_channels < 4 or self.model_channels % 2:
+            raise MinidiffError(f"U-Net: model_channels must be even and at least 4, got {self.model_channels}")
+        if not 1 <= len(self.channel_mult) <= MAX_LEVELS:
+            raise MinidiffError(f"U-Net: expected 1 to {MAX_LEVELS} channel_mult, got {len(self.channel_mult)}")
+        if self.vocab_size and self.classes:
+            raise MinidiffError(f"U-Net: either words or classes, got {self.vocab_size} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
             raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
         if self.height % self.factor or self.width % self.factor:
             raise MinidiffError(
-                f"U-Net: {len(self.multipliers)} levels{f' of {self.patch}×{self.patch} patches' * (self.patch > 1)} "
+                f"U-Net: {len(self.channel_mult)} levels{f' of {self.patch}×{self.patch} patches' * (self.patch > 1)} "
                 f"need a height and a width that {self.factor} divides "
                 f"({self.factor}, {2 * self.factor}, {3 * self.factor}, …), got {self.height}×{self.width}"
             )
@@ -79,26 +79,28 @@ class UNetConfig:
             for height in getattr(self, name):
                 if height not in heights:
                     raise MinidiffError(f"U-Net: {name} at height {height} does not occur; the levels are {heights}")
-        for height, multiplier in zip(heights, self.multipliers):
-            if height in self.attention + self.words_at and self.base * multiplier % self.heads:
-                raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.base * multiplier} channels")
-        if self.words and self.text_width % self.heads:
+        for height, multiplier in zip(heights, self.channel_mult):
+            if height in self.attention_at + self.cross_attention_at and self.model_channels * multiplier % self.heads:
+                raise MinidiffError(
+                    f"U-Net: {self.heads} heads do not divide the {self.model_channels * multiplier} channels"
+                )
+        if self.vocab_size and self.text_width % self.heads:
             raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.text_width} channels of the text")
 
     @property
     def factor(self) -> int:
         """What must divide height and width: each level but the last halves them."""
-        return self.patch << (len(self.multipliers) - 1)
+        return self.patch << (len(self.channel_mult) - 1)
 
     @property
-    def no_label(self) -> int:
+    def null_cond(self) -> int:
         """What stands for "none": one past the last class or, in captions, the number of no word."""
-        return PADDING if self.words else self.classes
+        return PADDING if self.vocab_size else self.classes
 
     @property
     def heights(self) -> list[int]:
         """The height of each level."""
-        return [self.height // self.patch >> level for level in range(len(self.multipliers))]
+        return [self.height // self.patch >> level for level in range(len(self.channel_mult))]
 
 
 class ResidualBlock(Module):
@@ -143,7 +145,7 @@ class Stage(Module):
         if cross is not None:
             self.cross = cross
 
-    def forward(self, x: Tensor, told: Told) -> Tensor:
+    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
         x = self.block(x, told.embedding)
         x = self.attention(x) if hasattr(self, "attention") else x
         return self.cross(x, told) if hasattr(self, "cross") else x
@@ -153,20 +155,25 @@ class UNet(Module):
     """Noisy images and their times (and what is on them) in; what the network was trained to predict out.
 
     forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, classes, or (N, L),
-    captions; in them `config.no_label` means none, and None that all are none.  Returns (N, H, W, C).
+    captions; in them `config.null_cond` means none, and None that all are none.  Returns (N, H, W, C).
     """
 
     def __init__(self, config: UNetConfig) -> None:
         self.config = config
-        self.embedding = TimeEmbedding(config.base, config.classes)
-        if config.words:
-            self.text = TextEncoder(config.words, config.length, config.text_width, config.text_layers, config.heads)
-            self.sentence = Linear(config.text_width, self.embedding.width)
-        widths = [config.base * multiplier for multiplier in config.multipliers]
+        self.embedding = TimeEmbedding(config.model_channels, config.classes)
+        if config.vocab_size:
+            self.text = TextEncoder(
+                config.vocab_size, config.max_tokens, config.text_width, config.text_layers, config.heads
+            )
+            self.text_projection = Linear(config.text_width, self.embedding.width)
+        widths = [config.model_channels * multiplier for multiplier in config.channel_mult]
 
         def stage(inputs: int, outputs: int, height: int, last: bool = False) -> Stage:
             block = ResidualBlock(inputs, outputs, self.embedding.width, config.groups, config.time)
-            attends, looks = height in config.attention and not last, height in config.words_at and config.words
+            attends, looks = (
+                height in config.attention_at and not last,
+                height in config.cross_attention_at and config.vocab_size,
+            )
             return Stage(
                 block,
                 SelfAttention(outputs, config.heads, config.groups) if attends else None,
@@ -174,11 +181,11 @@ class UNet(Module):
             )
 
         seen = config.channels * config.patch**2
-        self.enter = Conv2d(seen, config.base)
-        skips, features = [config.base], config.base
+        self.conv_in = Conv2d(seen, config.model_channels)
+        skips, features = [config.model_channels], config.model_channels
         self.down: list[Module] = []
         for level, width in enumerate(widths):
-            for _ in range(config.blocks):
+            for _ in range(config.num_res_blocks):
                 self.down.append(stage(features, width, config.heights[level]))
                 features = width
                 skips.append(features)
@@ -191,18 +198,18 @@ class UNet(Module):
             stage(features, features, smallest),
             stage(features, features, smallest, last=True),
         ]
-        self.seen_widths = (*skips, features)  # of what `descend` returns
+        self.seen_widths = (*skips, features)  # of what `encode` returns
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):
-            for _ in range(config.blocks + 1):
+            for _ in range(config.num_res_blocks + 1):
                 self.up.append(stage(features + skips.pop(), widths[level], config.heights[level]))
                 features = widths[level]
             if level:
                 self.up.append(Conv2d(features, features, upsample=True))
 
         self.norm = GroupNorm(config.groups, features, silu=True)
-        self.leave = Conv2d(features, seen, zero=True)
+        self.conv_out = Conv2d(features, seen, zero=True)
 
     def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
@@ -210,23 +217,23 @@ class UNet(Module):
         if x.shape[1:] != expected:
             raise ValueError(f"U-Net: expected images of {expected} (height, width, channels), got {x.shape[1:]}")
         told = self.told(t, labels)
-        seen = descend(self.down, self.middle, self.enter(stack(x, self.config.patch)), told)
-        return self.leave_from(ascend(self.up, seen, told))
+        seen = encode(self.down, self.middle, self.conv_in(space_to_depth(x, self.config.patch)), told)
+        return self.project_out(decode(self.up, seen, told))
 
-    def told(self, t: Any, labels: Any | None) -> Told:
+    def told(self, t: Any, labels: Any | None) -> Conditioning:
         """Return what times and labels, as `forward` has them, tell every part of the network."""
-        if not self.config.words:
-            return Told(self.embedding(t, labels))
-        tokens = np.full((len(t), self.config.length), PADDING) if labels is None else labels
+        if not self.config.vocab_size:
+            return Conditioning(self.embedding(t, labels))
+        tokens = np.full((len(t), self.config.max_tokens), PADDING) if labels is None else labels
         words, sentence = self.text(tokens)
-        return Told(self.embedding(t, None, self.sentence(sentence)), words)
+        return Conditioning(self.embedding(t, None, self.text_projection(sentence)), words)
 
-    def leave_from(self, h: Tensor) -> Tensor:
+    def project_out(self, h: Tensor) -> Tensor:
         """Return images (N, H, W, C) from the last features, those at level 0."""
-        return unstack(self.norm.then(self.leave, h), self.config.patch)
+        return depth_to_space(self.norm.then(self.conv_out, h), self.config.patch)
 
 
-def descend(down: list[Module], middle: list[Module], h: Tensor, told: Told) -> list[Tensor]:
+def encode(down: list[Module], middle: list[Module], h: Tensor, told: Conditioning) -> list[Tensor]:
     """Go down and through the middle; return what every part on the way left, h first, and the middle's result last.
 
     h: (N, H, W, C).
@@ -240,8 +247,8 @@ def descend(down: list[Module], middle: list[Module], h: Tensor, told: Told) -> 
     return [*seen, h]
 
 
-def ascend(up: list[Module], seen: list[Tensor], told: Told) -> Tensor:
-    """Go up from the last of what `descend` saw, and meet the rest again on the way; returns (N, H, W, C')."""
+def decode(up: list[Module], seen: list[Tensor], told: Conditioning) -> Tensor:
+    """Go up from the last of what `encode` saw, and meet the rest again on the way; returns (N, H, W, C')."""
     *skips, h = seen
     for part in up:
         if isinstance(part, Stage):
@@ -251,7 +258,7 @@ def ascend(up: list[Module], seen: list[Tensor], told: Told) -> Tensor:
     return h
 
 
-def stack(x: Tensor, p: int) -> Tensor:
+def space_to_depth(x: Tensor, p: int) -> Tensor:
     """Stack the p × p pixels of each patch into channels: (N, H, W, C) to (N, H/p, W/p, p p C).
 
     Every level then works on 1/p² of the places: the cheapest way to make a U-Net cheaper.
@@ -265,8 +272,8 @@ def stack(x: Tensor, p: int) -> Tensor:
     return ops.reshape(patches, (n, h // p, w // p, p * p * c))
 
 
-def unstack(x: Tensor, p: int) -> Tensor:
-    """Lay each place's p p C channels out as p × p pixels again; the inverse of `stack`."""
+def depth_to_space(x: Tensor, p: int) -> Tensor:
+    """Lay each place's p p C channels out as p × p pixels again; the inverse of `space_to_depth`."""
     if p == 1:
         return x
     n, h, w, c = x.shape

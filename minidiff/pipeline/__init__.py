@@ -1,6 +1,6 @@
 """From a checkpoint to images: read pipeline.py, then load.py."""
 
-from minidiff.pipeline.load import load, load_diffusers
+from minidiff.pipeline.loading import load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 
 __all__ = ["Pipeline", "load", "load_diffusers"]

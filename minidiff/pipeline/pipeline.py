@@ -39,8 +39,8 @@ from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float, to_uint8
 from minidiff.limits import check_limits
 from minidiff.nn import UNet
-from minidiff.nn.adapted_unet import Drawn, Referred, Steered
-from minidiff.nn.tokenizer import Vocabulary
+from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
+from minidiff.nn.tokenizer import Tokenizer
 
 Label = str | int | Sequence[str | int] | np.ndarray | None
 Prompt = str | Sequence[str] | None
@@ -79,9 +79,9 @@ class Pipeline:
     classes: names of the labels 0, 1, …; () for a model without labels.
     config: the settings that it was trained with, None for a model of others.
     path, step: the checkpoint, and how long it had been trained.
-    vocabulary: what prompts are written in; None for a model without.
+    tokenizer: what prompts are written in; None for a model without.
     identity: what adapters know its network by.  adapters: those that it has, from what they follow (edges, …,
-    reference) to a ControlNet or ReferenceAdapter; files: where those were read.
+    reference) to a ControlNet or IPAdapter; files: where those were read.
     noise: from a seed, the numbers of the images, (N,) int64, and how many there are in all batches, to where a
     drawing takes its noise.
     beside: other files than `path` that decide what it draws, by name.
@@ -96,7 +96,7 @@ class Pipeline:
     step: int
     usual: Usual = Usual()
     noise: Callable[[int, np.ndarray, int], Any] = own_noise
-    vocabulary: Vocabulary | None = None
+    tokenizer: Tokenizer | None = None
     identity: str = ""
     adapters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -206,8 +206,8 @@ class Pipeline:
                 having = ", ".join(each for each in SAMPLERS if name in inspect.signature(SAMPLERS[each]).parameters)
                 raise MinidiffError(f"{name} is a setting of {having}; {sampler} has none, got {value}")
         labels = self.asked(count, label, prompt, first, edit is not None)
-        if labels is None and reference is not None and self.vocabulary is not None:
-            labels = np.zeros((count, self.vocabulary.length), np.int64)  # what is asked for is the reference
+        if labels is None and reference is not None and self.tokenizer is not None:
+            labels = np.zeros((count, self.tokenizer.length), np.int64)  # what is asked for is the reference
         scale = self.guidance(guidance_scale, labels is None)
         model = self.steered(count, control, control_kind, control_scale, reference, reference_scale)
         away = None if negative is None else self.prompts(count, negative, first)
@@ -268,12 +268,12 @@ class Pipeline:
         drawn = referred = None
         if control is not None:
             net, both = self._adapter(control_kind), self._each(control, count)
-            drawn = Drawn(net, both / np.float32(255), control_scale)
+            drawn = ControlInput(net, both / np.float32(255), control_scale)
         if reference is not None:
             net, both = self._adapter("reference"), self._each(reference, count)
             scale = np.repeat(np.array([reference_scale, 0], np.float32), count)
-            referred = Referred(net, to_float(both), scale)
-        return Steered(self.model, drawn, referred)
+            referred = ReferenceInput(net, to_float(both), scale)
+        return AdaptedUNet(self.model, drawn, referred)
 
     def _adapter(self, kind: str) -> Any:
         if kind in self.adapters:
@@ -300,13 +300,13 @@ class Pipeline:
 
     def prompts(self, count: int, prompt: str | Sequence[str], first: int = 0) -> np.ndarray:
         """Return prompts in numbers for images first … first + count - 1, (count, L) int64."""
-        if self.vocabulary is None:
+        if self.tokenizer is None:
             knows = f"it knows the labels {_listed(self.classes)}" if self.classes else "nor has it labels"
             raise MinidiffError(f"this model was trained without captions and cannot read a prompt; {knows}")
         several = [prompt] if isinstance(prompt, str) else list(prompt)
         if not several:
             raise MinidiffError("prompt is an empty list; give None for none")
-        rows = np.stack([self.vocabulary.read(one) for one in several])
+        rows = np.stack([self.tokenizer.read(one) for one in several])
         return rows[np.arange(first, first + count) % len(rows)]
 
     def between(self, interval: tuple[float, float] | None) -> tuple[float, float]:
@@ -335,7 +335,7 @@ class Pipeline:
 
         unlabelled: whether nothing in particular is to be drawn.
         """
-        knows = bool(self.classes or self.vocabulary)
+        knows = bool(self.classes or self.tokenizer)
         if guidance_scale is None:
             return GUIDANCE_SCALE if knows and not unlabelled else 1.0
         check_limits({"guidance_scale": guidance_scale})
@@ -347,7 +347,7 @@ class Pipeline:
     def _number(self, label: str | int) -> int:
         """Return the number of a label given by name, or by number, also written as text where no name is like it."""
         if not self.classes:
-            instead = "; it reads prompts" if self.vocabulary else ""
+            instead = "; it reads prompts" if self.tokenizer else ""
             raise MinidiffError(f"this model was trained without labels; it cannot draw {label!r}{instead}")
         names = [_composed(name) for name in self.classes]
         if isinstance(label, str) and _composed(label) in names:

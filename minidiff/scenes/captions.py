@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidiff.nn.tokenizer import Vocabulary, split
+from minidiff.nn.tokenizer import Tokenizer, split
 from minidiff.scenes import factors as f
 from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import Factors
@@ -148,4 +148,4 @@ def _all_words() -> list[str]:
     return sorted(set(split(" ".join([_ARTICLES, *texts, *f.COLOURS, *f.SEASONS]))))
 
 
-VOCABULARY = Vocabulary(_all_words(), LENGTH)
+TOKENIZER = Tokenizer(_all_words(), LENGTH)

@@ -14,7 +14,7 @@ import numpy as np
 from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.scenes import palette
-from minidiff.scenes.captions import VOCABULARY, caption
+from minidiff.scenes.captions import TOKENIZER, caption
 from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.scenes.places import draw_places
@@ -115,7 +115,7 @@ class Scenes:
         self.height = self.width = size
         self.split, self.seed = split, seed
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
-        self.vocabulary = VOCABULARY if captions else None
+        self.tokenizer = TOKENIZER if captions else None
         self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
 
     @property
@@ -171,6 +171,6 @@ class Scenes:
     def _draw(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
         factors = self.factors(index)
         drawing = draw(factors, self.height, self.seed, self.split, index, depth)
-        if self.vocabulary is None:
+        if self.tokenizer is None:
             return drawing, factors.subject.astype(np.int64)
-        return drawing, self.vocabulary.tokens(self.captions(index, factors))
+        return drawing, self.tokenizer.encode(self.captions(index, factors))

@@ -237,7 +237,7 @@ class Run:
             else:
                 shown = ["--control", "drawing.png", "--control-kind", addition.adapter]
         label = [*_label(classes, min(1, len(classes) - 1)), "--guidance-scale", "3"] if classes else []
-        if self.trainer.dataset.vocabulary and preview.variants(self.trainer):
+        if self.trainer.dataset.tokenizer and preview.variants(self.trainer):
             label = preview.names(self.trainer, 1)
         grid = printable(self.folder / "grid.png", MAX_PRINTED)
         print(f"done: {grid}, noise_to_image.gif and loss.png beside it. Next:")

@@ -6,7 +6,7 @@ steps,
 
     w_ema <- w_ema + (1 - decay) (w - w_ema)
 
-which draws visibly better images: the weights jump about in the valley that they descend, and their average stays near
+which draws visibly better images: the weights jump about in the valley that they encode, and their average stays near
 its middle.
 Leaves out other optimisers.
 """

@@ -56,13 +56,13 @@ FINAL = Sheet(count=64, steps=50)
 
 def variants(trainer: Trainer) -> int:
     """How many different things a sheet shows: classes or captions, 0 for neither."""
-    return len(_different(trainer.dataset)) if trainer.dataset.vocabulary else trainer.network.classes
+    return len(_different(trainer.dataset)) if trainer.dataset.tokenizer else trainer.network.classes
 
 
 def examples(trainer: Trainer, count: int) -> np.ndarray:
     """Return the numbers (count,) of the images of the data whose captions, or maps, those of a sheet have."""
     data = trainer.dataset
-    turns = _different(data) if data.vocabulary else np.arange(min(trainer.network.classes, len(data)))
+    turns = _different(data) if data.tokenizer else np.arange(min(trainer.network.classes, len(data)))
     return np.resize(turns, count) if len(turns) else np.zeros(count, np.int64)
 
 
@@ -70,7 +70,7 @@ def labels(trainer: Trainer, count: int) -> np.ndarray | None:
     """Return the labels of a sheet in turn: the classes, (N,), or some captions of the data, (N, L)."""
     if not variants(trainer):
         return None
-    if trainer.dataset.vocabulary is None:
+    if trainer.dataset.tokenizer is None:
         return np.arange(count) % trainer.network.classes
     return trainer.dataset.batch(examples(trainer, count))[1]
 
@@ -146,8 +146,8 @@ def names(trainer: Trainer, columns: int) -> list[str]:
     """Return what the columns of a sheet show, in words."""
     shown = labels(trainer, columns)
     assert shown is not None
-    if trainer.dataset.vocabulary is not None:
-        return [trainer.dataset.vocabulary.text(row) for row in shown]
+    if trainer.dataset.tokenizer is not None:
+        return [trainer.dataset.tokenizer.decode(row) for row in shown]
     return [trainer.dataset.classes[label] for label in shown]
 
 

@@ -73,7 +73,7 @@ def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:
 def _check_captions(checkpoint: Checkpoint, network: UNetConfig, dataset: Dataset) -> None:
     """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
     theirs, start = checkpoint.words, f"{checkpoint.path} was trained"
-    ours = dataset.vocabulary.words if dataset.vocabulary else ()
+    ours = dataset.tokenizer.words if dataset.tokenizer else ()
     if bool(theirs) != bool(ours):
         has, lacks = ("on captions", "none") if theirs else ("without captions", "some")
         raise MinidiffError(f"{start} {has}; the data has {lacks}")
@@ -81,7 +81,7 @@ def _check_captions(checkpoint: Checkpoint, network: UNetConfig, dataset: Datase
         other = min(set(theirs) ^ set(ours), default="their order")
         where = "there" if other in theirs else "in the data"
         raise MinidiffError(f"{start} on captions with other words than the data has; only {where} is {other!r}")
-    there, here = checkpoint.network.length, network.length
+    there, here = checkpoint.network.max_tokens, network.max_tokens
     if there != here:
         raise MinidiffError(f"{start} on captions of up to {there} words; the data has up to {here}")
 

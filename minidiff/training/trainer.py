@@ -23,7 +23,7 @@ from minidiff.data.dataset import Dataset, ImageDataset, order
 from minidiff.data.flip import mirrored
 from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
-from minidiff.nn.adapted_unet import Drawn, Referred, Steered
+from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.nn.tokenizer import thinned
@@ -55,7 +55,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.process = make_process(config.diffusion)
         self.network = network_config(
-            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.vocabulary
+            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.tokenizer
         )
         checkpoints.check_names((*dataset.classes, *self.words), f"{dataset.name}: ")
         self.adapter = config.addition.adapter
@@ -94,7 +94,7 @@ class Trainer:
     @property
     def words(self) -> tuple[str, ...]:
         """Those that captions are written in, () without captions."""
-        return self.dataset.vocabulary.words if self.dataset.vocabulary else ()
+        return self.dataset.tokenizer.words if self.dataset.tokenizer else ()
 
     def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the images of these numbers, (N, H, W, C) uint8, and their labels.
@@ -130,8 +130,8 @@ class Trainer:
         if twice:
             beside, scale = np.concatenate([beside, beside]), np.concatenate([scale, 0 * scale])
         if isinstance(self.model, ControlNet):
-            return Steered(self.unet, Drawn(self.model, beside / np.float32(255)))
-        return Steered(self.unet, None, Referred(self.model, to_float(beside), scale))
+            return AdaptedUNet(self.unet, ControlInput(self.model, beside / np.float32(255)))
+        return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(beside), scale))
 
     def advance(self) -> Record:
         """Make one step.

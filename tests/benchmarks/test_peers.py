@@ -17,9 +17,11 @@ from minidiff.checkpoint.config import ModelConfig
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet, UNetConfig
 
-TINY = problems.Network(ModelConfig(patch=1, base=8, multipliers=(1, 2), attention=(), time="add"), size=8, batch=2)
+TINY = problems.Network(
+    ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), attention_at=(), time="add"), size=8, batch=2
+)
 TINY_PATCHED = problems.Network(
-    ModelConfig(patch=2, base=8, multipliers=(1, 2), attention=(4,), heads=2), size=16, batch=3, classes=3
+    ModelConfig(patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2), size=16, batch=3, classes=3
 )
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def test_the_means_are_over_seven_usual_shapes():
 
 
 def test_the_networks_are_those_that_are_named():
-    plain = UNetConfig(base=64, multipliers=(1, 2, 2), attention=(), time="add")
+    plain = UNetConfig(model_channels=64, channel_mult=(1, 2, 2), attention_at=(), time="add")
     assert problems.PLAIN.config == plain and problems.PLAIN.batch == 32
     default = problems.DEFAULT.config
     assert (default.patch, default.base) != (1, 64) and default.classes > 1 and problems.DEFAULT.batch >= 1

@@ -45,7 +45,7 @@ def test_the_backends_are_trained_for_the_same_steps(tmp_path):
     options = command.Winograd(data_dir=tmp_path, out=tmp_path / "out", steps=7)
     configs = [parse(command.winograd_run(options, name, 2, []).command[2:]).config for name in command.BACKENDS]
     assert [config.run.backend for config in configs] == ["numba", "numba-direct"]
-    assert {(c.run.steps, c.run.seed, c.run.batch, c.model.base) for c in configs} == {(7, 2, 16, 16)}
+    assert {(c.run.steps, c.run.seed, c.run.batch, c.model.model_channels) for c in configs} == {(7, 2, 16, 16)}
 
 
 def test_the_judging_is_minidiff_evaluates(tmp_path):
@@ -289,7 +289,7 @@ def two_trainers(variant):
     from benchmarks.quality.torch_train import TorchTrainer
 
     config = Config(
-        model=ModelConfig(patch=2, base=8, multipliers=(1, 2), attention=(2,), heads=2),
+        model=ModelConfig(patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2),
         optimizer=OptimizerConfig(lr=1e-2, warmup=1, weight_decay=0.5, clip=0.3, ema=0.5),  # so that each of them shows
         run=RunConfig(steps=STEPS, batch=6, seed=3),
     )

@@ -17,7 +17,9 @@ from minidiff.images.files import to_uint8
 from minidiff.training.trainer import Trainer
 from tests.cuda.device_array import DeviceArray
 
-MODEL = ModelConfig(patch=1, base=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, groups=4)
+MODEL = ModelConfig(
+    patch=1, model_channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_at=(4,), heads=2, groups=4
+)
 
 
 def config(**run):

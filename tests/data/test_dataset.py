@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minidiff.data.dataset import ImageDataset, hold_out, order
 from minidiff.errors import MinidiffError
-from minidiff.nn.tokenizer import vocabulary
+from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.random import Key, Stream, permutation
 from minidiff.scenes import Scenes
 from minidiff.scenes.alike import Alike
@@ -116,24 +116,24 @@ def test_too_few_to_hold_out():
 
 
 def test_a_digest_changes_with_all_that_steps_depend_on():
-    known = vocabulary(["a cat", "a dog, on the left"])
+    known = build_tokenizer(["a cat", "a dog, on the left"])
     captions = ["a cat", "a dog, on the left"]
     images = dataset_of(2).images
 
     def digest(images=images, captions=captions, known=known, classes=None, **others):
         if classes is not None:
             return ImageDataset("x", images, np.arange(2), classes).digest
-        tokens, parts = known.tokens(captions), known.parts(captions)
-        return ImageDataset("x", images, tokens, vocabulary=known, parts=parts, **others).digest
+        tokens, parts = known.encode(captions), known.parts(captions)
+        return ImageDataset("x", images, tokens, tokenizer=known, parts=parts, **others).digest
 
     other = [
         digest(), digest(images[::-1]), digest(images + np.uint8(1)), digest(captions=captions[::-1]),
-        digest(captions=["a cat", "a dog on the left"]), digest(known=vocabulary(["a cat", "a dug, on the left"])),
+        digest(captions=["a cat", "a dog on the left"]), digest(known=build_tokenizer(["a cat", "a dug, on the left"])),
         digest(classes=("a", "b")), digest(classes=("a", "c")), digest(content=np.zeros((2, 32), np.uint8)),
         ImageDataset("x", images).digest, ImageDataset("x", images.reshape(2, 3, 2, 1)).digest,
     ]  # fmt: skip
     assert len(set(other)) == len(other) and all(len(bytes.fromhex(each)) == 32 for each in other)
-    assert digest() == digest(left_out=3) == ImageDataset("y", images, known.tokens(captions), vocabulary=known,
+    assert digest() == digest(left_out=3) == ImageDataset("y", images, known.encode(captions), tokenizer=known,
                                                       parts=known.parts(captions)).digest  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.flip import mirrored
-from minidiff.nn.tokenizer import vocabulary
+from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.scenes import Scenes
 from minidiff.scenes.factors import POSITIONS
 
@@ -19,9 +19,9 @@ def turned(images):
 
 
 def captioned(*texts):
-    known = vocabulary(texts)
+    known = build_tokenizer(texts)
     return ImageDataset(
-        "captioned", stripes(len(texts)), known.tokens(texts), vocabulary=known, parts=known.parts(texts)
+        "captioned", stripes(len(texts)), known.encode(texts), tokenizer=known, parts=known.parts(texts)
     )
 
 
@@ -36,13 +36,13 @@ def test_captions_change_their_sides():
         "a cat, left of a dog", "on the RIGHT", "right left right", "a bright cleft", "leftmost or rightmost"
     )
     images, labels = flip(data)
-    assert [data.vocabulary.text(row) for row in labels] == [
+    assert [data.tokenizer.decode(row) for row in labels] == [
         "a cat right of a dog", "on the left", "left right left", "a bright cleft", "rightmost or leftmost",
     ]  # fmt: skip
     assert turned(images) == [True] * 5
     images, labels = flip(data, np.array([True, False, False, True, False]))
     assert turned(images) == [True, False, False, True, False]
-    assert [data.vocabulary.text(row) for row in labels][1:3] == ["on the right", "right left right"]
+    assert [data.tokenizer.decode(row) for row in labels][1:3] == ["on the right", "right left right"]
     assert np.array_equal(labels == 0, data.labels == 0)
 
 
@@ -83,7 +83,7 @@ def test_a_mirrored_scene_says_where_things_are():
     told = 0
     for i, (row, new) in enumerate(zip(labels, said, strict=True)):
         side = POSITIONS[position[i]]
-        text, mirror = data.vocabulary.text(row).split(), data.vocabulary.text(new).split()
+        text, mirror = data.tokenizer.decode(row).split(), data.tokenizer.decode(new).split()
         if side != "middle" and side in text:
             told += 1
             assert {"left": "right", "right": "left"}[side] in mirror and side not in mirror

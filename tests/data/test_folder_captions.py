@@ -28,7 +28,7 @@ def make(root, *names):
 
 
 def texts(data):
-    return [data.vocabulary.text(row) for row in data.labels]
+    return [data.tokenizer.decode(row) for row in data.labels]
 
 
 def read(root, where):
@@ -59,7 +59,7 @@ def test_text_files_beside_images(tmp_path, caplog, where):
     data = read(tmp_path, where)
     assert texts(data) == ["a red dog", "a cat", "a blue cat at night", "two dogs"]  # in the order of the paths
     assert data.labels.shape == (4, 5) and data.labels.dtype == np.int64 and data.classes == ()
-    assert data.vocabulary.words == ("a", "at", "blue", "cat", "dog", "dogs", "night", "red", "two")
+    assert data.tokenizer.words == ("a", "at", "blue", "cat", "dog", "dogs", "night", "red", "two")
     assert not caplog.records  # no caption is called an unreadable image
 
 
@@ -161,7 +161,7 @@ def test_numbers_and_nesting_beyond_measure(tmp_path, caplog, bad):
 
 def test_names(tmp_path, caplog):
     make(tmp_path, "a-small_dog 02.png", "Red Cat (3).png", "sub/BIRD12.jpg", "sub/кот_1_2.png", "2024-05-01.png")
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path, "names")
     assert sorted(texts(data)) == ["", "a small dog", "bird", "red cat", "кот"]
     (record,) = caplog.records
@@ -181,15 +181,15 @@ def test_none_reads_none_and_still_knows_captions_from_images(tmp_path, caplog):
     (tmp_path / "a.txt").write_text("a dog")
     (tmp_path / "metadata.jsonl").write_text("no JSON")
     data = read(tmp_path, "none")
-    assert data.labels is None and data.vocabulary is None
+    assert data.labels is None and data.tokenizer is None
     assert not caplog.records
 
 
 def test_auto_without_captions_is_a_folder_without(tmp_path, caplog):
     make(tmp_path, "a.png", "b.png")
-    assert read(tmp_path, "auto").vocabulary is None
+    assert read(tmp_path, "auto").tokenizer is None
     (tmp_path / "a.txt").write_text(" …\n")
-    assert read(tmp_path, "auto").vocabulary is None
+    assert read(tmp_path, "auto").tokenizer is None
     (tmp_path / "metadata.jsonl").write_text(entry("b.png", "a dog"))
     assert texts(read(tmp_path, "auto")) == ["", "a dog"]  # text files without a word do not hide the metadata
 
@@ -206,7 +206,7 @@ def test_missing_captions_are_named_in_one_warning(tmp_path, caplog):
     make(tmp_path, *(f"{i}.png" for i in range(8)))
     (tmp_path / "3.txt").write_text("a dog")
     (tmp_path / "4.txt").write_text("")
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         assert texts(read(tmp_path, "txt")) == ["", "", "", "a dog", "", "", "", ""]
     (record,) = caplog.records
     expected = "7 of 8 images have no caption: 0.png; 1.png; 2.png; 4.png; 5.png and 2 more"
@@ -216,7 +216,7 @@ def test_missing_captions_are_named_in_one_warning(tmp_path, caplog):
 def test_a_text_beside_no_image_is_named_as_before(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "notes.txt").write_text("buy milk")
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         read(tmp_path, "auto")
     assert "1 of 2 not readable: notes.txt" in caplog.text
 
@@ -227,9 +227,9 @@ def test_the_caption_of_a_damaged_image_is_left_out_with_it(tmp_path, caplog):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"a {name}")
     (tmp_path / "metadata.jsonl").write_text(entry("a.png", "a") + "\n" + entry("b.png", "b"))
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path, "txt")
-    assert texts(data) == ["a a"] and data.vocabulary.words == ("a",)
+    assert texts(data) == ["a a"] and data.tokenizer.words == ("a",)
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}: 1 of 2 not readable: b.png (no image that can be read)"
     ]
@@ -240,7 +240,7 @@ def test_texts_in_other_encodings(tmp_path, caplog):
     (tmp_path / "a.txt").write_bytes("ein Hündchen".encode("utf-16"))
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfone dog")
     (tmp_path / "c.txt").write_bytes("ein Hündchen schläft".encode("latin-1"))
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path, "txt")
     assert texts(data) == ["ein hündchen", "one dog", "ein h ndchen schl ft"]
     (record,) = caplog.records
@@ -252,9 +252,9 @@ def test_a_huge_text_is_not_read_to_its_end(tmp_path, caplog, monkeypatch):
     make(tmp_path, "a.png", "b.png")
     (tmp_path / "a.txt").write_bytes(b"dog " * 15 + "cat€".encode() + b" bird" * 10**5)  # the € is cut in two
     (tmp_path / "b.txt").write_bytes(b"a" + b" " * 61 + b"b" + b" ")
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path, "txt")
-    assert data.vocabulary.words == ("a", "b", "cat", "dog")
+    assert data.tokenizer.words == ("a", "b", "cat", "dog")
     (record,) = caplog.records
     assert "1 captions left out or damaged: a.txt (only its first 0 KiB are read)" in record.getMessage()
 
@@ -262,9 +262,9 @@ def test_a_huge_text_is_not_read_to_its_end(tmp_path, caplog, monkeypatch):
 def test_a_long_caption_is_cut_and_named(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "a.txt").write_text("dog " * 40 + "cat")
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path, "txt")
-    assert data.labels.tolist() == [[1] * 32] and data.vocabulary.words == ("dog",)
+    assert data.labels.tolist() == [[1] * 32] and data.tokenizer.words == ("dog",)
     assert "1 captions have more than 32 words, of which the rest is not learnt: a.png" in caplog.text
 
 
@@ -291,7 +291,7 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
         entry("b.png", "a bird"),
     ]
     (tmp_path / "in" / "metadata.jsonl").write_bytes("\n".join(lines).encode() + b'\n{"\xff"}')
-    with caplog.at_level(logging.WARNING):
+    with caplog.add_noise_at(logging.WARNING):
         data = read(tmp_path / "in", "metadata")
     assert texts(data) == ["a dog", "a bird"]
     (record,) = caplog.records
@@ -328,7 +328,7 @@ def test_both_splits_have_the_vocabulary_of_all(tmp_path):
         (tmp_path / f"{'dog' if i % 10 < 9 else 'bird'}_{i:02d}.txt").write_text(f"number w{i}")
     config = DataConfig("folder", tmp_path, size=8)
     train, test = (open_data(config, split) for split in ("train", "test"))
-    assert train.vocabulary.words == test.vocabulary.words and len(train.vocabulary.words) == 21
+    assert train.tokenizer.words == test.tokenizer.words and len(train.tokenizer.words) == 21
     assert len(train) + len(test) == 20
     said = [set(texts(data)) for data in (train, test)]
     assert not said[0] & said[1] and len(said[0] | said[1]) == 20
@@ -340,9 +340,9 @@ def test_labels_or_captions(tmp_path):
         (tmp_path / "ab"[i % 2] / f"{i}.txt").write_text("a dog")
     for where in ("auto", "none"):
         data = open_data(DataConfig("folder", tmp_path, folder_labels=True, captions=where))
-        assert data.classes == ("a", "b") and data.vocabulary is None
+        assert data.classes == ("a", "b") and data.tokenizer is None
     for where in ("txt", "metadata", "names"):
         with pytest.raises(MinidiffError) as caught:
             open_data(DataConfig("folder", tmp_path, folder_labels=True, captions=where))
         assert str(caught.value) == f"--captions {where}: a network learns captions or --folder-labels, not both"
-    assert open_data(DataConfig("folder", tmp_path)).vocabulary.words == ("a", "dog")
+    assert open_data(DataConfig("folder", tmp_path)).tokenizer.words == ("a", "dog")

@@ -7,8 +7,8 @@ from minidiff.diffusion.process import DRAWS, Process
 from minidiff.diffusion.schedule import make_schedule
 
 
-def drawn(draw_t, n, kind="linear", T=1000, seed=0, step=0, **more):
-    process = Process(make_schedule(kind, T), "v", draw_t=draw_t, **more)
+def drawn(timestep_sampling, n, kind="linear", T=1000, seed=0, step=0, **more):
+    process = Process(make_schedule(kind, T), "v", timestep_sampling=timestep_sampling, **more)
     return process.draw_level(seed, step, np.arange(n), n)
 
 
@@ -42,9 +42,9 @@ def test_stratified_times_are_uniform_over_the_steps(every_backend):
     assert np.array_equal(counts[:5], counts[5:])
 
 
-@pytest.mark.parametrize("draw_t", DRAWS)
-def test_parts_of_a_batch_are_the_batch(every_backend, draw_t):
-    process = Process(make_schedule("cosine"), "v", draw_t=draw_t)
+@pytest.mark.parametrize("timestep_sampling", DRAWS)
+def test_parts_of_a_batch_are_the_batch(every_backend, timestep_sampling):
+    process = Process(make_schedule("cosine"), "v", timestep_sampling=timestep_sampling)
     whole = process.draw_level(3, 5, np.arange(12), 12)
     parts = [process.draw_level(3, 5, np.arange(12)[part], 12) for part in (slice(0, 4), slice(4, 12))]
     for name in ("t", "a", "s"):
@@ -76,9 +76,9 @@ def test_lognormal_is_cut_at_the_schedules_ends(every_backend):
         assert np.mean(np.isclose(level.sigma, end, rtol=1e-9)) > 0.2
 
 
-@pytest.mark.parametrize("draw_t", DRAWS)
-def test_seeds_and_steps_draw_anew(draw_t):
-    first = drawn(draw_t, 16).t
-    assert np.array_equal(first, drawn(draw_t, 16).t)
-    assert not np.array_equal(first, drawn(draw_t, 16, seed=1).t)
-    assert not np.array_equal(first, drawn(draw_t, 16, step=1).t)
+@pytest.mark.parametrize("timestep_sampling", DRAWS)
+def test_seeds_and_steps_draw_anew(timestep_sampling):
+    first = drawn(timestep_sampling, 16).t
+    assert np.array_equal(first, drawn(timestep_sampling, 16).t)
+    assert not np.array_equal(first, drawn(timestep_sampling, 16, seed=1).t)
+    assert not np.array_equal(first, drawn(timestep_sampling, 16, step=1).t)

@@ -94,7 +94,7 @@ def test_noise_on_a_known_image_is_the_levels(every_backend):
     x0 = np.full((2, 50, 50, 1), 0.5, np.float32)
     level = PROCESS.schedule.level(500)
     x, again, other = (
-        backend.to_numpy(editing.at_level(backend.to_device(x0), level, Noise(0, np.arange(2)), draw))
+        backend.to_numpy(editing.add_noise_at(backend.to_device(x0), level, Noise(0, np.arange(2)), draw))
         for draw in (0, 0, 1)
     )
     assert x.mean() == pytest.approx(level.a * 0.5, abs=5 * level.s / np.sqrt(5000))
@@ -102,7 +102,7 @@ def test_noise_on_a_known_image_is_the_levels(every_backend):
     assert np.array_equal(x, again)
     assert np.abs(np.corrcoef(x.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(5000)
     assert np.abs(np.corrcoef(x[0].ravel(), x[1].ravel())[0, 1]) < 5 / np.sqrt(2500)
-    alone = editing.at_level(backend.to_device(x0[1:]), level, Noise(0, np.arange(1, 2)))
+    alone = editing.add_noise_at(backend.to_device(x0[1:]), level, Noise(0, np.arange(1, 2)))
     assert np.array_equal(backend.to_numpy(alone)[0], x[1])
 
 

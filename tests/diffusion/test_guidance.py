@@ -16,7 +16,7 @@ from tests.diffusion.known import process_of
 class Labelled:
     """A network whose answer tells what it was asked: x + 10 label + t / 1000; remembers its calls."""
 
-    config = SimpleNamespace(no_label=3)
+    config = SimpleNamespace(null_cond=3)
 
     def __init__(self):
         self.calls = []
@@ -31,7 +31,7 @@ class Labelled:
 class Convolving:
     """A network of one convolution, large enough for its filter to be kept as Winograd's way uses it."""
 
-    config = SimpleNamespace(no_label=3)
+    config = SimpleNamespace(null_cond=3)
 
     def __init__(self, seed):
         w = np.random.default_rng(seed).standard_normal((3, 3, 8, 8)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_guidance_without_labels_is_a_mistake():
 class Reading(Labelled):
     """The same for captions (N, L): a caption counts as much as its words' numbers together; 0 is no word."""
 
-    config = SimpleNamespace(no_label=0)
+    config = SimpleNamespace(null_cond=0)
 
     def __call__(self, x, t, labels):
         assert labels.ndim == 2

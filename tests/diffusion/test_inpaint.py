@@ -50,7 +50,7 @@ def test_noise_put_back_on_is_one_step_of_noising(every_backend):
     """From one level to a noisier one: for images 0, the spread grows from s to s'."""
     level, towards = PROCESS.schedule.level(300), PROCESS.schedule.level(700)
     noise = Noise(0, np.arange(4))
-    x = editing.at_level(backend.to_device(np.ones((4, 50, 50, 1), np.float32)), level, noise)
+    x = editing.add_noise_at(backend.to_device(np.ones((4, 50, 50, 1), np.float32)), level, noise)
     y = backend.to_numpy(editing.noisier(x, level, towards, noise, 0))
     assert y.mean() == pytest.approx(towards.a, abs=5 * towards.s / 100)  # 10,000 values
     assert y.std() == pytest.approx(towards.s, abs=5 * towards.s / 141)

@@ -154,7 +154,7 @@ def test_a_perfect_network_has_no_loss(every_backend, target):
 
 def test_every_target_can_be_told_a_time_between_the_times(every_backend):
     """As "lognormal" draws them: t reaches the network unrounded."""
-    process = Process(SCHEDULES["linear"], "v", draw_t="lognormal")
+    process = Process(SCHEDULES["linear"], "v", timestep_sampling="lognormal")
     model = Scaled()
     process.training_loss(model, backend.to_device(images(16)), None, 0, 0, np.arange(16), 16)
     assert np.any(model.t != np.round(model.t))
@@ -163,10 +163,10 @@ def test_every_target_can_be_told_a_time_between_the_times(every_backend):
 # -- what is drawn by key -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("draw_t", DRAWS)
-def test_a_batch_in_parts_is_the_same_batch(every_backend, draw_t):
+@pytest.mark.parametrize("timestep_sampling", DRAWS)
+def test_a_batch_in_parts_is_the_same_batch(every_backend, timestep_sampling):
     """t, noise and hidden labels of an image depend on (seed, step, sample), not on its neighbours."""
-    process = Process(SCHEDULES["cosine"], "v", label_drop=0.5, draw_t=draw_t)
+    process = Process(SCHEDULES["cosine"], "v", cond_dropout=0.5, timestep_sampling=timestep_sampling)
     x0, labels = images(8), np.arange(8)
     whole, parts = Scaled(), Scaled()
     with no_grad():
@@ -195,7 +195,7 @@ def test_steps_and_seeds_draw_anew(every_backend):
 @pytest.mark.parametrize("p", [0.0, 0.1, 1.0])
 def test_labels_are_hidden_at_the_given_rate(every_backend, p):
     n = 10_000
-    process = Process(SCHEDULES["linear"], label_drop=p)
+    process = Process(SCHEDULES["linear"], cond_dropout=p)
     labels = np.arange(n) % 10
     dropped = process.drop_labels(labels, Scaled(), 0, 0, np.arange(n))
     hidden = dropped == 10
@@ -207,7 +207,7 @@ def test_labels_are_hidden_at_the_given_rate(every_backend, p):
 def test_captions_are_hidden_whole(every_backend):
     """All words of a caption or none, and of the same images as labels would be."""
     n = 2000
-    process = Process(SCHEDULES["linear"], label_drop=0.3)
+    process = Process(SCHEDULES["linear"], cond_dropout=0.3)
     captions = 1 + np.arange(n * 5).reshape(n, 5) % 7
     dropped = process.drop_labels(captions, Scaled(), 0, 0, np.arange(n))
     hidden = (dropped == 10).all(axis=1)
@@ -229,10 +229,13 @@ def test_no_labels_stay_none():
     [
         ({"target": "score"}, "target must be one of eps, x0, v, flow, edm, got 'score'"),
         ({"weighting": "p2"}, "weighting must be one of plain, min_snr, edm, got 'p2'"),
-        ({"draw_t": "halton"}, "draw_t must be one of uniform, stratified, lognormal, got 'halton'"),
+        (
+            {"timestep_sampling": "halton"},
+            "timestep_sampling must be one of uniform, stratified, lognormal, got 'halton'",
+        ),
         ({"gamma": 0.0}, "gamma must be above 0, got 0.0"),
         ({"gamma": float("nan")}, "gamma must be above 0, got nan"),
-        ({"label_drop": 1.5}, "label_drop must be in [0, 1], got 1.5"),
+        ({"cond_dropout": 1.5}, "cond_dropout must be in [0, 1], got 1.5"),
         ({"sigma_std": 0.0}, "sigma_std must be above 0, got 0.0"),
         ({"sigma_std": float("inf")}, "sigma_std must be above 0, got inf"),
     ],

@@ -11,7 +11,7 @@ from minidiff.autograd import Tensor
 class Scaled:
     """A network of one weight, w x_t, that remembers what it was asked."""
 
-    config = SimpleNamespace(classes=10, no_label=10)
+    config = SimpleNamespace(classes=10, null_cond=10)
 
     def __init__(self, w=0.5):
         self.w = Tensor(backend.to_device(np.array(w, dtype=np.float32)), requires_grad=True)

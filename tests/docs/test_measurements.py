@@ -9,7 +9,7 @@ from benchmarks.peers.problems import DEFAULT, PLAIN
 from minidiff.checkpoint.build import network_config
 from minidiff.checkpoint.config import ModelConfig
 from minidiff.nn import UNet, UNetConfig
-from minidiff.scenes.captions import VOCABULARY
+from minidiff.scenes.captions import TOKENIZER
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -112,7 +112,7 @@ def test_the_networks_have_as_many_weights_as_the_file_says(measured):
         return f"{UNet(config).count_parameters() / 1e6:.2f} million"
 
     def default(model: ModelConfig) -> str:
-        return weights(network_config(model, 32, 32, 3, vocabulary=VOCABULARY))
+        return weights(network_config(model, 32, 32, 3, tokenizer=TOKENIZER))
 
     numbers = {name: number for name, number in measured.tables()["networks"].items() if name not in measured.ABOUT}
     assert numbers == {

@@ -14,17 +14,17 @@ from minidiff.data.dataset import ImageDataset
 from minidiff.evaluation.labels.classifier import (
     FEATURES,
     Classifier,
-    Study,
+    TrainConfig,
     count_right,
     make_classifier,
     read,
     shifted,
-    study_for,
     train,
+    train_config_for,
 )
-from minidiff.evaluation.split import study_and_exam
+from minidiff.evaluation.split import train_and_test_sets
 
-STUDY = Study(steps=40, batch=48)
+STUDY = TrainConfig(steps=40, batch=48)
 
 
 def test_learns(each_backend):
@@ -39,9 +39,9 @@ def test_learns(each_backend):
 def test_same_seed_same_weights():
     with backend.using("numpy"):
         data = toy_images.make(60)
-        one, same, other = (train(data, Study(3, 16, seed)).named_parameters() for seed in (0, 0, 1))
+        one, same, other = (train(data, TrainConfig(3, 16, seed)).named_parameters() for seed in (0, 0, 1))
     assert all(np.array_equal(one[name].data, same[name].data) for name in one)
-    assert not np.array_equal(one["enter.w"].data, other["enter.w"].data)
+    assert not np.array_equal(one["conv_in.w"].data, other["conv_in.w"].data)
 
 
 def test_reads_each_image_by_itself():
@@ -50,7 +50,7 @@ def test_reads_each_image_by_itself():
         data = toy_images.make(20)
         model = make_classifier(data)
         model.initialize(0)
-        model.leave.w.data += np.random.default_rng(0).normal(size=model.leave.w.shape).astype(np.float32)
+        model.conv_out.w.data += np.random.default_rng(0).normal(size=model.conv_out.w.shape).astype(np.float32)
         labels, features = read(model, data.images)
         in_parts = read(model, data.images, batch=3)
     assert labels.shape == (20,) and labels.dtype == np.int64
@@ -98,23 +98,23 @@ def test_how_long_to_study():
     def images(count, channels):
         return ImageDataset("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
 
-    assert study_for(images(60_000, 1)).steps == 500
-    assert study_for(images(50_000, 3)).steps == 1500
-    assert study_for(images(500, 3)).steps == 150
-    assert study_for(study_and_exam(DataConfig())[0]).steps == 500  # scenes
+    assert train_config_for(images(60_000, 1)).steps == 500
+    assert train_config_for(images(50_000, 3)).steps == 1500
+    assert train_config_for(images(500, 3)).steps == 150
+    assert train_config_for(train_and_test_sets(DataConfig())[0]).steps == 500  # scenes
 
 
 @pytest.mark.skipif("MINIDIFF_MNIST" not in os.environ, reason="set MINIDIFF_MNIST to the folder of MNIST's files")
 def test_mnist():
     """The promise: 98% of MNIST's test set.  Takes half a minute on two cores."""
-    study, exam = study_and_exam(DataConfig(data="mnist", data_dir=Path(os.environ["MINIDIFF_MNIST"])))
+    study, exam = train_and_test_sets(DataConfig(data="mnist", data_dir=Path(os.environ["MINIDIFF_MNIST"])))
     with backend.using("numba"):
-        assert count_right(train(study, study_for(study)), exam) >= 9800
+        assert count_right(train(study, train_config_for(study)), exam) >= 9800
 
 
 @pytest.mark.skipif("MINIDIFF_SLOW" not in os.environ, reason="set MINIDIFF_SLOW=1 to train on scenes for a minute")
 def test_scenes():
     """The promise: 95% of held-out scenes."""
-    study, exam = study_and_exam(DataConfig())
+    study, exam = train_and_test_sets(DataConfig())
     with backend.using("numba"):
-        assert count_right(train(study, study_for(study)), exam) >= 9500
+        assert count_right(train(study, train_config_for(study)), exam) >= 9500

@@ -11,10 +11,10 @@ from minidiff import backend
 from minidiff.data.dataset import ImageDataset
 from minidiff.evaluation import cache
 from minidiff.evaluation.cache import classifier_for, fingerprint, name
-from minidiff.evaluation.labels.classifier import Study, read
-from minidiff.evaluation.split import Stretch
+from minidiff.evaluation.labels.classifier import TrainConfig, read
+from minidiff.evaluation.split import Subset
 
-STUDY = Study(steps=2, batch=8)
+STUDY = TrainConfig(steps=2, batch=8)
 DATA = toy_images.make(30)
 
 
@@ -65,8 +65,8 @@ def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):
         name(ImageDataset("toy", images, DATA.labels, DATA.classes), STUDY),
         name(ImageDataset("toy", DATA.images, labels, DATA.classes), STUDY),
         name(ImageDataset("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), STUDY),
-        name(DATA, Study(steps=3, batch=8)),
-        name(DATA, Study(steps=2, batch=8, seed=1)),
+        name(DATA, TrainConfig(steps=3, batch=8)),
+        name(DATA, TrainConfig(steps=2, batch=8, seed=1)),
     ]
     other_code = tmp_path / "classifier.py"
     other_code.write_text("# another network\n")
@@ -83,7 +83,7 @@ def test_the_name_is_one_for_any_file_system():
 def test_fingerprints():
     assert fingerprint(toy_images.make(30)) == fingerprint(DATA)
     assert fingerprint(toy_images.make(30, channels=1)) != fingerprint(DATA)
-    endless = Stretch(DATA, 0, 2**32, endless=True)  # asked for its first images only, here made to be 30
+    endless = Subset(DATA, 0, 2**32, endless=True)  # asked for its first images only, here made to be 30
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "DRAWN", 30)
         assert fingerprint(endless) == fingerprint(DATA)

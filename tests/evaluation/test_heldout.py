@@ -20,9 +20,9 @@ def plain_backend():
 @pytest.fixture
 def network():
     """Untrained, but its answer depends on the image, the time and the label."""
-    model = UNet(UNetConfig(8, 8, 3, base=8, multipliers=(1, 2), attention=(), heads=2, classes=3))
+    model = UNet(UNetConfig(8, 8, 3, model_channels=8, channel_mult=(1, 2), attention_at=(), heads=2, classes=3))
     model.initialize(1)
-    model.leave.w.data += 0.1
+    model.conv_out.w.data += 0.1
     return model
 
 
@@ -34,7 +34,7 @@ class Silent:
     """A network that always answers 0 and notes what it was asked."""
 
     def __init__(self, classes):
-        self.config = UNetConfig(8, 8, 3, base=8, multipliers=(1,), attention=(), classes=classes)
+        self.config = UNetConfig(8, 8, 3, model_channels=8, channel_mult=(1,), attention_at=(), classes=classes)
         self.asked = []
 
     def __call__(self, x, t, labels):

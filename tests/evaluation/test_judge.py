@@ -13,7 +13,7 @@ from minidiff.diffusion import Process, make_schedule
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
 from minidiff.evaluation.labels import judge as judges
-from minidiff.evaluation.labels.classifier import Study, train
+from minidiff.evaluation.labels.classifier import TrainConfig, train
 from minidiff.evaluation.labels.judge import Drawing, check, judge
 from minidiff.evaluation.labels.report import misread_sheet
 from minidiff.images.files import to_float
@@ -36,7 +36,7 @@ def few_triples(monkeypatch):
 
 @pytest.fixture(scope="module")
 def kept(plain_backend):
-    return Kept(train(toy_images.make(300), Study(steps=60, batch=48)), Path("kept"), None)
+    return Kept(train(toy_images.make(300), TrainConfig(steps=60, batch=48)), Path("kept"), None)
 
 
 class Known:
@@ -46,7 +46,7 @@ class Known:
         self.samples, self.asked_for = samples, []
         self.classes, self.shape, self.path = toy_images.CLASSES, (8, 8, 3), Path("run/x.safetensors")
         self.process = Process(make_schedule("cosine"), "v")
-        self.model = UNet(UNetConfig(8, 8, 3, base=8, multipliers=(1,), attention=(), heads=2, classes=3))
+        self.model = UNet(UNetConfig(8, 8, 3, model_channels=8, channel_mult=(1,), attention_at=(), heads=2, classes=3))
         self.model.initialize(0)
 
     def labels(self, count, label=None, first=0):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.evaluation.labels.classifier import Study
+from minidiff.evaluation.labels.classifier import TrainConfig
 from minidiff.evaluation.labels.judge import Drawing
 from minidiff.evaluation.scenes import attributes, prompts, steering
 from minidiff.evaluation.scenes import judge as scenes_judge
@@ -90,7 +90,7 @@ def test_only_what_is_said_and_visible_is_asked(knows):
 
 
 def test_a_judge_learns_and_is_examined():
-    judge = attributes.train(32, Study(steps=60, batch=64, seed=1))
+    judge = attributes.train(32, TrainConfig(steps=60, batch=64, seed=1))
     exam = attributes.examine(judge, 32, count=300)
     assert exam["time"][0] / exam["time"][1] > 0.8 and exam["subject"][1] == 300
     blank = Attributes(32, 32)

@@ -10,12 +10,12 @@ from minidiff import backend
 from minidiff.data.config import DataConfig
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
-from minidiff.evaluation.split import EXAM_FIRST, Stretch, study_and_exam
+from minidiff.evaluation.split import EXAM_FIRST, Subset, train_and_test_sets
 
 
 def test_finite_data_bring_their_parts(tmp_path):
     toy_images.write(tmp_path / "toy.npz", 60)
-    study, exam = study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "toy.npz"))
+    study, exam = train_and_test_sets(DataConfig(data="npz", data_dir=tmp_path / "toy.npz"))
     assert len(study) + len(exam) == 60 and len(exam) > 0
     images = [part.batch(np.arange(len(part)))[0] for part in (study, exam)]
     seen = {image.tobytes() for image in images[0]}
@@ -25,7 +25,7 @@ def test_finite_data_bring_their_parts(tmp_path):
 def test_scenes_are_judged_by_images_that_training_never_draws():
     with backend.using("numpy"):
         config = DataConfig(size=16)
-        study, exam = study_and_exam(config)
+        study, exam = train_and_test_sets(config)
         training = open_data(config, "train", 0)
         assert study.endless and not exam.endless and len(exam) == 10_000
         parts = [dataset.batch(np.arange(8))[0] for dataset in (training, study, exam)]
@@ -38,7 +38,7 @@ def test_scenes_are_judged_by_images_that_training_never_draws():
 
 def test_a_stretch_counts_from_its_first():
     data = toy_images.make(9)
-    stretch = Stretch(data, first=3, count=4)
+    stretch = Subset(data, first=3, count=4)
     images, labels = stretch.batch(np.array([0, 3]))
     np.testing.assert_array_equal(images, data.images[[3, 6]])
     np.testing.assert_array_equal(labels, [0, 0])
@@ -49,4 +49,4 @@ def test_images_without_labels(tmp_path):
     np.savez(tmp_path / "bare.npz", images=toy_images.make(20).images)
     expected = "bare.npz: these images have no labels, and evaluation asks whether a sample shows its label"
     with pytest.raises(MinidiffError, match=re.escape(expected)):
-        study_and_exam(DataConfig(data="npz", data_dir=tmp_path / "bare.npz"))
+        train_and_test_sets(DataConfig(data="npz", data_dir=tmp_path / "bare.npz"))

@@ -26,7 +26,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from minidiff import backend
-from minidiff.evaluation.labels.classifier import Study
+from minidiff.evaluation.labels.classifier import TrainConfig
 from minidiff.training import preview
 from tests.fuzz.case import KINDS, Case
 from tests.fuzz.kinds import planted
@@ -48,7 +48,7 @@ def prepare() -> dict[str, object]:
     modules = {name: importlib.import_module(f"minidiff.{name}") for name in COMMANDS}
     backend.use("numpy")
     preview.PREVIEW, preview.FINAL = preview.Sheet(count=2, steps=2), preview.Sheet(count=2, steps=2)
-    modules["evaluate"].study_for = lambda dataset: Study(steps=2, batch=4)  # type: ignore[attr-defined]
+    modules["evaluate"].train_config_for = lambda dataset: TrainConfig(steps=2, batch=4)  # type: ignore[attr-defined]
     return {name: module.main for name, module in modules.items()} | {"planted": planted.main}
 
 

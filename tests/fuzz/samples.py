@@ -25,8 +25,22 @@ from tests import tiny_model, toy_images
 from tests.interop import foreign
 
 TRAIN = (
-    *("--backend", "numpy", "--batch", "2", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--patch", "1"),
-    *("--groups", "4", "--times", "20", "--warmup", "10"),
+    *(
+        "--backend",
+        "numpy",
+        "--batch",
+        "2",
+        "--model-channels",
+        "8",
+        "--channel-mult",
+        "1",
+        "2",
+        "--heads",
+        "2",
+        "--patch",
+        "1",
+    ),
+    *("--groups", "4", "--num-timesteps", "20", "--warmup", "10"),
 )
 SAMPLE = ("--backend", "numpy", "--count", "1", "--steps", "1")
 CAPTIONS = ("a dog", "two small cats, at night", "an owl", "a dog", "snow", "A Cat!")
@@ -95,7 +109,7 @@ def _write_models(samples: Samples) -> None:
 def _write_adapter(path: Path, network: UNetConfig, kind: str, base: str, onto: Path) -> None:
     model = make_model(network, kind)  # type: ignore[arg-type]
     model.initialize(1)
-    config = Config(addition=AdditionConfig(kind, onto), diffusion=DiffusionConfig(times=20))  # type: ignore[arg-type]
+    config = Config(addition=AdditionConfig(kind, onto), diffusion=DiffusionConfig(num_timesteps=20))  # type: ignore[arg-type]
     checkpoints.save(path, 5, config, network, (), FlatParameters(model), tiny_model.WORDS, base)
 
 

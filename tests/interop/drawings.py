@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
 IMAGES = Path(__file__).with_name("images.npz")

@@ -15,7 +15,7 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.errors import MinidiffError
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.interop.foreign import THEIRS, golden, their_weights, write_folder
 
 NETWORK = "one level, no middle"

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.interop import diffusers_read, files_of, load_diffusers
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.interop.foreign import PLAIN, golden, their_weights, write_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -10,7 +10,7 @@ from minidiff import sample as command
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.nn.flat_parameters import FlatParameters
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.interop.drawings import COUNT, DRAWN, IMAGES, SEED, STEPS, calm_weights, ours, theirs
 from tests.interop.foreign import OURS, PLAIN, our_network, write_folder
 
@@ -51,7 +51,7 @@ def run(tmp_path):
         path.parent.mkdir(parents=True)
         settings = Config(diffusion=DiffusionConfig(**diffusion))
         model = our_network(config)
-        model.leave.w.data = np.float32(0.05) * model.leave.w.data  # calm, as in drawings.py
+        model.conv_out.w.data = np.float32(0.05) * model.conv_out.w.data  # calm, as in drawings.py
         checkpoints.save(path, 1, settings, config, classes, FlatParameters(model))
         return path
 

@@ -8,7 +8,7 @@ import pytest
 from minidiff.errors import MinidiffError
 from minidiff.interop import load_diffusers, read_scheduler, save_as_diffusers, scheduler_file, scheduler_options
 from minidiff.interop.diffusers_read import WEIGHTS
-from minidiff.pipeline.load import load_diffusers as load
+from minidiff.pipeline.loading import load_diffusers as load
 from tests.interop.foreign import OURS, PLAIN, golden, our_network, their_weights, write_folder
 
 DDPM = {  # of google/ddpm-cifar10-32

@@ -48,7 +48,7 @@ def folder(tmp_path):
 def test_their_networks(name, tmp_path, each_backend):
     options, shapes, expected = golden("theirs", name)
     model = load_diffusers(write_folder(tmp_path, options, their_weights(shapes)))
-    assert (model.config.height, model.config.width, model.config.no_label) == (*size_of(options), 0)
+    assert (model.config.height, model.config.width, model.config.null_cond) == (*size_of(options), 0)
     assert model.count_parameters() == sum(int(np.prod(shape)) for shape in shapes.values())
     assert relative(output(model), expected) < BOUND
 
@@ -160,17 +160,25 @@ def test_halving_has_the_right_gradient():
         ({"patch": 2}, "diffusers has no network that sees patches of 2×2; train with --patch 1"),
         ({"classes": 3}, "only networks without labels are written for diffusers, this one knows 3; train with "
                          "--data folder and without --folder-labels"),
-        ({"multipliers": (2, 4)}, "diffusers writes the time as many waves as level 0 has features, ours as base = 8; "
-                                  "train with --multipliers that begin with 1, not 2"),
+        ({"channel_mult": (2, 4)}, "diffusers writes the time as many waves as level 0 has features, ours as "
+                                   "model_channels, 8; train with --channel-mult that begin with 1, not 2"),
         ({"groups": 16}, "diffusers divides the features of all levels into as many groups, this network into 8 or 16; "
                          "train with --groups 8"),
-        ({"attention": (16, 8), "heads": 2}, "diffusers gives the heads of all levels as many features, this network "
-                                             "4 or 8; train with --heads 1, or with --attention at one level"),
+        ({"attention_at": (16, 8), "heads": 2}, "diffusers gives the heads of all levels as many features, this "
+                                             "network 4 or 8; train with --heads 1, or with --attention-at at one "
+                                                "level"),
     ],
-    ids=["patch", "classes", "multipliers", "groups", "heads"],
+    ids=["patch", "classes", "channel_mult", "groups", "heads"],
 )  # fmt: skip
 def test_what_diffusers_cannot_say(change, message, tmp_path):
-    options = {"height": 16, "width": 16, "base": 8, "multipliers": (1, 2), "attention": (8,), "heads": 1} | change
+    options = {
+        "height": 16,
+        "width": 16,
+        "model_channels": 8,
+        "channel_mult": (1, 2),
+        "attention_at": (8,),
+        "heads": 1,
+    } | change
     with pytest.raises(MinidiffError) as error:
         save_as_diffusers(our_network(UNetConfig(**options)), tmp_path / "new")
     assert str(error.value) == message

@@ -5,13 +5,13 @@ import pytest
 
 from minidiff import backend, ops
 from minidiff.nn import UNet, UNetConfig
-from minidiff.nn.adapted_unet import Drawn, Referred, Steered
+from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.controlnet import ControlNet
-from minidiff.nn.ip_adapter import ReferenceAdapter, crosses
+from minidiff.nn.ip_adapter import IPAdapter, crosses
 
 SHAPE = UNetConfig(
-    8, 8, 3, patch=2, base=8, multipliers=(1, 2), attention=(2,), heads=2, groups=4,
-    words=7, length=5, text_width=8, text_layers=1, words_at=(4, 2),
+    8, 8, 3, patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2, groups=4,
+    vocab_size=7, max_tokens=5, text_width=8, text_layers=1, cross_attention_at=(4, 2),
 )  # fmt: skip
 N = 3
 
@@ -45,15 +45,15 @@ def drawn(unet, seed=None, scale=1.0):
     net.copy(unet)
     if seed is not None:
         stirred(net, seed)
-    return Drawn(net, np.abs(random(N, 8, 8, 1, seed=5)).clip(0, 1), scale)
+    return ControlInput(net, np.abs(random(N, 8, 8, 1, seed=5)).clip(0, 1), scale)
 
 
 def referred(unet, seed=None, scale=1.0):
-    net = ReferenceAdapter(unet)
+    net = IPAdapter(unet)
     net.initialize(3)
     if seed is not None:
         stirred(net, seed)
-    return Referred(net, random(N, 8, 8, 3, seed=6).clip(-1, 1), np.full(N, scale, np.float32))
+    return ReferenceInput(net, random(N, 8, 8, 3, seed=6).clip(-1, 1), np.full(N, scale, np.float32))
 
 
 def answer(model, question):
@@ -63,9 +63,9 @@ def answer(model, question):
 def test_untrained_adapters_add_nothing_to_the_bit(unet, question):
     plain = answer(unet, question)
     assert np.abs(plain).max() > 0.1
-    for steered in (Steered(unet), Steered(unet, drawn(unet)), Steered(unet, None, referred(unet))):
+    for steered in (AdaptedUNet(unet), AdaptedUNet(unet, drawn(unet)), AdaptedUNet(unet, None, referred(unet))):
         assert np.array_equal(answer(steered, question), plain)
-    assert np.array_equal(answer(Steered(unet, drawn(unet), referred(unet)), question), plain)
+    assert np.array_equal(answer(AdaptedUNet(unet, drawn(unet), referred(unet)), question), plain)
 
 
 @pytest.mark.parametrize("make", [drawn, referred])
@@ -73,7 +73,7 @@ def test_trained_ones_add_what_the_scale_says(unet, question, make):
     place = 1 if make is drawn else 2
 
     def steered(scale):
-        return Steered(unet, **{("drawn", "referred")[place - 1]: make(unet, 4, scale)})
+        return AdaptedUNet(unet, **{("drawn", "referred")[place - 1]: make(unet, 4, scale)})
 
     plain, none, some, much = (answer(model, question) for model in (unet, steered(0.0), steered(0.5), steered(1.0)))
     assert np.array_equal(none, plain)
@@ -84,17 +84,17 @@ def test_trained_ones_add_what_the_scale_says(unet, question, make):
 def test_a_image_is_shown_its_own_drawing_and_reference(unet, question):
     """Another drawing beside the second image changes the second answer, and no other."""
     a, b = drawn(unet, 4), referred(unet, 4)
-    before = answer(Steered(unet, a, b), question)
+    before = answer(AdaptedUNet(unet, a, b), question)
     for changed in (a.drawing, b.image):
         changed[1] = -changed[1] * 0.5
-        after = answer(Steered(unet, a, b), question)
+        after = answer(AdaptedUNet(unet, a, b), question)
         assert [np.abs(after[n] - before[n]).max() > 1e-4 for n in range(N)] == [False, True, False]
         before = after
 
 
 def test_fewer_questions_than_images_take_the_first_ones(unet, question):
     x, t, words = question
-    model = Steered(unet, drawn(unet, 4), referred(unet, 4))
+    model = AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4))
     one = backend.to_numpy(model(x[:1], t[:1], words[:1]).data)
     np.testing.assert_allclose(one, answer(model, question)[:1], atol=2e-5)
 
@@ -104,7 +104,7 @@ def test_gradients_reach_all_of_the_adapter_and_nothing_of_the_denoiser(unet, qu
     for parameter in unet.named_parameters().values():
         parameter.requires_grad = False
     what = make(unet, 4)
-    steered = Steered(unet, drawn=what) if make is drawn else Steered(unet, referred=what)
+    steered = AdaptedUNet(unet, drawn=what) if make is drawn else AdaptedUNet(unet, referred=what)
     ops.mean(ops.square(steered(*question))).backward()
     assert all(parameter.grad is None for parameter in unet.named_parameters().values())
     for name, parameter in what.net.named_parameters().items():
@@ -117,24 +117,24 @@ def test_a_controlnet_begins_as_the_encoder(unet):
     net = drawn(unet).net
     theirs = unet.named_parameters()
     same = [name for name in net.named_parameters() if name in theirs]
-    assert {name.split(".")[0] for name in same} == {"enter", "down", "middle"}
+    assert {name.split(".")[0] for name in same} == {"conv_in", "down", "middle"}
     for name in same:
         ours = net.named_parameters()[name].data
         assert bool((ours == theirs[name].data).all()) and ours is not theirs[name].data
 
 
 def test_a_look_for_every_cross_attention(unet):
-    assert len(referred(unet).net.looks) == len(crosses(unet)) == 8
+    assert len(referred(unet).net.cross_attentions) == len(crosses(unet)) == 8
     names = [name for name, module in unet.named_modules() if module in crosses(unet)]
     assert all(name.endswith(".cross") for name in names)
 
 
 def test_all_backends_agree(every_backend, question):
     unet = stirred(UNet(SHAPE), 1)
-    found = answer(Steered(unet, drawn(unet, 4), referred(unet, 4)), question)
+    found = answer(AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4)), question)
     with backend.using("numpy"):
         unet = stirred(UNet(SHAPE), 1)
         x, t, words = question
-        steered = Steered(unet, drawn(unet, 4), referred(unet, 4))
+        steered = AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4))
         expected = steered(backend.to_numpy(x) if not isinstance(x, np.ndarray) else x, t, words).data
     np.testing.assert_allclose(found, expected, atol=1e-4)

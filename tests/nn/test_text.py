@@ -6,14 +6,14 @@ import pytest
 from minidiff import backend, gradcheck, ops
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
-from minidiff.nn import CrossAttention, TextEncoder, Told, UNet, UNetConfig
-from minidiff.nn.text import LayerNorm, TextLayer
+from minidiff.nn import Conditioning, CrossAttention, TextEncoder, UNet, UNetConfig
+from minidiff.nn.text import LayerNorm, TransformerBlock
 from minidiff.nn.tokenizer import PADDING
 from tests.backends import RUN_HERE
 
 READING = UNetConfig(
-    8, 8, 3, base=8, multipliers=(1, 2), attention=(4,), heads=2, groups=4, words=7, length=4, text_width=8,
-    text_layers=1, words_at=(8, 4),
+    8, 8, 3, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2, groups=4, vocab_size=7, max_tokens=4,
+    text_width=8, text_layers=1, cross_attention_at=(8, 4),
 )  # fmt: skip
 CAPTIONS = np.array([[3, 1, 0, 0], [2, 6, 5, 1], [0, 0, 0, 0]])
 
@@ -64,8 +64,8 @@ def test_padding_is_not_part_of_the_mean():
     """Change what stands where no word is: without layers, in which words look at it, the sentence does not notice."""
     it = encoder(layers=0)
     before = it(CAPTIONS)[1].data.copy()
-    it.word.table.data[PADDING] *= -5
-    it.place.data[2:] *= -5  # where only the second caption has words
+    it.token_embedding.table.data[PADDING] *= -5
+    it.position_embedding.data[2:] *= -5  # where only the second caption has words
     after = it(CAPTIONS)[1].data
     np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
     assert np.abs(after[1] - before[1]).max() > 0.1
@@ -96,7 +96,7 @@ def test_words_and_their_order_matter():
 
 
 def test_a_layer_starts_as_the_identity(every_backend):
-    layer = TextLayer(8, 2).initialize(0)
+    layer = TransformerBlock(8, 2).initialize(0)
     x = ops.as_tensor(backend.to_device(np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)))
     np.testing.assert_array_equal(backend.to_numpy(layer(x).data), backend.to_numpy(x.data))
 
@@ -113,12 +113,12 @@ def test_cross_attention_starts_as_the_identity_and_then_looks(every_backend):
     rng = np.random.default_rng(0)
     draw = lambda *shape: ops.as_tensor(backend.to_device(rng.standard_normal(shape).astype(np.float32)))
     x, words = draw(2, 4, 4, 8), draw(2, 3, 6)
-    np.testing.assert_array_equal(backend.to_numpy(it(x, Told(None, words)).data), backend.to_numpy(x.data))
+    np.testing.assert_array_equal(backend.to_numpy(it(x, Conditioning(None, words)).data), backend.to_numpy(x.data))
     put(moved(it))
-    one, other = (backend.to_numpy(it(x, Told(None, each)).data) for each in (words, words * 2.0))
+    one, other = (backend.to_numpy(it(x, Conditioning(None, each)).data) for each in (words, words * 2.0))
     assert one.shape == (2, 4, 4, 8)
     assert np.abs(one - other).max() > 1e-3
-    added = backend.to_numpy(it(x, Told(None, words, {it: lambda q: q * 0.0 + 1.0})).data) - one
+    added = backend.to_numpy(it(x, Conditioning(None, words, {it: lambda q: q * 0.0 + 1.0})).data) - one
     w = backend.to_numpy(it.out.w.data)
     np.testing.assert_allclose(added, np.broadcast_to(w.sum(0), added.shape), atol=1e-4)  # out(mixed + 1) - out(mixed)
     with pytest.raises(ValueError, match="CrossAttention: 3 heads do not divide 8 channels"):
@@ -138,7 +138,7 @@ def test_the_unet_listens_and_none_is_no_words(every_backend):
     np.testing.assert_allclose(said[1:], other[1:], atol=1e-5)
     assert np.abs(said[0] - other[0]).max() > 1e-3
     np.testing.assert_allclose(said[2], none[2], atol=1e-5)  # its caption is empty
-    assert net.config.no_label == PADDING
+    assert net.config.null_cond == PADDING
 
 
 def test_words_reach_the_image_by_both_ways():
@@ -147,10 +147,10 @@ def test_words_reach_the_image_by_both_ways():
     net = moved(UNet(READING))
     crosses = [module for module in dict(net.named_modules()).values() if isinstance(module, CrossAttention)]
     assert len(crosses) == 2 * (1 + 2) + 2  # down, up and the middle
-    for silent in (crosses, [net.sentence]):
+    for silent in (crosses, [net.text_projection]):
         net = moved(UNet(READING))
         for module in dict(net.named_modules()).values():
-            mute = isinstance(module, CrossAttention) if silent is crosses else module is net.sentence
+            mute = isinstance(module, CrossAttention) if silent is crosses else module is net.text_projection
             if mute:
                 for p in (module.out if silent is crosses else module).named_parameters().values():
                     p.data[:] = 0
@@ -172,7 +172,7 @@ def test_backends_agree_there_and_back():
             grads = {key: backend.to_numpy(p.grad) for key, p in net.named_parameters().items()}
             results.append({"output": backend.to_numpy(y.data), **grads})
     reference = results[0]
-    assert np.abs(reference["text.word.table"]).max() > 0
+    assert np.abs(reference["text.token_embedding.table"]).max() > 0
     for other in results[1:]:
         assert gradcheck.largest_error(other, reference) < gradcheck.BOUND_FLOAT32
 
@@ -180,13 +180,13 @@ def test_backends_agree_there_and_back():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (dict(length=0), "captions must be 1 word long or more, got a length of 0"),
+        (dict(max_tokens=0), "captions must be 1 word long or more, got max_tokens 0"),
         (dict(classes=2), "either words or classes, got 7 and 2"),
-        (dict(words=-1), "words must be from 0 to 65536, got -1"),
+        (dict(vocab_size=-1), "vocab_size must be from 0 to 65536, got -1"),
         (dict(text_layers=-1), "text_layers must be from 0 to 64, got -1"),
         (dict(text_width=0), "text_width must be from 1 to 16384, got 0"),
         (dict(text_width=9), "2 heads do not divide the 9 channels of the text"),
-        (dict(words_at=(5,)), r"height 5 does not occur; the levels are \[8, 4\]"),
+        (dict(cross_attention_at=(5,)), r"height 5 does not occur; the levels are \[8, 4\]"),
     ],
 )
 def test_bad_shapes_are_one_line(wrong, line):

@@ -7,9 +7,9 @@ import pytest
 
 from minidiff.errors import MinidiffError
 from minidiff.nn import tokenizer as module
-from minidiff.nn.tokenizer import PADDING, Vocabulary, shorten, split, thinned, vocabulary
+from minidiff.nn.tokenizer import PADDING, Tokenizer, build_tokenizer, shorten, split, thinned
 
-KNOWN = Vocabulary(("a", "cat", "dog", "winter"), 5)
+KNOWN = Tokenizer(("a", "cat", "dog", "winter"), 5)
 
 
 def refused(prompt, known=KNOWN):
@@ -46,7 +46,7 @@ def test_unknown_words_are_named_with_the_nearest_known_one():
 
 
 def test_five_unknown_words_are_enough():
-    line = refused("q1 q2 q3 q4 q5 q6 q7", Vocabulary(("dog",), 9))
+    line = refused("q1 q2 q3 q4 q5 q6 q7", Tokenizer(("dog",), 9))
     assert "'q5'" in line and "'q6'" not in line
 
 
@@ -61,7 +61,7 @@ def test_too_many_words_are_counted():
 
 
 def test_of_many_known_words_the_first_are_listed():
-    many = Vocabulary([f"w{i:04d}" for i in range(400)], 3)
+    many = Tokenizer([f"w{i:04d}" for i in range(400)], 3)
     line = refused("zebra", many)
     assert "w0149 and 250 more" in line and "w0150" not in line
     assert "such as 'w0000'" in refused("", many)
@@ -83,8 +83,8 @@ def test_of_many_known_words_the_first_are_listed():
 )
 def test_words_of_any_script(text, words):
     assert split(text) == words
-    known = vocabulary([text])
-    assert known.text(known.read(text)) == " ".join(words)
+    known = build_tokenizer([text])
+    assert known.decode(known.read(text)) == " ".join(words)
 
 
 def test_an_accent_may_be_a_character_of_its_own():
@@ -93,27 +93,27 @@ def test_an_accent_may_be_a_character_of_its_own():
 
 def test_a_vocabulary_is_alphabetical_whatever_the_order_of_captions():
     captions = ["two dogs", "a cat", "a dog in the woods", ""]
-    known = vocabulary(captions)
+    known = build_tokenizer(captions)
     assert known.words == ("a", "cat", "dog", "dogs", "in", "the", "two", "woods")
     assert known.length == 5
-    assert vocabulary(reversed(captions)).words == known.words
+    assert build_tokenizer(reversed(captions)).words == known.words
 
 
 def test_a_vocabulary_keeps_the_most_frequent_words(monkeypatch):
     monkeypatch.setattr(module, "MAX_WORDS", 4)
-    assert vocabulary(["d d d", "c b b", "a a"]).words == ("a", "b", "d")
+    assert build_tokenizer(["d d d", "c b b", "a a"]).words == ("a", "b", "d")
 
 
 def test_ten_thousand_words_are_cut_to_those_that_there_are_numbers_for():
     captions = [f"common w{i}" for i in range(10_000)]
-    known = vocabulary(captions)
+    known = build_tokenizer(captions)
     assert len(known) == module.MAX_WORDS and "common" in known.words
-    assert known.tokens(captions[-1:]).tolist() == [[known.words.index("common") + 1, 0]]  # the rare word has none
+    assert known.encode(captions[-1:]).tolist() == [[known.words.index("common") + 1, 0]]  # the rare word has none
 
 
 def test_what_is_never_learnt_is_not_known():
     """Words after the 32nd of a caption never reach the network, and what is longer than 64 letters is no word."""
-    known = vocabulary([" ".join(["dog"] * module.LONGEST + ["cat"]), "x" * 65 + " bird", "y" * 64])
+    known = build_tokenizer([" ".join(["dog"] * module.LONGEST + ["cat"]), "x" * 65 + " bird", "y" * 64])
     assert known.words == ("bird", "dog", "y" * 64)
     assert known.length == module.LONGEST
 
@@ -121,7 +121,7 @@ def test_what_is_never_learnt_is_not_known():
 @pytest.mark.parametrize("captions", [[], ["", " ", "…"], ["x" * 65]])
 def test_captions_without_words_are_refused(captions):
     with pytest.raises(MinidiffError, match=r"^the captions have no words$"):
-        vocabulary(captions)
+        build_tokenizer(captions)
 
 
 def test_shorten():
@@ -130,7 +130,7 @@ def test_shorten():
 
 
 def test_parts_of_captions():
-    known = vocabulary(["cat, small animal; pet", "a dog", ",, ,egg"])
+    known = build_tokenizer(["cat, small animal; pet", "a dog", ",, ,egg"])
     assert known.parts(["cat, small animal; pet", "a dog", ",, ,egg, unheard, cat"]).tolist() == [
         [0, 1, 1, 2],
         [0, 0, 0, 0],
@@ -140,15 +140,15 @@ def test_parts_of_captions():
 
 def test_parts_left_out():
     caption = "cat, small animal; pet"
-    known = vocabulary([caption, "a dog"])
+    known = build_tokenizer([caption, "a dog"])
     tokens, parts = (each([caption] * 3 + ["a dog", ""]) for each in (known.tokens, known.parts))
     u = np.array([[0.0, 0.5, 0.2, 0.3, 0.9], [0.4, 0.5, 0.2, 0.3, 0.9], [0.6, 0.5, 0.2, 0.3, 0.9], [0] * 5, [0] * 5])
-    told = [known.text(row) for row in thinned(tokens, parts, u)]
+    told = [known.decode(row) for row in thinned(tokens, parts, u)]
     assert told == ["small animal", "small animal pet", "cat small animal pet", "a dog", ""]
 
 
 def test_every_number_of_parts_is_as_likely():
-    known = vocabulary(["a, b, c"])
+    known = build_tokenizer(["a, b, c"])
     tokens, parts = (np.repeat(each(["a, b, c"]), 30_000, axis=0) for each in (known.tokens, known.parts))
     told = thinned(tokens, parts, np.random.default_rng(0).random((30_000, 4), np.float32))
     counts = np.bincount((told != 0).sum(1), minlength=4)  # one that is none becomes one

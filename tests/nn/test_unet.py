@@ -7,10 +7,10 @@ from minidiff import backend, ops
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
 from minidiff.nn import Linear, Module, UNet, UNetConfig, sinusoidal, watch
-from minidiff.nn.unet import stack, unstack
+from minidiff.nn.unet import depth_to_space, space_to_depth
 from tests.backends import RUN_HERE
 
-TINY = dict(base=8, multipliers=(1, 2), attention=(), groups=4)
+TINY = dict(model_channels=8, channel_mult=(1, 2), attention_at=(), groups=4)
 
 
 def images(config, n=2):
@@ -30,20 +30,20 @@ def test_any_size_that_the_levels_divide(every_backend, height, width, channels,
     assert y.shape == x.shape and y.dtype == np.float32
     assert not y.data.any()  # the last convolution starts at zero
     ops.mean(ops.square(y - x)).backward()
-    assert np.abs(backend.to_numpy(net.leave.w.grad)).max() > 0
+    assert np.abs(backend.to_numpy(net.conv_out.w.grad)).max() > 0
 
 
 def test_a_size_that_does_not_fit_says_which_do():
     with pytest.raises(MinidiffError, match=r"3 levels need .* that 4 divides \(4, 8, 12, …\), got 30×32"):
-        UNetConfig(30, 32, 3, multipliers=(1, 2, 2), attention=())
+        UNetConfig(30, 32, 3, channel_mult=(1, 2, 2), attention_at=())
 
 
 def test_patches_are_stacked_and_unstacked():
     x = ops.as_tensor(np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3))
-    stacked = stack(x, 2)
+    stacked = space_to_depth(x, 2)
     assert stacked.shape == (2, 2, 3, 12)
     np.testing.assert_array_equal(stacked.data[1, 0, 2], x.data[1, 0:2, 4:6].ravel())
-    np.testing.assert_array_equal(unstack(stacked, 2).data, x.data)
+    np.testing.assert_array_equal(depth_to_space(stacked, 2).data, x.data)
     with pytest.raises(MinidiffError, match=r"2 levels of 2×2 patches need .* that 4 divides .* got 10×8"):
         UNetConfig(10, 8, 3, patch=2, **TINY)
 
@@ -51,12 +51,12 @@ def test_patches_are_stacked_and_unstacked():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (dict(attention=(9,)), r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"),
-        (dict(base=0), "base must be from 1 to 16384, got 0"),
-        (dict(base=7), "base must be even and at least 4, got 7"),
-        (dict(multipliers=()), "expected 1 to 13 multipliers, got 0"),
-        (dict(multipliers=(1,) * 10**5), "expected 1 to 13 multipliers, got 100000"),
-        (dict(multipliers=(1, 0)), "multipliers must be from 1 to 256, got 0"),
+        (dict(attention_at=(9,)), r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"),
+        (dict(model_channels=0), "base must be from 1 to 16384, got 0"),
+        (dict(model_channels=7), "base must be even and at least 4, got 7"),
+        (dict(channel_mult=()), "expected 1 to 13 channel_mult, got 0"),
+        (dict(channel_mult=(1,) * 10**5), "expected 1 to 13 channel_mult, got 100000"),
+        (dict(channel_mult=(1, 0)), "channel_mult must be from 1 to 256, got 0"),
         (dict(height=1 << 40), "height must be from 1 to 4096, got 1099511627776"),
         (dict(text_layers=10**9), "text_layers must be from 0 to 64, got 1000000000"),
         (dict(heads=5), "5 heads do not divide the 128 channels"),
@@ -107,7 +107,7 @@ def test_labels_and_times_matter_and_no_label_is_the_last_row():
 
 
 def test_images_do_not_see_each_other():
-    config = UNetConfig(8, 8, 1, **{**TINY, "attention": (4,), "heads": 2})
+    config = UNetConfig(8, 8, 1, **{**TINY, "attention_at": (4,), "heads": 2})
     net = moved(config)
     x, t = images(config, 3)
     with no_grad():
@@ -118,7 +118,7 @@ def test_images_do_not_see_each_other():
 
 
 def test_backends_agree_on_a_whole_network():
-    config = UNetConfig(12, 8, 3, classes=2, **{**TINY, "attention": (12, 6), "heads": 2})
+    config = UNetConfig(12, 8, 3, classes=2, **{**TINY, "attention_at": (12, 6), "heads": 2})
     x, t = images(config)
     with backend.using("numpy"):
         network, results = moved(config), []

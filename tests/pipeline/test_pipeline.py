@@ -9,7 +9,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}
@@ -154,7 +154,7 @@ def reader(tmp_path_factory):
 
 
 def test_a_model_that_reads(reader):
-    assert reader.classes == () and reader.vocabulary.words == tiny_model.WORDS and reader.vocabulary.length == 4
+    assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.length == 4
     assert reader.prompts(3, "A small dog!").tolist() == [[1, 6, 4, 0]] * 3
     assert reader.prompts(3, ["a cat", "night"], first=1).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
     assert reader.asked(2, None, None) is None

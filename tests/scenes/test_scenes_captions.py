@@ -7,7 +7,7 @@ import pytest
 
 from minidiff.nn.tokenizer import LONGEST, PADDING, split
 from minidiff.scenes import Scenes, captions, factors
-from minidiff.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, VOCABULARY, caption
+from minidiff.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, TOKENIZER, caption
 
 MANY = np.arange(20_000)
 
@@ -53,13 +53,13 @@ def test_the_same_for_everybody_and_whatever_stands_beside():
 def test_every_word_is_known_and_every_known_word_is_said(said):
     _, it = said
     used = set().union(*map(split, it.texts))
-    assert used == set(VOCABULARY.words)
+    assert used == set(TOKENIZER.words)
 
 
 def test_the_longest_caption_fits(said):
     assert max(len(split(text)) for text in said[1].texts) <= LENGTH <= LONGEST
-    assert VOCABULARY.length == LENGTH
-    assert all(it and VOCABULARY.text(row) == it for it, row in zip(said[1].texts, VOCABULARY.tokens(said[1].texts)))
+    assert TOKENIZER.length == LENGTH
+    assert all(it and TOKENIZER.decode(row) == it for it, row in zip(said[1].texts, TOKENIZER.encode(said[1].texts)))
 
 
 TABLES = {
@@ -185,14 +185,14 @@ def test_no_caption_of_training_names_a_held_out_pair(said):
 
 def test_scenes_are_labelled_with_captions():
     plain, data = Scenes(16), Scenes(16, captions=True)
-    assert (data.classes, data.vocabulary) == ((), VOCABULARY)
+    assert (data.classes, data.tokenizer) == ((), TOKENIZER)
     index = np.array([5, 2, 300])
     for some in (np.arange(4), index):
         images, tokens = data.batch(some)
         np.testing.assert_array_equal(images, plain.batch(some)[0])  # the images are those without captions
         assert tokens.shape == (len(some), LENGTH) and tokens.dtype == np.int64
         texts = caption(factors.choose(0, "train", some), 0, "train", some).texts
-        assert [VOCABULARY.text(row) for row in tokens] == texts
+        assert [TOKENIZER.decode(row) for row in tokens] == texts
     tokens[:] = PADDING  # what is returned is one's own
     assert data.batch(index)[1].any()
     assert data.batch(np.arange(0))[1].shape == (0, LENGTH)

@@ -49,8 +49,8 @@ def settings(toy):
     def make(**changes):
         config = Config(
             data=DataConfig(data="npz", data_dir=toy),
-            model=ModelConfig(patch=1, base=8, multipliers=(1, 2), heads=2),
-            diffusion=DiffusionConfig(target="v", label_drop=0.1),
+            model=ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), heads=2),
+            diffusion=DiffusionConfig(target="v", cond_dropout=0.1),
             optimizer=OptimizerConfig(lr=2e-3, warmup=10),
             run=RunConfig(steps=6, batch=8, backend="numpy"),
         )

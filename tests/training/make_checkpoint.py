@@ -20,7 +20,14 @@ HERE = Path(__file__).parent
 CHECKPOINT, EXPECTED = HERE / "checkpoint_v1.safetensors", HERE / "checkpoint_v1.json"
 CONFIG = Config(
     model=ModelConfig(
-        patch=2, base=4, multipliers=(1, 1), blocks=1, attention=(2,), heads=2, groups=2, time="scale_shift"
+        patch=2,
+        model_channels=4,
+        channel_mult=(1, 1),
+        num_res_blocks=1,
+        attention_at=(2,),
+        heads=2,
+        groups=2,
+        time="scale_shift",
     ),
     diffusion=DiffusionConfig("linear", 100, "eps", "min_snr", 4.0, 0.2),
     optimizer=OptimizerConfig(lr=0.01, warmup=2, beta1=0.8, beta2=0.9, weight_decay=0.1, clip=2.0, ema=0.5),

@@ -12,7 +12,7 @@ from minidiff import export
 from minidiff.checkpoint import file as checkpoints
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
-from minidiff.pipeline import load as models
+from minidiff.pipeline import loading as models
 from minidiff.training import loop
 from minidiff.training.cli import parse
 from minidiff.training.optimizer import update
@@ -25,8 +25,8 @@ KINDS = ["edges", "segmentation", "depth", "reference"]
 def small():
     """Settings of scenes small enough for a test."""
     return {
-        "data": "scenes", "data_dir": None, "size": 16, "patch": 2, "base": 8, "text_width": 8, "text_layers": 1,
-        "groups": 4, "warmup": 1, "steps": 4, "batch": 4, "save_every": 2, "preview_every": 100,
+        "data": "scenes", "data_dir": None, "size": 16, "patch": 2, "model_channels": 8, "text_width": 8,
+        "text_layers": 1, "groups": 4, "warmup": 1, "steps": 4, "batch": 4, "save_every": 2, "preview_every": 100,
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base,
     assert any(
         np.abs(one[name]).max() > 0
         for name in one
-        if name.startswith("model/zeros" if kind != "reference" else "model/looks")
+        if name.startswith("model/zero_convs" if kind != "reference" else "model/cross_attentions")
     )
     assert checkpoints.where(base, 4).read_bytes() == before
 
@@ -107,7 +107,12 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, small, base):
     fails("^--adapter and --onto go together", adapter="edges")
     fails("^--adapter and --onto go together", onto=base)
     fails("no checkpoint in", adapter="edges", onto=tmp_path)
-    fails("was trained with other settings of the network or on other labels", adapter="edges", onto=base, base=16)
+    fails(
+        "was trained with other settings of the network or on other labels",
+        adapter="edges",
+        onto=base,
+        model_channels=16,
+    )
     fails(
         "was trained with other settings of the network or on other labels", adapter="edges", onto=base, captions="none"
     )
@@ -154,7 +159,7 @@ def test_it_goes_on_only_with_the_model_that_it_was_added_to(tmp_path, settings,
 def test_an_adapter_of_another_network_is_refused_whatever_its_digest_says(tmp_path, settings, small):
     """The file claims to belong to the model; its network, whose tensors it holds, does not."""
     saved(settings(**small), tmp_path / "base.safetensors")
-    wider = {**small, "base": 12}
+    wider = {**small, "model_channels": 12}
     saved(settings(**wider), tmp_path / "wider.safetensors")
     path, model = tmp_path / "edges.safetensors", models.load(tmp_path / "base.safetensors")
     saved(settings(**wider, adapter="edges", onto=tmp_path / "wider.safetensors"), path)
@@ -174,7 +179,9 @@ def test_a_loss_that_is_not_finite_names_its_layer_for_every_kind(tmp_path, sett
     saved(settings(**small), tmp_path / "base.safetensors")
     config = settings(**small, adapter=kind, onto=tmp_path / "base.safetensors")
     it = Trainer(config, open_data(config.data))
-    layer, name = (it.model.encoder.mix, "encoder.mix") if kind == "reference" else (it.model.look, "look")
+    layer, name = (
+        (it.model.encoder.linear1, "encoder.linear1") if kind == "reference" else (it.model.hint_in, "hint_in")
+    )
     whole = it.unet.middle[0].block.conv1.w.data.copy()
     it.unet.middle[0].block.conv1.w.data[:] = np.nan
     with pytest.raises(MinidiffError) as caught:

@@ -15,15 +15,15 @@ from minidiff.checkpoint.settings import read_toml
 from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.images.files import make_grid, read_metadata, to_float
-from minidiff.nn.tokenizer import vocabulary
-from minidiff.pipeline import load as models
+from minidiff.nn.tokenizer import build_tokenizer
+from minidiff.pipeline import loading as models
 from minidiff.scenes import Scenes
 from minidiff.training import loop, preview
 from minidiff.training.trainer import Trainer
 
 NAMES = ("red_square", "green_bar", "blue_square")
-SMALL = ["--patch", "1", "--base", "8", "--multipliers", "1", "2", "--heads", "2", "--text-width", "8", "--text-layers",
-         "1", "--batch", "4", "--backend", "numpy"]  # fmt: skip
+SMALL = ["--patch", "1", "--model-channels", "8", "--channel-mult", "1", "2", "--heads", "2", "--text-width", "8",
+         "--text-layers", "1", "--batch", "4", "--backend", "numpy"]  # fmt: skip
 
 
 def image(kind):
@@ -51,10 +51,10 @@ def captioned(settings):
     """A function from captions to a Trainer on as many images of a random kind."""
 
     def make(texts, checkpoint=None, known=None, **changes):
-        known = known or vocabulary(texts)
+        known = known or build_tokenizer(texts)
         images = np.stack([image(i % 3) for i in range(len(texts))])
-        data = ImageDataset("captioned", images, known.tokens(texts), vocabulary=known, parts=known.parts(texts))
-        config = settings(text_width=8, text_layers=1, words_at=(8, 4), **changes)
+        data = ImageDataset("captioned", images, known.encode(texts), tokenizer=known, parts=known.parts(texts))
+        config = settings(text_width=8, text_layers=1, cross_attention_at=(8, 4), **changes)
         return Trainer(config, data, checkpoint)
 
     return make
@@ -72,7 +72,7 @@ def test_captions_are_what_tells_images_apart(captioned):
 
     Measured after 90 steps: the loss a quarter of what it was, the other image six times as far off as the right one.
     """
-    it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, label_drop=0.0, steps=90)
+    it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, cond_dropout=0.0, steps=90)
     losses = [it.advance().loss for _ in range(90)]
     assert 0.5 < np.mean(losses[:5]) < 2
     assert np.mean(losses[-10:]) < np.mean(losses[:5]) / 2
@@ -112,7 +112,7 @@ def test_a_checkpoint_goes_on_to_the_bit(captioned, tmp_path):
         alone.advance()
         first.advance()
     found = saved(first, tmp_path / "step_00000002.safetensors")
-    assert found.words == first.words and found.vocabulary.length == 3
+    assert found.words == first.words and found.tokenizer.length == 3
     second = captioned(texts, found)
     assert [second.advance() for _ in range(2)] == [alone.advance() for _ in range(2)]
     for name in ("w", "ema", "m", "v"):
@@ -155,7 +155,7 @@ def test_captions_that_came_or_went_are_one_line(captioned, tmp_path):
 
 def shown(it, count=24):
     rows = preview.labels(it, count)
-    return None if rows is None else [it.dataset.vocabulary.text(row) for row in rows]
+    return None if rows is None else [it.dataset.tokenizer.decode(row) for row in rows]
 
 
 def test_a_sheet_shows_different_captions_in_turn(captioned):
@@ -168,7 +168,7 @@ def test_a_sheet_shows_different_captions_in_turn(captioned):
 
 
 def test_a_sheet_without_a_caption_that_has_words_is_drawn_without(captioned, tmp_path):
-    it = captioned(["", "", ""], known=vocabulary(["a dog"]))
+    it = captioned(["", "", ""], known=build_tokenizer(["a dog"]))
     assert preview.variants(it) == 0 and preview.labels(it, 3) is None
     preview.save_preview(tmp_path / "a.png", it)
     assert read_metadata(tmp_path / "a.png")["columns"] == []
@@ -186,7 +186,7 @@ def test_scenes_show_the_captions_of_their_first_images(settings):
     data = Scenes(16, captions=True)
     it = Trainer(settings(data="scenes", data_dir=None, text_width=8, text_layers=1), data)
     assert preview.variants(it) == preview.CAPTIONS
-    expected = [data.vocabulary.text(row) for row in data.batch(np.arange(8))[1]]
+    expected = [data.tokenizer.decode(row) for row in data.batch(np.arange(8))[1]]
     assert shown(it, 10) == [*expected, *expected[:2]]
 
 

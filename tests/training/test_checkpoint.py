@@ -97,7 +97,7 @@ def test_anybody_can_read_it(run, it):
     tensors, about = contents(save(it, run))
     assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (3, 2, 8)
+    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (4, 2, 8)
 
 
 # -- what can be wrong with a file ------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ def test_a_foreign_file_is_one_line(tmp_path):
 def test_another_format_version_is_one_line(run, it):
     """Of a later version nothing else is read: it may spell everything otherwise."""
     path = save(it, run)
-    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=4, all_else="new")))
-    assert fails(checkpoints.load, path) == f"{path} has format version 4; this minidiff reads versions 1 to 3"
+    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=5, all_else="new")))
+    assert fails(checkpoints.load, path) == f"{path} has format version 5; this minidiff reads versions 1 to 4"
 
 
 @pytest.mark.parametrize("key", ["step", "config", "network", "classes"])
@@ -176,7 +176,11 @@ def test_missing_metadata_is_one_line(run, it, key):
         ("network", {"height": 0}, "metadata: [network]: height must be from 1 to 4096, got 0"),
         ("classes", 3, "metadata: classes must be a list, got 3"),
         ("network", {"text_layers": 10**9}, "metadata: [network]: text_layers must be from 0 to 64, got 1000000000"),
-        ("config", {"diffusion": {"times": 10**9}}, "metadata: [config]: [diffusion]: times must be from 2 to 1048576"),
+        (
+            "config",
+            {"diffusion": {"num_timesteps": 10**9}},
+            "metadata: [config]: [diffusion]: num_timesteps must be from 2 to 1048576",
+        ),
         ("config", {"optimizer": {"lr": 10**400}}, "metadata: [config]: [optimizer]: lr must be a number that a float"),
         ("config", {"optimizer": {"lr": math.inf}}, "metadata: [config]: [optimizer]: lr must be above 0, at most"),
         ("config", {"data": {"data_dir": "a\0"}}, "metadata: [config]: [data]: data_dir must be text that UTF-8 can"),
@@ -219,9 +223,9 @@ def test_metadata_that_is_no_json_is_one_line(run, it, text):
 @pytest.mark.parametrize("group", checkpoints.GROUPS)
 def test_numbers_that_are_not_finite_are_named_also_where_the_digest_is_right(run, it, group):
     flat = dict(zip(checkpoints.GROUPS, (it.parameters.w, it.parameters.ema, it.parameters.m, it.parameters.v)))[group]
-    it.parameters.split(flat)["leave.w"][0, 0, 0, 0] = np.inf
+    it.parameters.split(flat)["conv_out.w"][0, 0, 0, 0] = np.inf
     path = save(it, run)
-    line = f"{path} is damaged: {group}/leave.w has numbers that are not finite"
+    line = f"{path} is damaged: {group}/conv_out.w has numbers that are not finite"
     assert fails(checkpoints.load, path) == line
 
 
@@ -232,7 +236,7 @@ def test_a_pipe_is_no_checkpoint(run):
     assert fails(sha256, run / "pipe") == f"{run / 'pipe'} is a pipe; expected a regular file"
 
 
-@pytest.mark.parametrize("change", [{"blocks": 10**9}, {"base": 10**9}, {"multipliers": [1, 10**9]}])
+@pytest.mark.parametrize("change", [{"num_res_blocks": 10**9}, {"model_channels": 10**9}, {"channel_mult": [1, 10**9]}])
 def test_sizes_in_the_metadata_are_not_believed(run, it, change):
     """A network of a billion blocks, or 4e9 × 4e9 weights, is refused before it takes time or memory."""
     path = save(it, run)
@@ -242,28 +246,28 @@ def test_sizes_in_the_metadata_are_not_believed(run, it, change):
 
 def test_missing_or_misshapen_tensors_are_one_line(run, it):
     path = save(it, run)
-    rewrite(path, lambda tensors, about: tensors.pop("ema/leave.w"))
-    assert fails(checkpoints.load, path) == f"{path} is damaged: 1 tensors are missing, the first is ema/leave.w"
+    rewrite(path, lambda tensors, about: tensors.pop("ema/conv_out.w"))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: 1 tensors are missing, the first is ema/conv_out.w"
     path = save(it, run)
-    rewrite(path, lambda tensors, about: tensors.update({"adam_m/leave.b": np.zeros(4, np.float32)}))
-    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/leave.b as F32 (3,), got F32 (4,)"
+    rewrite(path, lambda tensors, about: tensors.update({"adam_m/conv_out.b": np.zeros(4, np.float32)}))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/conv_out.b as F32 (3,), got F32 (4,)"
     path = save(it, run)
-    rewrite(path, lambda tensors, about: tensors.update({"adam_m/leave.b": np.zeros(3, np.float64)}))
-    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/leave.b as F32 (3,), got F64 (3,)"
+    rewrite(path, lambda tensors, about: tensors.update({"adam_m/conv_out.b": np.zeros(3, np.float64)}))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: expected adam_m/conv_out.b as F32 (3,), got F64 (3,)"
 
 
 def test_a_checkpoint_of_another_network_is_one_line(run, it):
     path = save(it, run)
     found = checkpoints.load(path)
-    wider = UNetConfig(**{**vars(it.network), "base": 16})
+    wider = UNetConfig(**{**vars(it.network), "model_channels": 16})
     assert fails(checkpoints.restore, found, wider) == (
-        f"{path} is of another network: expected embedding.first.w (16, 64), it has embedding.first.w (8, 32)"
+        f"{path} is of another network: expected embedding.linear1.w (16, 64), it has embedding.linear1.w (8, 32)"
     )
-    deeper = UNetConfig(**{**vars(it.network), "blocks": 2})
+    deeper = UNetConfig(**{**vars(it.network), "num_res_blocks": 2})
     assert fails(checkpoints.restore, found, deeper).startswith(f"{path} is of another network: expected down.1.block")
     without = UNetConfig(**{**vars(it.network), "classes": 0})
     assert fails(checkpoints.restore, found, without) == (
-        f"{path} is of another network: it has embedding.label.table, this one has not"
+        f"{path} is of another network: it has embedding.class_embedding.table, this one has not"
     )
     heads = UNetConfig(**{**vars(it.network), "heads": 4})  # all shapes are the same
     assert fails(checkpoints.restore, found, heads) == f"{path} is of another network: its heads is 2, expected 4"

@@ -35,10 +35,11 @@ def test_no_words_no_changes():
 
 
 def test_names_are_flat():
-    words = "--data mnist --data-dir d --base 16 --multipliers 1 2 --attention 14 --target eps --lr 1 --steps 5 --grey"
+    words = "--data mnist --data-dir d --model-channels 16 --channel-mult 1 2 --attention-at 14 --target eps"
+    words += " --lr 1 --steps 5 --grey"
     config = parse(words.split()).config
     assert (config.data.data, str(config.data.data_dir), config.data.grey) == ("mnist", "d", True)
-    assert (config.model.base, config.model.multipliers, config.model.attention) == (16, (1, 2), (14,))
+    assert (config.model.model_channels, config.model.channel_mult, config.model.attention_at) == (16, (1, 2), (14,))
     assert (config.diffusion.target, config.optimizer.lr, config.run.steps) == ("eps", 1.0, 5)
 
 
@@ -106,10 +107,10 @@ def test_resume_lets_only_change_what_changes_no_step(saved):
     assert (run.steps, run.keep, run.save_every) == (99, 9, 5)
     assert parse(["--resume", str(saved), "--minutes", "9"]).config.run.steps is None
     path = checkpoints.where(saved, 0)
-    asked = fails("--resume", saved, "--base", 16)
-    assert asked == f"{path} is of another network: --base 8 there, 16 asked"
-    asked = fails("--resume", saved, "--multipliers", 1, 2, 2)
-    assert asked == f"{path} is of another network: --multipliers 1 2 there, 1 2 2 asked"
+    asked = fails("--resume", saved, "--model-channels", 16)
+    assert asked == f"{path} is of another network: --model-channels 8 there, 16 asked"
+    asked = fails("--resume", saved, "--channel-mult", 1, 2, 2)
+    assert asked == f"{path} is of another network: --channel-mult 1 2 there, 1 2 2 asked"
     asked = fails("--resume", saved, "--weight-decay", 0.5)
     assert asked == f"{path} was trained with other settings: --weight-decay 0.01 there, 0.5 asked"
 

@@ -12,7 +12,9 @@ from minidiff.nn import UNet, UNetConfig
 from minidiff.nn.flat_parameters import FlatParameters, averaged
 from minidiff.training.optimizer import EPS, ema_decay, gradient_norm, learning_rate, update
 
-TINY = UNetConfig(height=4, width=4, channels=1, base=4, multipliers=(1,), attention=(), heads=1, classes=2)
+TINY = UNetConfig(
+    height=4, width=4, channels=1, model_channels=4, channel_mult=(1,), attention_at=(), heads=1, classes=2
+)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_backward_adds_into_the_flat_gradient(model):
     for times in (1, 2):
         (model(x, t, None) * 1.0).sum().backward()
         # the last bias adds to each of the 32 outputs
-        assert parameters.split(parameters.g)["leave.b"] == pytest.approx(32 * times)
+        assert parameters.split(parameters.g)["conv_out.b"] == pytest.approx(32 * times)
 
 
 def test_adamw_and_average_against_float64(every_backend, model):

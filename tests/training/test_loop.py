@@ -147,7 +147,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
 
 def no_v(it):
     """What sampling comes to if v is always 0."""
-    before, it.model.forward = it.model.forward, lambda x, t, labels: type(it.model.leave.b)(x.shape)
+    before, it.model.forward = it.model.forward, lambda x, t, labels: type(it.model.conv_out.b)(x.shape)
     zeros = np.zeros((2 * preview.PREVIEW.size(3), 8, 8, 3), np.float32)
 
     def nothing(x, t, labels):
@@ -409,7 +409,7 @@ def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkey
 
 
 def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
-    preview.save_preview(tmp_path / "sheet.png", trainer(times=2))
+    preview.save_preview(tmp_path / "sheet.png", trainer(num_timesteps=2))
     assert read_metadata(tmp_path / "sheet.png")["steps"] == 2
 
 
@@ -585,7 +585,7 @@ def test_a_warm_up_longer_than_the_run_is_said(tmp_path, settings, capsys):
 
 
 def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, settings, trainer, monkeypatch):
-    line = fails(settings(base=1 << 14, multipliers=(1, 256)), tmp_path / "run")
+    line = fails(settings(model_channels=1 << 14, channel_mult=(1, 256)), tmp_path / "run")
     assert line.startswith("a network of ") and "; this machine has " in line
     monkeypatch.setattr(build, "memory", lambda: 1 << 20)
     line = fails(settings(batch=64), tmp_path / "run")
@@ -631,7 +631,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
-    assert "attention at height 5 does not occur" in fails(settings(attention=(5,)), tmp_path / "run")
+    assert "attention at height 5 does not occur" in fails(settings(attention_at=(5,)), tmp_path / "run")
     assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch=0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -661,7 +661,7 @@ def test_the_command_that_comes_next_draws(tmp_path, toy, settings, capsys):
     """Also where the schedule is short, and the label's name is one that a shell or a terminal stumbles over."""
     with np.load(toy) as file:
         np.savez(tmp_path / "toy\x1b.npz", **file, classes=["--help", "\x1b[2Jgone", "c"])
-    loop.train(settings(times=5, data_dir=tmp_path / "toy\x1b.npz"), tmp_path / "run")
+    loop.train(settings(num_timesteps=5, data_dir=tmp_path / "toy\x1b.npz"), tmp_path / "run")
     text = capsys.readouterr().out
     assert "\x1b" not in text
     _, words = next(line for line in text.splitlines() if "minidiff.sample" in line).split(" -m minidiff.sample ")

@@ -50,7 +50,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
     ("text", "line"),
     [
         ("[run]\nbacth = 3\n", "{}: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
-        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, base, multipliers, blocks, "),
+        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, model_channels, channel_mult, "),
         ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, addition, optimizer, run"),
         ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
         ("[run]\nbatch = 'many'\n", "{}: [run]: batch must be a whole number, got 'many'"),
@@ -59,8 +59,8 @@ def test_the_file_says_how_to_use_it(tmp_path):
         ("[run]\nminutes = '3'\n", "{}: [run]: minutes must be a number, got '3'"),
         ("[data]\ngrey = 1\n", "{}: [data]: grey must be true or false, got 1"),
         ("[data]\ndata_dir = 1\n", "{}: [data]: data_dir must be a path, got 1"),
-        ("[model]\nmultipliers = 3\n", "{}: [model]: multipliers must be a list, got 3"),
-        ("[model]\nmultipliers = ['a']\n", "{}: [model]: multipliers must be a whole number, got 'a'"),
+        ("[model]\nmultipliers = 3\n", "{}: [model]: channel_mult must be a list, got 3"),
+        ("[model]\nmultipliers = ['a']\n", "{}: [model]: channel_mult must be a whole number, got 'a'"),
         ("[diffusion]\ntarget = 'z'\n", "{}: [diffusion]: target must be one of eps, x0, v, flow, edm, got 'z'"),
         ("[diffusion]\ntarget = [1]\n", "{}: [diffusion]: target must be one of eps, x0, v, flow, edm, got [1]"),
         ("[run\n", "{} is not TOML: "),
@@ -71,7 +71,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
         ("[optimizer]\nlr = 0x1" + "0" * 400, "{}: [optimizer]: lr must be a number that a float can hold, got "),
         ("[run]\nminutes = [0x" + "f" * 5000 + "]", "{}: [run]: minutes must be a number, got a list"),
         ("[optimizer]\nlr = nan\n", "{}: [optimizer]: lr must be above 0, at most 1e+12, got nan"),
-        ("[model]\nblocks = 1000000000\n", "{}: [model]: blocks must be from 1 to 256, got 1000000000"),
+        ("[model]\nblocks = 1000000000\n", "{}: [model]: num_res_blocks must be from 1 to 256, got 1000000000"),
         ("[data]\ndata_dir = ''\n", "{}: [data]: data_dir must be a path, got an empty text"),
         (
             '[data]\ndata_dir = "a\\u0000b"\n',

@@ -10,15 +10,15 @@ from minidiff.scenes import Scenes
 from minidiff.training.cli import parse
 from minidiff.training.trainer import Trainer
 
-SMALL = "--base 8 --multipliers 1 2 --groups 4 --heads 2 --steps 40 --batch 8 --warmup 5 --backend numpy"
+SMALL = "--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps 40 --batch 8 --warmup 5 --backend numpy"
 WAYS = {
     "eps, plainly": "--target eps --schedule linear",
-    "x0, sigmoid": "--target x0 --schedule sigmoid --draw-t stratified",
+    "x0, sigmoid": "--target x0 --schedule sigmoid --timestep-sampling stratified",
     "v, zero snr, min-snr": "--target v --schedule scaled_linear --zero-snr --weighting min_snr",
-    "rectified flow": "--target flow --schedule flow --draw-t lognormal --sigma-mean 0 --sigma-std 1",
+    "rectified flow": "--target flow --schedule flow --timestep-sampling lognormal --sigma-mean 0 --sigma-std 1",
     "flow with shift": "--target flow --schedule flow --shift 3",
-    "edm": "--target edm --schedule karras --draw-t lognormal",
-    "edm's weights for eps": "--target eps --schedule exponential --weighting edm --draw-t lognormal",
+    "edm": "--target edm --schedule karras --timestep-sampling lognormal",
+    "edm's weights for eps": "--target eps --schedule exponential --weighting edm --timestep-sampling lognormal",
 }
 
 

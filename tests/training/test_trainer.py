@@ -27,7 +27,7 @@ def test_one_batch_is_overfitted(settings):
     """
     images = np.zeros((2, 8, 8, 1), np.uint8)
     images[0, 2:6, 2:6], images[1, :, 3:5] = 255, 200
-    config = settings(steps=120, batch=16, lr=1e-2, warmup=10, label_drop=0.0)
+    config = settings(steps=120, batch=16, lr=1e-2, warmup=10, cond_dropout=0.0)
     trainer = Trainer(config, ImageDataset("two", images, np.arange(2), ("square", "bar")))
     records = run(trainer, 120)
     first, last = (np.mean([r.loss for r in part]) for part in (records[:5], records[-25:]))
@@ -46,7 +46,7 @@ def test_same_threads_same_bits(trainer, threads, number):
     """With the compiled kernels, and a network wide enough that they share its work out."""
     threads(number)
     with backend.using("numba"):
-        one, other = trainer(base=32, accumulate=2), trainer(base=32, accumulate=2)
+        one, other = trainer(model_channels=32, accumulate=2), trainer(model_channels=32, accumulate=2)
         assert run(one, 3) == run(other, 3)
         assert np.array_equal(one.parameters.w, other.parameters.w)
 
@@ -104,7 +104,7 @@ def test_a_nan_is_traced_to_its_layer(trainer):
 
 def test_the_first_of_several_layers_is_named(trainer):
     it = trainer()
-    for layer in (it.model.leave, it.model.down[0].block.conv2, it.model.up[0].block.conv1):
+    for layer in (it.model.conv_out, it.model.down[0].block.conv2, it.model.up[0].block.conv1):
         layer.w.data[:] = np.inf
     with pytest.raises(MinidiffError, match=r"at step 1; it arose in down\.0\.block\.conv2 \(Conv2d\)"):
         it.advance()
@@ -113,7 +113,7 @@ def test_the_first_of_several_layers_is_named(trainer):
 def test_an_overflow_in_the_loss_itself_is_said(trainer):
     """Outputs of 1e30 are numbers, their squares are not."""
     it = trainer()
-    it.model.leave.b.data[:] = 1e30
+    it.model.conv_out.b.data[:] = 1e30
     with pytest.raises(MinidiffError, match="the loss is inf at step 1; it arose in the loss itself"):
         it.advance()
 
@@ -123,7 +123,7 @@ def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(m
     it = trainer()
 
     def overflow(parameters, losses):
-        for name in ("enter.w", "middle.1.block.conv1.b", "down.0.block.norm1.gain"):
+        for name in ("conv_in.w", "middle.1.block.conv1.b", "down.0.block.norm1.gain"):
             parameters.split(parameters.g)[name].flat[0] = np.inf
         return gradient_norm(parameters, losses)
 
@@ -157,10 +157,10 @@ def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings)
     with watch(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
         it.loss(np.arange(2), np.arange(2))
     assert ("TextEncoder", 2) in seen and all(count for _, count in seen)  # none is passed over
-    it.model.text.layers[0].first.w.data[:] = np.inf
+    it.model.text.layers[0].linear1.w.data[:] = np.inf
     with pytest.raises(MinidiffError) as caught:
         it.advance()
-    assert str(caught.value) == "the loss is nan at step 1; it arose in text.layers.0.first (Linear)"
+    assert str(caught.value) == "the loss is nan at step 1; it arose in text.layers.0.linear1 (Linear)"
 
 
 def test_an_update_that_overflows_prints_no_warning(trainer):

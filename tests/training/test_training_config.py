@@ -50,7 +50,11 @@ def test_every_number_has_its_limits(kind):
 @pytest.mark.parametrize("name", sorted({*numbers(Config)} - {"threads"}))  # which the backend counts
 def test_no_number_of_a_training_is_below_its_limit(settings, name):
     with pytest.raises(MinidiffError, match=f"^--{name.replace('_', '-')} must be .*, got "):
-        check(settings(**{name: (-(10**400),) if name in ("multipliers", "attention", "words_at") else -math.inf}))
+        check(
+            settings(
+                **{name: (-(10**400),) if name in ("channel_mult", "attention", "cross_attention_at") else -math.inf}
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -68,10 +72,13 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
         ({"save_every": 0}, "--save-every must be from 1 to 2^32 - 1, got 0"),
         ({"data": "mnist", "flip": True}, "--flip: a mirrored digit is none, so mnist is not mirrored; leave it out"),
         ({"size": 0}, "--size must be from 1 to 4096, got 0"),
-        ({"multipliers": ()}, "--multipliers must be one number a level, got nothing"),
-        ({"multipliers": (1, 0)}, "--multipliers must be from 1 to 256, got 0"),
-        ({"times": 10**30}, f"--times must be from 2 to 1048576, got {10**30}"),
-        ({"times": 10**5000}, "--times must be from 2 to 1048576, got a whole number of more than 4,300 digits"),
+        ({"channel_mult": ()}, "--channel-mult must be one number a level, got nothing"),
+        ({"channel_mult": (1, 0)}, "--channel-mult must be from 1 to 256, got 0"),
+        ({"num_timesteps": 10**30}, f"--num-timesteps must be from 2 to 1048576, got {10**30}"),
+        (
+            {"num_timesteps": 10**5000},
+            "--num-timesteps must be from 2 to 1048576, got a whole number of more than 4,300 digits",
+        ),
         ({"background": "\udcff"}, r"--background must be text that UTF-8 can write, without NUL, got \udcff"),
         ({"data_dir": Path("a\0b")}, r"--data-dir must be text that UTF-8 can write, without NUL, got a\x00b"),
         (
@@ -89,15 +96,17 @@ def test_each_bad_value_has_its_line(settings, changes, line):
 
 def test_attention_stands_at_the_smallest_level_unless_said():
     """28 halves to 14 and 7, 32 to 16 and 8: the default must suit both; with patches of 2 a level starts at half."""
-    assert network_config(ModelConfig(patch=2, multipliers=(1, 2)), 28, 28, 1, 0).attention == (7,)
+    assert network_config(ModelConfig(patch=2, channel_mult=(1, 2)), 28, 28, 1, 0).attention == (7,)
     for size, smallest in ((28, 7), (32, 8)):
-        assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2)), size, size, 1, 0).attention == (smallest,)
-    assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=()), 32, 32, 1, 0).attention == ()
-    assert network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=(16,)), 32, 32, 1, 0).attention == (16,)
+        assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2)), size, size, 1, 0).attention == (smallest,)
+    assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=()), 32, 32, 1, 0).attention == ()
+    assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=(16,)), 32, 32, 1, 0).attention == (
+        16,
+    )
 
 
 def test_a_network_that_does_not_suit_the_images_is_one_line():
     with pytest.raises(MinidiffError, match=r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"):
-        network_config(ModelConfig(patch=1, multipliers=(1, 2, 2), attention=(9,)), 32, 32, 3, 0)
+        network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=(9,)), 32, 32, 3, 0)
     with pytest.raises(MinidiffError, match=r"3 levels need a height and a width that 4 divides .*, got 30×30"):
-        network_config(ModelConfig(patch=1, multipliers=(1, 2, 2)), 30, 30, 3, 0)
+        network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2)), 30, 30, 3, 0)

@@ -33,7 +33,7 @@ OPTIMIZER = OptimizerConfig(lr=8e-3, warmup=50, beta2=0.99, weight_decay=0.05, c
 
 
 @dataclass(frozen=True)
-class Study:
+class TrainConfig:
     """How a classifier is trained: updates, images an update, and what names all randomness."""
 
     steps: int
@@ -41,14 +41,14 @@ class Study:
     seed: int = 0
 
 
-def study_for(dataset: Numbered) -> Study:
+def train_config_for(dataset: Numbered) -> TrainConfig:
     """Return how long to train on such images.
 
     Grey ones and drawn scenes are read right after half a minute; of photographs there is always more to learn, of a
     few hundred images nothing after twenty epochs.
     """
     most = 500 if dataset.channels == 1 or dataset.endless else 1500
-    return Study(steps=most if dataset.endless else min(most, max(150, 20 * len(dataset) // 128)))
+    return TrainConfig(steps=most if dataset.endless else min(most, max(150, 20 * len(dataset) // 128)))
 
 
 class Level(Module):
@@ -75,20 +75,20 @@ class Classifier(Module):
     def __init__(self, height: int, width: int, channels: int, classes: int) -> None:
         levels = max(1, math.ceil(math.log2(max(height, width) / SMALLEST)))
         widths = [min(FEATURES, 16 << level) for level in range(levels)] + [FEATURES]
-        self.enter = Conv2d(channels, widths[0])
+        self.conv_in = Conv2d(channels, widths[0])
         self.norm = GroupNorm(GROUPS, widths[0], silu=True)
         self.levels = [Level(inputs, outputs) for inputs, outputs in pairwise(widths)]
-        self.leave = Linear(FEATURES, classes, zero=True)
+        self.fc = Linear(FEATURES, classes, zero=True)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the last layer sees: (N, FEATURES)."""
-        h = self.norm(self.enter(x))
+        h = self.norm(self.conv_in(x))
         for level in self.levels:
             h = level(h)
         return h.mean(axis=(1, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.features(x))
+        return self.fc(self.features(x))
 
 
 def make_classifier(dataset: Numbered) -> Classifier:
@@ -96,7 +96,7 @@ def make_classifier(dataset: Numbered) -> Classifier:
     return Classifier(dataset.height, dataset.width, dataset.channels, len(dataset.classes))
 
 
-def train(dataset: Numbered, study: Study, tell: Callable[[float], Any] = lambda loss: None) -> Classifier:
+def train(dataset: Numbered, study: TrainConfig, tell: Callable[[float], Any] = lambda loss: None) -> Classifier:
     """Train a classifier on labelled images and return it with its averaged weights.
 
     tell: called after each step with its loss, for a progress bar.
@@ -136,7 +136,7 @@ def read(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.nd
         for first in range(0, len(images), batch):
             described = model.features(Tensor(backend.to_device(to_float(images[first : first + batch]))))
             features.append(backend.to_numpy(described.data))
-            labels.append(backend.to_numpy(model.leave(described).data).argmax(axis=1))
+            labels.append(backend.to_numpy(model.fc(described).data).argmax(axis=1))
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from minidiff import backend, ops, random
 from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.config import OptimizerConfig
-from minidiff.evaluation.labels.classifier import GROUPS, SMALLEST, Level, Study, shifted
+from minidiff.evaluation.labels.classifier import GROUPS, SMALLEST, Level, TrainConfig, shifted
 from minidiff.evaluation.split import Part
 from minidiff.images.files import to_float
 from minidiff.nn import Conv2d, GroupNorm, Linear, Module
@@ -102,7 +102,7 @@ class Attributes(Module):
     def __init__(self, height: int, width: int) -> None:
         levels = max(1, math.ceil(math.log2(max(height, width) / SMALLEST)))
         widths = [*WIDTHS, *[WIDTHS[-1]] * levels][: levels + 1]
-        self.enter = Conv2d(3, widths[0])
+        self.conv_in = Conv2d(3, widths[0])
         self.norm = GroupNorm(GROUPS, widths[0], silu=True)
         self.levels = [Level(inputs, outputs) for inputs, outputs in pairwise(widths)]
         for _ in range(levels):
@@ -110,14 +110,14 @@ class Attributes(Module):
         self.heads = [Linear(height * width * widths[-1], len(values), zero=True) for values in VALUES.values()]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        h = self.norm(self.enter(x))
+        h = self.norm(self.conv_in(x))
         for level in self.levels:
             h = level(h)
         h = h.reshape((len(h.data), -1))
         return {fact: head(h) for fact, head in zip(VALUES, self.heads, strict=True)}
 
 
-def train(size: int, study: Study, tell: Callable[[float], Any] = lambda loss: None) -> Attributes:
+def train(size: int, study: TrainConfig, tell: Callable[[float], Any] = lambda loss: None) -> Attributes:
     """Train a judge on scenes of size×size pixels and return it with its averaged weights."""
     model = Attributes(size, size)
     model.initialize(study.seed)
@@ -153,9 +153,9 @@ def read(model: Attributes, images: np.ndarray, batch: int = 250) -> dict[str, n
     return {fact: np.concatenate([part[fact] for part in parts]).astype(np.int64) for fact in VALUES}
 
 
-def study_for(seed: int) -> Study:
+def train_config_for(seed: int) -> TrainConfig:
     """Return how a judge learns; two of them, with different seeds, learn from different scenes."""
-    return Study(steps=STEPS, seed=seed)
+    return TrainConfig(steps=STEPS, seed=seed)
 
 
 def examine(model: Attributes, size: int, seed: int = 0, count: int = EXAM) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.attributes import Attributes
 from minidiff.evaluation.scenes.prompts import FIRST, counted, heard, listen
 from minidiff.evaluation.scenes.steering import judge_control, judge_reference
-from minidiff.evaluation.split import EXAM_COUNT, EXAM_FIRST, Stretch
+from minidiff.evaluation.split import EXAM_COUNT, EXAM_FIRST, Subset
 from minidiff.images.files import to_uint8
 from minidiff.limits import check_limits
 from minidiff.pipeline.pipeline import Pipeline
@@ -73,7 +73,7 @@ def judge_scenes(
         both = (heard(judges, facts, reference.asked, images) for images in (reference.with_, reference.without))
         steered["reference"] = scenes_report.reference(reference, *both)
         lap("reference")
-    exam = Stretch(Scenes(size, "test", captions=True), EXAM_FIRST, EXAM_COUNT)
+    exam = Subset(Scenes(size, "test", captions=True), EXAM_FIRST, EXAM_COUNT)
     loss = held_out_loss(model.model, model.process, exam, seed, TRIPLES)
     lap("held_out_loss")
     return scenes_report.summary(model, drawing, accuracy, facts, found, loss, steered, seconds)

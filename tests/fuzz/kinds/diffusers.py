@@ -1,11 +1,13 @@
 """A network of the diffusers library: its two files of options and its weights."""
 
+import contextlib
 import json
 import os
 import shutil
 from pathlib import Path
 from random import Random
 
+from minidiff.limits import LIMITS
 from tests.fuzz import odd
 from tests.fuzz.case import Case, kind
 from tests.fuzz.mutations import read_safetensors, spoil_bytes, spoil_json, spoil_text, write_safetensors
@@ -54,5 +56,12 @@ def _copy(folder: Path, samples: Samples) -> Path:
 
 
 def _draw(place: Path) -> Case:
+    """Draw once; a size that is allowed and large would only show how long a large image takes."""
+    config = place / "config.json"
+    with contextlib.suppress(ValueError, RecursionError):
+        options = json.loads(config.read_bytes())
+        size = options.get("sample_size") if isinstance(options, dict) else None
+        if type(size) is int and 64 < size <= LIMITS["size"].most:
+            config.write_text(json.dumps(options | {"sample_size": 64}))
     words = ["--diffusers", str(place), "--backend", "numpy", "--count", "1", "--steps", "1", "--out", "out"]
     return Case("sample", words)

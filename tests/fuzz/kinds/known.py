@@ -73,7 +73,7 @@ def _(folder: Path, samples: Samples, value: str) -> Case:
     return draw(samples, value)
 
 
-@each("the number of something", ["--text-layers", "--blocks", "--batch"])
+@each("the number of something", ["--text-layers", "--num-res-blocks", "--batch"])
 def _(folder: Path, samples: Samples, value: str) -> Case:
     return Case("train", [*samples.training(), "--steps", "1", "--out", "out", value, "1" + 30 * "0"])
 
@@ -133,7 +133,13 @@ def _(folder: Path, samples: Samples, value: str) -> Case:
 
 @each(
     "in a signed checkpoint",
-    ['"text_layers": 1000000000', '"times": 100000000', '"height": 4096', '"blocks": 100000', '"base": 1e400'],
+    [
+        '"text_layers": 1000000000',
+        '"num_timesteps": 100000000',
+        '"height": 4096',
+        '"num_res_blocks": 100000',
+        '"model_channels": 1e400',
+    ],
 )
 def _(folder: Path, samples: Samples, value: str) -> Case:
     data = samples.words.read_bytes()

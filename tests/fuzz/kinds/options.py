@@ -19,7 +19,18 @@ from tests.fuzz.samples import SAMPLE, Samples
 
 # What a number within its limits may ask for: hours of work, or all the memory there is.  That is no fault.
 WORK = {
-    *("steps", "count", "batch", "size", "base", "blocks", "text_layers", "text_width", "multipliers", "resample"),
+    *(
+        "steps",
+        "count",
+        "batch",
+        "size",
+        "model_channels",
+        "num_res_blocks",
+        "text_layers",
+        "text_width",
+        "channel_mult",
+        "resample",
+    ),
     *("heads", "groups", "patch", "minutes", "accumulate", "threads", "times"),
 }
 MUCH = 8

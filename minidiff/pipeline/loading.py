@@ -20,7 +20,7 @@ from minidiff.diffusion.schedule import Schedule, make_schedule
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.pipeline.pipeline import Pipeline, Usual
 
-WEIGHTS = Path(__file__).parent / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
+WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
 
 
 def load(path: str | Path | None = None) -> Pipeline:
@@ -45,7 +45,7 @@ def load(path: str | Path | None = None) -> Pipeline:
         found.config,
         found.path,
         found.step,
-        vocabulary=found.vocabulary,
+        tokenizer=found.tokenizer,
         identity=found.identity,
     )
 

@@ -1,0 +1,79 @@
+"""Names of settings and parameters that earlier versions used, and the names that replaced them.
+
+Idea: files outlive names.  Whatever reads a file or a command line of an earlier version translates its names here, and
+nowhere else, so that the rest of the code knows only today's names.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Table of a file ("sample": of a grid's settings) to old name to new name.
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "model": {
+        "base": "model_channels",
+        "multipliers": "channel_mult",
+        "blocks": "num_res_blocks",
+        "attention": "attention_at",
+        "words_at": "cross_attention_at",
+    },
+    "network": {
+        "base": "model_channels",
+        "multipliers": "channel_mult",
+        "blocks": "num_res_blocks",
+        "attention": "attention_at",
+        "words": "vocab_size",
+        "length": "max_tokens",
+        "words_at": "cross_attention_at",
+    },
+    "diffusion": {"times": "num_timesteps", "draw_t": "timestep_sampling", "label_drop": "cond_dropout"},
+}
+
+# Options of the commands; what stands in no file of settings is listed beside what does.
+OPTIONS: Mapping[str, str] = {
+    f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
+    for table in ("model", "diffusion")
+    for old, new in SETTINGS[table].items()
+}
+
+# Dotted names of parameters: a pattern that matches a whole name, and its replacement.
+PARAMETERS = [
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"enter\.(\w+)", r"conv_in.\1"),
+        (r"leave\.(\w+)", r"conv_out.\1"),
+        (r"embedding\.first\.(\w+)", r"embedding.linear1.\1"),
+        (r"embedding\.second\.(\w+)", r"embedding.linear2.\1"),
+        (r"embedding\.label\.(\w+)", r"embedding.class_embedding.\1"),
+        (r"sentence\.(\w+)", r"text_projection.\1"),
+        (r"text\.word\.(\w+)", r"text.token_embedding.\1"),
+        (r"text\.place", "text.position_embedding"),
+        (r"text\.layers\.(\d+)\.first\.(\w+)", r"text.layers.\1.linear1.\2"),
+        (r"text\.layers\.(\d+)\.second\.(\w+)", r"text.layers.\1.linear2.\2"),
+        (r"look\.(\w+)", r"hint_in.\1"),  # ControlNet
+        (r"understand\.(\w+)", r"hint_out.\1"),
+        (r"zeros\.(\d+)\.(\w+)", r"zero_convs.\1.\2"),
+        (r"encoder\.mix\.(\w+)", r"encoder.linear1.\1"),  # IP-Adapter
+        (r"encoder\.leave\.(\w+)", r"encoder.linear2.\1"),
+        (r"looks\.(\d+)\.(\w)\.(\w+)", r"cross_attentions.\1.\2.\3"),
+    )
+]
+
+
+def settings(values: Any) -> Any:
+    """Return tables of settings, {"model": {"base": 8}}, with today's names; anything else as it is."""
+    if not isinstance(values, dict):
+        return values
+    return {name: _table(value, SETTINGS.get(name, {})) for name, value in values.items()}
+
+
+def _table(value: Any, names: Mapping[str, str]) -> Any:
+    return {names.get(name, name): inner for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def parameter(name: str) -> str:
+    """Return today's dotted name of a parameter."""
+    for pattern, new in PARAMETERS:
+        if match := pattern.fullmatch(name):
+            return match.expand(new)
+    return name
