@@ -133,17 +133,23 @@ def cases() -> Iterator[Case]:
     yield _layer("Conv2d", Conv2d(8, 5), rng, image)
     yield _layer("Conv2d stride 2", Conv2d(8, 5, stride=2), rng, image)
     yield _layer("GroupNorm", GroupNorm(4, 8, silu=True), rng, image, draw(2, 8), draw(2, 8))
-    yield _layer("Embedding", Embedding(4, 3), rng, fixed=(index,))
+    table = Embedding(4, 3)
+    yield _layer("Embedding", table, rng, call=lambda: table(index))
     yield _layer("SelfAttention", SelfAttention(8, 2, 4), rng, image)
-    yield _layer("TimeEmbedding", TimeEmbedding(8, 3), rng, fixed=(t, labels))
+    embedding = TimeEmbedding(8, 3)
+    yield _layer("TimeEmbedding", embedding, rng, call=lambda: embedding(t, embedding.class_embedding(labels)))
     yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, image, vector)
     yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, image, vector)
-    yield _layer("U-Net", UNet(small), rng, draw(2, 16, 8, 3), fixed=(t, labels))
+    unet = UNet(small)
+    yield _layer("U-Net", unet, rng, draw(2, 16, 8, 3), call=lambda x: unet(x, t, unet.condition(2, labels)))
     reading = replace(
         small, classes=0, vocab_size=5, max_tokens=3, text_width=8, text_layers=1, cross_attention_at=(4,)
     )
     captions = np.array([[2, 4, 0], [0, 0, 0]])  # two words, and none
-    yield _layer("U-Net with words", UNet(reading), rng, draw(2, 16, 8, 3), fixed=(t, captions))
+    text = UNet(reading)
+    yield _layer(
+        "U-Net with words", text, rng, draw(2, 16, 8, 3), call=lambda x: text(x, t, text.condition(2, captions))
+    )
 
 
 def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray) -> Case:
@@ -151,13 +157,13 @@ def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray)
     return Case(name, lambda: function(*inputs.values()), inputs)
 
 
-def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, fixed: Sequence[Any] = ()) -> Case:
+def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, call: Callable[..., Tensor] | None = None) -> Case:
     """A layer as a function of its inputs and parameters; what starts at zero is moved, or it would hide errors."""
     inputs = {f"input {i}": Tensor(array, requires_grad=True) for i, array in enumerate(arrays)}
     parameters = layer.named_parameters()
     for parameter in parameters.values():
         parameter.data = parameter.around + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
-    return Case(name, lambda: layer(*inputs.values(), *fixed), {**inputs, **parameters})
+    return Case(name, lambda: (call or layer)(*inputs.values()), {**inputs, **parameters})
 
 
 def largest_error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:

@@ -125,5 +125,7 @@ def test_words_that_no_command_line_has_are_one_line(fails, name, word):
 
 @pytest.mark.parametrize("option", ["--base", "--words-at=8", "--label_drop"])
 def test_an_option_of_before_is_refused_with_its_name_of_today(option):
-    with pytest.raises(MinidiffError, match=r"^--[a-z_-]+ is now called --(model-channels|cross-attention-at|cond-drop)"):
+    with pytest.raises(
+        MinidiffError, match=r"^--[a-z_-]+ is now called --(model-channels|cross-attention-at|cond-drop)"
+    ):
         command_line.check_words([option, "8"])

@@ -91,7 +91,8 @@ class StepJob:
         """The output at given x_t and t, and the gradients of its mean squared error against v."""
         x_t, v, t, labels = self.network.noised()
         flat = self.trainer.parameters
-        output = self.trainer.model(backend.to_device(x_t), t.astype(np.float32), labels)
+        model = self.trainer.model
+        output = model(backend.to_device(x_t), t.astype(np.float32), model.condition(len(t), labels))
         flat.g[:] = 0
         ops.mean(ops.square(output - Tensor(backend.to_device(v)))).backward()
         gradients = flat.split(backend.to_numpy(flat.g).copy())

@@ -11,6 +11,7 @@ Third file of diffusion/; it makes of a network the function that samplers.py as
 shrinks with t.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,47 +54,51 @@ def denoiser(
 ) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
-    model: called as model(x, t, labels); model.config.null_cond is the number that stands for "no label".
+    model: has condition(n, labels, conditional), which encodes what n images are conditioned on, and is called as
+    model(x, t, cond); model.config.null_cond is the label that stands for "none".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
     no label, shaped like labels.  between: the times, from and to, at which to guide; at others the label is followed
     as learnt.  observe: is shown every answer, and must not change it.  The model's weights must stay as they are for
-    as long as the function is used: what the convolutions make of them is made once.
+    as long as the function is used: the condition is encoded once, and so is what convolutions make of their filters.
 
-    Both questions go through the network in one batch of 2 N; with guidance_scale 1 only the one is asked.  The
-    equation is meant for eps, but for a fixed x_t the outputs x0 and v are straight lines in eps, and a point on the
-    line through two points does not care about the scale drawn beside it: the same equation serves all targets.
+    Both predictions are made in one batch of 2 N; with guidance_scale 1 only the conditional one is.  The equation is
+    meant for eps, but for a fixed x_t the outputs x0 and v are affine functions of eps, and the weights of the
+    equation add up to 1: the same equation serves all targets.
     Guidance in the middle of the way is enough: at its noisy start it makes images alike, and at its end it has
     nothing to add (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6, whose w is guidance_scale - 1.
     """
     if guidance_scale != 1 and labels is None:
         raise MinidiffError(f"guidance_scale {guidance_scale:g} needs labels to guide towards; without labels it is 1")
-
     constant = backend.current().constant_filters()
 
-    def ask(x_t: np.ndarray, t: float, asked: np.ndarray | None) -> np.ndarray:
-        with no_grad(), constant:
-            return model(x_t, np.full(len(x_t), t, dtype=np.float32), asked).data
+    @functools.cache
+    def condition(n: int, doubled: bool) -> Any:
+        if not doubled:
+            return model.condition(n, labels)
+        none = np.full_like(labels, model.config.null_cond) if negative is None else negative
+        return model.condition(2 * n, np.concatenate([labels, none]), np.arange(2 * n) < n)
 
-    def plain(x_t: np.ndarray, t: float) -> np.ndarray:
-        output = ask(x_t, t, labels)
+    def predict(x_t: np.ndarray, t: float, doubled: bool = False) -> np.ndarray:
+        with no_grad(), constant:
+            cond = condition(len(x_t), doubled)
+            x = backend.current().xp.concatenate([x_t, x_t]) if doubled else x_t
+            return model(x, np.full(len(x), t, dtype=np.float32), cond).data
+
+    def conditional(x_t: np.ndarray, t: float) -> np.ndarray:
+        output = predict(x_t, t)
         if observe is not None:
             observe(Answer(x_t, t, output, None, output))
         return output
 
-    if labels is None or guidance_scale == 1:
-        return plain
-
-    both = np.concatenate([labels, np.full_like(labels, model.config.null_cond) if negative is None else negative])
-
     def guided(x_t: np.ndarray, t: float) -> np.ndarray:
         if not between[0] <= t <= between[1]:
-            return plain(x_t, t)
-        output = ask(backend.current().xp.concatenate([x_t, x_t]), t, both)
+            return conditional(x_t, t)
+        output = predict(x_t, t, doubled=True)
         cond, uncond = output[: len(x_t)], output[len(x_t) :]
         output = uncond + float(guidance_scale) * (cond - uncond)
         if observe is not None:
             observe(Answer(x_t, t, cond, uncond, output))
         return output
 
-    return guided
+    return conditional if labels is None or guidance_scale == 1 else guided

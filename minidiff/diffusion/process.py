@@ -162,20 +162,18 @@ class Process:
         of_x0 = np.minimum(snr, self.gamma) if self.weighting == "min_snr" else snr + 1 / SIGMA_DATA**2
         return of_x0 * (level.s / (level.a * h - level.s * g)) ** 2
 
-    def loss(
-        self, model: Callable, x0: np.ndarray, labels: np.ndarray | None, level: Level, key: Key
-    ) -> tuple[Tensor, np.ndarray]:
+    def loss(self, model: Callable, x0: np.ndarray, cond: Any, level: Level, key: Key) -> tuple[Tensor, np.ndarray]:
         """Return the weighted mean squared error of a batch at given times, with the noise that `key` names.
 
-            L = mean over n of  weight(t_n) mean (model(x_t, t, label)_n - target_n)^2
+            L = mean over n of  weight(t_n) mean (model(x_t, t, cond)_n - target_n)^2
 
-        x0: (N, H, W, C) float in [-1, 1].  labels: (N,) int64 or None.  level: of N times.  key.sample: (N,).
+        x0: (N, H, W, C) float in [-1, 1].  cond: see `UNet.condition`.  level: of N times.  key.sample: (N,).
         Returns the loss, a Tensor to call `backward` on, and its N summands (N,) before the mean.
         Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
         """
         a, s = level.a.astype(x0.dtype), level.s.astype(x0.dtype)
         x_t, eps = backend.current().add_noise(x0, backend.to_device(a), backend.to_device(s), key[:3], key.sample)
-        output = self.ask(lambda x, t: model(x, t.astype(np.float32), labels), x_t, level)
+        output = self.ask(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
         error = ops.square(output - Tensor(self.target_of(x0, eps, level)))
         weight = Tensor(backend.to_device(self.loss_weight(level).astype(x0.dtype)))
         each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
@@ -183,7 +181,7 @@ class Process:
 
     def training_loss(
         self,
-        model: Callable,
+        model: Any,
         x0: np.ndarray,
         labels: np.ndarray | None,
         seed: int,
@@ -199,7 +197,8 @@ class Process:
         """
         level = self.draw_level(seed, step, sample, batch)
         labels = self.drop_labels(labels, model, seed, step, sample)
-        return self.loss(model, x0, labels, level, Key(seed, Stream.NOISE, step, sample))
+        cond = model.condition(len(x0), labels)
+        return self.loss(model, x0, cond, level, Key(seed, Stream.NOISE, step, sample))
 
     def draw_level(self, seed: int, step: int, sample: np.ndarray, batch: int) -> Level:
         """Draw the times that images `sample` of a batch are trained at: a level of N of them.

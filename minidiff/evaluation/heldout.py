@@ -66,6 +66,6 @@ def held_out_loss(
                 Key(seed, Stream.EVALUATE, Part.NOISE, k),
                 labels if model.config.classes or model.config.vocab_size else None,
             )
-            x0 = backend.to_device(to_float(images))
-            each.append(backend.to_numpy(process.loss(model, x0, shown, process.schedule.level(t[k]), key)[1]))
+            x0, cond = backend.to_device(to_float(images)), model.condition(len(images), shown)
+            each.append(backend.to_numpy(process.loss(model, x0, cond, process.schedule.level(t[k]), key)[1]))
     return HeldOutLoss(t, np.concatenate(each))

@@ -73,16 +73,16 @@ class ScaledStage(Stage):
         super().__init__(block, attention)
         self.factor = 1 / divisor
 
-    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
-        x = self.block(x, told.embedding) * self.factor
-        return self.attention(x) * self.factor if hasattr(self, "attention") else x
+    def forward(self, x: Tensor, emb: Tensor, cond: Conditioning) -> Tensor:
+        x = self.block(x, emb) * self.factor
+        return x if self.attention is None else self.attention(x) * self.factor
 
 
 class UNet2D(Module):
     """Noisy images and their times in, what the network was trained to predict out.
 
     forward(x, t): x (N, H, W, in_channels), array or Tensor; t (N,) float32.  Returns (N, H, W, out_channels).
-    Samplers call it as they call minidiff's own U-Net; its labels are None.
+    Samplers call it as they call minidiff's own U-Net.
     """
 
     def __init__(self, config: UNet2DConfig) -> None:
@@ -117,18 +117,22 @@ class UNet2D(Module):
         self.norm = GroupNorm(config.norm_num_groups, features, silu=True, eps=config.norm_eps)
         self.conv_out = Conv2d(features, config.out_channels, zero=True)
 
-    def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
+    def forward(self, x: Any, t: Any, cond: Conditioning | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
         x = ops.as_tensor(x)
         if x.shape[1:] != expected:
             raise ValueError(f"U-Net: expected images of {expected} (height, width, channels), got {x.shape[1:]}")
-        if labels is not None:
-            raise ValueError("U-Net: this network knows no labels")
         if self.config.center_input_sample:
             x = x * 2.0 - 1.0
-        told = Conditioning(self.embedding(t))
-        seen = encode(self.down, self.middle, self.conv_in(x), told)
-        return self.norm.then(self.conv_out, decode(self.up, seen, told))
+        emb, cond = self.embedding(t), Conditioning()
+        features = encode(self.down, self.middle, self.conv_in(x), emb, cond)
+        return self.norm.then(self.conv_out, decode(self.up, features, emb, cond))
+
+    def condition(self, n: int, labels: Any | None = None, conditional: Any | None = None) -> Conditioning:
+        """Return an empty condition: this network is unconditional.  Raises ValueError for labels."""
+        if labels is not None:
+            raise ValueError("U-Net: this network knows no labels")
+        return Conditioning()
 
     def _stage(self, inputs: int, outputs: int, attends: bool) -> Stage:
         return Stage(self._block(inputs, outputs), self._attention(outputs) if attends else None)

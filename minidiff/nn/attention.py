@@ -42,27 +42,29 @@ class SelfAttention(Module):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What every part of the denoiser is told beside its image.
+    """What the denoiser is conditioned on beside x_t and t.  It is the same at all timesteps, so it is encoded once.
 
-    embedding: (N, E), time and class, or the sentence as a whole.  words: (N, M, D), or None without.
-    looks: what a cross-attention adds to its answer, from its questions (N, L, C) to (N, L, C): a reference image's.
+    embedding: (N, E), added to the time embedding: of class labels, or of captions as wholes; None without either.
+    tokens: (N, M, D), the encoded captions that cross-attention reads; None without.
+    image_attention: of each cross-attention, what reference images add: a function of its queries (N, L, C).
+    control: what a ControlNet adds to the encoder's features: a function of x (N, H, W, C) and the time embedding.
     """
 
-    embedding: Tensor
-    words: Tensor | None = None
-    looks: Mapping["CrossAttention", Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    embedding: Tensor | None = None
+    tokens: Tensor | None = None
+    image_attention: Mapping["CrossAttention", Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    control: Callable[[Tensor, Tensor], list[Tensor]] | None = None
 
 
-AttentionHook = Callable[
-    [Any], object
-]  # is told weights (N, heads, H, W, M), of M words at H × W places; they sum to 1
+# Receives attention weights (N, heads, H, W, M): for each of H × W positions, a distribution over M tokens.
+AttentionHook = Callable[[Any], object]
 
 
 class CrossAttention(Module):
-    """x + out(attention(q, k, v)) with q from the normalised x, k and v from the words: (N, H, W, C) to the same.
+    """x + out(attention(q, k, v)) with q from the normalised x, k and v from the tokens: (N, H, W, C) to the same.
 
-    width: of the words.  The last projection starts at zero, so that the block begins as the identity.
-    tell: who wants to see where is looked, see `on_attention`.
+    width: of the tokens.  The last projection starts at zero, so that the block begins as the identity.
+    hook: receives the attention weights, see `on_attention`.
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.3.
     """
 
@@ -70,33 +72,33 @@ class CrossAttention(Module):
         if channels % heads:
             raise ValueError(f"CrossAttention: {heads} heads do not divide {channels} channels")
         self.heads = heads
-        self.tell: AttentionHook | None = None
+        self.hook: AttentionHook | None = None
         self.norm = GroupNorm(groups, channels)
         self.q = Linear(channels, channels)
         self.k = Linear(width, channels)
         self.v = Linear(width, channels)
         self.out = Linear(channels, channels, zero=True)
 
-    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, cond: Conditioning) -> Tensor:
         n, h, w, c = x.shape
-        q, words = self.q(ops.reshape(self.norm(x), (n, h * w, c))), told.words
-        tell = self.tell
-        look = None if tell is None else lambda p: tell(p.reshape(n, self.heads, h, w, -1))
-        mixed = ops.attention(q, self.k(words), self.v(words), self.heads, look)  # (N, H*W, C)
-        if self in told.looks:
-            mixed = mixed + told.looks[self](q)
+        q = self.q(ops.reshape(self.norm(x), (n, h * w, c)))
+        hook = self.hook
+        receive = None if hook is None else lambda p: hook(p.reshape(n, self.heads, h, w, -1))
+        mixed = ops.attention(q, self.k(cond.tokens), self.v(cond.tokens), self.heads, receive)  # (N, H*W, C)
+        if self in cond.image_attention:
+            mixed = mixed + cond.image_attention[self](q)
         return x + ops.reshape(self.out(mixed), x.shape)
 
 
 @contextmanager
-def on_attention(network: Module, tell: AttentionHook) -> Iterator[None]:
-    """Show `tell` where every cross-attention of the network looks, in the order computed, inside the `with` block."""
-    watched = [module for _, module in network.named_modules() if isinstance(module, CrossAttention)]
-    before = [module.tell for module in watched]
-    for module in watched:
-        module.tell = tell
+def on_attention(network: Module, hook: AttentionHook) -> Iterator[None]:
+    """Call `hook` with the weights of every cross-attention of the network, in the order computed, inside the block."""
+    modules = [module for _, module in network.named_modules() if isinstance(module, CrossAttention)]
+    before = [module.hook for module in modules]
+    for module in modules:
+        module.hook = hook
     try:
         yield
     finally:
-        for module, was in zip(watched, before):
-            module.tell = was
+        for module, was in zip(modules, before):
+            module.hook = was

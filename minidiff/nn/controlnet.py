@@ -8,8 +8,6 @@ After words.py; steer.py adds it all up.  Leaves out where drawings come from: d
 Source: Zhang et al. 2023, arXiv:2302.05543, section 3.
 """
 
-from typing import Any
-
 from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.nn.attention import Conditioning
@@ -19,7 +17,7 @@ from minidiff.nn.unet import UNet, encode, space_to_depth
 
 
 class ControlNet(Module):
-    """Noisy images and drawings in; what is to be added to all that the denoiser sees on its way down out.
+    """Noisy images and drawings in; residuals for the features of the denoiser's encoder out.
 
     unet: the denoiser that it steers, whose weights it begins with (see `copy`).
     channels: of the drawings.
@@ -32,7 +30,7 @@ class ControlNet(Module):
         self.conv_in, self.down, self.middle = twin.conv_in, twin.down, twin.middle
         self.hint_in = Conv2d(channels * config.patch**2, config.model_channels)
         self.hint_out = Conv2d(config.model_channels, config.model_channels, zero=True)
-        self.zero_convs: list[Module] = [Conv2d(width, width, kernel=1, zero=True) for width in unet.seen_widths]
+        self.zero_convs: list[Module] = [Conv2d(width, width, kernel=1, zero=True) for width in unet.feature_channels]
 
     def copy(self, unet: UNet) -> None:
         """Begin with the weights of the denoiser; call it after `initialize`."""
@@ -41,16 +39,14 @@ class ControlNet(Module):
             if name in theirs:
                 parameter.data = theirs[name].data.copy()
 
-    def forward(self, x: Tensor, drawing: Tensor, told: Conditioning) -> list[Tensor]:
-        """Return what is to be added, one for each part that `encode` returns.
+    def hint(self, drawing: Tensor) -> Tensor:
+        """Return drawings (N, H, W, channels) in [0, 1] as features of level 0, the same at all timesteps."""
+        return self.hint_out(ops.silu(self.hint_in(space_to_depth(drawing, self.patch))))
 
-        x: (N, H, W, C).  drawing: (N, H, W, channels) in [0, 1].  told: what the denoiser is told.
+    def forward(self, x: Tensor, hint: Tensor, emb: Tensor, cond: Conditioning) -> list[Tensor]:
+        """Return the residuals, one for each of the features that `unet.encode` returns.
+
+        x: (N, H, W, C).  emb, cond: those of the denoiser.
         """
-        drawn = self.hint_out(ops.silu(self.hint_in(space_to_depth(drawing, self.patch))))
-        seen = encode(self.down, self.middle, self.conv_in(space_to_depth(x, self.patch)) + drawn, told)
-        return [zero(h) for zero, h in zip(self.zero_convs, seen)]
-
-
-def controlled(seen: list[Tensor], added: list[Tensor], scale: Any = 1.0) -> list[Tensor]:
-    """Return what the denoiser sees with what a ControlNet adds."""
-    return [h + more * scale for h, more in zip(seen, added)]
+        h = self.conv_in(space_to_depth(x, self.patch)) + hint
+        return [zero(h) for zero, h in zip(self.zero_convs, encode(self.down, self.middle, h, emb, cond))]

@@ -8,8 +8,6 @@ Leaves out how the result enters the denoiser: unet.py.
 import math
 from typing import Any
 
-import numpy as np
-
 from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.nn.layers import Embedding, Linear
@@ -33,7 +31,7 @@ def sinusoidal(t: Any, width: int, short_of: float = 1, cosines_first: bool = Fa
 
 
 class TimeEmbedding(Module):
-    """Mix the waves of t, and the class if there are classes, into one vector an image: (N, 4 channels).
+    """From timesteps (N,) to one vector an image (N, 4 channels), which every residual block receives.
 
     classes: how many there are; row `classes` of the table, one past the last, stands for "no class" and is what
     classifier-free guidance calls unconditional (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
@@ -47,12 +45,8 @@ class TimeEmbedding(Module):
         if classes:
             self.class_embedding = Embedding(classes + 1, self.width)
 
-    def forward(self, t: Any, labels: Any | None, more: Tensor | None = None) -> Tensor:
-        """more: (N, 4 channels) to be added, of a sentence."""
+    def forward(self, t: Any, added: Tensor | None = None) -> Tensor:
+        """added: (N, 4 channels), of a class or a caption."""
         waves = Tensor(sinusoidal(backend.to_device(t.astype(self.linear1.w.dtype)), self.channels))
         out = self.linear2(ops.silu(self.linear1(waves)))
-        if self.classes:
-            out = out + self.class_embedding(np.full(len(t), self.classes) if labels is None else labels)
-        if more is not None:
-            out = out + more
-        return ops.silu(out)
+        return ops.silu(out if added is None else out + added)

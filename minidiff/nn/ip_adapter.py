@@ -8,6 +8,7 @@ Source: Ye et al. 2023, arXiv:2308.06721 (IP-Adapter), section 3.2: decoupled cr
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -64,18 +65,18 @@ class IPAdapter(Module):
         self.encoder = ImageEncoder(config.channels, config.text_width)
         self.cross_attentions: list[Module] = [ImageCrossAttention(config.text_width, cross) for cross in crosses(unet)]
 
-    def forward(self, unet: UNet, told: Conditioning, image: Tensor, scale: Any) -> Conditioning:
-        """Return what the denoiser is told, with looks at the images (N, H, W, C) in [-1, 1].
+    def forward(self, unet: UNet, cond: Conditioning, image: Tensor, scale: Any) -> Conditioning:
+        """Return the condition with attention to the images (N, H, W, C) in [-1, 1] added.
 
-        scale: (N, 1, 1), how much of them is added; 0 adds nothing.
+        scale: (N, 1, 1), the weight of what is added; 0 adds nothing.
         """
         tokens = self.encoder(image)
 
-        def at(look: Module) -> Callable[[Tensor], Tensor]:
-            return lambda q: look(q, tokens) * scale
+        def attend_with(layer: Module) -> Callable[[Tensor], Tensor]:
+            return lambda q: layer(q, tokens) * scale
 
-        looks = {cross: at(look) for cross, look in zip(crosses(unet), self.cross_attentions)}
-        return Conditioning(told.embedding, told.words, looks)
+        added = {cross: attend_with(layer) for cross, layer in zip(crosses(unet), self.cross_attentions)}
+        return replace(cond, image_attention=added)
 
 
 def crosses(unet: UNet) -> list[CrossAttention]:

@@ -78,7 +78,7 @@ class UNetConfig:
         for name in of_levels:
             for height in getattr(self, name):
                 if height not in heights:
-                    raise MinidiffError(f"U-Net: {name} at height {height} does not occur; the levels are {heights}")
+                    raise MinidiffError(f"U-Net: {name}: no level has height {height}; the heights are {heights}")
         for height, multiplier in zip(heights, self.channel_mult):
             if height in self.attention_at + self.cross_attention_at and self.model_channels * multiplier % self.heads:
                 raise MinidiffError(
@@ -111,51 +111,51 @@ class ResidualBlock(Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, embedding: int, groups: int, time: str = "scale_shift", eps: float = 1e-5
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        groups: int,
+        time: str = "scale_shift",
+        eps: float = 1e-5,
     ) -> None:
-        self.norm1 = GroupNorm(groups, inputs, silu=True, eps=eps)
-        self.conv1 = Conv2d(inputs, outputs)
-        self.shift = Linear(embedding, outputs)
-        if time == "scale_shift":
-            self.scale = Linear(embedding, outputs)
-        self.norm2 = GroupNorm(groups, outputs, silu=True, eps=eps)
-        self.conv2 = Conv2d(outputs, outputs, zero=True)
-        if inputs != outputs:
-            self.shortcut = Conv2d(inputs, outputs, kernel=1)
+        self.norm1 = GroupNorm(groups, in_channels, silu=True, eps=eps)
+        self.conv1 = Conv2d(in_channels, out_channels)
+        self.shift = Linear(embedding, out_channels)
+        self.scale = Linear(embedding, out_channels) if time == "scale_shift" else None
+        self.norm2 = GroupNorm(groups, out_channels, silu=True, eps=eps)
+        self.conv2 = Conv2d(out_channels, out_channels, zero=True)
+        self.shortcut = Conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        shift = self.shift(embedding)  # (N, out)
-        shortcut = self.shortcut(x) if hasattr(self, "shortcut") else x
-        if hasattr(self, "scale"):
-            h = self.norm1.then(self.conv1, x)
-            return self.norm2.then(self.conv2, h, self.scale(embedding), shift, add=shortcut)
-        h = self.norm1.then(self.conv1, x, bias=shift)
-        return self.norm2.then(self.conv2, h, add=shortcut)
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        shift = self.shift(emb)  # (N, out)
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        if self.scale is None:
+            h = self.norm1.then(self.conv1, x, bias=shift)
+            return self.norm2.then(self.conv2, h, add=shortcut)
+        h = self.norm1.then(self.conv1, x)
+        return self.norm2.then(self.conv2, h, self.scale(emb), shift, add=shortcut)
 
 
 class Stage(Module):
-    """A residual block, followed by attention to the image and to the words where the level has them."""
+    """A residual block, then self-attention and cross-attention where the level has them."""
 
     def __init__(
         self, block: ResidualBlock, attention: SelfAttention | None, cross: CrossAttention | None = None
     ) -> None:
-        self.block = block
-        if attention is not None:
-            self.attention = attention
-        if cross is not None:
-            self.cross = cross
+        self.block, self.attention, self.cross = block, attention, cross
 
-    def forward(self, x: Tensor, told: Conditioning) -> Tensor:
-        x = self.block(x, told.embedding)
-        x = self.attention(x) if hasattr(self, "attention") else x
-        return self.cross(x, told) if hasattr(self, "cross") else x
+    def forward(self, x: Tensor, emb: Tensor, cond: Conditioning) -> Tensor:
+        x = self.block(x, emb)
+        x = x if self.attention is None else self.attention(x)
+        return x if self.cross is None else self.cross(x, cond)
 
 
 class UNet(Module):
-    """Noisy images and their times (and what is on them) in; what the network was trained to predict out.
+    """Noisy images x_t, timesteps t and a condition in; the prediction that the network was trained for out.
 
-    forward(x, t, labels): x (N, H, W, C), array or Tensor; t (N,) float32; labels (N,) integers, classes, or (N, L),
-    captions; in them `config.null_cond` means none, and None that all are none.  Returns (N, H, W, C).
+    forward(x, t, cond): x (N, H, W, C), array or Tensor; t (N,) float32; cond from `condition`, None for an
+    unconditional prediction.  Returns (N, H, W, C).
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -198,7 +198,7 @@ class UNet(Module):
             stage(features, features, smallest),
             stage(features, features, smallest, last=True),
         ]
-        self.seen_widths = (*skips, features)  # of what `encode` returns
+        self.feature_channels = (*skips, features)  # of what `encode` returns
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):
@@ -211,50 +211,54 @@ class UNet(Module):
         self.norm = GroupNorm(config.groups, features, silu=True)
         self.conv_out = Conv2d(features, seen, zero=True)
 
-    def forward(self, x: Any, t: Any, labels: Any | None = None) -> Tensor:
+    def forward(self, x: Any, t: Any, cond: Conditioning | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
         x = ops.as_tensor(x)
         if x.shape[1:] != expected:
             raise ValueError(f"U-Net: expected images of {expected} (height, width, channels), got {x.shape[1:]}")
-        told = self.told(t, labels)
-        seen = encode(self.down, self.middle, self.conv_in(space_to_depth(x, self.config.patch)), told)
-        return self.project_out(decode(self.up, seen, told))
-
-    def told(self, t: Any, labels: Any | None) -> Conditioning:
-        """Return what times and labels, as `forward` has them, tell every part of the network."""
-        if not self.config.vocab_size:
-            return Conditioning(self.embedding(t, labels))
-        tokens = np.full((len(t), self.config.max_tokens), PADDING) if labels is None else labels
-        words, sentence = self.text(tokens)
-        return Conditioning(self.embedding(t, None, self.text_projection(sentence)), words)
-
-    def project_out(self, h: Tensor) -> Tensor:
-        """Return images (N, H, W, C) from the last features, those at level 0."""
+        cond = self.condition(len(t)) if cond is None else cond
+        emb = self.embedding(t, cond.embedding)
+        features = encode(self.down, self.middle, self.conv_in(space_to_depth(x, self.config.patch)), emb, cond)
+        if cond.control is not None:
+            features = [h + residual for h, residual in zip(features, cond.control(x, emb))]
+        h = decode(self.up, features, emb, cond)
         return depth_to_space(self.norm.then(self.conv_out, h), self.config.patch)
 
+    def condition(self, n: int, labels: Any | None = None, conditional: Any | None = None) -> Conditioning:
+        """Encode what n images are conditioned on, for `forward` at any timestep.
 
-def encode(down: list[Module], middle: list[Module], h: Tensor, told: Conditioning) -> list[Tensor]:
-    """Go down and through the middle; return what every part on the way left, h first, and the middle's result last.
+        labels: (n,) integers, classes, or (n, L), captions; `config.null_cond` in them stands for none, and None for
+        none at all.  conditional: (n,) bool, where the condition is shown: an adapter's matter.
+        """
+        if not self.config.vocab_size:
+            if not self.config.classes:
+                return Conditioning()
+            return Conditioning(
+                self.embedding.class_embedding(np.full(n, self.config.classes) if labels is None else labels)
+            )
+        tokens, caption = self.text(np.full((n, self.config.max_tokens), PADDING) if labels is None else labels)
+        return Conditioning(self.text_projection(caption), tokens)
 
-    h: (N, H, W, C).
+
+def encode(down: list[Module], middle: list[Module], h: Tensor, emb: Tensor, cond: Conditioning) -> list[Tensor]:
+    """Run the encoder and the middle; return h, the output of every layer of the encoder, and the middle's output last.
+
+    h: (N, H, W, C).  emb: (N, E), of the timesteps.
     """
-    seen = [h]
-    for part in down:
-        h = part(h, told) if isinstance(part, Stage) else part(h)
-        seen.append(h)
-    for part in middle:
-        h = part(h, told)
-    return [*seen, h]
+    features = [h]
+    for layer in down:
+        h = layer(h, emb, cond) if isinstance(layer, Stage) else layer(h)
+        features.append(h)
+    for layer in middle:
+        h = layer(h, emb, cond)
+    return [*features, h]
 
 
-def decode(up: list[Module], seen: list[Tensor], told: Conditioning) -> Tensor:
-    """Go up from the last of what `encode` saw, and meet the rest again on the way; returns (N, H, W, C')."""
-    *skips, h = seen
-    for part in up:
-        if isinstance(part, Stage):
-            h = part(ops.concat(h, skips.pop()), told)
-        else:
-            h = part(h)
+def decode(up: list[Module], features: list[Tensor], emb: Tensor, cond: Conditioning) -> Tensor:
+    """Run the decoder on the last of what `encode` returned, with the others as skips; returns (N, H, W, C')."""
+    *skips, h = features
+    for layer in up:
+        h = layer(ops.concat(h, skips.pop()), emb, cond) if isinstance(layer, Stage) else layer(h)
     return h
 
 

@@ -258,7 +258,7 @@ class Pipeline:
         reference: np.ndarray | None,
         reference_scale: float,
     ) -> Any:
-        """Return the network with what it is shown, for `count` images, asked about once and again without reference.
+        """Return the network with what its adapters are shown, for `count` images.
 
         See `generate`.  Raises MinidiffError for what it has no adapter for, and for scales that are no numbers.
         """
@@ -267,12 +267,11 @@ class Pipeline:
         assert isinstance(self.model, UNet)  # models of others have no adapters
         drawn = referred = None
         if control is not None:
-            net, both = self._adapter(control_kind), self._each(control, count)
-            drawn = ControlInput(net, both / np.float32(255), control_scale)
+            drawing = self._each(control, count) / np.float32(255)
+            drawn = ControlInput(self._adapter(control_kind), drawing, control_scale)
         if reference is not None:
-            net, both = self._adapter("reference"), self._each(reference, count)
-            scale = np.repeat(np.array([reference_scale, 0], np.float32), count)
-            referred = ReferenceInput(net, to_float(both), scale)
+            image = to_float(self._each(reference, count))
+            referred = ReferenceInput(self._adapter("reference"), image, reference_scale)
         return AdaptedUNet(self.model, drawn, referred)
 
     def _adapter(self, kind: str) -> Any:
@@ -282,13 +281,12 @@ class Pipeline:
         raise MinidiffError(f"this model has no adapter for {kind}, {there}; train one with --adapter {kind}")
 
     def _each(self, shown: np.ndarray, count: int) -> np.ndarray:
-        """Return what each image is shown, and all of it again: (2 count, H, W, c) uint8."""
+        """Return what each image is shown: (count, H, W, c) uint8."""
         shown = shown[None] if shown.ndim == 3 else shown
         height, width, _ = self.shape
         if shown.shape[1:3] != (height, width) or len(shown) not in (1, count):
             raise MinidiffError(f"expected 1 or {count} of {height}×{width} pixels to be shown, got {shown.shape}")
-        each = np.broadcast_to(shown, (count, *shown.shape[1:]))
-        return np.concatenate([each, each])
+        return np.broadcast_to(shown, (count, *shown.shape[1:]))
 
     def asked(self, count: int, label: Label, prompt: Prompt, first: int = 0, edits: bool = False) -> np.ndarray | None:
         """Return what the network is told: labels (N,), captions (N, L), or None for nothing in particular."""

@@ -104,7 +104,7 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
         part = slice(first, min(first + part_size(trainer), count))
         model = trainer.model
         if trainer.adapter != "none":
-            model = trainer.shown(turns[part], trainer.dataset.batch(turns[part])[0], twice=True)
+            model = trainer.shown(turns[part], trainer.dataset.batch(turns[part])[0])
         ask = denoiser(model, None if asked is None else asked[part], GUIDANCE_SCALE if variants(trainer) else 1.0)
         noise = Noise(trainer.config.run.seed, np.arange(count)[part])
         x_T = noise.start((network.height, network.width, network.channels))

@@ -117,21 +117,17 @@ class Trainer:
         x0 = backend.to_device(to_float(images))
         return self.process.training_loss(model, x0, labels, run.seed, self.step, sample, run.batch)[0]
 
-    def shown(self, index: np.ndarray, images: np.ndarray, twice: bool = False) -> Any:
-        """Return what is called as the network: the network itself or, with an adapter, the base that it steers.
+    def shown(self, index: np.ndarray, images: np.ndarray) -> Any:
+        """Return the denoiser: the network itself or, with an adapter, the base model with the adapter's inputs.
 
         images: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
-        twice: for guidance, which asks about everything again without reference.
         """
         if self.adapter == "none":
             return self.model
         beside = companions(self.dataset, self.adapter, index, images)
-        scale = np.ones(len(beside), np.float32)
-        if twice:
-            beside, scale = np.concatenate([beside, beside]), np.concatenate([scale, 0 * scale])
         if isinstance(self.model, ControlNet):
             return AdaptedUNet(self.unet, ControlInput(self.model, beside / np.float32(255)))
-        return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(beside), scale))
+        return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(beside)))
 
     def advance(self) -> Record:
         """Make one step.

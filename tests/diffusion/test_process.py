@@ -143,7 +143,7 @@ def test_a_perfect_network_has_no_loss(every_backend, target):
     shown = 1 / np.hypot(level.s, level.a / 2) if target == "edm" else 1.0
     factor = backend.to_device((h / level.s / shown).reshape(2, 1, 1, 1).astype(np.float32))
     loss, _ = process.loss(
-        lambda x, t, labels: Tensor(x * factor),
+        lambda x, t, cond: Tensor(x * factor),
         backend.to_device(np.zeros((2, 4, 4, 1), np.float32)),
         None,
         level,

@@ -53,11 +53,16 @@ def referred(unet, seed=None, scale=1.0):
     net.initialize(3)
     if seed is not None:
         stirred(net, seed)
-    return ReferenceInput(net, random(N, 8, 8, 3, seed=6).clip(-1, 1), np.full(N, scale, np.float32))
+    return ReferenceInput(net, random(N, 8, 8, 3, seed=6).clip(-1, 1), scale)
+
+
+def ask(model, question):
+    x, t, captions = question
+    return model(x, t, model.condition(len(t), captions))
 
 
 def answer(model, question):
-    return backend.to_numpy(model(*question).data)
+    return backend.to_numpy(ask(model, question).data)
 
 
 def test_untrained_adapters_add_nothing_to_the_bit(unet, question):
@@ -73,7 +78,7 @@ def test_trained_ones_add_what_the_scale_says(unet, question, make):
     place = 1 if make is drawn else 2
 
     def steered(scale):
-        return AdaptedUNet(unet, **{("drawn", "referred")[place - 1]: make(unet, 4, scale)})
+        return AdaptedUNet(unet, **{("control", "reference")[place - 1]: make(unet, 4, scale)})
 
     plain, none, some, much = (answer(model, question) for model in (unet, steered(0.0), steered(0.5), steered(1.0)))
     assert np.array_equal(none, plain)
@@ -95,8 +100,19 @@ def test_a_image_is_shown_its_own_drawing_and_reference(unet, question):
 def test_fewer_questions_than_images_take_the_first_ones(unet, question):
     x, t, words = question
     model = AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4))
-    one = backend.to_numpy(model(x[:1], t[:1], words[:1]).data)
+    one = answer(model, (x[:1], t[:1], words[:1]))
     np.testing.assert_allclose(one, answer(model, question)[:1], atol=2e-5)
+
+
+def test_unconditional_rows_see_the_drawing_and_no_reference(unet, question):
+    """As guidance asks: all rows twice, of which the second N are without the reference."""
+    x, t, words = question
+    xp = backend.current().xp
+    model = AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4))
+    cond = model.condition(2 * N, np.concatenate([words, words]), np.arange(2 * N) < N)
+    both = backend.to_numpy(model(xp.concatenate([x, x]), np.concatenate([t, t]), cond).data)
+    np.testing.assert_allclose(both[:N], answer(model, question), atol=2e-5)
+    np.testing.assert_allclose(both[N:], answer(AdaptedUNet(unet, drawn(unet, 4)), question), atol=2e-5)
 
 
 @pytest.mark.parametrize("make", [drawn, referred])
@@ -104,8 +120,8 @@ def test_gradients_reach_all_of_the_adapter_and_nothing_of_the_denoiser(unet, qu
     for parameter in unet.named_parameters().values():
         parameter.requires_grad = False
     what = make(unet, 4)
-    steered = AdaptedUNet(unet, drawn=what) if make is drawn else AdaptedUNet(unet, referred=what)
-    ops.mean(ops.square(steered(*question))).backward()
+    steered = AdaptedUNet(unet, control=what) if make is drawn else AdaptedUNet(unet, reference=what)
+    ops.mean(ops.square(ask(steered, question))).backward()
     assert all(parameter.grad is None for parameter in unet.named_parameters().values())
     for name, parameter in what.net.named_parameters().items():
         assert parameter.grad is not None, name
@@ -136,5 +152,5 @@ def test_all_backends_agree(every_backend, question):
         unet = stirred(UNet(SHAPE), 1)
         x, t, words = question
         steered = AdaptedUNet(unet, drawn(unet, 4), referred(unet, 4))
-        expected = steered(backend.to_numpy(x) if not isinstance(x, np.ndarray) else x, t, words).data
+        expected = answer(steered, (backend.to_numpy(x), t, words))
     np.testing.assert_allclose(found, expected, atol=1e-4)

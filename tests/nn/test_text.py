@@ -131,7 +131,7 @@ def test_the_unet_listens_and_none_is_no_words(every_backend):
     x = backend.to_device(x)
     with no_grad():
         said, other, empty, none = (
-            backend.to_numpy(net(x, t, labels).data)
+            backend.to_numpy(net(x, t, net.condition(len(t), labels)).data)
             for labels in (CAPTIONS, CAPTIONS[[1, 1, 2]], np.zeros_like(CAPTIONS), None)
         )
     np.testing.assert_array_equal(empty, none)
@@ -155,7 +155,7 @@ def test_words_reach_the_image_by_both_ways():
                 for p in (module.out if silent is crosses else module).named_parameters().values():
                     p.data[:] = 0
         with no_grad():
-            assert np.abs(net(x, t, CAPTIONS).data - net(x, t).data)[:2].max() > 1e-4
+            assert np.abs(net(x, t, net.condition(len(t), CAPTIONS)).data - net(x, t).data)[:2].max() > 1e-4
 
 
 def test_backends_agree_there_and_back():
@@ -167,7 +167,7 @@ def test_backends_agree_there_and_back():
         with backend.using(name):
             for key, p in net.named_parameters().items():
                 p.data, p.grad = backend.to_device(weights[key]), None
-            y = net(backend.to_device(x), t, CAPTIONS)
+            y = net(backend.to_device(x), t, net.condition(len(t), CAPTIONS))
             ops.mean(ops.square(y - backend.to_device(x))).backward()
             grads = {key: backend.to_numpy(p.grad) for key, p in net.named_parameters().items()}
             results.append({"output": backend.to_numpy(y.data), **grads})
@@ -186,7 +186,7 @@ def test_backends_agree_there_and_back():
         (dict(text_layers=-1), "text_layers must be from 0 to 64, got -1"),
         (dict(text_width=0), "text_width must be from 1 to 16384, got 0"),
         (dict(text_width=9), "2 heads do not divide the 9 channels of the text"),
-        (dict(cross_attention_at=(5,)), r"height 5 does not occur; the levels are \[8, 4\]"),
+        (dict(cross_attention_at=(5,)), r"no level has height 5; the heights are \[8, 4\]"),
     ],
 )
 def test_bad_shapes_are_one_line(wrong, line):

@@ -51,9 +51,9 @@ def test_patches_are_stacked_and_unstacked():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (dict(attention_at=(9,)), r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"),
-        (dict(model_channels=0), "base must be from 1 to 16384, got 0"),
-        (dict(model_channels=7), "base must be even and at least 4, got 7"),
+        (dict(attention_at=(9,)), r"attention_at: no level has height 9; the heights are \[32, 16, 8\]"),
+        (dict(model_channels=0), "model_channels must be from 1 to 16384, got 0"),
+        (dict(model_channels=7), "model_channels must be even and at least 4, got 7"),
         (dict(channel_mult=()), "expected 1 to 13 channel_mult, got 0"),
         (dict(channel_mult=(1,) * 10**5), "expected 1 to 13 channel_mult, got 100000"),
         (dict(channel_mult=(1, 0)), "channel_mult must be from 1 to 256, got 0"),
@@ -99,11 +99,11 @@ def test_labels_and_times_matter_and_no_label_is_the_last_row():
     net = moved(config)
     x, t = images(config)
     with no_grad():
-        y = net(x, t, np.array([0, 1])).data
-        assert np.abs(net(x, t, np.array([0, 2])).data[1] - y[1]).max() > 1e-3
-        np.testing.assert_allclose(net(x, t, np.array([0, 2])).data[0], y[0], atol=1e-6)
-        assert np.abs(net(x, t + 100, np.array([0, 1])).data - y).max() > 1e-3
-        np.testing.assert_array_equal(net(x, t).data, net(x, t, np.array([3, 3])).data)
+        y = net(x, t, net.condition(2, np.array([0, 1]))).data
+        assert np.abs(net(x, t, net.condition(2, np.array([0, 2]))).data[1] - y[1]).max() > 1e-3
+        np.testing.assert_allclose(net(x, t, net.condition(2, np.array([0, 2]))).data[0], y[0], atol=1e-6)
+        assert np.abs(net(x, t + 100, net.condition(2, np.array([0, 1]))).data - y).max() > 1e-3
+        np.testing.assert_array_equal(net(x, t).data, net(x, t, net.condition(2, np.array([3, 3]))).data)
 
 
 def test_images_do_not_see_each_other():
@@ -127,7 +127,9 @@ def test_backends_agree_on_a_whole_network():
         with backend.using(name), no_grad():
             for key, parameter in network.named_parameters().items():
                 parameter.data = backend.to_device(weights[key])
-            results.append(backend.to_numpy(network(backend.to_device(x), t, np.array([0, 2])).data))
+            results.append(
+                backend.to_numpy(network(backend.to_device(x), t, network.condition(2, np.array([0, 2]))).data)
+            )
     for other in results[1:]:  # float32 on both sides; see BOUND_FLOAT32 in gradcheck.py
         np.testing.assert_allclose(other, results[0], atol=1e-4 * np.abs(results[0]).max())
 

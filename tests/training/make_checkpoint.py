@@ -51,7 +51,8 @@ def main():
         checkpoints.save(CHECKPOINT, trainer.step, CONFIG, trainer.network, data.classes, trainer.parameters)
         model = checkpoints.make_network(checkpoints.load(CHECKPOINT))
         with no_grad():
-            answer = model(*question()).data
+            x, t, labels = question()
+            answer = model(x, t, model.condition(3, labels)).data
         # What the 21st step does: the moments are needed for it.
         record = trainer.advance()
     expected = {"answer": answer[:, ::3, ::3, 0].tolist(), "loss": record.loss, "grad_norm": record.grad_norm}

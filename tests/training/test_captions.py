@@ -78,7 +78,7 @@ def test_captions_are_what_tells_images_apart(captioned):
     assert np.mean(losses[-10:]) < np.mean(losses[:5]) / 2
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype(np.float32).repeat(2, 0)
     level = it.process.schedule.level(999)
-    output = it.model(x, np.full(2, 999, np.float32), it.dataset.labels).data
+    output = it.model(x, np.full(2, 999, np.float32), it.model.condition(2, it.dataset.labels)).data
     x0_hat = it.process.to_x0_eps(output, x, level)[0]
     real = to_float(it.dataset.images)
     distance = np.square(x0_hat[:, None] - real[None]).mean(axis=(2, 3, 4))  # (asked, real)

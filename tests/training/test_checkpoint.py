@@ -364,7 +364,8 @@ def test_a_checkpoint_of_version_1_is_read_for_ever():
     found = checkpoints.load(make_checkpoint.CHECKPOINT)
     assert (found.step, found.config, found.classes) == (20, make_checkpoint.CONFIG, ("even", "odd"))
     with no_grad():
-        answer = checkpoints.make_network(found)(*make_checkpoint.question()).data
+        model, (x, t, labels) = checkpoints.make_network(found), make_checkpoint.question()
+        answer = model(x, t, model.condition(len(t), labels)).data
     assert np.abs(answer[:, ::3, ::3, 0] - np.array(expected["answer"])).max() < 1e-4
     assert np.abs(answer).max() > 0.1  # it has something to say
 

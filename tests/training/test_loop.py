@@ -147,7 +147,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
 
 def no_v(it):
     """What sampling comes to if v is always 0."""
-    before, it.model.forward = it.model.forward, lambda x, t, labels: type(it.model.conv_out.b)(x.shape)
+    before, it.model.forward = it.model.forward, lambda x, t, cond: type(it.model.conv_out.b)(x.shape)
     zeros = np.zeros((2 * preview.PREVIEW.size(3), 8, 8, 3), np.float32)
 
     def nothing(x, t, labels):
@@ -631,7 +631,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
-    assert "attention at height 5 does not occur" in fails(settings(attention_at=(5,)), tmp_path / "run")
+    assert "attention_at: no level has height 5" in fails(settings(attention_at=(5,)), tmp_path / "run")
     assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch=0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

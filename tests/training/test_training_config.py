@@ -106,7 +106,7 @@ def test_attention_stands_at_the_smallest_level_unless_said():
 
 
 def test_a_network_that_does_not_suit_the_images_is_one_line():
-    with pytest.raises(MinidiffError, match=r"attention at height 9 does not occur; the levels are \[32, 16, 8\]"):
+    with pytest.raises(MinidiffError, match=r"attention_at: no level has height 9; the heights are \[32, 16, 8\]"):
         network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=(9,)), 32, 32, 3, 0)
     with pytest.raises(MinidiffError, match=r"3 levels need a height and a width that 4 divides .*, got 30×30"):
         network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2)), 30, 30, 3, 0)
