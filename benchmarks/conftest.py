@@ -8,6 +8,7 @@ import os
 import platform
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import threadpoolctl
 from minidiff import backend
 
 ROUNDS = 9
-_results = defaultdict(dict)  # group -> backend -> (median, interquartile range, arithmetic operations or None)
+# group -> backend -> (median, interquartile range, arithmetic operations or None)
+_results: dict[str, dict[str, Any]] = defaultdict(dict)
 
 
 def pytest_report_header():

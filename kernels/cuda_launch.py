@@ -84,7 +84,9 @@ def declared(path: Path) -> dict[str, Kernel]:
     for threads, name, listed in KERNEL.findall(source):
         parameters = []
         for parameter in listed.split(","):
-            kind, array, what = re.fullmatch(r"\s*(?:const )?(\w+)(\*?) (\w+)\s*", parameter).groups()
+            match = re.fullmatch(r"\s*(?:const )?(\w+)(\*?) (\w+)\s*", parameter)
+            assert match is not None, parameter
+            kind, array, what = match.groups()
             parameters.append((what, dtypes[kind], bool(array)))
         kernels[name] = Kernel(path, name, int(constants.get(threads, threads)), tuple(parameters))
     return kernels
@@ -129,7 +131,7 @@ def check_launch(kernel: str, grid: tuple[int, ...], block: tuple[int, ...]) -> 
     if along or math.prod(threads) > MOST_THREADS:
         most = f"{MOST_THREADS} in all and {MOST_ALONG}"
         raise ValueError(f"{kernel}: a block of {threads} threads is more than a GPU takes, at most {most}")
-    return blocks
+    return blocks[0], blocks[1], blocks[2]
 
 
 def check_counts(function: str, **counts: int) -> None:

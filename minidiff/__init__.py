@@ -12,10 +12,10 @@ from pathlib import Path
 
 from minidiff.start import prepare
 
-if sys.argv[:1] == ["-m"]:  # as `python -m minidiff.…` begins
+if Path(*sys.argv[:1]).stem in ("-m", "minidiff"):  # as `python -m minidiff.…` and the script `minidiff` begin
     prepare()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the only place: pyproject.toml reads it here
 
 _here = Path(__file__).parent
 if not (_here / "kernels").is_dir():  # a checkout without symbolic links: the folder beside this one serves

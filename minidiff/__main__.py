@@ -1,10 +1,15 @@
-"""`python -m minidiff` lists the commands."""
+"""The command `minidiff`, also `python -m minidiff`: it lists the commands, or runs the one that is named.
 
-import difflib
+`minidiff sample "a dog"` is `python -m minidiff.sample "a dog"`, which needs no installation.
+Leaves out what the commands do: train.py, sample.py, export.py, evaluate.py, gradcheck.py.
+"""
+
+import importlib
 import sys
 from collections.abc import Sequence
 
-from minidiff.errors import MinidiffError, exit_with_one_line, printable
+from minidiff import __version__
+from minidiff.errors import MinidiffError, did_you_mean, exit_with_one_line, printable
 
 COMMANDS = {
     "train": "learn from images: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
@@ -15,23 +20,26 @@ COMMANDS = {
 }
 
 
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command that the first word names, with the words after it; without any, list the commands."""
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in COMMANDS:
+        importlib.import_module(f"minidiff.{words[0]}").main(words[1:])
+    else:
+        _other(words)
+
+
 @exit_with_one_line
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line a command; raise MinidiffError for words, by default the process's: a command is a module itself."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] not in ("-h", "--help"):
-        raise MinidiffError(_instead_of(words[0]))
-    print("minidiff: a diffusion model from scratch. Commands, each with --help:\n")
-    for name, what in COMMANDS.items():
-        print(f"  python -m minidiff.{name:<10} {what}")
-
-
-def _instead_of(word: str) -> str:
-    if word in COMMANDS:
-        return f"minidiff takes no words; the command is python -m minidiff.{word}"
-    close = difflib.get_close_matches(word, COMMANDS, n=1)
-    hint = f"did you mean python -m minidiff.{close[0]}?" if close else f"commands are {', '.join(COMMANDS)}"
-    return f"minidiff takes no words, got '{printable(word, 60)}'; {hint}"
+def _other(words: Sequence[str]) -> None:
+    if list(words) == ["--version"]:
+        print(f"minidiff {__version__}")
+    elif not words or words[0] in ("-h", "--help"):
+        print("minidiff: a diffusion model from scratch. Commands, each with --help:\n")
+        for name, what in COMMANDS.items():
+            print(f"  python -m minidiff.{name:<10} {what}")
+    else:
+        hint = did_you_mean(words[0], COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+        raise MinidiffError(f"there is no command {printable(words[0], 60)}; {hint}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -19,6 +19,15 @@ from minidiff.limits import check_limits
 from minidiff.renamed import OPTIONS
 
 D = TypeVar("D")
+
+# A setting that several commands have; its text is their help.
+BackendName = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in "
+        "CUDA C++) or numba-cuda (in Python); auto for the fastest that runs here."
+    ),
+]
 
 
 def read(kind: type[D], command: str, words: Sequence[str], default: D | None = None) -> D:

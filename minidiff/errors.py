@@ -6,6 +6,7 @@ Programming errors (two arrays that do not fit) stay ordinary ValueErrors and ke
 """
 
 import contextlib
+import difflib
 import errno
 import functools
 import os
@@ -13,7 +14,7 @@ import signal
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 from minidiff import streams
@@ -47,6 +48,18 @@ def printable(text: object, most: int = 200) -> str:
 def _escaped(character: str) -> str:
     harmful = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
     return ascii(character)[1:-1] if harmful else character
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'?" with the known word that is spelt most like `word`, or "" if none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Join the first `most` names; of the others only their number is told: "cat, dog and 8 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def one_line(error: BaseException) -> str:

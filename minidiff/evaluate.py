@@ -17,6 +17,7 @@ import tyro
 from tqdm import tqdm
 
 from minidiff import backend, command_line
+from minidiff.command_line import BackendName
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.evaluation.cache import attributes_for, classifier_for
@@ -55,9 +56,7 @@ class EvaluateConfig:
     json: Path | None = None
     """New file for the results; misread.png goes beside it. None given: evaluation.json beside the checkpoint, which
     replaces that of the evaluation before."""
-    backend: str = "auto"
-    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
-    or numba-cuda (in Python); auto for the fastest that runs here."""
+    backend: BackendName = "auto"
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
 

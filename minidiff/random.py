@@ -6,9 +6,9 @@ Stands second in the reading order, after the backend table.  Leaves out the gen
 that is kernels/noise/reference.py, the next thing to read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def permutation(key: Key, n: int) -> np.ndarray:
     return np.argsort(bits(key, n), kind="stable")
 
 
-def _draw(kernel, key: Key, shape: int | Sequence[int]) -> np.ndarray:
+def _draw(kernel: Callable[..., Any], key: Key, shape: int | Sequence[int]) -> np.ndarray:
     shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     seed, stream, step, sample = key
     if not 0 <= seed < 1 << 64:

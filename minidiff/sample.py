@@ -20,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from minidiff import backend, command_line
+from minidiff.command_line import BackendName
 from minidiff.data.control import read_control
 from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
@@ -120,9 +121,7 @@ class SampleConfig:
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """What was trained to follow drawings or references: a checkpoint, or a training's folder. Those of the weights
     that minidiff comes with are there already."""
-    backend: str = "auto"
-    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
-    or numba-cuda (in Python); auto for the fastest that runs here."""
+    backend: BackendName = "auto"
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use. They do not
     change the images, but for numpy's last bits."""

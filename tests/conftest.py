@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
 from tests.training import test_same_bits
 
 _at_the_end = contextlib.ExitStack()
-_begun = []
+_begun: list[Any] = []
 
 
 def pytest_collection_modifyitems(items):

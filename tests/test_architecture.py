@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import minidiff
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "minidiff"
 
@@ -175,7 +177,11 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path, linked):
     tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in PACKAGE.rglob("*.html")}
     tracked |= {f"minidiff/weights/{p.name}" for p in (PACKAGE / "weights").iterdir()}
     tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}
-    assert inside == tracked
+    assert inside == tracked | {"minidiff/py.typed"}  # the types of its functions are for who calls it, too
+    (about,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert f"\nVersion: {minidiff.__version__}\n" in about
+    (scripts,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    assert scripts == "[console_scripts]\nminidiff = minidiff.__main__:main\n"
 
 
 def test_an_editable_install_is_found_from_beside_the_clone(tmp_path):

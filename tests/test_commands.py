@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import minidiff
 from minidiff import backend, command_line
-from minidiff.__main__ import COMMANDS
+from minidiff.__main__ import COMMANDS, main
 from minidiff.errors import MinidiffError
+from tests import mistakes
 
 COMPUTING = [name for name in COMMANDS if name != "export"]  # which only copies
 
@@ -24,10 +26,7 @@ def fails(monkeypatch, capsys):
     monkeypatch.setattr(backend, "_stack", [])
 
     def run(name, *words):
-        with pytest.raises(SystemExit) as caught:
-            importlib.import_module(f"minidiff.{name}").main([str(word) for word in words])
-        assert caught.value.code == 2
-        text = capsys.readouterr()
+        text = mistakes.printed(importlib.import_module(f"minidiff.{name}").main, capsys, *words)
         assert text.out == ""
         return text.err
 
@@ -60,20 +59,40 @@ def test_the_commands_are_listed_at_once():
     assert slow == ""
 
 
+def test_the_first_word_names_a_command(capsys):
+    """`minidiff sample …`, which an installation brings, does what `python -m minidiff.sample …` does."""
+    with pytest.raises(SystemExit) as caught:
+        main(["sample", "--help"])
+    assert caught.value.code == 0
+    assert "usage: python -m minidiff.sample" in capsys.readouterr().out
+    main(["--version"])
+    assert capsys.readouterr().out == f"minidiff {minidiff.__version__}\n"
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("word", "hint"),
     [
-        (["train"], "minidiff takes no words; the command is python -m minidiff.train"),
-        (["sampel", "a dog"], "minidiff takes no words, got 'sampel'; did you mean python -m minidiff.sample?"),
-        (
-            ["\x1b[2J"],
-            "minidiff takes no words, got '\\x1b[2J'; commands are train, sample, export, evaluate, gradcheck",
-        ),
-        ([""], "minidiff takes no words, got ''; commands are train, sample, export, evaluate, gradcheck"),
+        ("smaple", "did you mean 'sample'?"),
+        ("\x1b", "the commands are train, sample, export, evaluate, gradcheck"),
+        ("__main__", "the commands are train, sample, export, evaluate, gradcheck"),
     ],
 )
-def test_a_command_that_is_written_as_a_word_is_one_line(fails, words, said):
-    assert fails("__main__", *words) == f"error: {said}\n"
+def test_a_command_that_is_none_is_one_line(fails, word, hint):
+    assert fails("__main__", word) == f"error: there is no command {ascii(word)[1:-1]}; {hint}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to look at")
+@pytest.mark.parametrize("script", [["-m", "minidiff", "train", "--help"], ["minidiff", "train", "--help"]])
+def test_both_ways_to_start_see_to_ctrl_c_first(tmp_path, script):
+    """start.py has run before NumPy is imported: Ctrl-C ends the process without a word."""
+    if script[0] != "-m":  # as the script looks that pip writes
+        script[0] = tmp_path / "minidiff"
+        script[0].write_text("import sys\nfrom minidiff.__main__ import main\nsys.exit(main())\n")
+    looks = tmp_path / "numpy.py"  # in NumPy's place
+    looks.write_text("import signal\nraise SystemExit(signal.getsignal(signal.SIGINT).name)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, *script], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "SIG_DFL\n"
 
 
 def test_importing_minidiff_imports_nothing_slow():

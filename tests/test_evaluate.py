@@ -23,6 +23,7 @@ from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.images.files import read_metadata
 from minidiff.pipeline import loading as models
+from tests import mistakes
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +59,7 @@ def evaluate(run, data, *words):
 
 
 def fails(capsys, *words):
-    """Run the command, expect one line and exit code 2, and return the line."""
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in (*words, "--backend", "numpy")])
-    assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert text.startswith("error: ") and text.count("\n") == 1
-    return text.removeprefix("error: ").strip()
+    return mistakes.of_command(command.main, capsys, *words, "--backend", "numpy")
 
 
 def test_everything_it_says(run, data, capsys):

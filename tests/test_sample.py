@@ -19,6 +19,7 @@ from minidiff.errors import printable
 from minidiff.files import sha256
 from minidiff.images import files as images
 from minidiff.pipeline import loading as models
+from tests import mistakes
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +47,8 @@ def sample(*words, backend="numpy", steps=4):
 
 
 def fails(capsys, *words):
-    """Run the command, expect one line and exit code 2, and return the line."""
-    capsys.readouterr()
-    words = words if "--backend" in words else (*words, "--backend", "numpy")
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in words])
-    assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1
-    assert text.startswith("error: ")
-    return text.removeprefix("error: ").rstrip("\n")
+    numpy = () if "--backend" in words else ("--backend", "numpy")
+    return mistakes.of_command(command.main, capsys, *words, *numpy)
 
 
 def read(path):

@@ -1,5 +1,7 @@
 """The command that draws, starting from an image: what comes out, what is repeated, and one line for every mistake."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tiny_model
@@ -8,6 +10,7 @@ from PIL import Image
 from minidiff import backend
 from minidiff import sample as command
 from minidiff.images.files import save_png
+from tests import mistakes
 
 
 @pytest.fixture(scope="module")
@@ -135,15 +138,7 @@ def test_like_repeats_an_edit_and_looks_at_the_image_again(run, files, capsys):
     )
 
 
-def fails(capsys, *words):
-    """Run the command, expect one line and exit code 2, and return the line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in words])
-    assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1
-    return text
+fails = partial(mistakes.of_command, command.main)
 
 
 @pytest.mark.parametrize(

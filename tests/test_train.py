@@ -16,6 +16,7 @@ from minidiff import train as command
 from minidiff.checkpoint import file as checkpoints
 from minidiff.training import loop, preview
 from minidiff.training import run_dir as folders
+from tests import mistakes
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -90,15 +91,7 @@ def weights(run, step):
     return np.concatenate([tensors[g][name].reshape(-1) for g in checkpoints.GROUPS for name in sorted(tensors[g])])
 
 
-def fails(capsys, *words):
-    """Run the command, expect exit code 2 and one line, and return it."""
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in words])
-    assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1, text
-    assert text.startswith("error: ")
-    return text.removeprefix("error: ").rstrip("\n")
+fails = partial(mistakes.of_command, command.main)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")

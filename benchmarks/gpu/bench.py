@@ -51,7 +51,8 @@ class Bench:
 
     def in_turn(self, functions: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
         """Seconds a call, each several times in turn, there and back; each has been called before."""
-        calls, times = {}, {name: [] for name in functions}
+        calls: dict[str, int] = {}
+        times: dict[str, list[float]] = {name: [] for name in functions}
         for name, function in functions.items():
             once = self._time(function, 1)
             calls[name] = 1 if self.dry else max(1, min(1000, round(TIMING / max(once, 1e-6))))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from minidiff.command_line import BackendName
 from minidiff.data.config import DataConfig
 from minidiff.diffusion.process import DrawT, Target, Weighting
 from minidiff.diffusion.schedule import Kind
@@ -132,9 +133,7 @@ class RunConfig:
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
     seed: int = 0
     """Names all randomness: same seed, same machine, backend and threads, same weights."""
-    backend: str = "auto"
-    """Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in CUDA C++)
-    or numba-cuda (in Python); auto for the fastest that runs here."""
+    backend: BackendName = "auto"
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use; a run keeps
     its number when it is resumed."""

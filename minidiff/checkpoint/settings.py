@@ -6,7 +6,6 @@ config.toml; there `None` is written as nothing, since TOML has no word for it.
 Second in training/.
 """
 
-import difflib
 import tomllib
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from minidiff import renamed
-from minidiff.errors import MinidiffError, one_line, printable
+from minidiff.errors import MinidiffError, did_you_mean, one_line, printable
 from minidiff.files import read_text, write_atomically
 from minidiff.limits import check_limits, check_text, number_text
 
@@ -41,8 +40,7 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
     built = {}
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
             raise MinidiffError(f"{where}: unknown setting {_show(name)}; {hint}")
         if is_dataclass(hints[name]):
             built[name] = from_dict(hints[name], value, f"{where}: [{name}]")

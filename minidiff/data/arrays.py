@@ -115,7 +115,7 @@ def _arrays(path: Path) -> Iterator[dict[str, _Array]]:
     with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NumPy, about headers that are odd or old
         try:
-            with zipfile.ZipFile(_InParts(file)) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(_InParts(file)) as archive:
                 members = archive.infolist()
                 names = [member.filename.removesuffix(".npy") for member in members]
                 wanted = {"images", "arr_0", "labels", "classes"}

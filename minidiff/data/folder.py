@@ -65,7 +65,7 @@ def folder(
             with quiet(), open_regular(file, MAX_FILE) as stream:
                 images[len(read)] = decode(stream, size, size, grey, colour)
                 stream.seek(0)
-                content.append(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+                content.append(hashlib.file_digest(stream, "sha256").digest())
             read.append(file)
         except Exception as error:  # a decoder may raise anything at all on a damaged file
             why = why_unreadable(error).removeprefix(f"{file} ")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minidiff.data.config import Captions
-from minidiff.errors import MinidiffError, printable
+from minidiff.errors import MinidiffError, listed, printable
 from minidiff.files import open_regular, parse_json
 from minidiff.nn.tokenizer import LONGEST, split
 
@@ -96,8 +96,7 @@ def inside(root: Path, file: str | Path) -> str:
 def warn(root: Path, what: str, names: list[str]) -> None:
     """Say in one line of how many files something is true, with the names of the first ones."""
     if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        log.warning("%s", f"{printable(root)}: {len(names)} {what}: {'; '.join(names[:NAMED])}{more}")
+        log.warning("%s", f"{printable(root)}: {len(names)} {what}: {listed(names, NAMED, '; ')}")
 
 
 def _is_text(file: Path) -> bool:

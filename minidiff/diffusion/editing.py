@@ -132,14 +132,14 @@ def inpaint(
                 while (step := _next(run, answer)) is not None:
                     index, evaluations = index + 1, asked + step.evaluations
                     answer = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
-                    counted = {"steps": steps * resample, "evaluations": evaluations}
-                    yield replace(step, index=index - 1, x_prev=answer, mix=None, **counted)
+                    count = steps * resample
+                    yield replace(step, index=index - 1, x_prev=answer, mix=None, steps=count, evaluations=evaluations)
                 x = answer
 
     return loop()
 
 
-def _next(run, answer):
+def _next(run: Any, answer: Any) -> Step | None:
     """Return the next step of a sampler that is sent an answer, or None at its end."""
     try:
         return run.send(answer)

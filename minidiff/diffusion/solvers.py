@@ -213,7 +213,16 @@ def unipc(
     """
     run = Run(denoise, process, steps, noise, clip)
 
-    def update(x, x0_hat, x0_hat_before, before, level, prev, x0_hat_there, index):
+    def update(
+        x: np.ndarray,
+        x0_hat: np.ndarray,
+        x0_hat_before: Any,
+        before: Level | None,
+        level: Level,
+        prev: Level,
+        x0_hat_there: Any,
+        index: int,
+    ) -> np.ndarray:
         """The step from x at `level` to `prev`; corrected, if the guess there is known."""
         h = prev.log_snr - level.log_snr
         B = math.expm1(-h)

@@ -7,7 +7,6 @@ First file of conditioning/.  Leaves out pieces of words, by which large models 
 2015, arXiv:1508.07909), and grammar: word order is left to the network.
 """
 
-import difflib
 import re
 import unicodedata
 from collections import Counter
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, did_you_mean, listed
 
 PADDING = 0  # the number of "no word"; a caption of nothing else is none
 MAX_WORDS = 4096
@@ -79,12 +78,11 @@ class Tokenizer:
         return tokens
 
     def _offer(self, word: str) -> str:
-        close = difflib.get_close_matches(word, self.words, n=1)
-        return repr(shorten(word, 30)) + (f" (did you mean {close[0]!r}?)" if close else "")
+        hint = did_you_mean(word, self.words)
+        return repr(shorten(word, 30)) + (f" ({hint})" if hint else "")
 
     def _known(self, most: int = 150) -> str:
-        more = f" and {len(self.words) - most} more" if len(self.words) > most else ""
-        return f"known are {' '.join(sorted(self.words)[:most])}{more}"
+        return f"known are {listed(sorted(self.words), most, ' ')}"
 
     def _example(self) -> str:
         return "'a dog'" if "dog" in self._number else repr(self.words[0])

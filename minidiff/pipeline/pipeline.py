@@ -10,7 +10,6 @@ After training/ in the reading order; models.py makes one of a file, sample.py i
 files and screens.
 """
 
-import difflib
 import functools
 import inspect
 import math
@@ -35,7 +34,7 @@ from minidiff.diffusion.samplers import Noise, Step
 from minidiff.diffusion.schedule import Level, Schedule
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import levels
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, did_you_mean, listed
 from minidiff.images.files import to_float, to_uint8
 from minidiff.limits import check_limits
 from minidiff.nn import UNet
@@ -299,7 +298,7 @@ class Pipeline:
     def prompts(self, count: int, prompt: str | Sequence[str], first: int = 0) -> np.ndarray:
         """Return prompts in numbers for images first … first + count - 1, (count, L) int64."""
         if self.tokenizer is None:
-            knows = f"it knows the labels {_listed(self.classes)}" if self.classes else "nor has it labels"
+            knows = f"it knows the labels {listed(self.classes, 30)}" if self.classes else "nor has it labels"
             raise MinidiffError(f"this model was trained without captions and cannot read a prompt; {knows}")
         several = [prompt] if isinstance(prompt, str) else list(prompt)
         if not several:
@@ -354,9 +353,8 @@ class Pipeline:
             if 0 <= int(label) < len(self.classes):
                 return int(label)
             raise MinidiffError(f"a label's number must be from 0 to {len(self.classes) - 1}, got {label}")
-        close = difflib.get_close_matches(label, self.classes, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise MinidiffError(f"no label {label!r}{hint}; known are {_listed(self.classes)}")
+        hint = did_you_mean(label, self.classes)
+        raise MinidiffError(f"no label {label!r}; {hint and f'{hint}; '}known are {listed(self.classes, 30)}")
 
 
 def _several(label: Label) -> list[Any]:
@@ -371,9 +369,3 @@ def _several(label: Label) -> list[Any]:
 def _composed(name: str) -> str:
     """Return a name with each é as one character: it may be two, as macOS has it in the names of folders."""
     return unicodedata.normalize("NFC", name)
-
-
-def _listed(names: Sequence[str], most: int = 30) -> str:
-    """Join names for a message, the first 30 of them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -6,6 +6,9 @@ closer and show its trees and towers.
 Comes after sky.py.  Leaves out the order of the layers: scenes.py.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from minidiff.scenes import palette
@@ -18,6 +21,7 @@ from minidiff.scenes.stamps import (
     SHINING,
     SHINING_SECOND,
     Figure,
+    Shape,
     Sheet,
     Stamp,
     box,
@@ -69,7 +73,7 @@ _SNOW = (
 )
 
 
-def _foliage(*shapes) -> Figure:
+def _foliage(*shapes: Shape) -> Figure:
     return solid(OWN, *shapes, label=_label("foliage"), outline=0.8)
 
 
@@ -142,7 +146,17 @@ def _haze(f: Factors, colour: np.ndarray, amount: float) -> np.ndarray:
     return mix(colour, palette.HAZE[f.time] / palette.LIGHT[f.time], amount)
 
 
-def _trees(sheet: Sheet, f: Factors, dice: Dice, x, y, height, haze: float, visible=True, pines=False) -> None:
+def _trees(
+    sheet: Sheet,
+    f: Factors,
+    dice: Dice,
+    x: Any,
+    y: Any,
+    height: Any,
+    haze: float,
+    visible: Any = True,
+    pines: Any = False,
+) -> None:
     """Place one tree of the season, a little off (x, y)."""
     pines = pines | ((f.season == SUMMER) & dice.happens(0.5))
     kind = np.where(f.season == WINTER, SNOWY, np.where(pines, PINE, ROUND))
@@ -233,7 +247,15 @@ def draw_city(sheet: Sheet, f: Factors, dice: Dice, sun: np.ndarray) -> None:
     sheet.place(VERGE, 0, -0.78, 1, colours=[grass])
 
 
-def _towers(sheet: Sheet, f: Factors, dice: Dice, level, row, haze: float, visible=True) -> None:
+def _towers(
+    sheet: Sheet,
+    f: Factors,
+    dice: Dice,
+    level: Any,
+    row: Sequence[tuple[float, float]],
+    haze: float,
+    visible: Any = True,
+) -> None:
     """Place a row of (where, how high); by day the panes mirror some sky, at night they shine."""
     dark = (f.time == NIGHT)[:, None]
     for x, height in row:

@@ -29,42 +29,42 @@ def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray
     return np.clip(rgb, 0, 255, out=rgb).astype(np.uint8)
 
 
-def _pastel(rgb, edge, hue):
+def _pastel(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     return _mix(rgb, _CREAM, 0.42)
 
 
-def _vintage(rgb, edge, hue):
+def _vintage(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     faded = _mix(_SEPIA_DARK, _SEPIA_LIGHT, _brightness(rgb))
     return _mix(faded, rgb, 0.35)
 
 
-def _neon(rgb, edge, hue):
+def _neon(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     grey = _brightness(rgb)
     vivid = np.clip(grey + (rgb - grey) * np.float32(2.2), 0, 1)
     return _VIOLET + vivid * np.float32(0.35) + edge * (vivid * np.float32(0.8) + _GLOW)
 
 
-def _ink(rgb, edge, hue):
+def _ink(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     return _mix(_mix(_PAPER, rgb, 0.45), _INK, edge * np.float32(0.85))
 
 
-def _duotone(rgb, edge, hue):
+def _duotone(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     dark = np.float32(0.08) + np.float32(0.3) * _rainbow(hue)
     light = np.float32(0.74) + np.float32(0.26) * _rainbow(hue + np.float32(0.12))
     return _mix(_mix(dark, light, np.clip((_brightness(rgb) - np.float32(0.1)) * np.float32(1.25), 0, 1)), rgb, 0.35)
 
 
-def _mix(a, b, amount):
+def _mix(a: np.ndarray, b: np.ndarray, amount: float | np.ndarray) -> np.ndarray:
     return a + (b - a) * np.float32(amount)
 
 
-def _brightness(rgb):
+def _brightness(rgb: np.ndarray) -> np.ndarray:
     """(N, H, W, 1): added up by hand, since the order of additions belongs to the image."""
     red, green, blue = rgb[..., 0:1], rgb[..., 1:2], rgb[..., 2:3]
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
 
 
-def _rainbow(hue):
+def _rainbow(hue: np.ndarray) -> np.ndarray:
     """The pure colour of a hue in [0, 1): (N, 1, 1, 3), three triangle waves a third of a turn apart."""
     turn = (hue[:, None] + np.array([0, 2 / 3, 1 / 3], np.float32)) % 1
     return np.clip(np.abs(turn * 6 - 3) - 1, 0, 1)[:, None, None, :]

@@ -6,6 +6,7 @@ import toy_images
 
 from minidiff import backend, sample, train
 from minidiff.kernels import cuda_launch
+from tests import mistakes
 from tests.backends import ON_GPU
 
 
@@ -33,10 +34,7 @@ def full_device(request, monkeypatch):
 
 
 def fails(capsys, command, *words):
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in words])
-    assert caught.value.code == 2
-    said = capsys.readouterr().err.splitlines()
+    said = mistakes.printed(command.main, capsys, *words).err.splitlines()
     assert said[-1] == "error: out of memory: allocating 1,048,576 bytes (allocated so far: 6,291,456 bytes)."
     assert not any("Traceback" in line for line in said)
 

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from minidiff.data import folder as folder_module
-from minidiff.data.folder import decode, find, folder
+from minidiff.data.folder import find, folder
 from minidiff.errors import MinidiffError
 from minidiff.images.files import save_png
+from minidiff.images.read import decode
 
 WHITE = (255, 255, 255)
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)

@@ -164,8 +164,8 @@ class Runner:
         os.chdir(folder / "here")
         sys.stdin = Path(os.devnull).open()  # noqa: SIM115
         os.dup2(sys.stdin.fileno(), 0)
-        sys.stdout = sys.__stdout__ = _stream(folder / "stdout", 1)
-        sys.stderr = sys.__stderr__ = _stream(folder / "stderr", 2)
+        sys.stdout = sys.__stdout__ = _stream(folder / "stdout", 1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _stream(folder / "stderr", 2)  # type: ignore[misc]
         case = KINDS[kind].make(Random(f"{kind} {seed}"), folder / "here", self.samples)
         about = {
             "command": case.command,

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tests.fuzz.case import KINDS
-from tests.fuzz.runner import Runner
+from tests.fuzz.runner import Runner, Running
 from tests.fuzz.verdict import FAULTS, MAX_PEAK, Ended, faults, signature
 
 COLUMNS = ("cases", "ok", "refused", *FAULTS)
@@ -28,7 +28,8 @@ def planned(cases: int, kinds: Iterable[str], first: int = 0) -> list[tuple[str,
 
 def run_all(runner: Runner, plan: list[tuple[str, int]], workers: int, bar: bool = True) -> Iterator[Ended]:
     """Yield how each case of the plan ended, `workers` of them at work at a time."""
-    waiting, running = iter(plan), []  # type: tuple[Iterator[tuple[str, int]], list[Running]]
+    waiting = iter(plan)
+    running: list[Running] = []
     tqdm.monitor_interval = 0  # its thread would be forked
     with tqdm(total=len(plan), unit="case", desc="fuzzing", disable=not bar, dynamic_ncols=True) as progress:
         while True:

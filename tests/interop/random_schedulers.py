@@ -117,7 +117,7 @@ def theirs(drawn: dict) -> np.ndarray | None:
         pipeline = pipeline(unet=net, scheduler=noise)
         pipeline.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(drawn["seed"])
-        drawn = pipeline(
+        images = pipeline(
             batch_size=drawn["count"],
             generator=generator,
             num_inference_steps=drawn["steps"],
@@ -126,7 +126,7 @@ def theirs(drawn: dict) -> np.ndarray | None:
         ).images
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None
-    return np.rint(drawn * 255).astype(np.uint8) if np.isfinite(drawn).all() else None
+    return np.rint(images * 255).astype(np.uint8) if np.isfinite(images).all() else None
 
 
 def compare(folder: Path, number: int) -> str:

@@ -29,7 +29,7 @@ class Version:
         A sum of n random terms, added one after the other, is off by about sqrt(n) eps / 2 of itself. The longest sums
         here are those of 3x3 filters over 256 channels, 2304 terms: the worst of 60,000 results was off by 28 eps.
         """
-        return 30 * np.finfo(self.dtype).eps
+        return 30 * float(np.finfo(self.dtype).eps)
 
     @property
     def winograd_bound(self) -> float:

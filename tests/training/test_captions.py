@@ -1,6 +1,7 @@
 """Training on captions: it learns, it goes on to the bit, it shows what it was told, and other words are refused."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from minidiff.pipeline import loading as models
 from minidiff.scenes import Scenes
 from minidiff.training import loop, preview
 from minidiff.training.trainer import Trainer
+from tests import mistakes
 
 NAMES = ("red_square", "green_bar", "blue_square")
 SMALL = ["--patch", "1", "--model-channels", "8", "--channel-mult", "1", "2", "--heads", "2", "--text-width", "8",
@@ -193,14 +195,7 @@ def test_scenes_show_the_captions_of_their_first_images(settings):
 # -- from the command line ------------------------------------------------------------------------------------------
 
 
-def fails(capsys, *words):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        command.main([str(word) for word in words])
-    assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1, text
-    return text.removeprefix("error: ").rstrip("\n")
+fails = partial(mistakes.of_command, command.main)
 
 
 def train(*words):

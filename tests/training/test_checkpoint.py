@@ -20,6 +20,7 @@ from minidiff.errors import MinidiffError
 from minidiff.files import sha256
 from minidiff.nn import UNetConfig
 from minidiff.training.trainer import Trainer
+from tests.mistakes import of_call as fails
 
 
 @pytest.fixture
@@ -41,13 +42,6 @@ def save(it, run, step=None):
     path = checkpoints.where(run, it.step if step is None else step)
     checkpoints.save(path, it.step, it.config, it.network, it.dataset.classes, it.parameters)
     return path
-
-
-def fails(function, *arguments):
-    with pytest.raises(MinidiffError) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def contents(path):

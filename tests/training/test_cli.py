@@ -7,8 +7,8 @@ import pytest
 from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import write_toml
-from minidiff.errors import MinidiffError
 from minidiff.training.cli import parse
+from tests import mistakes
 
 
 @pytest.fixture
@@ -22,10 +22,7 @@ def saved(tmp_path, trainer):
 
 
 def fails(*words):
-    with pytest.raises(MinidiffError) as caught:
-        parse([str(word) for word in words])
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return mistakes.of_call(parse, [str(word) for word in words])
 
 
 def test_no_words_no_changes():

@@ -33,6 +33,7 @@ from minidiff.training import loop, preview
 from minidiff.training import run_dir as folders
 from minidiff.training import signals as stopping
 from minidiff.training.trainer import Trainer
+from tests import mistakes
 from tests.backends import BACKENDS, WITH_A_GPU
 
 
@@ -62,11 +63,7 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
     return after_step(monkeypatch, step, lambda _: signal.raise_signal(number))
 
 
-def fails(*arguments, **named):
-    with pytest.raises(MinidiffError) as caught:
-        loop.train(*arguments, **named)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+fails = partial(mistakes.of_call, loop.train)
 
 
 # -- what a run leaves ------------------------------------------------------------------------------------------------

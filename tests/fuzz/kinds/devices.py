@@ -11,8 +11,7 @@ from pathlib import Path
 from random import Random
 
 from minidiff import backend, sample
-from minidiff.data import standard
-from minidiff.data.download import Remote, fetch
+from minidiff.data.download import REMOTES, Remote, fetch
 from tests.fuzz import odd
 from tests.fuzz.case import Case, kind
 from tests.fuzz.mirror import WAYS, Mirror
@@ -90,7 +89,7 @@ def download_from(random: Random, way: str, samples: Samples) -> Case:
     def before() -> None:
         server = Mirror(random, way, files)
         os.environ["no_proxy"] = "127.0.0.1"
-        standard.REMOTES["mnist"] = {
+        REMOTES["mnist"] = {
             name: Remote(name, len(data), server.digest(name), (server.url, f"{server.url}/second"))
             for name, data in files.items()
         }
