@@ -23,7 +23,7 @@ def test_captions_become_rows_of_numbers_and_words_again():
     rows = KNOWN.encode(["A dog, a CAT!", "", "a purple dog", "a a a a a dog"])
     assert rows.dtype == np.int64
     assert rows.tolist() == [[1, 3, 1, 2, 0], [0] * 5, [1, 3, 0, 0, 0], [1] * 5]  # unknown and too long: left out
-    assert [KNOWN.text(row) for row in rows] == ["a dog a cat", "", "a dog", "a a a a a"]
+    assert [KNOWN.decode(row) for row in rows] == ["a dog a cat", "", "a dog", "a a a a a"]
     assert KNOWN.encode([]).shape == (0, 5)
     assert len(KNOWN) == 5 and PADDING == 0  # four words and the number of none
 
