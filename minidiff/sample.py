@@ -24,8 +24,8 @@ from minidiff.command_line import BackendName
 from minidiff.data.control import read_control
 from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.edit import Edit
-from minidiff.diffusion.samplers import Step
-from minidiff.diffusion.solvers import Sampler
+from minidiff.diffusion.run import Step
+from minidiff.diffusion.solvers import SamplerName
 from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
@@ -62,7 +62,7 @@ class SampleConfig:
     """What to draw: names or numbers of labels, which take turns; none given: all in turn, or none for --init."""
     negative: str | None = None
     """What not to draw, in words: guidance leads away from it."""
-    sampler: Sampler = "ddim"
+    sampler: SamplerName = "ddim"
     """The way from noise to image: ddim is plain and wants fifty steps, dpm-solver and unipc are content with ten;
     heun asks the network twice a step, and wants many steps on the cosine schedule; ddpm, euler-ancestral and
     dpm-solver-sde take fresh noise at every step."""

@@ -27,8 +27,8 @@ INSIDE = {
         "ip_adapter", "adapted_unet", "__init__",
     ],
     "diffusion": [
-        "schedule", "timesteps", "process", "guidance", "clipping", "samplers", "solvers", "editing", "edit",
-        "__init__",
+        "schedule", "timesteps", "process", "guidance", "clipping", "run", "samplers", "solvers", "editing",
+        "edit", "__init__",
     ],
     "checkpoint": ["config", "settings", "build", "file", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],

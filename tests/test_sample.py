@@ -13,7 +13,7 @@ from PIL import Image
 from minidiff import __version__, backend
 from minidiff import sample as command
 from minidiff.checkpoint import file as checkpoints
-from minidiff.diffusion.samplers import Noise
+from minidiff.diffusion.run import Noise
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256

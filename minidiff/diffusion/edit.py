@@ -14,7 +14,7 @@ from minidiff.diffusion import editing
 from minidiff.diffusion.editing import Sample
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.run import Noise, Step
 from minidiff.diffusion.schedule import Level
 from minidiff.errors import MinidiffError
 

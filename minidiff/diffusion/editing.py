@@ -20,7 +20,7 @@ import numpy as np
 from minidiff import backend, random
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import SIGMA_DATA, Process
-from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.run import Noise, Step
 from minidiff.diffusion.schedule import CLEAN, Level, Schedule
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
@@ -126,11 +126,11 @@ def inpaint(
             for again in range(resample):
                 if again:
                     x = noisier(x, part[-1], part[0], noise, index)
-                asked = evaluations
+                before = evaluations
                 run = sample(x, part, replace(noise, first=noise.first + index))
                 answer: Any = None
                 while (step := _next(run, answer)) is not None:
-                    index, evaluations = index + 1, asked + step.evaluations
+                    index, evaluations = index + 1, before + step.evaluations
                     answer = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
                     count = steps * resample
                     yield replace(step, index=index - 1, x_prev=answer, mix=None, steps=count, evaluations=evaluations)
@@ -179,7 +179,7 @@ def invert(
         ratio, x_prev = level.a / prev.a if little else level.s / prev.s, x
         x = ratio * x_prev
         for _ in range(iterations):
-            x0_hat, eps_hat = process.to_x0_eps(process.ask(denoise, x, level), x, level)
+            x0_hat, eps_hat = process.to_x0_eps(process.predict(denoise, x, level), x, level)
             if little:
                 x = ratio * x_prev + (level.s - ratio * prev.s) * eps_hat
             else:

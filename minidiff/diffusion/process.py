@@ -115,29 +115,39 @@ class Process:
 
         output, x_t: (N, ...) float.  level: one, or of N times.  Returns two arrays like x_t.
         """
+        return self.to_x0(output, x_t, level), self.to_eps(output, x_t, level)
+
+    def to_x0(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> np.ndarray:
+        """Return x0_hat alone, see `to_x0_eps`."""
         (g, h), a, s = self.mixture(level), level.a, level.s
         determinant = a * h - s * g
-        x0_hat = _each(h / determinant, x_t) * x_t - _each(s / determinant, x_t) * output
-        eps_hat = _each(a / determinant, x_t) * output - _each(g / determinant, x_t) * x_t
-        return x0_hat, eps_hat
+        return _each(h / determinant, x_t) * x_t - _each(s / determinant, x_t) * output
 
-    def ask(self, network: Callable, x_t: Any, level: Level) -> Any:
-        """Return what network(x, t) says about x_t, told what it was trained to be told.
+    def to_eps(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> np.ndarray:
+        """Return eps_hat alone, see `to_x0_eps`."""
+        (g, h), a, s = self.mixture(level), level.a, level.s
+        determinant = a * h - s * g
+        return _each(a / determinant, x_t) * output - _each(g / determinant, x_t) * x_t
 
-        EDM tells it x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here in
-        thousandths, as the embedding of t is made for hundreds; all others x_t and t.
+    # -- what the network is given ------------------------------------------------------------------------------------
+
+    def predict(self, network: Callable, x_t: Any, level: Level) -> Any:
+        """Return network(x, t) for x_t, with the x and t that it was trained with.
+
+        EDM's network gets x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here times
+        1000, as the embedding of t is made for hundreds.  All others get x_t and t.
         Source: Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.target == "edm":
             x_t = x_t * _each(1 / spread(level), x_t)
-        return network(x_t, self.told(level))
+        return network(x_t, self.network_t(level))
 
-    def asked(self, told: Any, level: Level) -> Any:
-        """Return the x_t that was asked about, from what the network was told in its place; see `ask`."""
-        return told * _each(spread(level), told) if self.target == "edm" else told
+    def x_t_of(self, x: Any, level: Level) -> Any:
+        """Return x_t from the x that `predict` gives to the network."""
+        return x * _each(spread(level), x) if self.target == "edm" else x
 
-    def told(self, level: Level) -> Any:
-        """Return what the network is told as the time; see `ask`."""
+    def network_t(self, level: Level) -> Any:
+        """Return the t that `predict` gives to the network."""
         return 250 * np.log(level.sigma) if self.target == "edm" else level.t
 
     # -- training ---------------------------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ class Process:
         """
         a, s = level.a.astype(x0.dtype), level.s.astype(x0.dtype)
         x_t, eps = backend.current().add_noise(x0, backend.to_device(a), backend.to_device(s), key[:3], key.sample)
-        output = self.ask(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
+        output = self.predict(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
         error = ops.square(output - Tensor(self.target_of(x0, eps, level)))
         weight = Tensor(backend.to_device(self.loss_weight(level).astype(x0.dtype)))
         each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)

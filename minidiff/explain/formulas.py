@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.explain.recording import Frame, Said
 
 At = Callable[[np.ndarray], float]

@@ -24,7 +24,7 @@ import numpy as np
 from minidiff import backend
 from minidiff.diffusion.guidance import Answer
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.nn import CrossAttention, Module, on_attention
 
 MAX_IMAGES = 4
@@ -94,7 +94,7 @@ class Recording:
 
     def take(self, step: Step, keep: bool = True) -> None:
         """Take in a step, with the answer that it is based on.  keep: False passes over it."""
-        heard = self._answers.get(self.process.told(step.level))  # heun asks at the step's end, too
+        heard = self._answers.get(self.process.network_t(step.level))  # heun asks at the step's end, too
         self._answers.clear()
         if not keep:
             return
@@ -105,7 +105,7 @@ class Recording:
         self.frames.append(Frame(own, None if heard is None else self._read(*heard, step)))
 
     def _read(self, answer: Answer, looks: dict[int, np.ndarray], step: Step) -> Said:
-        x_t = self.process.asked(answer.x_t, step.level)
+        x_t = self.process.x_t_of(answer.x_t, step.level)
         image = lambda output: self.process.to_x0_eps(output, x_t, step.level)[0]
         return Said(
             cond=answer.cond,

@@ -10,7 +10,6 @@ After training/ in the reading order; models.py makes one of a file, sample.py i
 files and screens.
 """
 
-import functools
 import inspect
 import math
 import sys
@@ -30,7 +29,7 @@ from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import Observe, denoiser
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.run import Noise, Run, Step
 from minidiff.diffusion.schedule import Level, Schedule
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import levels
@@ -216,16 +215,20 @@ class Pipeline:
             )
         schedule = self.process.schedule
         path = usual.path(schedule, self.steps_of(steps), usual.spacing if spacing is None else spacing)
-        settings |= {name: getattr(usual, name) for name in ("keep_eps", "noisy_end") if name in takes}
-        if "ends" in takes and usual.ends is not None and edit is None:
+        settings |= {
+            name: getattr(usual, name)
+            for name in ("keep_eps", "noisy_end")
+            if name in takes or (name == "keep_eps" and sampler == "ddim")
+        }
+        if sampler == "ddim" and usual.ends is not None and edit is None:
             settings["ends"] = usual.ends(schedule, path)
-        draw = functools.partial(
-            SAMPLERS[sampler],
-            denoiser(model, labels, scale, away, self.between(guidance_interval), observe),
-            self.process,
-            clip=usual.clip if clip is None else clip,
-            **settings,
-        )
+        denoise = denoiser(model, labels, scale, away, self.between(guidance_interval), observe)
+        clip = usual.clip if clip is None else clip
+        rest = {name: settings.pop(name) for name in ("keep_eps", "ends") if name in settings}
+
+        def draw(x: np.ndarray, levels: Sequence[Level], noise: Any) -> Iterator[Step]:
+            return SAMPLERS[sampler](Run(denoise, self.process, levels, noise, clip, **rest), x, **settings)
+
         if edit is None:
             last = first + count if of is None else max(of, first + count)
             noise = self.noise(seed, np.arange(first, first + count), last)
@@ -317,7 +320,7 @@ class Pipeline:
         least, most = schedule.all.sigma[[0, -1]]
         if low > most or high < least:
             return math.inf, -math.inf  # it lies beyond all times: none is guided
-        ends = self.process.told(schedule.at_sigma(np.clip([low, high], least, most)))
+        ends = self.process.network_t(schedule.at_sigma(np.clip([low, high], least, most)))
         return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend, files
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.files import write_atomically
 from minidiff.images.files import save_png
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.images.files import half_blocks, save_png
 from minidiff.training.preview import frame

@@ -8,7 +8,7 @@ import pytest
 from minidiff import backend
 from minidiff.diffusion import ddim, ddpm
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise
+from minidiff.diffusion.run import Noise
 from minidiff.diffusion.schedule import make_schedule
 from tests.diffusion.known import CORRELATED, SCHEDULES, WAYS, end, ideal, normal, process_of, sample
 

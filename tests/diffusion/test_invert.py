@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion import Noise, Process, ddim, editing, levels, make_schedule
+from minidiff.diffusion import Noise, Process, Run, ddim, editing, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import TWO_HILLS, ideal, normal, process_of
@@ -19,7 +19,7 @@ def there_and_back(process, known, steps, iterations=4, spacing="trailing", n=8)
     visited, x0, denoise = levels(process.schedule, steps, spacing), known.draw((n, 4, 4)), ideal(process, known)
     with backend.using("numpy"):
         x_T = editing.invert(denoise, process, x0, visited, iterations)
-        *_, last = ddim(denoise, process, x_T, visited, Noise(0, np.arange(n)), clip="none")
+        *_, last = ddim(Run(denoise, process, visited, Noise(0, np.arange(n)), clip="none"), x_T)
     return x0, x_T, last.x_prev
 
 
@@ -80,7 +80,7 @@ def test_on_every_backend(every_backend):
     denoise = ideal(process, TWO_HILLS)
     x_T = editing.invert(denoise, process, backend.to_device(x0), visited)
     assert x_T.dtype == np.float32
-    *_, last = ddim(denoise, process, x_T, visited, Noise(0, np.arange(4)), clip="none")
+    *_, last = ddim(Run(denoise, process, visited, Noise(0, np.arange(4)), clip="none"), x_T)
     assert np.abs(backend.to_numpy(last.x_prev) - x0).max() < 1e-3
 
 
