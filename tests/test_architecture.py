@@ -36,7 +36,7 @@ INSIDE = {
         "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
         "steps", "diffusers_write", "__init__",
     ],
-    "pipeline": ["pipeline", "loading", "__init__"],
+    "pipeline": ["settings", "model", "plan", "pipeline", "loading", "__init__"],
     "training": [
         "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
         "__init__",

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from minidiff.errors import printable
 from minidiff.files import sha256
 from minidiff.images import files as images
 from minidiff.pipeline import loading as models
+from minidiff.sampling import draw
+from minidiff.sampling.request import SampleRequest
 from tests import mistakes
 
 
@@ -159,7 +162,7 @@ def test_all_files(run, tmp_path):
 def test_apng_and_few_frames_of_many_steps(run, tmp_path):
     sample("--checkpoint", run, "--count", 1, "--animation", "apng", "--out", tmp_path, steps=250)
     with Image.open(tmp_path / "steps.png") as animation:
-        assert animation.n_frames == command.MAX_FRAMES + 1
+        assert animation.n_frames == draw.MAX_FRAMES + 1
 
 
 def test_a_model_without_labels(unlabelled, tmp_path):
@@ -512,7 +515,7 @@ def test_a_short_schedule_is_drawn_in_all_its_steps(unlabelled, tmp_path):
 def test_a_prompt_may_follow_an_adapter():
     """Each --adapter takes one path; those that are typed take the place of those of --like."""
     config, _ = command.parse(["--adapter", "a", "--adapter", "b", "a cat", "--count", "2"])
-    assert (config.adapter, config.prompt) == ((Path("a"), Path("b")), ("a cat",))
+    assert (config.request.adapter, config.request.prompt) == ((Path("a"), Path("b")), ("a cat",))
 
 
 def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
@@ -521,8 +524,8 @@ def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
     about["settings"]["adapter"] = ["old"]
     images.save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8), about)
     like = ("--like", str(tmp_path / "b.png"))
-    assert command.parse(like)[0].adapter == (Path("old"),)
-    assert command.parse([*like, "--adapter", "new"])[0].adapter == (Path("new"),)
+    assert command.parse(like)[0].request.adapter == (Path("old"),)
+    assert command.parse([*like, "--adapter", "new"])[0].request.adapter == (Path("new"),)
 
 
 def test_a_mistyped_option_gets_the_parsers_box(run, capsys):
@@ -542,7 +545,8 @@ def test_every_option_has_help(capsys):
         command.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for field in command.dataclasses.fields(command.SampleConfig):
+    options = [*fields(command.SampleConfig), *fields(SampleRequest)]
+    for field in (each for each in options if each.name != "request"):
         option = "[[STR [STR ...]]]" if field.name == "prompt" else "--" + field.name.replace("_", "-")
         described = text.split(f" {option} ", 1)[1].split(" --", 1)[0]
         assert len(described.split()) > 5, option

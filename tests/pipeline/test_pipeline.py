@@ -10,6 +10,8 @@ from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
+from minidiff.pipeline.plan import network_interval
+from minidiff.pipeline.settings import Inputs, SamplingSettings
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}
@@ -155,9 +157,10 @@ def reader(tmp_path_factory):
 
 def test_a_model_that_reads(reader):
     assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.length == 4
-    assert reader.prompts(3, "A small dog!").tolist() == [[1, 6, 4, 0]] * 3
-    assert reader.prompts(3, ["a cat", "night"], first=1).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
-    assert reader.asked(2, None, None) is None
+    labels_of = lambda prompt: reader.prepare(SamplingSettings(), Inputs(prompt=prompt)).labels_of(3)
+    assert labels_of("A small dog!").tolist() == [[1, 6, 4, 0]] * 3
+    assert labels_of(["night", "a cat"]).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
+    assert labels_of(None) is None
 
 
 def test_prompts_reach_the_network(reader):
@@ -205,7 +208,7 @@ def test_guidance_in_an_interval(reader):
 
 def test_an_interval_is_one_of_noise_over_image(reader):
     """Where sigma = sqrt((1 - alpha_bar) / alpha_bar) lies in the interval, guidance is on."""
-    low, high = reader.between((0.2, 2))
+    low, high = network_interval(reader.process, (0.2, 2))
     alpha_bar = reader.process.schedule.alpha_bar
     sigma = np.sqrt((1 - alpha_bar) / alpha_bar)
     t = np.arange(len(sigma))
@@ -221,7 +224,7 @@ def test_the_network_is_asked_once_where_it_is_not_guided(reader, monkeypatch):
     monkeypatch.setattr(
         type(reader.model), "forward", lambda self, x, *more: asked.append(len(x)) or forward(self, x, *more)
     )
-    low, high = reader.between((0.2, 2))
+    low, high = network_interval(reader.process, (0.2, 2))
     times = [step.t for step in reader.generate(1, prompt="a dog", guidance_interval=(0.2, 2), steps=10)]
     assert asked == [2 if low <= t <= high else 1 for t in times]
     assert set(asked) == {1, 2}
