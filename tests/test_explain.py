@@ -75,7 +75,7 @@ def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
     tiny_model.write(tmp_path, **READS, target=target)
     with backend.using("numpy"):
         _, frames = record(tmp_path, prompt=PROMPT, guidance_scale=2.5, clip="none")
-    first = frames[0].said
+    first = frames[0].outputs
     assert np.abs(first.cond - first.uncond).max() > 1e-4  # or guidance would have nothing to show
     assert [frame.step.index for frame in frames] == [0, 1, 2, 3]
     for step, said in ((frame.step, frame.outputs) for frame in frames):

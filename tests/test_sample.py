@@ -20,7 +20,7 @@ from minidiff.errors import printable
 from minidiff.files import sha256
 from minidiff.images import files as images
 from minidiff.pipeline import loading as models
-from minidiff.sampling import draw
+from minidiff.sampling import draw, viewer
 from minidiff.sampling.request import SampleRequest
 from tests import mistakes
 
@@ -81,7 +81,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
     assert [path.name for path in out.iterdir()] == ["grid.png"]
     assert capsys.readouterr().out == f"{out / 'grid.png'}\n"
     with backend.using(name):
-        expected = images.grid(models.load(run).sample(4, "dog", seed=7, steps=4))
+        expected = images.make_grid(models.load(run).sample(4, "dog", seed=7, steps=4))
     assert np.array_equal(read(out / "grid.png"), expected)
     path = checkpoints.where(run, 10)
     assert images.read_metadata(out / "grid.png") == {
@@ -250,7 +250,7 @@ def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
         model = models.load(reader)
         how = {"negative": "night", "guidance_interval": (0.2, 5), "steps": 4}
         arr = model.sample(6, prompt=["A small dog", "a cat!"], **how)
-    assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(arr, 2))
+    assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.make_grid(arr, 2))
     settings = images.read_metadata(tmp_path / "a" / "grid.png")["settings"]
     assert settings["prompt"] == ["A small dog", "a cat!"] and settings["negative"] == "night"
     assert settings["guidance_interval"] == [0.2, 5] and settings["guidance_scale"] == 3
@@ -276,8 +276,10 @@ def test_one_prompt_and_none(reader, tmp_path):
     sample("--checkpoint", reader, "--count", 4, "--images", "--out", tmp_path / "b")
     with backend.using("numpy"):
         model = models.load(reader)
-        assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(model.sample(4, prompt="a dog", steps=4)))
-        assert np.array_equal(read(tmp_path / "b" / "grid.png"), images.grid(model.sample(4, steps=4)))
+        assert np.array_equal(
+            read(tmp_path / "a" / "grid.png"), images.make_grid(model.sample(4, prompt="a dog", steps=4))
+        )
+        assert np.array_equal(read(tmp_path / "b" / "grid.png"), images.make_grid(model.sample(4, steps=4)))
     assert (tmp_path / "b" / "images" / "00000.png").is_file()
     assert images.read_metadata(tmp_path / "b" / "grid.png")["settings"]["guidance_scale"] == 1
 
@@ -406,7 +408,7 @@ def test_watch_in_a_file_that_is_rewritten(run, tmp_path, monkeypatch, capsys):
         if path.name == "watch.png":
             seen.append(read(path))
 
-    monkeypatch.setattr(images, "save_png", note)
+    monkeypatch.setattr(viewer, "save_png", note)
     sample("--checkpoint", run, "--count", 2, "--batch", 1, "--watch", "--out", tmp_path)
     assert len(seen) == 8  # four steps of two batches
     assert not np.array_equal(seen[0], seen[3])

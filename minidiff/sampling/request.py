@@ -48,7 +48,7 @@ class SampleRequest(SamplingSettings):
     noise_level: str | None = None
     """Remove the noise on an image, that of --init: its standard deviation in grey levels, or auto to estimate it."""
     to: Path | None = None
-    """Another image: interpolate between --init and it, in --count images."""
+    """Another image, the end of an interpolation that starts with --init and has --count images."""
     vary: float | None = None
     """Draw variations of the image, that of --init, from 0, itself, to 1, anything."""
     control: Path | None = None

@@ -105,9 +105,9 @@ class Recorded:
     def __init__(self, z):
         self.z = z
 
-    def mix(self, x, x0_hat, x0_hat_before, c, index):
+    def mix(self, x, x0_hat, x0_hat_last, c, index):
         y = c[0] * x + c[1] * x0_hat + c[3] * self.z[index]
-        return y if x0_hat_before is None else y + c[2] * x0_hat_before
+        return y if x0_hat_last is None else y + c[2] * x0_hat_last
 
 
 def ours(case: Case, levels: np.ndarray) -> Record:
