@@ -1,6 +1,6 @@
-"""The folder that drawings go into, and what is written there beside the grid.
+"""The folder of a drawing, and what is written there beside grid.png.
 
-Before sample.py.  Leaves out images themselves: images.py.
+After like.py.  Leaves out image formats: images/files.py.
 """
 
 import re

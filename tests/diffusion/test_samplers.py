@@ -9,6 +9,8 @@ import pytest
 from minidiff import backend
 from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, Run, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
+from minidiff.diffusion.run import EPS_HAT, X0_HAT, X0_HAT_LAST, X_T, Z, on_eps_hat
+from minidiff.diffusion.schedule import Level
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import NOISY, STEADY, TWO_HILLS, WAYS, end, ideal, process_of, sample
@@ -215,3 +217,15 @@ def test_mistakes_of_one_sampler(name, settings, message):
     with pytest.raises(MinidiffError) as caught:
         call(name, **settings)
     assert str(caught.value) == message
+
+
+def test_an_update_is_turned_into_the_numbers_of_the_kernel():
+    """A formula of five arrays, computed as it stands and by the kernel's four numbers."""
+    level, rng = Level(0, 0.8, 0.6), np.random.default_rng(0)
+    x0_hat, eps_hat, last, z = rng.standard_normal((4, 5))
+    x_t = level.a * x0_hat + level.s * eps_hat
+    update = np.float64(0.3) * X_T + 0.5 * X0_HAT - 0.2 * (X0_HAT_LAST - EPS_HAT) + 0.7 * Z
+    expected = 0.3 * x_t + 0.5 * x0_hat - 0.2 * (last - eps_hat) + 0.7 * z
+    c = update.coefficients(level)
+    assert np.dot(c, [x_t, x0_hat, last, z]) == pytest.approx(expected, abs=1e-14)  # float64's rounding
+    assert np.dot(on_eps_hat(c, level), [eps_hat, x0_hat, last, z]) == pytest.approx(expected, abs=1e-14)

@@ -1,5 +1,7 @@
 """A checkpoint becomes images: labels in every form, seeds, batches, and mistakes in one line."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tiny_model
@@ -7,11 +9,12 @@ import tiny_model
 from minidiff import backend
 from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.edit import Edit
+from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
 from minidiff.pipeline.plan import network_interval
-from minidiff.pipeline.settings import Inputs, SamplingSettings
+from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}
@@ -342,3 +345,14 @@ def test_a_missing_checkpoint_is_one_line(tmp_path):
         models.load(tmp_path)
     with pytest.raises(MinidiffError, match="cannot read checkpoint"):
         models.load(tmp_path / "nothing.safetensors")
+
+
+def test_the_table_of_sampler_settings_is_that_of_the_samplers():
+    shared = {"run", "x_T", "noisy_end"}  # noisy_end is a model's default and no setting
+    for name, sampler in SAMPLERS.items():
+        assert set(inspect.signature(sampler).parameters) - shared == set(SAMPLER_SETTINGS.get(name, ())), name
+
+
+def test_an_unknown_keyword_is_a_mistake_of_the_program(model):
+    with pytest.raises(TypeError, match=r"^unknown setting 'guidance'; known are clip, "):
+        model.sample(1, guidance=3)
