@@ -157,8 +157,8 @@ class Process:
         """Return the weight of each image's squared error: (N,) float64.
 
         An error of the output is an error of x0_hat times s / (a h - s g), see `to_x0_eps`: of eps sqrt(snr) times, of
-        v sqrt(snr + 1) times as large as that of x0.  So with weight 1, "plain", almost clean images
-        dominate eps and v: there snr is in the thousands.  The others fix the weight of an error *of x0*, whatever the target:
+        v sqrt(snr + 1) times as large as that of x0.  So with weight 1, "plain", eps and v learn mostly from almost
+        clean images, where snr is in the thousands.  The others set the weight of an error *of x0*, for any target:
 
             min_snr:  min(snr, gamma)
             edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
