@@ -12,7 +12,8 @@ from minidiff import backend
 from minidiff.checkpoint.build import make_process, network_config
 from minidiff.checkpoint.config import Config
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import Noise, ddim
+from minidiff.diffusion.run import Noise, Run
+from minidiff.diffusion.samplers import ddim
 from minidiff.nn import UNet
 from minidiff.scenes.factors import SUBJECTS
 
@@ -33,7 +34,7 @@ def network():
 def draw(model):
     process = make_process(Config().diffusion)
     noise = Noise(0, SAMPLES)
-    *_, last = ddim(denoiser(model, LABELS, 3.0), process, noise.start((32, 32, 3)), STEPS, noise)
+    *_, last = ddim(Run(denoiser(model, LABELS, 3.0), process, STEPS, noise), noise.start((32, 32, 3)))
     return last.x_prev
 
 

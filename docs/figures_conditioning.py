@@ -51,13 +51,13 @@ def looks(model: Pipeline) -> np.ndarray:
     prompt = "a red car in a winter forest at night"
     recording = Recording(model.model, model.process, images=1)
     with recording:
-        for step in model.generate(1, prompt=prompt, seed=1, observe=recording.observe):
+        for step in model.generate(1, prompt=prompt, seed=1, on_prediction=recording.on_prediction):
             recording.take(step)
     words, rows = prompt.split(), []
     for index in (5, 20, 35):
         frame = recording.frames[index]
-        assert frame.said is not None
-        maps = np.concatenate([_large(each) for each in frame.said.looks.values()]).mean(axis=0)  # (32, 32, M)
+        assert frame.outputs is not None
+        maps = np.concatenate([_large(each) for each in frame.outputs.attention.values()]).mean(axis=0)  # (32, 32, M)
         shown = [
             to_uint8(frame.step.x_t[0]),
             to_uint8(frame.step.x0_hat[0]),

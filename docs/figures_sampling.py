@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from minidiff.diffusion import SAMPLERS, Level, Noise, Process, Schedule, Step, levels, make_schedule
+from minidiff.diffusion import SAMPLERS, Level, Noise, Process, Run, Schedule, Step, levels, make_schedule
 from minidiff.images.chart import line_chart
 
 SPREAD = 0.06  # of each of the sixty bumps that the moons are made of
@@ -55,7 +55,7 @@ def walk(kind: str, name: str, path: int | Sequence[Level], n: int = 300, spacin
     path = levels(schedule, path, spacing) if isinstance(path, int) else path
     noise = Noise(1, np.arange(n))
     x_T = noise.start((1, 1, 2)).astype(np.float64)
-    return list(SAMPLERS[name](moons, Process(schedule, "x0"), x_T, path, noise, clip="none", **how))
+    return list(SAMPLERS[name](Run(moons, Process(schedule, "x0"), path, noise, clip="none"), x_T, **how))
 
 
 @functools.cache
@@ -140,7 +140,9 @@ def random_paths() -> np.ndarray:
     path = [level for level in levels(schedule, 100) if level.sigma < 1]
     start, panels = np.broadcast_to(np.array([0.1, -0.2]), (6, 1, 1, 2)), []
     for name, how in (("ddim", {}), ("euler", {"churn": 3}), ("ddpm", {})):
-        draw = SAMPLERS[name](moons, Process(schedule, "x0"), start, path, Noise(1, np.arange(6)), clip="none", **how)
+        draw = SAMPLERS[name](
+            Run(moons, Process(schedule, "x0"), path, Noise(1, np.arange(6)), clip="none"), start, **how
+        )
         way = places(list(draw))
         lines = [(way[:, k], COLOURS[k], True) for k in range(6)]
         title = " ".join([name, *(f"{setting} {value}" for setting, value in how.items())])

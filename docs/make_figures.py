@@ -27,7 +27,7 @@ from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.build import network_config
 from minidiff.checkpoint.config import ModelConfig, OptimizerConfig
 from minidiff.data.folder import folder
-from minidiff.diffusion import Noise, Process, ddim, make_schedule
+from minidiff.diffusion import Noise, Process, Run, ddim, make_schedule
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_float, to_uint8
 from minidiff.nn import UNet, sinusoidal, watch
@@ -206,7 +206,7 @@ def by_heart_sampling() -> np.ndarray:
     noise = Noise(0, np.array([1, 4]))
     shown = [
         step
-        for step in ddim(denoise, process, noise.start((32, 32, 3)), 50, noise)
+        for step in ddim(Run(denoise, process, 50, noise), noise.start((32, 32, 3)))
         if step.index in (0, 2, 3, 4, 6, 8, 12, 20, 32, 49)
     ]
     rows = [[step.x_t[k] for step in shown] + [step.x0_hat[k] for step in shown] for k in range(2)]
@@ -229,7 +229,7 @@ def convergence() -> np.ndarray:
     exact = mean + deviation * (x_T - np.sqrt(a2) * mean) / np.sqrt(a2 * deviation**2 + 1 - a2)
     counts, errors = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000]), []
     for steps in counts.tolist():
-        *_, last = ddim(denoise, process, x_T, steps, noise, clip="none")
+        *_, last = ddim(Run(denoise, process, steps, noise, clip="none"), x_T)
         errors.append(np.abs(last.x_prev - exact).max())
     curves = {"DDIM": (np.log10(counts), np.array(errors)), "1 / steps": (np.log10(counts), errors[2] * 10 / counts)}
     return line_chart(curves, "More steps, smaller error", "log10 steps", "largest error", log_y=True, size=SIZE)

@@ -27,8 +27,8 @@ INSIDE = {
         "ip_adapter", "adapted_unet", "__init__",
     ],
     "diffusion": [
-        "schedule", "timesteps", "process", "guidance", "clipping", "samplers", "solvers", "editing", "edit",
-        "__init__",
+        "schedule", "timesteps", "process", "guidance", "clipping", "run", "samplers", "solvers", "editing",
+        "edit", "__init__",
     ],
     "checkpoint": ["config", "settings", "build", "file", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
@@ -36,7 +36,7 @@ INSIDE = {
         "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
         "steps", "diffusers_write", "__init__",
     ],
-    "pipeline": ["pipeline", "loading", "__init__"],
+    "pipeline": ["settings", "model", "plan", "pipeline", "loading", "__init__"],
     "training": [
         "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
         "__init__",

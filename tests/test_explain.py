@@ -18,6 +18,7 @@ from minidiff.explain import formulas, page
 from minidiff.explain.recording import Recording
 from minidiff.images.files import save_png, to_float, to_uint8
 from minidiff.pipeline import loading as models
+from minidiff.sampling import draw
 from tests.needs import lacking
 
 PROMPT = "a dog in a winter forest"
@@ -48,7 +49,7 @@ def record(run, count=2, steps=4, **how):
     model = models.load(run)
     recording = Recording(model.model, model.process)
     with recording:
-        for step in model.generate(count, steps=steps, observe=recording.observe, **how):
+        for step in model.generate(count, steps=steps, on_prediction=recording.on_prediction, **how):
             recording.take(step)
     return model, recording.frames
 
@@ -74,10 +75,10 @@ def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
     tiny_model.write(tmp_path, **READS, target=target)
     with backend.using("numpy"):
         _, frames = record(tmp_path, prompt=PROMPT, guidance_scale=2.5, clip="none")
-    first = frames[0].said
+    first = frames[0].outputs
     assert np.abs(first.cond - first.uncond).max() > 1e-4  # or guidance would have nothing to show
     assert [frame.step.index for frame in frames] == [0, 1, 2, 3]
-    for step, said in ((frame.step, frame.said) for frame in frames):
+    for step, said in ((frame.step, frame.outputs) for frame in frames):
         assert np.array_equal(said.guided, said.uncond + 2.5 * (said.cond - said.uncond))
         size = max(1, np.abs(step.x0_hat).max())  # float32's rounding grows with it
         assert np.abs(said.x0_guided - step.x0_hat).max() < 1e-5 * size
@@ -88,18 +89,18 @@ def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
 def test_looks_are_those_of_the_prompt_and_add_up_to_one(each_backend, reads):
     model, frames = record(reads, prompt=PROMPT, guidance_scale=2.5)
     for frame in frames:
-        assert list(frame.said.looks) == [4, 8]
-        for height, look in frame.said.looks.items():
+        assert list(frame.outputs.attention) == [4, 8]
+        for height, look in frame.outputs.attention.items():
             assert look.shape == (2, height, height, 7)
             assert np.abs(look.sum(-1) - 1).max() < 1e-5  # seven summands in float32
     # asked alone, without guidance, the network looks at the same x_t in the same way
     first = frames[0]
     alone = Recording(model.model, model.process)
     with alone:
-        next(iter(model.generate(2, prompt=PROMPT, guidance_scale=1.0, steps=4, observe=alone.observe)))
-    ((_, looks),) = alone._answers.values()
+        next(iter(model.generate(2, prompt=PROMPT, guidance_scale=1.0, steps=4, on_prediction=alone.on_prediction)))
+    ((_, looks),) = alone._predictions.values()
     for height, look in looks.items():
-        assert np.abs(look - first.said.looks[height]).max() < 1e-5  # products of another size add up in another order
+        assert np.abs(look - first.outputs.attention[height]).max() < 1e-5  # sums in another order
 
 
 def test_watching_ends_with_the_block(reads):
@@ -164,7 +165,7 @@ def test_the_page_says_what_was_recorded(reads, tmp_path):
     said = read(tmp_path / "explain.html")
     with backend.using("numpy"):
         _, frames = record(reads, 3, prompt=[PROMPT, "a owl"])
-    assert [each["asked"] for each in said["images"]] == [PROMPT, "a owl", PROMPT]
+    assert [each["caption"] for each in said["images"]] == [PROMPT, "a owl", PROMPT]
     assert [each["words"] for each in said["images"]] == [PROMPT.split(), ["a", "owl"], PROMPT.split()]
     assert [step["t"] for step in said["steps"]] == [frame.step.t for frame in frames]
     assert [step["sigma"] for step in said["steps"]] == [frame.step.level.sigma for frame in frames]
@@ -176,18 +177,20 @@ def test_the_page_says_what_was_recorded(reads, tmp_path):
         for now, frame in zip(image["frames"], frames):
             assert np.array_equal(decoded(now["x_t"]), to_uint8(frame.step.x_t[k]))
             assert np.array_equal(decoded(now["x0"]), to_uint8(frame.step.x0_hat[k]))
-            assert np.array_equal(decoded(now["cond"]), to_uint8(frame.said.x0_cond[k]))
-            assert np.array_equal(decoded(now["uncond"]), to_uint8(frame.said.x0_uncond[k]))
-            difference = frame.said.x0_cond[k] - frame.said.x0_uncond[k]
+            assert np.array_equal(decoded(now["cond"]), to_uint8(frame.outputs.x0_cond[k]))
+            assert np.array_equal(decoded(now["uncond"]), to_uint8(frame.outputs.x0_uncond[k]))
+            difference = frame.outputs.x0_cond[k] - frame.outputs.x0_uncond[k]
             shown = to_float(decoded(now["difference"])) * now["scale"]
             assert np.abs(shown - difference).max() <= now["scale"] * 1.01 / 255  # half of a grey level
             for height in (4, 8):
-                looks = now["looks"][str(height)]
+                looks = now["attention"][str(height)]
                 assert len(looks) == len(image["words"]) + 1
                 assert sum(look["share"] for look in looks) == pytest.approx(1, abs=1e-5)
                 assert decoded(looks[0]["map"]).shape == (height, height)
                 assert decoded(looks[0]["map"]).max() == 255
-                assert looks[0]["most"] == pytest.approx(float(frame.said.looks[height][k, ..., 0].max()), rel=1e-6)
+                assert looks[0]["most"] == pytest.approx(
+                    float(frame.outputs.attention[height][k, ..., 0].max()), rel=1e-6
+                )
         assert "x_prev" in image["frames"][-1]  # elsewhere it is the next x_t
         assert "x_prev" not in image["frames"][0]
 
@@ -207,7 +210,7 @@ def test_texts_stay_texts(tmp_path, name):
     tiny_model.write(tmp_path / "run", classes=(name, "owl"))
     sample("--checkpoint", tmp_path / "run", "--label", name, "--count", 1, "--out", tmp_path / "out", "--explain")
     path = tmp_path / "out" / "explain.html"
-    assert read(path)["images"][0]["asked"] == name
+    assert read(path)["images"][0]["caption"] == name
     text = path.read_text("utf-8")
     assert text.count("<script") == 2
     assert text.count("</script") == 2
@@ -218,16 +221,16 @@ def test_what_a_model_has_not_is_left_out(tmp_path):
     tiny_model.write(tmp_path / "plain", classes=(), channels=1, times=20)
     sample("--checkpoint", tmp_path / "plain", "--count", 1, "--out", tmp_path / "a", "--explain")
     (image,) = read(tmp_path / "a" / "explain.html")["images"]
-    assert image["asked"] == ""
+    assert image["caption"] == ""
     for frame in image["frames"]:
-        assert not {"cond", "uncond", "difference", "looks"} & set(frame)
+        assert not {"cond", "uncond", "difference", "attention"} & set(frame)
         assert decoded(frame["x0"]).shape == (8, 8)
 
     tiny_model.write(tmp_path / "labels")
     sample("--checkpoint", tmp_path / "labels", "--label", "dog", "--count", 1, "--out", tmp_path / "b", "--explain")
     (image,) = read(tmp_path / "b" / "explain.html")["images"]
-    assert image["asked"] == "dog"
-    assert all("difference" in frame and "looks" not in frame for frame in image["frames"])
+    assert image["caption"] == "dog"
+    assert all("difference" in frame and "attention" not in frame for frame in image["frames"])
 
 
 def test_negative_prompts_and_intervals(reads, tmp_path):
@@ -235,11 +238,11 @@ def test_negative_prompts_and_intervals(reads, tmp_path):
     sample(*words, "--out", tmp_path, "--explain", steps=10)
     said = read(tmp_path / "explain.html")
     (image,) = said["images"]
-    assert image["instead"] == "winter"
+    assert image["negative"] == "winter"
     guided = ["cond" in frame for frame in image["frames"]]
     assert guided == [0.2 <= step["sigma"] <= 2 for step in said["steps"]]
     assert any("v(n)" in line["formula"] for frame in image["frames"] for line in frame["lines"])
-    assert all("looks" in frame for frame in image["frames"])
+    assert all("attention" in frame for frame in image["frames"])
 
 
 def test_edits_can_be_explained(reads, tmp_path):
@@ -261,7 +264,7 @@ def test_many_steps_and_large_images_keep_the_page_small():
 
 
 def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "most_frames", lambda shape: 5)
+    monkeypatch.setattr(draw, "most_frames", lambda shape: 5)
     sample("a dog", "--checkpoint", reads, "--count", 1, "--out", tmp_path, "--explain", steps=12)
     said = read(tmp_path / "explain.html")
     assert len(said["steps"]) == 5
@@ -338,14 +341,14 @@ def test_each_word_has_its_map(opened):
     assert browser.js(words) == PROMPT.split()
     assert visible(browser, ".tile") == len(PROMPT.split())
     assert visible(browser, ".none") == 1
-    looks = said["images"][0]["frames"][0]["looks"]
+    looks = said["images"][0]["frames"][0]["attention"]
     shown = "[...document.querySelectorAll('.map')].map((e) => e.src)"
     assert browser.js(shown) == [look["map"] for look in looks["8"]]
     browser.click("#heights label")
     assert browser.js(shown) == [look["map"] for look in looks["4"]]
     browser.click("#picker button:nth-child(2)")
     assert browser.js(words) == ["a", "owl"]
-    assert browser.js(shown) == [look["map"] for look in said["images"][1]["frames"][0]["looks"]["4"]]
+    assert browser.js(shown) == [look["map"] for look in said["images"][1]["frames"][0]["attention"]["4"]]
 
 
 def test_it_plays_to_the_end(opened):

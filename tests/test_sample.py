@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from PIL import Image
 from minidiff import __version__, backend
 from minidiff import sample as command
 from minidiff.checkpoint import file as checkpoints
-from minidiff.diffusion.samplers import Noise
+from minidiff.diffusion.run import Noise
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256
 from minidiff.images import files as images
 from minidiff.pipeline import loading as models
+from minidiff.sampling import draw, viewer
+from minidiff.sampling.request import SampleRequest
 from tests import mistakes
 
 
@@ -78,7 +81,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
     assert [path.name for path in out.iterdir()] == ["grid.png"]
     assert capsys.readouterr().out == f"{out / 'grid.png'}\n"
     with backend.using(name):
-        expected = images.grid(models.load(run).sample(4, "dog", seed=7, steps=4))
+        expected = images.make_grid(models.load(run).sample(4, "dog", seed=7, steps=4))
     assert np.array_equal(read(out / "grid.png"), expected)
     path = checkpoints.where(run, 10)
     assert images.read_metadata(out / "grid.png") == {
@@ -159,7 +162,7 @@ def test_all_files(run, tmp_path):
 def test_apng_and_few_frames_of_many_steps(run, tmp_path):
     sample("--checkpoint", run, "--count", 1, "--animation", "apng", "--out", tmp_path, steps=250)
     with Image.open(tmp_path / "steps.png") as animation:
-        assert animation.n_frames == command.MAX_FRAMES + 1
+        assert animation.n_frames == draw.MAX_FRAMES + 1
 
 
 def test_a_model_without_labels(unlabelled, tmp_path):
@@ -247,7 +250,7 @@ def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
         model = models.load(reader)
         how = {"negative": "night", "guidance_interval": (0.2, 5), "steps": 4}
         arr = model.sample(6, prompt=["A small dog", "a cat!"], **how)
-    assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(arr, 2))
+    assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.make_grid(arr, 2))
     settings = images.read_metadata(tmp_path / "a" / "grid.png")["settings"]
     assert settings["prompt"] == ["A small dog", "a cat!"] and settings["negative"] == "night"
     assert settings["guidance_interval"] == [0.2, 5] and settings["guidance_scale"] == 3
@@ -273,8 +276,10 @@ def test_one_prompt_and_none(reader, tmp_path):
     sample("--checkpoint", reader, "--count", 4, "--images", "--out", tmp_path / "b")
     with backend.using("numpy"):
         model = models.load(reader)
-        assert np.array_equal(read(tmp_path / "a" / "grid.png"), images.grid(model.sample(4, prompt="a dog", steps=4)))
-        assert np.array_equal(read(tmp_path / "b" / "grid.png"), images.grid(model.sample(4, steps=4)))
+        assert np.array_equal(
+            read(tmp_path / "a" / "grid.png"), images.make_grid(model.sample(4, prompt="a dog", steps=4))
+        )
+        assert np.array_equal(read(tmp_path / "b" / "grid.png"), images.make_grid(model.sample(4, steps=4)))
     assert (tmp_path / "b" / "images" / "00000.png").is_file()
     assert images.read_metadata(tmp_path / "b" / "grid.png")["settings"]["guidance_scale"] == 1
 
@@ -403,7 +408,7 @@ def test_watch_in_a_file_that_is_rewritten(run, tmp_path, monkeypatch, capsys):
         if path.name == "watch.png":
             seen.append(read(path))
 
-    monkeypatch.setattr(images, "save_png", note)
+    monkeypatch.setattr(viewer, "save_png", note)
     sample("--checkpoint", run, "--count", 2, "--batch", 1, "--watch", "--out", tmp_path)
     assert len(seen) == 8  # four steps of two batches
     assert not np.array_equal(seen[0], seen[3])
@@ -512,7 +517,7 @@ def test_a_short_schedule_is_drawn_in_all_its_steps(unlabelled, tmp_path):
 def test_a_prompt_may_follow_an_adapter():
     """Each --adapter takes one path; those that are typed take the place of those of --like."""
     config, _ = command.parse(["--adapter", "a", "--adapter", "b", "a cat", "--count", "2"])
-    assert (config.adapter, config.prompt) == ((Path("a"), Path("b")), ("a cat",))
+    assert (config.request.adapter, config.request.prompt) == ((Path("a"), Path("b")), ("a cat",))
 
 
 def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
@@ -521,8 +526,8 @@ def test_adapters_beside_like_take_the_place_of_its_own(run, tmp_path):
     about["settings"]["adapter"] = ["old"]
     images.save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8), about)
     like = ("--like", str(tmp_path / "b.png"))
-    assert command.parse(like)[0].adapter == (Path("old"),)
-    assert command.parse([*like, "--adapter", "new"])[0].adapter == (Path("new"),)
+    assert command.parse(like)[0].request.adapter == (Path("old"),)
+    assert command.parse([*like, "--adapter", "new"])[0].request.adapter == (Path("new"),)
 
 
 def test_a_mistyped_option_gets_the_parsers_box(run, capsys):
@@ -542,7 +547,8 @@ def test_every_option_has_help(capsys):
         command.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for field in command.dataclasses.fields(command.SampleConfig):
+    options = [*fields(command.SampleConfig), *fields(SampleRequest)]
+    for field in (each for each in options if each.name != "request"):
         option = "[[STR [STR ...]]]" if field.name == "prompt" else "--" + field.name.replace("_", "-")
         described = text.split(f" {option} ", 1)[1].split(" --", 1)[0]
         assert len(described.split()) > 5, option

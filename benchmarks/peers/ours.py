@@ -25,7 +25,8 @@ from minidiff.checkpoint.config import Config, DiffusionConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import Noise, ddim
+from minidiff.diffusion.run import Noise, Run
+from minidiff.diffusion.samplers import ddim
 from minidiff.nn import UNet
 from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.trainer import Trainer
@@ -119,7 +120,7 @@ class SamplingJob:
         return {"images": backend.to_numpy(self.draw(CHECKED_STEPS))}
 
     def draw(self, steps: int) -> Any:
-        *_, last = ddim(denoiser(self.model), self.process, self.x_T, steps, Noise(0, self.samples))
+        *_, last = ddim(Run(denoiser(self.model), self.process, steps, Noise(0, self.samples)), self.x_T)
         return last.x_prev
 
 

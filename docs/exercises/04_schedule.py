@@ -14,7 +14,7 @@ import sys
 import numpy as np
 from checking import expect, report
 
-from minidiff.diffusion import Noise, Process, Schedule, ddim
+from minidiff.diffusion import Noise, Process, Run, Schedule, ddim
 
 
 def alpha_bar_of(T: int, first: float, last: float) -> np.ndarray:
@@ -47,7 +47,7 @@ def check() -> None:
     def answer(x_t, t):
         return np.full_like(x_t, 0.5)
 
-    *_, step = ddim(answer, process, noise.start((1, 1, 1)), 50, noise)
+    *_, step = ddim(Run(answer, process, 50, noise), noise.start((1, 1, 1)))
     expect(np.allclose(step.x_prev, 0.5), "a sampler that is told the answer should arrive at it")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from checking import expect, report
 
 from minidiff import backend
-from minidiff.diffusion import Noise, Process, ddim, make_schedule
+from minidiff.diffusion import Noise, Process, Run, ddim, make_schedule
 
 
 def euler_step(x_t: np.ndarray, eps_hat: np.ndarray, alpha_bar: float, alpha_bar_prev: float) -> np.ndarray:
@@ -39,7 +39,7 @@ def check() -> None:
     x_T = noise.start((4, 4, 3)).astype(np.float64)
     alpha_bars = [*process.schedule.alpha_bar, 1.0]
     with backend.using("numpy"):  # float64
-        steps = list(ddim(denoise, process, x_T, 20, noise, clip="none"))
+        steps = list(ddim(Run(denoise, process, 20, noise, clip="none"), x_T))
     for step in steps:
         mine = euler_step(step.x_t, step.eps_hat, alpha_bars[step.t], alpha_bars[step.t_prev])
         expect(np.allclose(mine, step.x_prev), f"at t = {step.t} the step differs from DDIM's")

@@ -18,7 +18,7 @@ import numpy as np
 from checking import expect, report
 
 from minidiff import backend
-from minidiff.diffusion import CLEAN, Level, Noise, Process, ddim, dpm_solver, make_schedule
+from minidiff.diffusion import CLEAN, Level, Noise, Process, Run, ddim, dpm_solver, make_schedule
 
 
 def step(
@@ -48,7 +48,7 @@ def check() -> None:
     x_T = noise.start((1, 1, 1)).astype(np.float64)
     process, path = Process(SCHEDULE, "x0"), [one, two, three, CLEAN]
     with backend.using("numpy"):  # float64
-        steps = list(dpm_solver(denoise, process, x_T, path, noise, clip="none"))
+        steps = list(dpm_solver(Run(denoise, process, path, noise, clip="none"), x_T))
     found = step(steps[1].x_t, steps[1].x0_hat, steps[0].x0_hat, one, two, three)
     expect(np.allclose(found, steps[1].x_prev), f"a step is off by up to {np.abs(found - steps[1].x_prev).max():.2g}")
 
@@ -56,7 +56,7 @@ def check() -> None:
     for n in (20, 40):
         path = [SCHEDULE.level(t) for t in range(900, 99, -800 // n)]
         with backend.using("numpy"):
-            *_, first = ddim(denoise, process, x_T, [*path[:2], CLEAN], noise, clip="none")
+            *_, first = ddim(Run(denoise, process, [*path[:2], CLEAN], noise, clip="none"), x_T)
         x, guess_before, here = first.x_t, denoise(x_T, path[0].t), path[1]
         for k in range(1, n):
             guess = denoise(x, path[k].t)

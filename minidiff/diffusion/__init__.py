@@ -1,11 +1,13 @@
-"""Diffusion: how noise is put on an image, what a network learns from it, and how an image is born from noise.
+"""Diffusion: how noise is added to an image, what a network learns from it, and how noise becomes an image.
 
-Read schedule.py, spacing.py, process.py, guidance.py, clipping.py, samplers.py, solvers.py in this order.
+Read schedule.py, timesteps.py, process.py, guidance.py, clipping.py, run.py, samplers.py, solvers.py, editing.py,
+edit.py in this order.
 """
 
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise, Step, ddim, ddpm, euler_ancestral
+from minidiff.diffusion.run import Noise, Run, Step
+from minidiff.diffusion.samplers import ddim, ddpm, euler_ancestral
 from minidiff.diffusion.schedule import CLEAN, Level, Schedule, make_schedule
 from minidiff.diffusion.solvers import SAMPLERS, dpm_solver, dpm_solver_sde, euler, heun, unipc
 from minidiff.diffusion.timesteps import levels
@@ -16,6 +18,7 @@ __all__ = [
     "Level",
     "Noise",
     "Process",
+    "Run",
     "Schedule",
     "Step",
     "ddim",

@@ -1,8 +1,8 @@
-"""Back to where images are: what becomes of a guessed image's values beyond [-1, 1].
+"""Clipping: what is done with values of a predicted image beyond [-1, 1].
 
-Idea: early on the guess x0_hat is far off, and what no image can have is known to be wrong.  It may be cut, or the
-whole guess shrunk into the range.
-After guidance.py; samplers.py clips every guess, the others of diffusion/ leave it to that.
+Idea: early in sampling the prediction x0_hat is far off, and values that no image has are known to be wrong.  They are
+cut off, or the whole prediction is scaled into the range.
+After guidance.py; run.py clips every prediction.
 """
 
 import math
@@ -20,7 +20,7 @@ CLIPS: tuple[str, ...] = get_args(Clip)
 
 @dataclass(frozen=True)
 class Clipping:
-    """A way of clipping and its numbers, see `clip_x0`; models of others have others.
+    """A kind of clipping and its numbers, see `clip_x0`; diffusers models have other numbers.
 
     limit: where "clip" cuts.  share, most: the quantile and the largest c of "dynamic"; most goes before 1.
     """
@@ -36,18 +36,18 @@ class Clipping:
 
 
 def clip_x0(x0_hat: np.ndarray, clip: str | Clipping) -> np.ndarray:
-    """Bring a guessed image back to where images are, [-1, 1].
+    """Clip a predicted image to the range of images, [-1, 1].
 
     "none": leave it.  "clip": cut at -1 and 1.  "dynamic": where more than 0.5% of an image's values lie outside,
-    cut only the outermost 0.5% and shrink the image into the range, so that bright parts keep their shading,
+    cut only the outermost 0.5% and scale the image into the range, so that bright parts keep their shading,
 
         c = max(1, the 99.5% quantile of |x0_hat|),   x0_hat <- clip(x0_hat, -c, c) / c
 
     A `Clipping` may cut elsewhere, take another quantile, and let c be no more than `most`.
 
-    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The
-    early guess of a network that predicts eps is its error times s / a, 100 and more; with the raw eps_hat kept, what
-    clipping takes from x0_hat would be missing from the image altogether.
+    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The early
+    x0_hat of a network that predicts eps has its error times s / a, 100 and more; with the unclipped eps_hat, what
+    clipping takes from x0_hat would be missing from x_prev.
     x0_hat: (N, H, W, C) float.  Returns the same.
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """

@@ -1,6 +1,7 @@
-"""What is to be done with an image, settled in one place: the request that pipeline.py and the command pass on.
+"""The request for an edit: an image, and one thing to do with it.
 
-After editing.py, which does it.
+Idea: one frozen object says what to do; `Edit.start` calls the function of editing.py that does it.
+After editing.py.
 """
 
 import math
@@ -14,23 +15,24 @@ from minidiff.diffusion import editing
 from minidiff.diffusion.editing import Sample
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.run import Noise, Step
 from minidiff.diffusion.schedule import Level
 from minidiff.errors import MinidiffError
 
-STRENGTH = 0.6  # of an image drawn anew, unless asked otherwise: its layout stays, its details do not
+STRENGTH = 0.6  # the default of img2img: the layout stays, the details do not
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An image to start from, and one thing to do with it; without any of these it is drawn anew with strength 0.6.
+    """An image to start from, and one thing to do with it; by default img2img with strength 0.6.
 
     image: (H, W, C) float32 in [-1, 1].
     strength: how much may change, from 0, nothing, to 1.
-    mask: (H, W, 1) float32, 1 where to draw anew; then strength is 1 unless given.  resample: see `editing.inpaint`.
-    sigma: the noise on the image that is to be removed, on the images' scale; "estimate" for finding out.
-    to: another image like it; the drawn ones are the way from one to the other, `frames` of them.
-    vary: how far from the image, from 0 to 1.
+    mask: (H, W, 1) float32, 1 where the image is drawn anew (inpainting); strength is 1 by default then.
+    resample: see `editing.inpaint`.
+    sigma: the standard deviation of the noise to remove, for images in [-1, 1]; "estimate" estimates it.
+    to: another image of the same shape; `frames` images are drawn that interpolate between the two.
+    vary: draw variations, from 0, the image itself, to 1, any image.
     Raises MinidiffError for two things at once, or shapes that do not fit.
     """
 
@@ -44,13 +46,13 @@ class Edit:
     frames: int = 8
 
     def __post_init__(self) -> None:
-        asked = {
+        options = {
             "strength or mask": (self.strength, self.mask),
             "sigma": (self.sigma,),
             "to": (self.to,),
             "vary": (self.vary,),
         }
-        given = [name for name, values in asked.items() if any(value is not None for value in values)]
+        given = [name for name, values in options.items() if any(value is not None for value in values)]
         if len(given) > 1:
             raise MinidiffError(f"one thing at a time can be done with an image; asked were {' and '.join(given)}")
         if self.resample != 1 and self.mask is None:
@@ -67,11 +69,11 @@ class Edit:
                 raise MinidiffError(f"{name} must be {shape} to fit the image, got {array.shape}")
 
     def start(
-        self, sample: Sample, ask: Denoise, process: Process, levels: Sequence[Level], noise: Noise, shape: tuple
+        self, sample: Sample, predict: Denoise, process: Process, levels: Sequence[Level], noise: Noise, shape: tuple
     ) -> Iterator[Step]:
-        """Return the steps that do it, for images noise.samples.
+        """Return the steps of the edit, for images noise.samples.
 
-        sample: a sampler, see `editing.Sample`.  ask: the network without guidance, for finding the image's noise.
+        sample: a sampler, see `editing.Sample`.  predict: the network without guidance, for `editing.invert`.
         shape: (H, W, C) of the network's images.
         """
         if self.image.shape != shape:
@@ -79,24 +81,24 @@ class Edit:
         n = len(noise.samples)
         x0 = backend.to_device(np.repeat(self.image[None], n, 0))
         if self.sigma is not None:
-            return editing.clean(sample, levels, x0, self.noise_level(), process.schedule, noise)
+            return editing.denoise(sample, levels, x0, self.noise_level(), process.schedule, noise)
         if self.vary is not None or self.to is not None:
-            from_here = editing.invert(ask, process, x0, levels)
+            x_T = editing.invert(predict, process, x0, levels)
             if self.to is None:
-                return sample(editing.vary(from_here, self.vary or 0.0, noise), levels, noise)
-            there = editing.invert(ask, process, backend.to_device(np.repeat(self.to[None], n, 0)), levels)
+                return sample(editing.vary(x_T, self.vary or 0.0, noise), levels, noise)
+            x_T_to = editing.invert(predict, process, backend.to_device(np.repeat(self.to[None], n, 0)), levels)
             weight = np.minimum(noise.samples / (self.frames - 1), 1.0)
-            return sample(editing.between(from_here, there, weight), levels, noise)
-        usual = STRENGTH if self.mask is None else 1.0
-        rest = editing.tail(levels, usual if self.strength is None else self.strength, process.schedule)
+            return sample(editing.slerp(x_T, x_T_to, weight), levels, noise)
+        default = STRENGTH if self.mask is None else 1.0
+        rest = editing.last_levels(levels, default if self.strength is None else self.strength, process.schedule)
         if len(rest) == 1:
-            return editing.untouched(x0)
+            return editing.unchanged(x0)
         if self.mask is None:
-            return editing.redraw(sample, rest, x0, noise)
+            return editing.img2img(sample, rest, x0, noise)
         return editing.inpaint(sample, rest, x0, backend.to_device(self.mask), noise, self.resample)
 
     def noise_level(self) -> float:
-        """The noise on the image, given or found out."""
+        """Return the standard deviation of the noise to remove: the given one, or an estimate."""
         if self.sigma == "estimate":
             return max(editing.estimate_sigma(self.image[None]), 1e-3)
         return float(self.sigma or math.nan)

@@ -1,12 +1,12 @@
-"""Editing: from an image that is there, not from noise.
+"""Editing: sampling that starts from an image instead of pure noise.
 
-Idea: a noisy image is a clean one with noise on it, and a sampler takes noise away, from whatever level it is
-started at.  Put some noise on an image, and what comes out is that image, drawn anew where the noise has covered
-it (`redraw`).  Leave out the putting on, and it removes the noise that an image already has (`clean`).  Keep putting
-the known part back, and only the rest is drawn (`inpaint`).  Go the sampler's way backwards, and you find the noise
-that an image would have come from: mixed with other noise it gives variations, mixed with another image's what lies
-between both (`invert`, `vary`, `between`).
-Last file of diffusion/.  All of it takes any sampler: `sample` is a function of x, levels and noise, see `Sample`.
+Idea: a noisy image is a clean image plus noise, and a sampler removes noise from whatever level it starts at.
+`img2img` adds some noise to an image and samples from there: what the noise has covered is drawn anew.
+`denoise` adds none: the sampler removes the noise that the image already has.
+`inpaint` puts the known part of an image back after every step: only the rest is drawn.
+`invert` runs the sampler backwards and finds the noise that an image comes from: mixed with other noise it gives
+variations (`vary`), mixed with another image's noise an interpolation (`slerp`).
+After solvers.py; edit.py chooses among them.  All take any sampler, as a function of x, levels and noise, see `Sample`.
 """
 
 import math
@@ -20,33 +20,36 @@ import numpy as np
 from minidiff import backend, random
 from minidiff.diffusion.guidance import Denoise
 from minidiff.diffusion.process import SIGMA_DATA, Process
-from minidiff.diffusion.samplers import Noise, Step
+from minidiff.diffusion.run import Noise, Step
 from minidiff.diffusion.schedule import CLEAN, Level, Schedule
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 
-Sample = Callable[[np.ndarray, Sequence[Level], Noise], Iterator[Step]]  # a sampler, all but these three settled
+Sample = Callable[
+    [np.ndarray, Sequence[Level], Noise], Iterator[Step]
+]  # a sampler as a function of x, levels and noise; all else is settled
 
 
 def add_noise_at(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.ndarray:
-    """Return known images with noise on them, a x0 + s eps: (N, H, W, C).  draw: which of the noises of a run."""
+    """Return a x0 + s eps, known images with noise: (N, H, W, C).  draw: a number for each draw of a run."""
     eps = random.normal(Key(noise.seed, Stream.KNOWN, draw, noise.samples), x0.shape[1:]).astype(x0.dtype)
     return level.a * x0 + level.s * eps
 
 
-def redraw(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise) -> Iterator[Step]:
-    """Image to image: put noise on the images x0 (N, H, W, C), and take it away again.
+def img2img(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Noise) -> Iterator[Step]:
+    """Image to image (SDEdit): add noise to the images x0 (N, H, W, C), and sample from there.
 
-    levels: from how noisy the images are made on, see `tail`.
+    levels: the first one says how much noise, see `last_levels`.
     Source: Meng et al. 2021, arXiv:2108.01073, section 3.
     """
     return sample(add_noise_at(x0, levels[0], noise), levels, noise)
 
 
-def tail(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequence[Level]:
-    """Return the last levels, so that a share `strength` of all steps is taken.
+def last_levels(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequence[Level]:
+    """Return the last of the levels, for a share `strength` of all steps.
 
-    strength: from 0 to 1.  Less than one step begins within the last one, with so much less noise; 0 leaves no step.
+    strength: from 0 to 1.  A share of less than one step starts within the last step, with so much less
+    noise; 0 leaves no step.
     """
     if not 0 <= strength <= 1:
         raise MinidiffError(f"strength must be from 0 to 1, got {strength:g}")
@@ -58,17 +61,17 @@ def tail(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequen
     return [*([schedule.at_sigma(start)] if start else []), levels[-1]]
 
 
-def untouched(x0: np.ndarray) -> Iterator[Step]:
-    """Return the one step of changing nothing in images x0 (N, H, W, C)."""
+def unchanged(x0: np.ndarray) -> Iterator[Step]:
+    """Yield one step that changes nothing in the images x0 (N, H, W, C)."""
     yield Step(0, CLEAN, CLEAN, x0, x0, 0 * x0, x0, steps=1, evaluations=0)
 
 
-def clean(
+def denoise(
     sample: Sample, levels: Sequence[Level], y: np.ndarray, sigma: float, schedule: Schedule, noise: Noise
 ) -> Iterator[Step]:
     """Remove noise that the images y = x0 + sigma n have, n ~ N(0, 1): (N, H, W, C).
 
-    Times a, y is an x_t of the level with this sigma; from there the sampler goes as ever.
+    a y is an x_t of the level with this sigma; the sampler starts from there.
     Source: Kawar et al. 2021, arXiv:2101.09552, section 3, for a stochastic one.
     """
     if not 0 < sigma < math.inf:
@@ -78,15 +81,15 @@ def clean(
 
 
 def estimate_sigma(y: np.ndarray) -> float:
-    """Return about how much noise images have, the sigma of y = x0 + sigma n: (N, H, W, C) to one number.
+    """Estimate how much noise images have, the sigma of y = x0 + sigma n: (N, H, W, C) to one number.
 
         detail = (y[i, j] - y[i, j + 1] - y[i + 1, j] + y[i + 1, j + 1]) / 2
         sigma = median |detail| / 0.6745          0.6745 is the median of |N(0, 1)|
 
-    Such a difference keeps the noise's spread, and has nearly nothing of smooth areas; edges are few, so the median
-    does not see them.
+    Such a difference has the standard deviation of the noise, and is nearly 0 in smooth areas without noise; edges are
+    few, so they do not move the median.
 
-    Fine texture looks like noise to it.  Source: Donoho and Johnstone 1994, doi:10.1093/biomet/81.3.425, section 4.1.
+    Fine texture is counted as noise.  Source: Donoho and Johnstone 1994, doi:10.1093/biomet/81.3.425, section 4.1.
     """
     y = backend.to_numpy(y)
     detail = (y[:, :-1, :-1] - y[:, :-1, 1:] - y[:, 1:, :-1] + y[:, 1:, 1:]) / 2
@@ -107,9 +110,9 @@ def inpaint(
         x_prev <- mask x_prev + (1 - mask) (a' x0 + s' eps)         after every step, with fresh eps
 
     mask: (H, W, 1) or (N, H, W, 1) from 0 to 1.
-    levels: if only the last ones, what is drawn anew starts from x0 under noise, as in `redraw`.
-    resample: more than 1 goes over every `jump` steps so many times, with noise put back on in between, so that the
-        drawn part gets to know the kept one, and edges fit.
+    levels: with only the last ones, what is drawn anew starts from x0 plus noise, as in `img2img`.
+    resample: every `jump` steps are repeated so many times, with noise added again in between, so that the drawn part
+        adapts to the kept one, and edges fit.
     Sources: Song et al. 2020, arXiv:2011.13456, appendix I.2; resampling: Lugmayr et al. 2022, arXiv:2201.09865,
     algorithm 1 (RePaint).
     """
@@ -126,29 +129,29 @@ def inpaint(
             for again in range(resample):
                 if again:
                     x = noisier(x, part[-1], part[0], noise, index)
-                asked = evaluations
+                so_far = evaluations
                 run = sample(x, part, replace(noise, first=noise.first + index))
-                answer: Any = None
-                while (step := _next(run, answer)) is not None:
-                    index, evaluations = index + 1, asked + step.evaluations
-                    answer = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
+                x_prev: Any = None
+                while (step := _next(run, x_prev)) is not None:
+                    index, evaluations = index + 1, so_far + step.evaluations
+                    x_prev = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
                     count = steps * resample
-                    yield replace(step, index=index - 1, x_prev=answer, mix=None, steps=count, evaluations=evaluations)
-                x = answer
+                    yield replace(step, index=index - 1, x_prev=x_prev, mix=None, steps=count, evaluations=evaluations)
+                x = x_prev
 
     return loop()
 
 
-def _next(run: Any, answer: Any) -> Step | None:
-    """Return the next step of a sampler that is sent an answer, or None at its end."""
+def _next(run: Any, x: Any) -> Step | None:
+    """Send a sampler its next x, and return its next step, or None at its end."""
     try:
-        return run.send(answer)
+        return run.send(x)
     except StopIteration:
         return None
 
 
 def noisier(x: np.ndarray, level: Level, towards: Level, noise: Noise, draw: int) -> np.ndarray:
-    """Put noise on x at one level, so that it is at another: one step of noising, over several levels at once.
+    """Add noise to x at one level, so that it is at a noisier one, `towards`.
 
     alpha = a' / a,   x' = alpha x + sqrt(s'^2 - alpha^2 s^2) z
     """
@@ -160,26 +163,26 @@ def noisier(x: np.ndarray, level: Level, towards: Level, noise: Noise, draw: int
 def invert(
     denoise: Denoise, process: Process, x0: np.ndarray, levels: Sequence[Level], iterations: int = 4
 ) -> np.ndarray:
-    """Return the noise x_T from which DDIM, without clipping, draws the images x0 (N, H, W, C).
+    """DDIM inversion: return the noise x_T from which DDIM, without clipping, draws the images x0 (N, H, W, C).
 
-    Each step of DDIM is solved for where it came from, in one of two ways of writing it,
+    Each step of DDIM is solved for x_t, in one of two forms,
 
         x_t = a / a' x_prev + (s - a / a' s') eps_hat(x_t, t)
         x_t = s / s' x_prev + (a - s / s' a') x0_hat(x_t, t)
 
-    by putting a guess of x_t in on the right, and what comes out again: `iterations` times, each bringing it closer.
-    What moves with x_t is x0_hat where there is little noise, eps_hat where there is much; the other one is held on to.
+    by fixed-point iteration, `iterations` times: x_t on the right is the last estimate of x_t on the left.
+    Where there is little noise x0_hat changes with x_t, where there is much eps_hat does; each form uses the other one.
     Sources: Song et al. 2020, arXiv:2010.02502, section 4.3; the iteration: Pan et al. 2023, arXiv:2309.04907,
     section 3.
     """
     x = x0
     for prev, level in pairwise(reversed(levels)):
-        # At sigma sigma' = sigma_data^2 both come closer equally fast; not written by sigma, as a and s' may be 0.
+        # At sigma sigma' = sigma_data^2 both converge equally fast; not written with sigma, as a and s' may be 0.
         little = level.s * prev.s <= SIGMA_DATA**2 * level.a * prev.a
         ratio, x_prev = level.a / prev.a if little else level.s / prev.s, x
         x = ratio * x_prev
         for _ in range(iterations):
-            x0_hat, eps_hat = process.to_x0_eps(process.ask(denoise, x, level), x, level)
+            x0_hat, eps_hat = process.to_x0_eps(process.predict(denoise, x, level), x, level)
             if little:
                 x = ratio * x_prev + (level.s - ratio * prev.s) * eps_hat
             else:
@@ -188,18 +191,18 @@ def invert(
 
 
 def vary(x_T: np.ndarray, amount: float, noise: Noise) -> np.ndarray:
-    """Return x_T with a share of fresh noise in it, as spread as before: sqrt(1 - amount^2) x_T + amount z."""
+    """Return x_T with a share of fresh noise, of the same variance: sqrt(1 - amount^2) x_T + amount z."""
     if not 0 <= amount <= 1:
         raise MinidiffError(f"vary must be from 0, the image itself, to 1, any image, got {amount:g}")
     return math.sqrt(1 - amount**2) * x_T + amount * noise.start(x_T.shape[1:]).astype(x_T.dtype)
 
 
-def between(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return what lies between two noises, along the arc from x to y: (N, H, W, C), and weight (N,) from 0 to 1.
+def slerp(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Spherical linear interpolation (slerp) from noise x to noise y: (N, H, W, C), and weight (N,) from 0 to 1.
 
         sin((1 - w) theta) / sin(theta) x + sin(w theta) / sin(theta) y,     theta the angle between x and y
 
-    Along the straight line the mean of two noises would be too small for noise, and its image grey.
+    Linear interpolation would give noise of too small a variance, and a grey image.
     Sources: Shoemake 1985, doi:10.1145/325165.325242; Song et al. 2020, arXiv:2010.02502, appendix D.5.
     """
     x, y = backend.to_numpy(x), backend.to_numpy(y)

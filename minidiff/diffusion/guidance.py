@@ -1,14 +1,14 @@
-"""How a label steers: ask the network twice, with the label and without, and go further in the direction between.
+"""Classifier-free guidance: evaluate the network with the label and without, and extrapolate from one to the other.
 
 Idea: a network that was trained with some of its labels hidden knows images of a label and images in general.
-The difference of its two answers is what the label adds; classifier-free guidance exaggerates it,
+The difference of its two predictions is what the label adds; classifier-free guidance enlarges it,
 
     eps = uncond + guidance_scale (cond - uncond)
 
 so that 1 means the label as it was learnt, more means images that are clearer and less varied, 0 no label at all.
-Whoever puts another label in the place of "no label" is led away from that one: a negative prompt.
-Third file of diffusion/; it makes of a network the function that samplers.py asks.  Leaves out guidance that grows or
-shrinks with t.
+With another prompt in the place of "no label", a negative prompt, guidance leads away from that one.
+After process.py; it makes the function of x_t and t that a sampler calls.  Leaves out guidance that grows or shrinks
+with t.
 """
 
 import functools
@@ -27,11 +27,12 @@ Denoise = Callable[[np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the network was asked and said, for who wants to see it.
+class Prediction:
+    """One evaluation of the network, for viewers.
 
-    x_t, t: what it was told.  cond: its output with the label, or the only one.  uncond: without, or for the negative
-    prompt; None where it was not asked.  guided: what was made of both.  Arrays (N, H, W, C) float32.
+    x_t, t: its inputs.  cond: its output with the label, or the only one.  uncond: its output without the label, or for
+    the negative prompt; None where it was not evaluated.  guided: the combination of both.  Arrays (N, H, W, C)
+    float32.
     """
 
     x_t: np.ndarray
@@ -41,7 +42,7 @@ class Answer:
     guided: np.ndarray
 
 
-Observe = Callable[[Answer], object]
+OnPrediction = Callable[[Prediction], object]
 
 
 def denoiser(
@@ -50,16 +51,17 @@ def denoiser(
     guidance_scale: float = 1.0,
     negative: np.ndarray | None = None,
     between: tuple[float, float] = (-math.inf, math.inf),
-    observe: Observe | None = None,
+    on_prediction: OnPrediction | None = None,
 ) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
     model: has condition(n, labels, conditional), which encodes what n images are conditioned on, and is called as
     model(x, t, cond); model.config.null_cond is the label that stands for "none".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
-    no label, shaped like labels.  between: the times, from and to, at which to guide; at others the label is followed
-    as learnt.  observe: is shown every answer, and must not change it.  The model's weights must stay as they are for
-    as long as the function is used: the condition is encoded once, and so is what convolutions make of their filters.
+    no label, shaped like labels.  between: the t, from and to, at which guidance is used; at others the label is
+    followed as learnt.  on_prediction: is called with every prediction, and must not change it.
+    The model's weights must stay as they are for as long as the function is used: the condition is encoded once, and
+    so is what convolutions make of their filters.
 
     Both predictions are made in one batch of 2 N; with guidance_scale 1 only the conditional one is.  The equation is
     meant for eps, but for a fixed x_t the outputs x0 and v are affine functions of eps, and the weights of the
@@ -87,8 +89,8 @@ def denoiser(
 
     def conditional(x_t: np.ndarray, t: float) -> np.ndarray:
         output = predict(x_t, t)
-        if observe is not None:
-            observe(Answer(x_t, t, output, None, output))
+        if on_prediction is not None:
+            on_prediction(Prediction(x_t, t, output, None, output))
         return output
 
     def guided(x_t: np.ndarray, t: float) -> np.ndarray:
@@ -97,8 +99,8 @@ def denoiser(
         output = predict(x_t, t, doubled=True)
         cond, uncond = output[: len(x_t)], output[len(x_t) :]
         output = uncond + float(guidance_scale) * (cond - uncond)
-        if observe is not None:
-            observe(Answer(x_t, t, cond, uncond, output))
+        if on_prediction is not None:
+            on_prediction(Prediction(x_t, t, cond, uncond, output))
         return output
 
     return conditional if labels is None or guidance_scale == 1 else guided

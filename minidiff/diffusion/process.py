@@ -1,14 +1,14 @@
-"""What the network learns: an image is noised, and the network says what the noise was.
+"""The noising process and the training target: an image is noised, and the network predicts the noise.
 
-Idea: image, noise and noised image lie on one line, and what the network says lies on another,
+Idea: the noisy image is one linear combination of image and noise, the output that the network learns is another,
 
     x_t    = a x0 + s eps
     output = g x0 + h eps
 
-Two equations with two unknowns: whoever knows x_t and the output knows x0 and eps.  What the network is to predict is
-a choice of g and h; everything after it speaks of x0_hat and eps_hat.
-After schedule.py; samplers.py uses the conversions, training the loss.  Leaves out learned variances (the network
-predicts no uncertainty of its own).
+Two equations with two unknowns: x_t and the output determine x0 and eps.  The prediction target is a choice of g and h;
+samplers only see x0_hat and eps_hat.
+After timesteps.py; run.py uses the conversions, training the loss.  Leaves out learned variances (the network predicts
+no uncertainty of its own).
 """
 
 from collections.abc import Callable
@@ -30,18 +30,19 @@ TARGETS: tuple[str, ...] = get_args(Target)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 DRAWS: tuple[str, ...] = get_args(DrawT)
 
-SIGMA_DATA = 0.5  # the spread of the images' values that EDM reckons with: arXiv:2206.00364, table 1
+SIGMA_DATA = 0.5  # the standard deviation of image values that EDM assumes: arXiv:2206.00364, table 1
 
 
 @dataclass(frozen=True)
 class Process:
-    """The noising of images, and what a network is to make of it.
+    """The noising of images, and what a network learns from it.
 
     target: what the network predicts, see `mixture`.
-    weighting: how much each t counts in the loss, see `loss_weight`.
+    weighting: the weight of each t in the loss, see `loss_weight`.
     gamma: where min-SNR caps the signal-to-noise ratio.
-    cond_dropout: the share of labels hidden in training, so that the network also learns to draw without one.
-    timestep_sampling: which times are trained, see `draw_level`.  sigma_mean, sigma_std: of ln(sigma), for "lognormal".
+    cond_dropout: the share of labels dropped in training, so that the network also learns to draw without one.
+    timestep_sampling: how timesteps are drawn in training, see `draw_level`.
+    sigma_mean, sigma_std: of ln(sigma), for "lognormal".
     Raises MinidiffError for what makes no sense.
     """
 
@@ -66,8 +67,8 @@ class Process:
             raise MinidiffError(f"sigma_std must be above 0, got {self.sigma_std}")
         if self.schedule.a[-1] == 0 and self.target in ("eps", "edm"):
             why = {
-                "eps": "there x_t is the noise itself, and who predicts it has said nothing about the image",
-                "edm": "there sigma is infinite, and the network is told its logarithm",
+                "eps": "there x_t is the noise itself, and predicting it says nothing about the image",
+                "edm": "there sigma is infinite, and the network gets its logarithm",
             }[self.target]
             raise MinidiffError(f"target {self.target} needs a schedule that leaves a trace of the image at the last "
                                 f"time: {why}; use v, x0 or flow")  # fmt: skip
@@ -75,7 +76,7 @@ class Process:
     # -- two equations, two unknowns ----------------------------------------------------------------------------------
 
     def mixture(self, level: Level) -> tuple[Any, Any]:
-        """Return g and h of what the network should say, g x0 + h eps; floats, or (N,) like the level's.
+        """Return g and h of the prediction target g x0 + h eps; floats, or (N,) like the level's.
 
             eps:   the noise                                          0,  1
             x0:    the image                                        1,  0
@@ -87,8 +88,8 @@ class Process:
 
             c_skip = sigma_data^2 / (sigma^2 + sigma_data^2),   c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2)
 
-        F is mostly the noise where there is little of it, mostly the image where there is much: always the part that
-        x_t does not show, scaled to variance one.  With sigma_data = 1 it is -v.
+        F is mostly the noise where there is little of it, mostly the image where there is much: the part that cannot be
+        read from x_t, scaled to variance one.  With sigma_data = 1 it is -v.
         Sources: Ho et al. 2020, arXiv:2006.11239 (eps); Salimans and Ho 2022, arXiv:2202.00512, appendix D (v); Lipman
         et al. 2022, arXiv:2210.02747, eq. 23 (flow); Karras et al. 2022, arXiv:2206.00364, table 1 (edm).
         """
@@ -100,60 +101,70 @@ class Process:
         return {"eps": (zero, one), "x0": (one, zero), "v": (-s, a), "flow": (-one, one)}[self.target]
 
     def target_of(self, x0: np.ndarray, eps: np.ndarray, level: Level) -> np.ndarray:
-        """Return what the network should say about x_t = a x0 + s eps.
+        """Return the prediction target g x0 + h eps for x_t = a x0 + s eps.
 
-        x0, eps: (N, ...) float.  level: one, or of N times.  Returns (N, ...) of their dtype.
+        x0, eps: (N, ...) float.  level: one, or of N timesteps.  Returns (N, ...) of their dtype.
         """
         g, h = (_each(part, x0) for part in self.mixture(level))
         return g * x0 + h * eps
 
     def to_x0_eps(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray]:
-        """Read the network's output as an image and a noise: the inverse of `target_of`.
+        """Convert the network's output to an image and a noise: the inverse of `target_of`.
 
             x0_hat = (h x_t - s output) / (a h - s g)
             eps_hat = (a output - g x_t) / (a h - s g)
 
-        output, x_t: (N, ...) float.  level: one, or of N times.  Returns two arrays like x_t.
+        output, x_t: (N, ...) float.  level: one, or of N timesteps.  Returns two arrays like x_t.
         """
+        return self.to_x0(output, x_t, level), self.to_eps(output, x_t, level)
+
+    def to_x0(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> np.ndarray:
+        """Return x0_hat alone, see `to_x0_eps`."""
         (g, h), a, s = self.mixture(level), level.a, level.s
         determinant = a * h - s * g
-        x0_hat = _each(h / determinant, x_t) * x_t - _each(s / determinant, x_t) * output
-        eps_hat = _each(a / determinant, x_t) * output - _each(g / determinant, x_t) * x_t
-        return x0_hat, eps_hat
+        return _each(h / determinant, x_t) * x_t - _each(s / determinant, x_t) * output
 
-    def ask(self, network: Callable, x_t: Any, level: Level) -> Any:
-        """Return what network(x, t) says about x_t, told what it was trained to be told.
+    def to_eps(self, output: np.ndarray, x_t: np.ndarray, level: Level) -> np.ndarray:
+        """Return eps_hat alone, see `to_x0_eps`."""
+        (g, h), a, s = self.mixture(level), level.a, level.s
+        determinant = a * h - s * g
+        return _each(a / determinant, x_t) * output - _each(g / determinant, x_t) * x_t
 
-        EDM tells it x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here in
-        thousandths, as the embedding of t is made for hundreds; all others x_t and t.
+    # -- what the network is given ------------------------------------------------------------------------------------
+
+    def predict(self, network: Callable, x_t: Any, level: Level) -> Any:
+        """Return network(x, t) for x_t, with the x and t that it was trained with.
+
+        EDM's network gets x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here times
+        1000, as the embedding of t is made for hundreds.  All others get x_t and t.
         Source: Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.target == "edm":
             x_t = x_t * _each(1 / spread(level), x_t)
-        return network(x_t, self.told(level))
+        return network(x_t, self.network_t(level))
 
-    def asked(self, told: Any, level: Level) -> Any:
-        """Return the x_t that was asked about, from what the network was told in its place; see `ask`."""
-        return told * _each(spread(level), told) if self.target == "edm" else told
+    def x_t_of(self, x: Any, level: Level) -> Any:
+        """Return x_t from the x that `predict` gives to the network."""
+        return x * _each(spread(level), x) if self.target == "edm" else x
 
-    def told(self, level: Level) -> Any:
-        """Return what the network is told as the time; see `ask`."""
+    def network_t(self, level: Level) -> Any:
+        """Return the t that `predict` gives to the network."""
         return 250 * np.log(level.sigma) if self.target == "edm" else level.t
 
     # -- training ---------------------------------------------------------------------------------------------------
 
     def loss_weight(self, level: Level) -> np.ndarray:
-        """Return how much the squared error of each image counts: (N,) float64.
+        """Return the weight of each image's squared error: (N,) float64.
 
         An error of the output is an error of x0_hat times s / (a h - s g), see `to_x0_eps`: of eps sqrt(snr) times, of
-        v sqrt(snr + 1) times as large as that of x0.  So plainly weighted, "plain", eps and v stare at almost clean
-        images, where snr is in the thousands.  The others say what an error *of x0* shall cost, whatever the target:
+        v sqrt(snr + 1) times as large as that of x0.  So with weight 1, "plain", eps and v learn mostly from almost
+        clean images, where snr is in the thousands.  The others set the weight of an error *of x0*, for any target:
 
             min_snr:  min(snr, gamma)
             edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
 
-        Where nothing is left of the image, at the last time of the flow and of zero terminal SNR, min_snr is 0, and
-        almost 0 close by: what is said there is hardly learnt, although sampling may begin there.
+        Where nothing is left of the image, at the last timestep of the flow and of zero terminal SNR, min_snr is 0,
+        and almost 0 close by: predictions there are hardly trained, although sampling may begin there.
         Sources: Hang et al. 2023, arXiv:2303.09556, section 3.4; Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.weighting == "plain":
@@ -163,17 +174,17 @@ class Process:
         return of_x0 * (level.s / (level.a * h - level.s * g)) ** 2
 
     def loss(self, model: Callable, x0: np.ndarray, cond: Any, level: Level, key: Key) -> tuple[Tensor, np.ndarray]:
-        """Return the weighted mean squared error of a batch at given times, with the noise that `key` names.
+        """Return the weighted mean squared error of a batch at given timesteps, with the noise that `key` names.
 
             L = mean over n of  weight(t_n) mean (model(x_t, t, cond)_n - target_n)^2
 
-        x0: (N, H, W, C) float in [-1, 1].  cond: see `UNet.condition`.  level: of N times.  key.sample: (N,).
+        x0: (N, H, W, C) float in [-1, 1].  cond: see `UNet.condition`.  level: of N timesteps.  key.sample: (N,).
         Returns the loss, a Tensor to call `backward` on, and its N summands (N,) before the mean.
         Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
         """
         a, s = level.a.astype(x0.dtype), level.s.astype(x0.dtype)
         x_t, eps = backend.current().add_noise(x0, backend.to_device(a), backend.to_device(s), key[:3], key.sample)
-        output = self.ask(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
+        output = self.predict(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
         error = ops.square(output - Tensor(self.target_of(x0, eps, level)))
         weight = Tensor(backend.to_device(self.loss_weight(level).astype(x0.dtype)))
         each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
@@ -189,7 +200,7 @@ class Process:
         sample: np.ndarray,
         batch: int,
     ) -> tuple[Tensor, np.ndarray]:
-        """Return the loss of one training step, as `loss` does, with t, noise and hidden labels drawn by key.
+        """Return the loss of one training step, as `loss` does, with t, noise and dropped labels drawn by key.
 
         sample: (N,) int64, each image's place in the step's whole batch of `batch` images.  All that is drawn for
         an image depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
@@ -201,11 +212,12 @@ class Process:
         return self.loss(model, x0, cond, level, Key(seed, Stream.NOISE, step, sample))
 
     def draw_level(self, seed: int, step: int, sample: np.ndarray, batch: int) -> Level:
-        """Draw the times that images `sample` of a batch are trained at: a level of N of them.
+        """Draw the timesteps of images `sample` of a batch in training: a level of N of them.
 
-        uniform: each for itself, all times alike.
-        stratified: one draw u for the step, and from there evenly over the times, t = T ((u + sample / batch) mod 1),
-            so that no step sees clean images only.  Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
+        uniform: t is uniform, drawn for each image by itself.
+        stratified: one draw u for the step, and from there evenly over the timesteps,
+            t = T ((u + sample / batch) mod 1), so that no step sees only clean images.
+            Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
         lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
             most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std). Karras et al. 2022,
             arXiv:2206.00364, table 1. On the flow, whose s is the logistic function of ln(sigma), it is Esser et al.'s
@@ -224,7 +236,7 @@ class Process:
     def drop_labels(
         self, labels: np.ndarray | None, model: Any, seed: int, step: int, sample: np.ndarray
     ) -> np.ndarray | None:
-        """Hide each label with probability `cond_dropout`: a hidden label is the number `model.config.null_cond`.
+        """Drop each label with probability `cond_dropout`: a dropped label is the number `model.config.null_cond`.
 
         labels: (N,) int64, or captions (N, L), or None, which stays None.
         Source: Ho and Salimans 2022, arXiv:2207.12598, algorithm 1.

@@ -1,14 +1,14 @@
-"""How fast an image drowns in noise: a and s, two numbers for each time t.
+"""The noise schedule: how much of the image and how much noise x_t has, a and s, for each timestep t.
 
-Idea: at time t an image is
+Idea: at timestep t the noisy image is
 
     x_t = a[t] x0 + s[t] eps,      eps ~ N(0, 1)
 
-and while t goes from 0 to T - 1, a falls from almost 1 to almost 0 and s rises the other way.  What counts is their
-ratio, sigma = s / a, the noise beside an image of scale one; a schedule says along which curve it grows.  All but one
-of them keep a^2 + s^2 = 1, so that x_t has the image's variance at all times, and are known by alpha_bar = a^2; the
-flow keeps a + s = 1, so that x_t moves along a straight line from image to noise.
-First file of diffusion/; process.py uses it next.  Which of the times a sampler visits stands in spacing.py.
+and while t goes from 0 to T - 1, a falls from almost 1 to almost 0 and s rises from almost 0 to almost 1.  What counts
+is their ratio, sigma = s / a, the noise relative to an image of scale one; a schedule is the curve along which it
+grows.  All schedules but one keep a^2 + s^2 = 1, so that x_t has the image's variance at all timesteps, and are known
+by alpha_bar = a^2; the flow keeps a + s = 1, so that x_t moves along a straight line from image to noise.
+First file of diffusion/; process.py uses it next.  Leaves out which timesteps a sampler visits: timesteps.py.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Level:
-    """How noisy: x_t = a x0 + s eps, at the time t.
+    """A noise level: x_t = a x0 + s eps, at timestep t.
 
-    t, a, s: floats, or (N,) float64 each for N images.  t may lie between the schedule's times.
+    t, a, s: floats, or (N,) float64 each for N images.  t may lie between the schedule's timesteps.
     """
 
     t: Any
@@ -35,7 +35,7 @@ class Level:
 
     @property
     def sigma(self) -> Any:
-        """The noise beside an image of scale one, s / a; infinite where nothing is left of the image."""
+        """The noise relative to an image of scale one, s / a; infinite where nothing is left of the image."""
         with np.errstate(divide="ignore"):
             return np.divide(self.s, self.a)
 
@@ -46,7 +46,7 @@ class Level:
 
     @property
     def log_snr(self) -> Any:
-        """ln(a / s), half the logarithm of `snr`: the time in which noise goes away evenly.
+        """ln(a / s), half the logarithm of `snr`.
 
         Source: Lu et al. 2022, arXiv:2206.00927, section 3.1, where it is called lambda.
         """
@@ -70,7 +70,7 @@ class Schedule:
 
     @property
     def T(self) -> int:
-        """The number of times."""
+        """The number of timesteps."""
         return len(self.a)
 
     @property
@@ -80,20 +80,20 @@ class Schedule:
 
     @property
     def all(self) -> Level:
-        """The levels of all times at once."""
+        """The levels of all timesteps at once."""
         return self.level(np.arange(self.T))
 
     def level(self, t: Any) -> Level:
-        """Return the noise level of a time, an int, or of N of them, (N,) integers."""
+        """Return the noise level of a timestep, an int, or of N of them, (N,) integers."""
         if np.ndim(t):
             return Level(t, self.a[t], self.s[t])
         return Level(int(t), float(self.a[t]), float(self.s[t]))
 
     def at_sigma(self, sigma: Any) -> Level:
-        """Return the level where the noise beside the image is sigma, a float or (N,), above 0 and maybe infinite.
+        """Return the level where s / a is sigma, a float or (N,), above 0 and maybe infinite.
 
-        Its t lies between the schedule's times, by interpolation in ln(sigma), or at one of the ends; on the way to a
-        last time whose sigma is infinite, by interpolation in 1 / sigma.
+        Its t lies between the schedule's timesteps, by interpolation in ln(sigma), or at one of the ends; before a last
+        timestep whose sigma is infinite, by interpolation in 1 / sigma.
         """
         with np.errstate(divide="ignore"):
             log_sigma = np.log(self.all.sigma)
@@ -119,15 +119,15 @@ def make_schedule(
 ) -> Schedule:
     """Return the schedule of that kind.
 
-    "linear", "scaled_linear", "cosine", "sigmoid" say what share beta of the variance each time replaces by noise:
+    "linear", "scaled_linear", "cosine", "sigmoid" say what share beta of the variance each timestep replaces by noise:
 
         alpha_bar[t] = (1 - beta[0]) (1 - beta[1]) … (1 - beta[t]),    a = sqrt(alpha_bar),  s = sqrt(1 - alpha_bar)
 
-    "karras", "exponential" say sigma from 0.002 to 80, evenly in sigma^(1/7) or in ln(sigma), and with it
+    "karras", "exponential" have sigma from 0.002 to 80, evenly in sigma^(1/7) or in ln(sigma), and with it
     a = 1 / sqrt(1 + sigma^2).
     "flow" goes straight from image to noise: s = sigma_flow = (t + 1) / T, a = 1 - s.
 
-    shift: for the flow alone; more than 1 spends more of its times in noise, as large images need,
+    shift: for the flow alone; more than 1 shifts timesteps towards noise, as large images need,
 
         sigma_flow <- shift sigma_flow / (1 + (shift - 1) sigma_flow)
 
@@ -136,7 +136,7 @@ def make_schedule(
         a <- (a - a[T-1]) a[0] / (a[0] - a[T-1])
 
     betas: the ends of "linear", "scaled_linear" and "sigmoid" at T = 1000.
-    Raises MinidiffError for another kind, fewer than two times, or a shift that is not above 0.
+    Raises MinidiffError for another kind, fewer than two timesteps, or a shift that is not above 0.
     Sources: Ho et al. 2020, arXiv:2006.11239, eq. 4; Karras et al. 2022, arXiv:2206.00364, eq. 5; Lipman et al. 2022,
     arXiv:2210.02747, eq. 20; Esser et al. 2024, arXiv:2403.03206, eq. 23 (shift); Lin et al. 2023, arXiv:2305.08891,
     algorithm 1 (zero_snr).
@@ -162,13 +162,13 @@ def make_schedule(
     if zero_snr and kind != "flow":
         a = (a - a[-1]) * a[0] / (a[0] - a[-1])
         s = np.sqrt(1 - a**2)
-    a.setflags(write=False)  # shared by everybody who holds the schedule
+    a.setflags(write=False)  # all users of the schedule share the arrays
     s.setflags(write=False)
     return Schedule(kind, a, s)
 
 
 def _betas(kind: str, T: int, start: float, end: float) -> np.ndarray:
-    """Return beta, the share of variance that each time replaces by noise: (T,) float64 in (0, 0.999].
+    """Return beta, the share of variance that each timestep replaces by noise: (T,) float64 in (0, 0.999].
 
     linear: evenly from 0.0001 to 0.02.  Ho et al. 2020, arXiv:2006.11239, section 4.
     scaled_linear: evenly in sqrt(beta), so that noise comes later.  Rombach et al. 2021, arXiv:2112.10752 (their code).
@@ -192,7 +192,7 @@ def _betas(kind: str, T: int, start: float, end: float) -> np.ndarray:
 def karras(first: float, last: float, n: int) -> np.ndarray:
     """Return n sigmas from the first to the last, evenly in sigma^(1/7): (n,) float64.
 
-    Close to each other where sigma is small, and there the image's details come about.
+    They are dense where sigma is small, where the details of the image are decided.
     Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     return np.linspace(first ** (1 / RHO), last ** (1 / RHO), n) ** RHO

@@ -1,9 +1,9 @@
 """Which noise levels a sampler visits on its way from noise to image.
 
-Idea: the network knows T times, a sampler has steps for fifty of them.  Where they lie decides how good the image
-is, about as much as the sampler does: too few at the noisy end and the layout is wrong, too few at the clean end and
-the details are.
-After schedule.py; samplers.py takes what `levels` returns.
+Idea: the network is trained at T timesteps, a sampler visits about fifty of them.  Which ones decides how good the
+image is, about as much as the sampler does: with too few at the noisy end the layout is wrong, with too few at the
+clean end the details are.
+After schedule.py; run.py takes what `levels` returns.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 
 def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trailing") -> list[Level]:
-    """Return the levels that a sampler visits in so many steps, falling, and last of all `CLEAN`.
+    """Return the levels that a sampler visits, falling, and `CLEAN` as the last.
 
-    steps: how many, from 1 to T, or the falling times themselves.
-    trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest that
-        there is, because the start is pure noise, and the last leaps to the image.
+    steps: their number, from 1 to T, or the falling timesteps themselves.
+    trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest
+        one, because sampling starts from pure noise, and the last step goes to the image.
     leading: 0 and every (T // steps)-th after it; 50 of 1000 are 980, …, 20, 0.  The first is not the noisiest,
-        although the start is pure noise: images come out greyer than they should.
+        although sampling starts from pure noise: images come out greyer than they should.
     linspace: both ends, and evenly between them; of one step, the noisiest.
-    karras: both ends, and between them evenly in sigma^(1/7), see `schedule.karras`; these lie between the times.
+    karras: both ends, and between them evenly in sigma^(1/7), see `schedule.karras`; these lie between the timesteps.
     Source: Lin et al. 2023, arXiv:2305.08891, table 2; Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     T = schedule.T
@@ -56,19 +56,19 @@ def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trail
 
 
 def trailing(T: int, steps: int) -> list[int]:
-    """Spread `steps` times evenly over 0 … T-1, from T-1 downwards: 5 of 1000 are 999, 799, 599, 399, 199.
+    """Spread `steps` timesteps evenly over 0 … T-1, from T-1 downwards: 5 of 1000 are 999, 799, 599, 399, 199.
 
         t_i = round(T - i T / steps) - 1
 
-    Where that lies in the middle between two times, the rounding of T / steps decides, as in every program that has it
-    from the paper; now and then `arange` has one time too many, -1.
+    Halfway between two timesteps the rounding of T / steps decides, as in other implementations of the paper; sometimes
+    `arange` has one timestep too many, -1.
     Source: Lin et al. 2023, arXiv:2305.08891, table 2.
     """
     return [int(t) - 1 for t in np.arange(T, 0, -T / steps).round()[:steps]]
 
 
 def linspace(T: int, steps: int) -> list[int]:
-    """Spread `steps` times evenly over 0 … T-1, both included, downwards: 4 of 1000 are 999, 666, 333, 0."""
+    """Spread `steps` timesteps evenly over 0 … T-1, both included, downwards: 4 of 1000 are 999, 666, 333, 0."""
     return [int(t) for t in np.linspace(0, T - 1, steps).round()[::-1]] if steps > 1 else [T - 1]
 
 

@@ -1,7 +1,6 @@
-"""One page that shows a sampling run from inside: recorded (recording.py), put into formulas (formulas.py), written as
-a page (page.py)."""
+"""A page that explains a sampling run: read recording.py, formulas.py, page.py in this order."""
 
-from minidiff.explain.page import Asked, most_frames, write_page
+from minidiff.explain.page import Caption, most_frames, write_page
 from minidiff.explain.recording import Recording
 
-__all__ = ["Asked", "Recording", "most_frames", "write_page"]
+__all__ = ["Caption", "Recording", "most_frames", "write_page"]

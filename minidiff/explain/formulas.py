@@ -1,10 +1,10 @@
-"""The formulas of one step, in the paper's symbols, and beside each what it is in numbers, at one pixel.
+"""The formulas of one step, in the paper's symbols, each with its numbers at one pixel.
 
-Idea: a step is three lines.  Guidance makes one output of the network out of two; the output and x_t are read as a
-image and a noise; image and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so following
-one pixel shows all there is.
-After recording.py.  A primed letter belongs to where the step goes: x′ is x_prev.  Leaves out deriving anything: the
-sources stand in diffusion/.
+Idea: a step has three lines.  Guidance combines two outputs of the network into one; the output and x_t are converted
+to an image and a noise; image and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so one pixel
+shows the whole step.
+After recording.py.  A primed letter belongs to the end of the step: x′ is x_prev.  Leaves out derivations: the sources
+stand in diffusion/.
 """
 
 import math
@@ -13,13 +13,19 @@ from collections.abc import Callable
 import numpy as np
 
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Step
-from minidiff.explain.recording import Frame, Said
+from minidiff.diffusion.run import Step
+from minidiff.explain.recording import Frame, NetworkOutputs
 
 At = Callable[[np.ndarray], float]
 Line = dict[str, str]  # what, formula, numbers, note: plain text, the last three maybe ""
 
-OUTPUT = {"eps": "ε", "x0": "x", "v": "v", "flow": "u", "edm": "F"}  # what a network of each target is said to predict
+OUTPUT = {
+    "eps": "ε",
+    "x0": "x",
+    "v": "v",
+    "flow": "u",
+    "edm": "F",
+}  # the prediction's symbol
 READ = {
     "eps": "x̂₀ = (xₜ − s ε) / a",
     "x0": "x̂₀ = x",
@@ -27,7 +33,7 @@ READ = {
     "flow": "x̂₀ = (xₜ − s u) / (a + s)",
     "edm": "x̂₀ = c_skip xₜ / a + c_out F",
 }
-# A sampler's own formula, and whether its numbers are said of (xₜ, x̂₀) or of (x̂₀, ε̂).
+# A sampler's own formula, and whether its numbers are those of (xₜ, x̂₀) or of (x̂₀, ε̂).
 SAMPLERS = {
     "ddpm": ("x′ = αs′²/s² xₜ + a′β/s² x̂₀ + σ z,   α = a/a′,  β = s² − α²s′²", "x_t"),
     "ddim": ("x′ = a′ x̂₀ + √(s′² − σ_step²) ε̂ + σ_step z", "eps"),
@@ -45,40 +51,40 @@ BEFORE = "x̂₀ of the step before"
 def lines(frame: Frame, image: int, process: Process, sampler: str, guidance_scale: float, without: str) -> list[Line]:
     """Return the lines of a step at the middle pixel of an image, in its first channel.
 
-    without: what the second question was asked with, such as ∅.
+    without: the symbol of what the second evaluation was conditioned on, such as ∅.
     """
-    step, said = frame.step, frame.said
+    step, outputs = frame.step, frame.outputs
     at: At = lambda array: float(array[image, array.shape[1] // 2, array.shape[2] // 2, 0])
-    found = [] if said is None else _said(step, said, image, at, process, guidance_scale, without)
+    found = [] if outputs is None else _predicted(step, outputs, image, at, process, guidance_scale, without)
     return [*found, _mixed(step, at, sampler)]
 
 
-def _said(
-    step: Step, said: Said, image: int, at: At, process: Process, guidance_scale: float, without: str
+def _predicted(
+    step: Step, outputs: NetworkOutputs, image: int, at: At, process: Process, guidance_scale: float, without: str
 ) -> list[Line]:
     out = OUTPUT[process.target]
     found: list[Line] = []
-    if said.uncond is not None:
-        cond, uncond = at(said.cond), at(said.uncond)
+    if outputs.uncond is not None:
+        cond, uncond = at(outputs.cond), at(outputs.uncond)
         formula = f"{out} = {out}({without}) + w ({out}(c) − {out}({without})),   w = {number(guidance_scale)}"
-        w, guided = number(guidance_scale), number(at(said.guided))
+        w, guided = number(guidance_scale), number(at(outputs.guided))
         values = f"{guided} = {number(uncond)} + {w} · ({number(cond)} − {_in(uncond)})"
-        found.append(line("Guidance: from two answers, go further in the direction between", formula, values))
+        found.append(line("Guidance: from two predictions, go further in the direction between", formula, values))
     else:
-        found.append(line("The network's answer", f"{out}(xₜ, t) = {number(at(said.guided))}"))
+        found.append(line("The network's output", f"{out}(xₜ, t) = {number(at(outputs.guided))}"))
 
     g, h = process.mixture(step.level)
     determinant = step.level.a * h - step.level.s * g
     on_x_t, on_output = float(h / determinant), -float(step.level.s / determinant)
-    parts = [(on_x_t, at(step.x_t), ""), (on_output, at(said.guided), "")]
-    x0 = at(said.x0_guided)
-    found.append(line("Read as an image", READ[process.target], f"{number(x0)} = {summed(parts)}"))
+    parts = [(on_x_t, at(step.x_t), ""), (on_output, at(outputs.guided), "")]
+    x0 = at(outputs.x0_guided)
+    found.append(line("Converted to an image", READ[process.target], f"{number(x0)} = {summed(parts)}"))
 
-    beyond = float(np.mean(np.abs(said.x0_guided[image]) > 1))
-    if not np.array_equal(said.x0_guided[image], step.x0_hat[image]):
+    beyond = float(np.mean(np.abs(outputs.x0_guided[image]) > 1))
+    if not np.array_equal(outputs.x0_guided[image], step.x0_hat[image]):
         formula = f"x̂₀ ← {number(at(step.x0_hat))}" if x0 != at(step.x0_hat) else "x̂₀ stays as it is at this pixel"
         note = f"{100 * beyond:.0f}% of the image's values were beyond [−1, 1]"
-        found.append(line("Brought back to where images are", formula, "", note))
+        found.append(line("Clipped to the range of images", formula, "", note))
     values = f"{number(at(step.eps_hat))} = ({number(at(step.x_t))} − {number(step.level.a)} · {_in(at(step.x0_hat))})"
     found.append(line("And the noise that is left", "ε̂ = (xₜ − a x̂₀) / s", f"{values} / {number(step.level.s)}"))
     return found
@@ -99,14 +105,14 @@ def _mixed(step: Step, at: At, sampler: str) -> Line:
         known = [(on_x_t, at(step.x_t), "xₜ"), (on_x0 - step.level.a * on_x_t, at(step.x0_hat), "x̂₀")]
     others = [(on_another, 0.0, ANOTHER.get(sampler, BEFORE)), (on_z, 0.0, "z")]
     others = [part for part in others if part[0]]
-    said = "x′ = " + summed([*known, *others], values=False)
+    named = "x′ = " + summed([*known, *others], values=False)
     values = f"{number(x_prev)} = {summed(known)}"
     if others:
         rest = x_prev - sum(factor * value for factor, value, _ in known)
         values += f" {'−' if rest < 0 else '+'} {number(abs(rest))}"
         names = " and ".join("fresh noise z" if name == "z" else name for _, _, name in others)
-        return line(what, formula, f"{said}\n{values}", f"the last summand is what {names} put in")
-    return line(what, formula, f"{said}\n{values}")
+        return line(what, formula, f"{named}\n{values}", f"the last summand is what {names} put in")
+    return line(what, formula, f"{named}\n{values}")
 
 
 def line(what: str, formula: str, numbers: str = "", note: str = "") -> Line:

@@ -31,15 +31,15 @@ MAX_FRAMES, FEWEST_FRAMES = 100, 10
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an image was to show.  text: for people, "" for nothing.  words: those of a prompt, in their order.
+class Caption:
+    """What an image was conditioned on.  text: for people, "" for nothing.  words: those of a prompt, in their order.
 
-    instead: the negative prompt, "" without.
+    negative: the negative prompt, "" without.
     """
 
     text: str = ""
     words: tuple[str, ...] = ()
-    instead: str = ""
+    negative: str = ""
 
 
 def weight(shape: Sequence[int]) -> int:
@@ -55,7 +55,7 @@ def most_frames(shape: Sequence[int]) -> int:
 def write_page(
     path: Path,
     frames: Sequence[Frame],
-    asked: Sequence[Asked],
+    captions: Sequence[Caption],
     process: Process,
     sampler: str,
     guidance_scale: float,
@@ -63,16 +63,16 @@ def write_page(
 ) -> None:
     """Write the page of a run, of its first images, as many as keep the file small.
 
-    asked: of every image, or more.  facts: names and values to stand on the page, such as the seed.
+    captions: of every image, or more.  facts: names and values to stand on the page, such as the seed.
     """
-    content = data(frames, asked, process, sampler, guidance_scale, facts)
+    content = data(frames, captions, process, sampler, guidance_scale, facts)
     write_atomically(path, render(content).encode())
 
 
 def render(content: dict[str, Any]) -> str:
     """Put the data into the template."""
     template = resources.files("minidiff.explain").joinpath("page.html").read_text("utf-8")
-    title = content["images"][0]["asked"] or "an image"
+    title = content["images"][0]["caption"] or "an image"
     block = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     block = block.replace("<", "\\u003c")  # or a text with </script> would end the block
     places = {"{{title}}": html.escape(title), "{{data}}": block}
@@ -81,20 +81,20 @@ def render(content: dict[str, Any]) -> str:
 
 def data(
     frames: Sequence[Frame],
-    asked: Sequence[Asked],
+    captions: Sequence[Caption],
     process: Process,
     sampler: str,
     guidance_scale: float,
     facts: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Return what the page says, ready for JSON.
+    """Return the content of the page, ready for JSON.
 
-    steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with what
-    was asked, its words, and frames, one a step.
+    steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with its
+    caption, its words, and frames, one a step.
     """
     shape = frames[0].step.x_t.shape
     fit = BUDGET // (weight(shape[1:]) * len(frames))
-    count = max(1, min(fit, shape[0], len(asked), MAX_IMAGES))
+    count = max(1, min(fit, shape[0], len(captions), MAX_IMAGES))
     return {
         "facts": [list(fact) for fact in facts],
         "sampler": sampler,
@@ -104,12 +104,12 @@ def data(
         "steps": [_levels(frame) for frame in frames],
         "images": [
             {
-                "asked": asked[k].text,
-                "words": list(asked[k].words),
-                "instead": asked[k].instead,
+                "caption": captions[k].text,
+                "words": list(captions[k].words),
+                "negative": captions[k].negative,
                 "result": png(frames[-1].step.x_prev[k]),
                 "frames": [
-                    _frame(frame, after, k, asked[k], process, sampler, guidance_scale)
+                    _frame(frame, after, k, captions[k], process, sampler, guidance_scale)
                     for frame, after in zip(frames, [*frames[1:], None])
                 ],
             }
@@ -128,34 +128,39 @@ def _levels(frame: Frame) -> dict[str, Any]:
 
 
 def _frame(
-    frame: Frame, after: Frame | None, k: int, asked: Asked, process: Process, sampler: str, guidance_scale: float
+    frame: Frame, after: Frame | None, k: int, caption: Caption, process: Process, sampler: str, guidance_scale: float
 ) -> dict[str, Any]:
-    step, said = frame.step, frame.said
-    without = "n" if asked.instead else "∅"
+    step, outputs = frame.step, frame.outputs
+    without = "n" if caption.negative else "∅"
     found: dict[str, Any] = {"x_t": png(step.x_t[k]), "x0": png(step.x0_hat[k])}
     if after is None or not np.array_equal(step.x_prev[k], after.step.x_t[k]):  # else it is the next x_t
         found["x_prev"] = png(step.x_prev[k])
-    if said is not None and said.x0_uncond is not None:
-        difference = said.x0_cond[k] - said.x0_uncond[k]
+    if outputs is not None and outputs.x0_uncond is not None:
+        difference = outputs.x0_cond[k] - outputs.x0_uncond[k]
         scale = float(np.abs(difference).max()) or 1.0
-        found |= {"cond": png(said.x0_cond[k]), "uncond": png(said.x0_uncond[k]), "guided": png(said.x0_guided[k])}
+        found |= {
+            "cond": png(outputs.x0_cond[k]),
+            "uncond": png(outputs.x0_uncond[k]),
+            "guided": png(outputs.x0_guided[k]),
+        }
         found |= {"difference": png(difference / scale), "scale": scale}
-    if said is not None and said.looks and asked.words:
-        found["looks"] = {str(height): _looks(look[k], len(asked.words)) for height, look in said.looks.items()}
+    if outputs is not None and outputs.attention and caption.words:
+        words = len(caption.words)
+        found["attention"] = {str(height): _attention(maps[k], words) for height, maps in outputs.attention.items()}
     found["lines"] = lines(frame, k, process, sampler, guidance_scale, without)
     return found
 
 
-def _looks(look: np.ndarray, words: int) -> list[dict[str, Any]]:
+def _attention(weights: np.ndarray, words: int) -> list[dict[str, Any]]:
     """Return the map of every word, (h, w, M) to one for each, and the last one for all places without a word."""
-    maps = [*np.moveaxis(look[..., :words], -1, 0), look[..., words:].sum(-1)]
+    maps = [*np.moveaxis(weights[..., :words], -1, 0), weights[..., words:].sum(-1)]
     return [_map(each) for each in maps]
 
 
-def _map(look: np.ndarray) -> dict[str, Any]:
-    """Return one word's map: white is where it gets most.  share: what it gets on average, most: there."""
-    most = float(look.max())
-    return {"map": png(2 * look[..., None] / (most or 1.0) - 1), "share": float(look.mean()), "most": most}
+def _map(weights: np.ndarray) -> dict[str, Any]:
+    """Return one word's map: white is the largest weight.  share: the mean weight, most: the largest."""
+    most = float(weights.max())
+    return {"map": png(2 * weights[..., None] / (most or 1.0) - 1), "share": float(weights.mean()), "most": most}
 
 
 def png(x: np.ndarray) -> str:

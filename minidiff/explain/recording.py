@@ -1,17 +1,17 @@
-"""What happens inside a sampling run, kept for who wants to look at it afterwards.
+"""A recording of what happens inside a sampling run.
 
-Idea: a sampler's step shows x_t and the guess x0_hat.  Where the guess comes from is known to others: guidance knows
-what the network says with the prompt and without, cross-attention knows where each word is looked up.  A recording
-listens to all three, and brings together what belongs to one step:
+Idea: a sampler's step has x_t and the prediction x0_hat.  Guidance has the network's outputs with the prompt and
+without, cross-attention has the weight of each word at each place.  A recording takes in all three through callbacks,
+and brings together what belongs to one step:
 
     recording = Recording(model.model, model.process)
     with recording:
-        for step in model.generate(1, prompt="a dog", observe=recording.observe):
+        for step in model.generate(1, prompt="a dog", on_prediction=recording.on_prediction):
             recording.take(step)
-    recording.frames[0].uncond                              # (1, H, W, C)
+    recording.frames[0].outputs.uncond                              # (1, H, W, C)
 
-It only listens: the images are the same with it and without.
-First file of explain/; formulas.py and page.py make of it what people see.
+It changes nothing: the images are the same with it and without.
+First file of explain/; formulas.py and page.py present it.
 """
 
 from collections import deque
@@ -22,20 +22,21 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend
-from minidiff.diffusion.guidance import Answer
+from minidiff.diffusion.guidance import Prediction
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.nn import CrossAttention, Module, on_attention
 
 MAX_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the network said, as its output and read as images: (N, H, W, C) float32 each.
+class NetworkOutputs:
+    """The outputs of the network at one step, and the images that they predict: (N, H, W, C) float32 each.
 
-    cond, uncond, guided: see `guidance.Answer`.  x0_cond, x0_uncond, x0_guided: the images, before they are clipped.
-    looks: from the height of a level to where each word is looked up there: (N, h, w, M) float32, over the M words 1.
+    cond, uncond, guided: see `guidance.Prediction`.  x0_cond, x0_uncond, x0_guided: the images, before clipping.
+    attention: from the height of a feature map to its attention weights, (N, h, w, M) float32; they add up to 1 over
+    the M words.
     """
 
     cond: np.ndarray
@@ -44,77 +45,79 @@ class Said:
     x0_cond: np.ndarray
     x0_uncond: np.ndarray | None
     x0_guided: np.ndarray
-    looks: dict[int, np.ndarray]
+    attention: dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A step, of its first images: arrays on the host.  said: None where nobody listened to the network."""
+    """A step, of its first images: arrays on the host.  outputs: None where the network's were not taken in."""
 
     step: Step
-    said: Said | None
+    outputs: NetworkOutputs | None
 
 
 class Recording:
-    """Listens to a sampling run.  frames: the steps that were taken in, in their order.
+    """Takes in a sampling run.  frames: the steps that were taken in, in their order.
 
-    network: the model whose words are watched, inside a `with` block.  process: reads its outputs.  images: how many,
-    the first ones of the batch.
+    network: the model whose attention is recorded, inside a `with` block.  process: converts its outputs to images.
+    images: how many, the first ones of the batch.
     """
 
     def __init__(self, network: Any, process: Process, images: int = MAX_IMAGES) -> None:
         self.network, self.process, self.images = network, process, images
         self.frames: list[Frame] = []
         modules = [module for _, module in network.named_modules()] if isinstance(network, Module) else []
-        self._looks: deque[np.ndarray] = deque(maxlen=sum(isinstance(module, CrossAttention) for module in modules))
-        self._answers: dict[float, tuple[Answer, dict[int, np.ndarray]]] = {}
+        self._attention: deque[np.ndarray] = deque(maxlen=sum(isinstance(module, CrossAttention) for module in modules))
+        self._predictions: dict[float, tuple[Prediction, dict[int, np.ndarray]]] = {}
         self._watching = ExitStack()
 
     def __enter__(self) -> "Recording":
-        if self._looks.maxlen:
-            self._watching.enter_context(on_attention(self.network, self._look))
+        if self._attention.maxlen:
+            self._watching.enter_context(on_attention(self.network, self._on_attention))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._watching.close()
 
-    def _look(self, p: Any) -> None:
-        """Take in where one cross-attention looks, (N, heads, h, w, M): the mean over its heads."""
-        self._looks.append(backend.to_numpy(p[: self.images].mean(axis=1)))
+    def _on_attention(self, p: Any) -> None:
+        """Take in the weights of one cross-attention, (N, heads, h, w, M): the mean over its heads."""
+        self._attention.append(backend.to_numpy(p[: self.images].mean(axis=1)))
 
-    def observe(self, answer: Answer) -> None:
-        """Take in what the network says; to be given to `guidance.denoiser`."""
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Take in a prediction; to be given to `Pipeline.generate` or `guidance.denoiser`."""
         layers: dict[int, list[np.ndarray]] = {}
-        for look in self._looks:  # at most those of one pass through the network, the last
-            layers.setdefault(look.shape[1], []).append(look)
-        n = len(answer.x_t)  # of more rows, the others are those without the prompt
-        looks = {height: np.mean(several, axis=0)[:n] for height, several in sorted(layers.items())}
-        arrays = {name: self._first(getattr(answer, name)) for name in ("x_t", "cond", "uncond", "guided")}
-        self._answers[answer.t] = Answer(t=answer.t, **arrays), looks  # type: ignore[arg-type]
+        for weights in self._attention:  # at most those of one pass through the network, the last
+            layers.setdefault(weights.shape[1], []).append(weights)
+        n = len(prediction.x_t)  # of more rows, the others are those without the prompt
+        attention = {height: np.mean(several, axis=0)[:n] for height, several in sorted(layers.items())}
+        arrays = {name: self._first(getattr(prediction, name)) for name in ("x_t", "cond", "uncond", "guided")}
+        self._predictions[prediction.t] = Prediction(t=prediction.t, **arrays), attention  # type: ignore[arg-type]
 
     def take(self, step: Step, keep: bool = True) -> None:
-        """Take in a step, with the answer that it is based on.  keep: False passes over it."""
-        heard = self._answers.get(self.process.told(step.level))  # heun asks at the step's end, too
-        self._answers.clear()
+        """Take in a step, with the prediction that it is based on.  keep: False passes over it."""
+        prediction = self._predictions.get(
+            self.process.network_t(step.level)
+        )  # heun predicts at the end of the step, too
+        self._predictions.clear()
         if not keep:
             return
         names = ("x_t", "x0_hat", "eps_hat", "x_prev")
         arrays = {name: self._first(getattr(step, name)) for name in names}
         own = Step(index=step.index, level=step.level, prev=step.prev, steps=step.steps, mix=step.mix,
                    evaluations=step.evaluations, **arrays)  # type: ignore[arg-type]  # fmt: skip
-        self.frames.append(Frame(own, None if heard is None else self._read(*heard, step)))
+        self.frames.append(Frame(own, None if prediction is None else self._outputs(*prediction, step)))
 
-    def _read(self, answer: Answer, looks: dict[int, np.ndarray], step: Step) -> Said:
-        x_t = self.process.asked(answer.x_t, step.level)
+    def _outputs(self, prediction: Prediction, attention: dict[int, np.ndarray], step: Step) -> NetworkOutputs:
+        x_t = self.process.x_t_of(prediction.x_t, step.level)
         image = lambda output: self.process.to_x0_eps(output, x_t, step.level)[0]
-        return Said(
-            cond=answer.cond,
-            uncond=answer.uncond,
-            guided=answer.guided,
-            x0_cond=image(answer.cond),
-            x0_uncond=None if answer.uncond is None else image(answer.uncond),
-            x0_guided=image(answer.guided),
-            looks=looks,
+        return NetworkOutputs(
+            cond=prediction.cond,
+            uncond=prediction.uncond,
+            guided=prediction.guided,
+            x0_cond=image(prediction.cond),
+            x0_uncond=None if prediction.uncond is None else image(prediction.uncond),
+            x0_guided=image(prediction.guided),
+            attention=attention,
         )
 
     def _first(self, array: Any) -> np.ndarray | None:

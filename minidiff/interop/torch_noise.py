@@ -1,6 +1,6 @@
 """The noise of a drawing as diffusers takes it: all images of a batch from one PyTorch generator, one after another.
 
-After torch_random.py; diffusion/samplers.py's `Noise` is minidiff's own, whose methods these are.
+After torch_random.py; diffusion/run.py's `Noise` is minidiff's own, whose methods these are.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ class TorchNoise:
         """Return x_T: (N, *shape) float32, where an image's shape is (H, W, C)."""
         return self._draw(shape)
 
-    def mix(self, x: Any, x0_hat: Any, x0_hat_before: Any, c: Any, index: int) -> Any:
-        """Return c0 x + c1 x0_hat + c2 x0_hat_before + c3 z, with z the next noise."""
+    def mix(self, x: Any, x0_hat: Any, x0_hat_last: Any, c: Any, index: int) -> Any:
+        """Return c0 x + c1 x0_hat + c2 x0_hat_last + c3 z, with z the next noise."""
         known = np.array([*c[:3], 0.0], dtype=x.dtype)
-        y = backend.current().sampler_update(x, x0_hat, x0_hat_before, known, (0, 0, 0), self.samples)
+        y = backend.current().sampler_update(x, x0_hat, x0_hat_last, known, (0, 0, 0), self.samples)
         return y + float(c[3]) * self._draw(x.shape[1:]).astype(x.dtype) if c[3] else y
 
     def _draw(self, shape: Sequence[int]) -> Any:

@@ -1,6 +1,6 @@
-"""From files to models: a training's, those that minidiff comes with, and those of others.
+"""From files to models: your own runs, the bundled weights, and diffusers models.
 
-Idea: whatever a file holds, a `Pipeline` is what one draws with.
+Idea: whatever the format of the file, the result is a `Pipeline`.
 After pipeline.py.  Leaves out how files are read and checked: checkpoint/file.py, interop/.
 """
 
@@ -18,7 +18,8 @@ from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import Schedule, make_schedule
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
-from minidiff.pipeline.pipeline import Pipeline, Usual
+from minidiff.pipeline.pipeline import Pipeline
+from minidiff.pipeline.settings import Defaults
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
 
@@ -69,7 +70,7 @@ def load_diffusers(path: str | Path) -> Pipeline:
     Raises MinidiffError in one line if there is none, or one that minidiff does not know.
     """
     files, file = interop.files_of(path), interop.scheduler_file(path)
-    said, network = interop.read_scheduler(path), interop.load_diffusers(path)
+    options, network = interop.read_scheduler(path), interop.load_diffusers(path)
     if network.config.out_channels != network.config.in_channels:
         raise MinidiffError(
             f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
@@ -78,18 +79,18 @@ def load_diffusers(path: str | Path) -> Pipeline:
     if file is None:
         print(
             f"{printable(path, MAX_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
-            f"{said['num_train_timesteps']} times, and that the network predicts the noise",
+            f"{options['num_train_timesteps']} times, and that the network predicts the noise",
             file=sys.stderr,
         )
     spare = [each for each in (*files, file) if each not in (files[1], None)]
     return Pipeline(
         network,
-        Process(_schedule(said, file or path), _TARGETS[said["prediction_type"]]),
+        Process(_schedule(options, file or path), _TARGETS[options["prediction_type"]]),
         (),
         None,
         files[1],
         0,
-        _usual(said),
+        _defaults(options),
         interop.TorchNoise,
         beside={each.name: each for each in spare},
     )
@@ -99,33 +100,33 @@ _TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _LEAST = float(np.finfo(np.float32).tiny)  # an alpha_bar below it is 0 to diffusers, or has few digits
 
 
-def _schedule(said: dict[str, Any], where: str | Path) -> Schedule:
-    """The noise that a scheduler_config.json means."""
-    T, names = said["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
-    kind = names.get(said["beta_schedule"], said["beta_schedule"])
-    betas = said["beta_start"] * T / 1000, said["beta_end"] * T / 1000  # ours are those at T = 1000
+def _schedule(options: dict[str, Any], where: str | Path) -> Schedule:
+    """Return the noise schedule of a scheduler_config.json's options."""
+    T, names = options["num_train_timesteps"], {"squaredcos_cap_v2": "cosine"}
+    kind = names.get(options["beta_schedule"], options["beta_schedule"])
+    betas = options["beta_start"] * T / 1000, options["beta_end"] * T / 1000  # ours are those at T = 1000
     last = make_schedule(kind, T, betas=betas).alpha_bar[-1]
     if last < _LEAST:
         raise MinidiffError(
-            f"{where}: {T} times (num_train_timesteps) with betas up to {said['beta_end']:g} (beta_end) leave nothing "
-            f"of the image: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
+            f"{where}: {T} times (num_train_timesteps) with betas up to {options['beta_end']:g} (beta_end) leave "
+            f"nothing of the image: alpha_bar must end at {_LEAST:.3g} or more, got {last:.3g}"
         )
-    return make_schedule(kind, T, zero_snr=said["rescale_betas_zero_snr"], betas=betas)
+    return make_schedule(kind, T, zero_snr=options["rescale_betas_zero_snr"], betas=betas)
 
 
-def _usual(said: dict[str, Any]) -> Usual:
-    """How diffusers draws with a scheduler_config.json."""
-    if said["thresholding"]:  # comes first in diffusers; without a quantile where its largest value is its least
-        most = said["sample_max_value"]
-        clip = Clipping("clip") if most == 1 else Clipping("dynamic", 1.0, said["dynamic_thresholding_ratio"], most)
+def _defaults(options: dict[str, Any]) -> Defaults:
+    """Return how diffusers samples with the options of a scheduler_config.json."""
+    if options["thresholding"]:  # comes first in diffusers; without a quantile where its largest value is its least
+        most = options["sample_max_value"]
+        clip = Clipping("clip") if most == 1 else Clipping("dynamic", 1.0, options["dynamic_thresholding_ratio"], most)
     else:
-        clip = Clipping("clip", said["clip_sample_range"]) if said["clip_sample"] else Clipping("none")
-    return Usual(
-        spacing=said["timestep_spacing"],
+        clip = Clipping("clip", options["clip_sample_range"]) if options["clip_sample"] else Clipping("none")
+    return Defaults(
+        spacing=options["timestep_spacing"],
         clip=clip,
-        variance="large" if said["variance_type"] == "fixed_large" else "small",
+        variance="large" if options["variance_type"] == "fixed_large" else "small",
         keep_eps=True,
         noisy_end=True,
-        path=functools.partial(interop.visited, offset=said["steps_offset"]),
-        ends=functools.partial(interop.ends, to_one=said["set_alpha_to_one"]),
+        levels=functools.partial(interop.visited, offset=options["steps_offset"]),
+        ends=functools.partial(interop.ends, to_one=options["set_alpha_to_one"]),
     )

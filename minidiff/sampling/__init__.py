@@ -1,1 +1,1 @@
-"""What surrounds the drawing of images by the command: read outputs.py, viewer.py, like.py."""
+"""The command that draws images, in parts: read request.py, inputs.py, like.py, outputs.py, viewer.py, draw.py."""

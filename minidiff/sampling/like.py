@@ -1,38 +1,43 @@
-"""A grid that knows how it was drawn, so that it can be drawn again.
+"""A grid that stores how it was drawn, so that it can be drawn again.
 
-Idea: what decides the images is written into the PNG: the settings, and the SHA-256 of every file that had a part in
-them.  Who repeats it has the same files or is told which one is another.  Files are named in it as they were on the
-command line, and are looked for from there, and from the folders that the grid lies in.
-Before sample.py.
+Idea: what decides the images is written into the PNG: the request, and the SHA-256 of every file that it names.  If one
+of the files has changed since, `--like` says which one.  Files are named as they were on the command line; they are
+looked for there, and in the folders that the grid lies in.
+After request.py.
 """
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from minidiff import __version__
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
+from minidiff.files import sha256
 from minidiff.images.files import read_metadata
 
 D = TypeVar("D")
 
 
-def describe(settings: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is written into a grid.  digests: names of files, "checkpoint" among them, to their SHA-256."""
+def describe(request: Any, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is written into a grid: the request, a dataclass, and the SHA-256 of files.
+
+    digests: names of files, "checkpoint" among them, to their SHA-256.
+    """
     others = {name: digest for name, digest in digests.items() if name != "checkpoint"}
     about: dict[str, Any] = {"command": "sample", "minidiff": __version__, "checkpoint_sha256": digests["checkpoint"]}
     about |= {"images_sha256": others} if others else {}
-    return about | {"settings": dict(settings)}
+    return about | {
+        "settings": {field.name: _plain(getattr(request, field.name)) for field in dataclasses.fields(request)}
+    }
 
 
-def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, str]]:
-    """Return the settings that a grid was drawn with, a dataclass `kind`, and the digests that its files must have.
+def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
+    """Return the request of a grid, a dataclass `kind`, and the digests that its files must have.
 
-    known: the settings that may be in it.
-    Raises MinidiffError if the image was not written by `describe`, or says what `kind` does not know.
+    Raises MinidiffError if the image was not written by `describe`, or has a setting that `kind` has not.
     """
     about = read_metadata(grid)
     settings = about.get("settings")
@@ -40,7 +45,8 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     texts = all(isinstance(digest, str) for digest in digests.values())
     if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
         raise MinidiffError(f"{grid} was not written by python -m minidiff.sample")
-    if foreign := sorted(settings.keys() - set(known)):
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if foreign := sorted(settings.keys() - known):
         raise MinidiffError(f"{grid}: unknown setting {foreign[0]!r}")
     if about.get("minidiff") != __version__:
         by = printable(about.get("minidiff"), 20)
@@ -58,6 +64,13 @@ def read(grid: Path, kind: type[D], known: Sequence[str]) -> tuple[D, dict[str, 
     return dataclasses.replace(config, **paths, **several), digests  # type: ignore[type-var]
 
 
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON has it; paths with / on every system."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.as_posix() if isinstance(value, Path) else value
+
+
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -69,11 +82,16 @@ def _found(path: Path, grid: Path) -> Path:
     return next((folder / path for folder in grid.resolve().parents if (folder / path).exists()), path)
 
 
-def check(grid: Path | None, was: Mapping[str, str], files: Mapping[str, Path], digests: Mapping[str, str]) -> None:
-    """Raise MinidiffError if one of the files is not what it was when the grid was drawn."""
-    for name, digest in was.items():
+def check(grid: Path | None, stored: Mapping[str, str], files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file; MinidiffError if one is not the one that the grid was drawn with.
+
+    stored: the digests in the grid, {} without one.
+    """
+    digests = {name: sha256(path) for name, path in files.items()}
+    for name, digest in stored.items():
         if name in digests and digest != digests[name]:
             raise MinidiffError(
                 f"{grid} was drawn with another {name}: its SHA-256 is {digest}, "
                 f"that of {files[name]} is {digests[name]}"
             )
+    return digests

@@ -1,6 +1,6 @@
-"""The folder that drawings go into, and what is written there beside the grid.
+"""The folder of a drawing, and what is written there beside grid.png.
 
-Before sample.py.  Leaves out images themselves: images.py.
+After like.py.  Leaves out image formats: images/files.py.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend, files
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.files import write_atomically
 from minidiff.images.files import save_png
 

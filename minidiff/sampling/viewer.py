@@ -1,6 +1,6 @@
-"""What is seen while images are drawn: a progress bar and, on request, the images emerging.
+"""Progress of a drawing: a progress bar and, on request, the images of every step.
 
-Before sample.py, which opens it.  Leaves out how an image becomes text: images.py.
+After outputs.py; draw.py opens it.  Leaves out how an image becomes text: images/files.py.
 """
 
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.images.files import half_blocks, save_png
 from minidiff.training.preview import frame
@@ -21,9 +21,9 @@ MAX_WATCHED = 4  # images in a terminal, which has few pixels
 
 
 class Viewer:
-    """What is seen while it draws: a progress bar with the time left and, with `--watch`, the images.
+    """A progress bar with the time left and, with `--watch`, the images.
 
-    In a terminal they are drawn over themselves, with the bar's text below; elsewhere they go to watch.png.
+    In a terminal each frame overwrites the one before, with the bar's text below; elsewhere they go to watch.png.
     """
 
     def __init__(self, out: Path, watch: bool, batches: int) -> None:
@@ -43,7 +43,7 @@ class Viewer:
         self.bar.close()
 
     def show(self, step: Step) -> None:
-        """Take in that a step is done."""
+        """Record a finished step."""
         self.bar.total = self.batches * step.steps
         self.bar.update()
         self.done += 1

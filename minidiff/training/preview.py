@@ -16,7 +16,8 @@ import numpy as np
 
 from minidiff.data.dataset import Dataset, ImageDataset
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import Noise, Step, ddim
+from minidiff.diffusion.run import Noise, Run, Step
+from minidiff.diffusion.samplers import ddim
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.nn.flat_parameters import averaged
@@ -108,7 +109,7 @@ def draw(trainer: Trainer, sheet: Sheet) -> Iterator[tuple[slice, Step]]:
         ask = denoiser(model, None if asked is None else asked[part], GUIDANCE_SCALE if variants(trainer) else 1.0)
         noise = Noise(trainer.config.run.seed, np.arange(count)[part])
         x_T = noise.start((network.height, network.width, network.channels))
-        for step in ddim(ask, trainer.process, x_T, _times(trainer, sheet), noise):
+        for step in ddim(Run(ask, trainer.process, _times(trainer, sheet), noise), x_T):
             yield part, step
 
 

@@ -12,7 +12,8 @@ from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, Run
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.samplers import Noise, ddim
+from minidiff.diffusion.run import Noise, Run
+from minidiff.diffusion.samplers import ddim
 from minidiff.images.files import to_uint8
 from minidiff.training.trainer import Trainer
 from tests.cuda.device_array import DeviceArray
@@ -90,7 +91,7 @@ def test_drawing_is_the_same_as_on_the_cpu(gpu_backend):
     def draw():
         ask = denoiser(trainer.model, samples % 3, 2.0)
         noise = Noise(0, samples)
-        *_, last = ddim(ask, trainer.process, noise.start((8, 8, 3)), 3, noise, clip="dynamic", eta=0.5)
+        *_, last = ddim(Run(ask, trainer.process, 3, noise, clip="dynamic"), noise.start((8, 8, 3)), eta=0.5)
         return last.x_prev
 
     there = to_uint8(draw())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minidiff import backend
-from minidiff.diffusion import CLEAN, SAMPLERS, Process, Schedule, make_schedule
+from minidiff.diffusion import CLEAN, SAMPLERS, Process, Run, Schedule, make_schedule
 from minidiff.diffusion.schedule import Level
 
 SHAPE = (2, 2, 2, 2)  # small, so that the golden file is; NHWC
@@ -105,9 +105,9 @@ class Recorded:
     def __init__(self, z):
         self.z = z
 
-    def mix(self, x, x0_hat, x0_hat_before, c, index):
+    def mix(self, x, x0_hat, x0_hat_last, c, index):
         y = c[0] * x + c[1] * x0_hat + c[3] * self.z[index]
-        return y if x0_hat_before is None else y + c[2] * x0_hat_before
+        return y if x0_hat_last is None else y + c[2] * x0_hat_last
 
 
 def ours(case: Case, levels: np.ndarray) -> Record:
@@ -118,9 +118,10 @@ def ours(case: Case, levels: np.ndarray) -> Record:
         schedule = make_schedule("linear")
     visited = [CLEAN if s == 0 else Level(t, a, s) for t, a, s in levels.tolist()]
     with backend.using("numpy"):
-        path = SAMPLERS[case.sampler](
-            network, Process(schedule, target), case.x, visited, Recorded(case.z), clip=case.clip, **case.ours
-        )
+        settings = dict(case.ours)
+        keep_eps = settings.pop("keep_eps", False)
+        run = Run(network, Process(schedule, target), visited, Recorded(case.z), case.clip, keep_eps)
+        path = SAMPLERS[case.sampler](run, case.x, **settings)
         steps = list(path)
     x_t, x0_hat, x_prev = (np.stack([getattr(step, name) for step in steps]) for name in ("x_t", "x0_hat", "x_prev"))
     return Record(levels, x_t, x0_hat, x_prev)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidiff import backend
-from minidiff.diffusion import SAMPLERS, Noise
+from minidiff.diffusion import SAMPLERS, Noise, Run
 from minidiff.diffusion.process import Process, spread
 from minidiff.diffusion.schedule import KINDS, Level, make_schedule
 
@@ -123,7 +123,7 @@ def told(process, t) -> Level:
 def sampler(way, process, denoise, clip="none"):
     """The way of sampling with all but x, levels and noise settled, as editing takes it."""
     name, settings = WAYS[way]
-    return lambda x, levels, noise: SAMPLERS[name](denoise, process, x, levels, noise, clip=clip, **settings)
+    return lambda x, levels, noise: SAMPLERS[name](Run(denoise, process, levels, noise, clip=clip), x, **settings)
 
 
 def sample(way, process, known, steps, count=4, shape=(4, 4), seed=0, first=0, clip="none", dtype=np.float32):

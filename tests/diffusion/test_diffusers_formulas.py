@@ -47,7 +47,7 @@ def test_edms_coefficients(kind):
             with backend.using("numpy"):
                 c_skip, _ = process.to_x0_eps(0 * one, level.a * one, level)
                 sum_of_both, _ = process.to_x0_eps(one, level.a * one, level)
-                c_in, c_noise = process.ask(lambda x, t: (x, t), level.a * one, level)
+                c_in, c_noise = process.predict(lambda x, t: (x, t), level.a * one, level)
             theirs = [scheduler.precondition_outputs(1.0, output, sigma) for output in (0.0, 1.0)]
             assert (c_skip.item(), sum_of_both.item()) == pytest.approx(theirs, rel=1e-10)
             assert c_in.item() == pytest.approx(

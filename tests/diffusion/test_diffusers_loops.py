@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion import CLEAN, SAMPLERS, Process, levels, make_schedule
+from minidiff.diffusion import CLEAN, SAMPLERS, Process, Run, levels, make_schedule
 from minidiff.diffusion.schedule import Level, karras
 from tests.diffusion.cases import Recorded
 
@@ -47,7 +47,7 @@ def run(name, x, visited, target="eps", clip="none", z=None, **settings):
     process = Process(make_schedule("linear", 1100), target)
     noise = Recorded(z if z is not None else np.zeros((len(visited), 1, 1, 1, 1)))
     with backend.using("numpy"):
-        return list(SAMPLERS[name](network, process, x, visited, noise, clip=clip, **settings))
+        return list(SAMPLERS[name](Run(network, process, visited, noise, clip=clip), x, **settings))
 
 
 def mean_abs(x):
@@ -102,7 +102,9 @@ def overwritten(name, visited, target="eps", z=None):
         ask = lambda x, t, shown=shown, level=level: network(shown if t == level.t else x, t)
         noise = Recorded([0 * x if z is None else z[0]])  # z gives the next draw whatever it is asked for
         with backend.using("numpy"):
-            (step,) = SAMPLERS[name](ask, Process(LONG, target), level.a * shown, [level, prev], noise, clip="none")
+            (step,) = SAMPLERS[name](
+                Run(ask, Process(LONG, target), [level, prev], noise, clip="none"), level.a * shown
+            )
         x = step.x_prev / prev.a
     return x
 
@@ -156,7 +158,7 @@ def test_dpm_solver_with_thresholding():
 
     process, noise = Process(SHORT, "x0"), Recorded(np.zeros((10, 1, 1, 1, 1)))
     with backend.using("numpy"):
-        *_, last = SAMPLERS["dpm-solver"](cut, process, fixture(), ELEVEN, noise, clip="none")
+        *_, last = SAMPLERS["dpm-solver"](Run(cut, process, ELEVEN, noise, clip="none"), fixture())
     assert mean_abs(last.x_prev) == pytest.approx(1.1364, abs=1e-4)
 
 

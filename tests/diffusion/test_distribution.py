@@ -8,7 +8,7 @@ import pytest
 from minidiff import backend
 from minidiff.diffusion import ddim, ddpm
 from minidiff.diffusion.process import Process
-from minidiff.diffusion.samplers import Noise
+from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.schedule import make_schedule
 from tests.diffusion.known import CORRELATED, SCHEDULES, WAYS, end, ideal, normal, process_of, sample
 
@@ -82,12 +82,13 @@ def coefficients(sampler, process, steps, **settings):
     seen = []
 
     class Noted(Noise):
-        def mix(self, x, x0_hat, x0_hat_before, c, index):
+        def mix(self, x, x0_hat, x0_hat_last, c, index):
             seen.append(c)
-            return super().mix(x, x0_hat, x0_hat_before, c, index)
+            return super().mix(x, x0_hat, x0_hat_last, c, index)
 
     x_T = np.zeros((1, 1, 1, 1))
-    list(sampler(lambda x, t: 0 * x, process, x_T, steps, Noted(0, np.arange(1)), "none", **settings))
+    run = Run(lambda x, t: 0 * x, process, steps, Noted(0, np.arange(1)), "none")
+    list(sampler(run, x_T, **settings))
     return np.array(seen)
 
 

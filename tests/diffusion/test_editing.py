@@ -25,7 +25,7 @@ def rms(x):
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.0, 0), (0.02, 1), (0.04, 2), (0.5, 25), (0.99, 50), (1.0, 50)])
 def test_strength_is_the_share_of_the_steps(strength, steps):
-    rest = editing.tail(LEVELS, strength, PROCESS.schedule)
+    rest = editing.last_levels(LEVELS, strength, PROCESS.schedule)
     assert len(rest) == steps + 1
     assert rest == LEVELS[-steps - 1 :]
 
@@ -36,7 +36,7 @@ def test_less_than_a_step_begins_with_so_much_less_noise(kind, steps):
     """Without a jump from nothing to the step; of one step on the flow, which is from infinity, too."""
     schedule = make_schedule(kind)
     path = levels(schedule, steps)
-    starts = [editing.tail(path, share / steps, schedule) for share in (1e-6, 0.01, 0.1, 0.5, 0.99, 1 - 1e-9)]
+    starts = [editing.last_levels(path, share / steps, schedule) for share in (1e-6, 0.01, 0.1, 0.5, 0.99, 1 - 1e-9)]
     assert all(len(rest) == 2 and rest[1] is CLEAN for rest in starts)
     sigma = np.array([rest[0].sigma for rest in starts])
     assert (np.diff(sigma) > 0).all()
@@ -49,7 +49,7 @@ def test_less_than_a_step_begins_with_so_much_less_noise(kind, steps):
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])
 def test_strength_is_from_0_to_1(strength):
     with pytest.raises(MinidiffError, match=rf"^strength must be from 0 to 1, got {strength:g}$"):
-        editing.tail(LEVELS, strength, PROCESS.schedule)
+        editing.last_levels(LEVELS, strength, PROCESS.schedule)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -59,8 +59,8 @@ def test_redrawn_images_are_of_the_distribution_and_as_far_off_as_asked(way):
     moved = []
     with backend.using("numpy"):
         for strength in (0.02, 0.1, 0.3, 0.6):
-            rest = editing.tail(LEVELS, strength, PROCESS.schedule)
-            *_, last = editing.redraw(sampler(way, PROCESS, ideal(PROCESS, CORRELATED)), rest, x0, noise)
+            rest = editing.last_levels(LEVELS, strength, PROCESS.schedule)
+            *_, last = editing.img2img(sampler(way, PROCESS, ideal(PROCESS, CORRELATED)), rest, x0, noise)
             moved.append(rms(last.x_prev - x0))
             y = last.x_prev.reshape(-1, 2)
             # 3200 vectors: five standard deviations, see test_distribution.py; 50 steps narrow the spread by 0.02
@@ -80,9 +80,9 @@ def test_less_and_less_noise_gives_the_image_back(every_backend, way):
         (0.001, 0.05),
         (0.005, 0.15),
     ):  # sigma = 0.0006, 0.006 and 0.02, five of them; churn adds 1.4 times that
-        *_, last = editing.redraw(
+        *_, last = editing.img2img(
             sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS)),
-            editing.tail(fine, strength, PROCESS.schedule), backend.to_device(x0), Noise(0, np.arange(3)),
+            editing.last_levels(fine, strength, PROCESS.schedule), backend.to_device(x0), Noise(0, np.arange(3)),
         )  # fmt: skip
         assert last.prev is CLEAN
         assert last.x_prev.dtype == np.float32
@@ -120,7 +120,7 @@ def test_cleaning_finds_what_can_be_known(way, sigma):
     y = x0 + sigma * np.random.default_rng(1).standard_normal(x0.shape)
     with backend.using("numpy"):
         run = sampler(way, PROCESS, ideal(PROCESS, CORRELATED))
-        first, *_, last = editing.clean(run, LEVELS, y, sigma, PROCESS.schedule, noise)
+        first, *_, last = editing.denoise(run, LEVELS, y, sigma, PROCESS.schedule, noise)
     level = PROCESS.schedule.at_sigma(sigma)
     least = rms(CORRELATED.guess(level.a * y, level) - x0)
     assert least < rms(y - x0)
@@ -140,8 +140,8 @@ def test_cleaning_starts_from_the_noise_that_is_there():
     """Between the levels, if need be; and skips those that are noisier or as good as it."""
     sigma = LEVELS[20].sigma * 1.01  # within 2% of a level: that one is left out
     visited = []
-    list(editing.clean(lambda x, given, noise: visited.extend(given) or iter(()), LEVELS, np.zeros((1, 2, 2, 1)), sigma,
-                       PROCESS.schedule, Noise(0, np.arange(1))))  # fmt: skip
+    note = lambda x, given, noise: visited.extend(given) or iter(())
+    list(editing.denoise(note, LEVELS, np.zeros((1, 2, 2, 1)), sigma, PROCESS.schedule, Noise(0, np.arange(1))))
     assert visited[0].sigma == pytest.approx(sigma, rel=1e-9)
     assert visited[1:] == LEVELS[21:]
 
@@ -149,7 +149,7 @@ def test_cleaning_starts_from_the_noise_that_is_there():
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
 def test_cleaning_needs_some_noise(sigma):
     with pytest.raises(MinidiffError, match=rf"^sigma, the noise on the image, must be above 0, got {sigma:g}$"):
-        editing.clean(None, LEVELS, np.zeros((1, 2, 2, 1)), sigma, PROCESS.schedule, Noise(0, np.arange(1)))
+        editing.denoise(None, LEVELS, np.zeros((1, 2, 2, 1)), sigma, PROCESS.schedule, Noise(0, np.arange(1)))
 
 
 # -- how much noise -----------------------------------------------------------------------------------------------

@@ -62,9 +62,9 @@ def test_strength_keeps_something_of_what_was_there(way):
     with backend.using("numpy"):
         run = sampler(way, PROCESS, ideal(PROCESS, TWO_HILLS))
         ends = {
-            strength: list(editing.inpaint(run, editing.tail(LEVELS, strength, PROCESS.schedule), x0, MASK, noise))[
-                -1
-            ].x_prev
+            strength: list(
+                editing.inpaint(run, editing.last_levels(LEVELS, strength, PROCESS.schedule), x0, MASK, noise)
+            )[-1].x_prev
             for strength in (0.02, 0.2, 1.0)
         }
     far = [np.abs(y - x0)[:, :, 2:].mean() for y in ends.values()]

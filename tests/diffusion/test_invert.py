@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion import Noise, Process, ddim, editing, levels, make_schedule
+from minidiff.diffusion import Noise, Process, Run, ddim, editing, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import TWO_HILLS, ideal, normal, process_of
@@ -19,7 +19,7 @@ def there_and_back(process, known, steps, iterations=4, spacing="trailing", n=8)
     visited, x0, denoise = levels(process.schedule, steps, spacing), known.draw((n, 4, 4)), ideal(process, known)
     with backend.using("numpy"):
         x_T = editing.invert(denoise, process, x0, visited, iterations)
-        *_, last = ddim(denoise, process, x_T, visited, Noise(0, np.arange(n)), clip="none")
+        *_, last = ddim(Run(denoise, process, visited, Noise(0, np.arange(n)), clip="none"), x_T)
     return x0, x_T, last.x_prev
 
 
@@ -80,7 +80,7 @@ def test_on_every_backend(every_backend):
     denoise = ideal(process, TWO_HILLS)
     x_T = editing.invert(denoise, process, backend.to_device(x0), visited)
     assert x_T.dtype == np.float32
-    *_, last = ddim(denoise, process, x_T, visited, Noise(0, np.arange(4)), clip="none")
+    *_, last = ddim(Run(denoise, process, visited, Noise(0, np.arange(4)), clip="none"), x_T)
     assert np.abs(backend.to_numpy(last.x_prev) - x0).max() < 1e-3
 
 
@@ -120,7 +120,7 @@ def test_the_ends_of_the_way_are_the_ends_and_its_length_is_kept(every_backend):
     """Noises of the same length stay as long; others go evenly from one length to the other, or nearly so."""
     x, y = (Noise(seed, np.arange(5)).start((16, 16, 3)) for seed in (0, 1))
     weight = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-    z = editing.between(x, y, weight)
+    z = editing.slerp(x, y, weight)
     assert z.dtype == np.float32
     x, y, z = (backend.to_numpy(array).reshape(5, -1).astype(np.float64) for array in (x, y, z))
     assert z[0] == pytest.approx(x[0], abs=1e-6)  # float32
@@ -138,7 +138,7 @@ def test_the_way_is_an_arc_of_even_steps():
     x, y = (a / np.linalg.norm(a) for a in rng.standard_normal((2, 1, 2, 2, 1)))
     weight = np.linspace(0, 1, 7)
     with backend.using("numpy"):
-        z = editing.between(np.repeat(x, 7, 0), np.repeat(y, 7, 0), weight).reshape(7, -1)
+        z = editing.slerp(np.repeat(x, 7, 0), np.repeat(y, 7, 0), weight).reshape(7, -1)
     assert np.linalg.norm(z, axis=1) == pytest.approx(np.ones(7), abs=1e-12)
     angles = np.arccos(np.sum(z[1:] * z[:-1], 1))
     assert angles == pytest.approx(np.full(6, np.arccos(np.sum(x * y)) / 6), abs=1e-9)
@@ -146,5 +146,5 @@ def test_the_way_is_an_arc_of_even_steps():
 
 def test_between_a_noise_and_itself_is_that_noise(every_backend):
     x = Noise(0, np.arange(3)).start((4, 4, 1))
-    z = editing.between(x, x, np.array([0.0, 0.4, 1.0]))
+    z = editing.slerp(x, x, np.array([0.0, 0.4, 1.0]))
     assert backend.to_numpy(z) == pytest.approx(backend.to_numpy(x), abs=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, make_schedule
+from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, Run, make_schedule
 from tests.diffusion.known import STEADY, TWO_HILLS, WAYS, ideal, normal, sample
 
 MANY = 100_000  # times, so that evenly spread ones are even, and hit by rounding no harder than 1e-5
@@ -19,7 +19,9 @@ def arrive(way, process, steps):
     name, settings = WAYS[way]
     noise = Noise(0, np.arange(8))
     x = noise.start((4, 4, 1)).astype(np.float64)
-    return list(SAMPLERS[name](ideal(process, TWO_HILLS), process, x, visited, noise, clip="none", **settings))[-1].x_t
+    return list(SAMPLERS[name](Run(ideal(process, TWO_HILLS), process, visited, noise, clip="none"), x, **settings))[
+        -1
+    ].x_t
 
 
 @pytest.fixture(scope="module")

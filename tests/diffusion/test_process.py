@@ -88,7 +88,7 @@ def test_edm_is_karras_et_als_table_1(sigma):
     x0_hat, _ = process.to_x0_eps(F, level.a * x, level)
     assert x0_hat == pytest.approx(c_skip * x + c_out * F, rel=1e-10, abs=1e-12)
     asked = []
-    process.ask(lambda x, t: asked.append((x, t)), level.a * x, level)
+    process.predict(lambda x, t: asked.append((x, t)), level.a * x, level)
     assert asked[0][0] == pytest.approx(c_in * x, rel=1e-12)
     assert asked[0][1] == pytest.approx(1000 * c_noise, rel=1e-9)  # a thousand times as an embedding of t wants it
     g, h = process.mixture(level)
@@ -98,7 +98,7 @@ def test_edm_is_karras_et_als_table_1(sigma):
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "edm"])
 def test_all_others_are_told_x_t_and_t(target):
     x_t, level = np.ones((1, 2, 2, 1)), SCHEDULES["linear"].level(7)
-    assert Process(SCHEDULES["linear"], target).ask(lambda x, t: (x, t), x_t, level) == (x_t, 7)
+    assert Process(SCHEDULES["linear"], target).predict(lambda x, t: (x, t), x_t, level) == (x_t, 7)
 
 
 # -- the loss -----------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, levels, make_schedule
+from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, Run, levels, make_schedule
 from minidiff.diffusion.process import TARGETS
+from minidiff.diffusion.run import EPS_HAT, X0_HAT, X0_HAT_LAST, X_T, Z, on_eps_hat
+from minidiff.diffusion.schedule import Level
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from tests.diffusion.known import NOISY, STEADY, TWO_HILLS, WAYS, end, ideal, process_of, sample
@@ -79,7 +81,7 @@ def test_fresh_noise_is_drawn_by_those_that_say_so(every_backend, way):
     x_T = Noise(0, np.arange(1)).start(SHAPE)
     ends = []
     for noise in (Noise(0, np.arange(1)), Noise(1, np.arange(1)), Noise(0, np.arange(1), first=5)):
-        run = SAMPLERS[name](ideal(process, TWO_HILLS), process, x_T, 5, noise, **settings)
+        run = SAMPLERS[name](Run(ideal(process, TWO_HILLS), process, 5, noise), x_T, **settings)
         ends.append(backend.to_numpy(list(run)[-1].x_prev))
     assert np.array_equal(ends[0], ends[1]) == (way in STEADY)
     assert np.array_equal(ends[0], ends[2]) == (way in STEADY)
@@ -93,7 +95,7 @@ def test_no_two_steps_draw_the_same_noise(way):
     noise = Noise(0, np.arange(1))
     with backend.using("numpy"):
         visited = levels(process.schedule, [800, 600, 400])
-        run = SAMPLERS[name](lambda x, t: 0 * x, process, np.zeros((1, 4, 4, 1)), visited, noise, **settings)
+        run = SAMPLERS[name](Run(lambda x, t: 0 * x, process, visited, noise), np.zeros((1, 4, 4, 1)), **settings)
         first, second, _ = (step.x_t if "churn" in way else step.x_prev for step in run)
     assert np.abs(first).max() > 0
     like = np.sum(first * second) / np.sum(first**2)  # the same again, but for its scale?
@@ -107,7 +109,7 @@ def test_an_answer_takes_the_place_of_x_prev(every_backend, way):
     process, noise = process_of("cosine", "v"), Noise(0, np.arange(2))
 
     def run(answer):
-        steps = SAMPLERS[name](ideal(process, TWO_HILLS), process, noise.start(SHAPE), 4, noise, **settings)
+        steps = SAMPLERS[name](Run(ideal(process, TWO_HILLS), process, 4, noise), noise.start(SHAPE), **settings)
         path = [next(steps), steps.send(None)]
         path.append(steps.send(None if answer is None else answer(path[-1])))
         return [*path, *steps]
@@ -136,7 +138,7 @@ def test_evaluations_are_counted(way):
             return denoise(x, t)
 
         name, settings = WAYS[way]
-        for step in SAMPLERS[name](count, process, noise.start(SHAPE), steps, noise, **settings):
+        for step in SAMPLERS[name](Run(count, process, steps, noise), noise.start(SHAPE), **settings):
             assert step.evaluations == counts[0]
         asked.append(counts[0])
     # Heun asks twice but for the last step, and for a first one from infinite sigma
@@ -163,10 +165,9 @@ def test_targets_draw_the_same_image(kind, way):
 
 def call(name, **settings):
     process = process_of("linear", "eps")
-    settings = {"steps": 10, **settings}
-    return SAMPLERS[name](
-        ideal(process, TWO_HILLS), process, np.zeros((1, *SHAPE), np.float32), noise=Noise(0, np.arange(1)), **settings
-    )
+    steps, clip = settings.pop("steps", 10), settings.pop("clip", "clip")
+    run = Run(ideal(process, TWO_HILLS), process, steps, Noise(0, np.arange(1)), clip)
+    return SAMPLERS[name](run, np.zeros((1, *SHAPE), np.float32), **settings)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -216,3 +217,15 @@ def test_mistakes_of_one_sampler(name, settings, message):
     with pytest.raises(MinidiffError) as caught:
         call(name, **settings)
     assert str(caught.value) == message
+
+
+def test_an_update_is_turned_into_the_numbers_of_the_kernel():
+    """A formula of five arrays, computed as it stands and by the kernel's four numbers."""
+    level, rng = Level(0, 0.8, 0.6), np.random.default_rng(0)
+    x0_hat, eps_hat, last, z = rng.standard_normal((4, 5))
+    x_t = level.a * x0_hat + level.s * eps_hat
+    update = np.float64(0.3) * X_T + 0.5 * X0_HAT - 0.2 * (X0_HAT_LAST - EPS_HAT) + 0.7 * Z
+    expected = 0.3 * x_t + 0.5 * x0_hat - 0.2 * (last - eps_hat) + 0.7 * z
+    c = update.coefficients(level)
+    assert np.dot(c, [x_t, x0_hat, last, z]) == pytest.approx(expected, abs=1e-14)  # float64's rounding
+    assert np.dot(on_eps_hat(c, level), [eps_hat, x0_hat, last, z]) == pytest.approx(expected, abs=1e-14)

@@ -81,7 +81,7 @@ def test_an_exported_model_comes_back_as_it_was(run, tmp_path, capsys):
     names = ["config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
     assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in names]
     before, after = models.load(path), models.load_diffusers(tmp_path / "out")
-    assert (after.process.target, after.shape, after.usual.spacing) == ("v", before.shape, "trailing")
+    assert (after.process.target, after.shape, after.defaults.spacing) == ("v", before.shape, "trailing")
     assert np.abs(after.process.schedule.alpha_bar - before.process.schedule.alpha_bar).max() < 1e-12
     x, t = np.random.default_rng(0).standard_normal((2, *before.shape)).astype(np.float32), np.array([3.0, 800.0])
     one, two = (model.model(x, t).data for model in (before, after))

@@ -1,5 +1,7 @@
 """A checkpoint becomes images: labels in every form, seeds, batches, and mistakes in one line."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tiny_model
@@ -7,9 +9,12 @@ import tiny_model
 from minidiff import backend
 from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.edit import Edit
+from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
+from minidiff.pipeline.plan import network_interval
+from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}
@@ -155,9 +160,10 @@ def reader(tmp_path_factory):
 
 def test_a_model_that_reads(reader):
     assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.length == 4
-    assert reader.prompts(3, "A small dog!").tolist() == [[1, 6, 4, 0]] * 3
-    assert reader.prompts(3, ["a cat", "night"], first=1).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
-    assert reader.asked(2, None, None) is None
+    labels_of = lambda prompt: reader.prepare(SamplingSettings(), Inputs(prompt=prompt)).labels_of(3)
+    assert labels_of("A small dog!").tolist() == [[1, 6, 4, 0]] * 3
+    assert labels_of(["night", "a cat"]).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
+    assert labels_of(None) is None
 
 
 def test_prompts_reach_the_network(reader):
@@ -205,7 +211,7 @@ def test_guidance_in_an_interval(reader):
 
 def test_an_interval_is_one_of_noise_over_image(reader):
     """Where sigma = sqrt((1 - alpha_bar) / alpha_bar) lies in the interval, guidance is on."""
-    low, high = reader.between((0.2, 2))
+    low, high = network_interval(reader.process, (0.2, 2))
     alpha_bar = reader.process.schedule.alpha_bar
     sigma = np.sqrt((1 - alpha_bar) / alpha_bar)
     t = np.arange(len(sigma))
@@ -221,7 +227,7 @@ def test_the_network_is_asked_once_where_it_is_not_guided(reader, monkeypatch):
     monkeypatch.setattr(
         type(reader.model), "forward", lambda self, x, *more: asked.append(len(x)) or forward(self, x, *more)
     )
-    low, high = reader.between((0.2, 2))
+    low, high = network_interval(reader.process, (0.2, 2))
     times = [step.t for step in reader.generate(1, prompt="a dog", guidance_interval=(0.2, 2), steps=10)]
     assert asked == [2 if low <= t <= high else 1 for t in times]
     assert set(asked) == {1, 2}
@@ -339,3 +345,14 @@ def test_a_missing_checkpoint_is_one_line(tmp_path):
         models.load(tmp_path)
     with pytest.raises(MinidiffError, match="cannot read checkpoint"):
         models.load(tmp_path / "nothing.safetensors")
+
+
+def test_the_table_of_sampler_settings_is_that_of_the_samplers():
+    shared = {"run", "x_T", "noisy_end"}  # noisy_end is a model's default and no setting
+    for name, sampler in SAMPLERS.items():
+        assert set(inspect.signature(sampler).parameters) - shared == set(SAMPLER_SETTINGS.get(name, ())), name
+
+
+def test_an_unknown_keyword_is_a_mistake_of_the_program(model):
+    with pytest.raises(TypeError, match=r"^unknown setting 'guidance'; known are clip, "):
+        model.sample(1, guidance=3)

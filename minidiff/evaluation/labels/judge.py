@@ -16,7 +16,7 @@ import numpy as np
 from minidiff import random
 from minidiff.data.dataset import Numbered
 from minidiff.diffusion.clipping import Clip
-from minidiff.diffusion.solvers import Sampler
+from minidiff.diffusion.solvers import SamplerName
 from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import Kept
@@ -39,7 +39,7 @@ class Drawing:
 
     count: int = 1000
     """Number of samples."""
-    sampler: Sampler = "ddim"
+    sampler: SamplerName = "ddim"
     """The way from noise to image, as `python -m minidiff.sample --help` tells."""
     steps: int | None = None
     """Steps from noise to image, as `python -m minidiff.sample --help` tells."""

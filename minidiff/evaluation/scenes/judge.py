@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minidiff.diffusion.samplers import Step
+from minidiff.diffusion.run import Step
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.heldout import TRIPLES, held_out_loss
 from minidiff.evaluation.labels.judge import Drawing

@@ -1,0 +1,144 @@
+"""A drawing that is ready to start: settings with all defaults filled in, prompts encoded, everything checked.
+
+Idea: what is the same for all batches is done once.  A batch then only says which images it draws.
+After model.py; `Pipeline.prepare` makes it.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minidiff.backend import to_numpy
+from minidiff.diffusion.guidance import Denoise, OnPrediction, denoiser
+from minidiff.diffusion.process import Process
+from minidiff.diffusion.run import Noise, Run, Step
+from minidiff.diffusion.schedule import Level
+from minidiff.diffusion.solvers import SAMPLERS
+from minidiff.errors import MinidiffError
+from minidiff.pipeline.model import Model, in_turn
+from minidiff.pipeline.settings import SAMPLER_SETTINGS, Defaults, Inputs, SamplingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A drawing of a model.
+
+    settings: with steps and guidance_scale filled in.  levels: the noise levels that the sampler visits.
+    labels: what the images are conditioned on in turn, (n,) or (n, L), or None.  negative: likewise, (n, L) or None.
+    guided: the t of the network, from and to, at which guidance is used.
+    """
+
+    model: Model
+    settings: SamplingSettings
+    inputs: Inputs
+    levels: Sequence[Level]
+    labels: np.ndarray | None
+    negative: np.ndarray | None
+    guided: tuple[float, float]
+
+    def steps(
+        self, first: int, count: int, total: int | None = None, on_prediction: OnPrediction | None = None
+    ) -> Iterator[Step]:
+        """Draw images first … first + count - 1 in one batch; yield every step, the last one's x_prev are the images.
+
+        total: the number of images in all batches, by default none after these; only diffusers models, whose noise is
+        one stream for all images, draw other images where it differs.
+        on_prediction: is called with every `guidance.Prediction`.
+        Raises MinidiffError, before the first step, for inputs that do not fit; at the last, if the images are not
+        finite.
+        """
+        model, inputs = self.model, self.inputs
+        network, samples = model.adapted(inputs, count), np.arange(first, first + count)
+        labels, negative = (
+            None if turns is None else in_turn(turns, first, count) for turns in (self.labels, self.negative)
+        )
+        scale = self.settings.guidance_scale
+        assert scale is not None  # as `prepare` has filled it in
+        sample = self._sampler(denoiser(network, labels, scale, negative, self.guided, on_prediction))
+        if inputs.edit is None:
+            noise = model.noise(
+                self.settings.seed, samples, first + count if total is None else max(total, first + count)
+            )
+            return self._finite(sample(noise.start(model.shape), self.levels, noise))
+        plain = denoiser(network, labels)  # inversion needs the learnt prediction, without guidance
+        noise = Noise(self.settings.seed, samples)
+        return self._finite(inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape))
+
+    def labels_of(self, count: int) -> np.ndarray | None:
+        """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""
+        return None if self.labels is None else in_turn(self.labels, 0, count)
+
+    def _sampler(self, denoise: Denoise) -> Callable[[Any, Sequence[Level], Any], Iterator[Step]]:
+        """Return the sampler as a function of x, levels and noise: all settings are settled."""
+        process, defaults, settings = self.model.process, self.model.defaults, self.settings
+        clip = defaults.clip if settings.clip is None else settings.clip
+        keep_eps, ends = False, None
+        if settings.sampler == "ddim":
+            keep_eps = defaults.keep_eps
+            if defaults.ends is not None and self.inputs.edit is None:
+                ends = defaults.ends(process.schedule, self.levels)
+        sampler = functools.partial(SAMPLERS[settings.sampler], **sampler_settings(settings, defaults))
+
+        def sample(x: Any, levels: Sequence[Level], noise: Any) -> Iterator[Step]:
+            return sampler(Run(denoise, process, levels, noise, clip, keep_eps, ends), x)
+
+        return sample
+
+    def _finite(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass steps on; the last one's images must be finite, and then those before it are."""
+        for step in steps:
+            if step.index + 1 == step.steps and not np.isfinite(to_numpy(step.x_prev)).all():
+                raise MinidiffError(
+                    f"the images that {self.model.path} draws are not finite: either its weights are not, or the "
+                    "settings lead out of the range of numbers; try a smaller guidance scale, and clip"
+                )
+            yield step
+
+
+def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
+    """Fill in defaults, encode prompts and check everything that does not depend on the batch.
+
+    Raises MinidiffError for settings that do not fit the sampler, the model or each other.
+    """
+    settings.check()
+    inputs.check()
+    labels = model.conditioning(inputs)
+    tokenizer = model.tokenizer
+    if labels is None and inputs.reference is not None and tokenizer is not None:
+        labels = np.zeros((1, tokenizer.length), np.int64)  # the reference is what guidance leads to
+    scale = model.guidance(settings.guidance_scale, labels is None)
+    negative = None if inputs.negative is None else model.prompts(inputs.negative)
+    if negative is not None and (labels is None or scale == 1):
+        raise MinidiffError("a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it")
+    settings = replace(settings, steps=model.steps_of(settings.steps), guidance_scale=scale)
+    defaults, schedule = model.defaults, model.process.schedule
+    spacing = defaults.spacing if settings.spacing is None else settings.spacing
+    levels = defaults.levels(schedule, model.steps_of(settings.steps), spacing)
+    guided = network_interval(model.process, settings.guidance_interval)
+    return Plan(model, settings, inputs, levels, labels, negative, guided)
+
+
+def sampler_settings(settings: SamplingSettings, defaults: Defaults) -> dict[str, Any]:
+    """Return the settings that the sampler alone takes, by `SAMPLER_SETTINGS`, with the model's defaults filled in."""
+    own = {name: getattr(settings, name) for name in SAMPLER_SETTINGS.get(settings.sampler, ())}
+    own = {name: getattr(defaults, name) if value is None else value for name, value in own.items()}
+    return own | ({"noisy_end": defaults.noisy_end} if settings.sampler == "ddpm" else {})
+
+
+def network_interval(process: Process, interval: tuple[float, float] | None) -> tuple[float, float]:
+    """Return an interval of sigma as one of the t that the network gets, see `Process.network_t`."""
+    if interval is None:
+        return -math.inf, math.inf
+    low, high = interval
+    if not 0 <= low < high:
+        raise MinidiffError(f"guidance_interval must be two sigma, the lower one first, got {low:g} and {high:g}")
+    schedule = process.schedule
+    least, most = schedule.all.sigma[[0, -1]]
+    if low > most or high < least:
+        return math.inf, -math.inf  # beyond all timesteps: none is guided
+    ends = process.network_t(schedule.at_sigma(np.clip([low, high], least, most)))
+    return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)

@@ -1,0 +1,131 @@
+"""The work of the command: draw all batches, show them, and write the files.
+
+After viewer.py and outputs.py.  Leaves out parsing: sample.py.
+"""
+
+import contextlib
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.diffusion.run import Step
+from minidiff.errors import MAX_PRINTED, printable
+from minidiff.explain import Caption, Recording, most_frames, write_page
+from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
+from minidiff.pipeline.plan import Plan
+from minidiff.sampling import like
+from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
+from minidiff.sampling.request import SampleRequest
+from minidiff.sampling.viewer import Viewer
+from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
+
+MAX_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
+MAX_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is shown and written beside grid.png: the options of `SampleConfig` with these names."""
+
+    images: bool
+    array: bool
+    animation: Literal["none", "gif", "apng"]
+    explain: bool
+    trace: bool
+    watch: bool
+
+
+@dataclass
+class Drawn:
+    """The result of drawing: the images x0 (N, H, W, C) float32, and the steps that outputs need."""
+
+    x0: list[np.ndarray] = field(default_factory=list)  # batch by batch
+    traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
+    animated: list[Step] = field(default_factory=list)  # at most a hundred steps of the first batch
+    recording: Recording | None = None  # of the first batch
+
+
+@np.errstate(all="ignore")  # the plan itself raises an error where numbers overflow
+def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path | None, digests: dict[str, str]) -> None:
+    """Draw the images, show progress, and write the files.
+
+    request: goes into grid.png, with digests, the SHA-256 of its files.  out: the folder, None for a new one.
+    """
+    model, count, batch = plan.model, request.count, request.batch
+    recording = Recording(model.model, model.process) if outputs.explain else None
+    callback = None if recording is None else recording.on_prediction
+    run = plan.steps(0, min(batch, count), count, callback)  # mistakes are found before a folder is made
+    with new_folder(out) as folder:
+        drawn = Drawn(recording=recording)
+        with Viewer(folder, outputs.watch, -(-count // batch)) as viewer, recording or contextlib.nullcontext():
+            for first in range(0, count, batch):
+                drawn.traced.append([])
+                if first:
+                    run = plan.steps(first, min(batch, count - first), count)
+                for step in run:
+                    viewer.show(step)
+                    if outputs.trace:
+                        drawn.traced[-1].append(step)
+                    if recording is not None and first == 0:
+                        recording.take(step, is_shown(step, most_frames(model.shape)))
+                    if outputs.animation != "none" and first == 0 and is_shown(step):
+                        drawn.animated.append(step)
+                drawn.x0.append(backend.to_numpy(step.x_prev))
+        write(folder, plan, request, outputs, digests, drawn)
+    steps, evaluations = (
+        f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
+    )
+    print(f"{request.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
+
+
+def is_shown(step: Step, most: int = MAX_FRAMES) -> bool:
+    """Whether the step is in an animation: all are, or, of many, `most` evenly among them with the last one."""
+    most = min(step.steps, most)
+    return (step.index + 1) * most // step.steps > step.index * most // step.steps
+
+
+def write(
+    out: Path, plan: Plan, request: SampleRequest, outputs: OutputOptions, digests: dict[str, str], drawn: Drawn
+) -> None:
+    """Write the files that were asked for, and print where they are."""
+    x0, model = np.concatenate(drawn.x0), plan.model
+    images, labels = to_uint8(x0), plan.labels_of(request.count)
+    given = {} if labels is None else {"labels": labels}
+    names = model.names(labels)
+    stored = replace(request, checkpoint=model.path) if request.checkpoint else request
+    turns = 0 if labels is None else len(request.prompt or request.label or model.classes)  # columns
+    about = like.describe(stored, digests)
+    save_png(out / "grid.png", make_grid(images, turns if 1 < turns <= MAX_COLUMNS else None), about)
+    if outputs.images:
+        save_images(out / "images", images, names)
+    if outputs.array:
+        save_arrays(out / "samples.npz", {"arr_0": images, **given})
+    if outputs.trace:
+        save_arrays(out / "trace.npz", {**trace(drawn.traced), "x0": x0, **given})
+    if outputs.animation != "none":
+        last = drawn.animated[-1]
+        frames = [frame(step, zoom=ANIMATION_ZOOM) for step in (*drawn.animated, replace(last, x_t=last.x_prev))]
+        path = out / ("steps.gif" if outputs.animation == "gif" else "steps.png")
+        save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
+    if drawn.recording is not None:
+        write_explanation(out / "explain.html", plan, request, drawn.recording, names)
+    for path in sorted(out.iterdir()):
+        print(printable(path, MAX_PRINTED))
+
+
+def write_explanation(path: Path, plan: Plan, request: SampleRequest, recording: Recording, names: list[str]) -> None:
+    """Write the page that explains the run.  names: of each image's label or caption, [] for none."""
+    captions = []
+    for k in range(len(recording.frames[0].step.x_t)):
+        text = request.prompt[k % len(request.prompt)] if request.prompt else names[k] if names else ""
+        words = tuple(names[k].split()) if request.prompt else ()
+        captions.append(Caption(text, words, request.negative or ""))
+    scale = 1.0 if request.guidance_scale is None else request.guidance_scale
+    model = plan.model
+    facts = [(request.sampler, ""), ("steps", str(request.steps)), ("seed", str(request.seed))]
+    facts += [("guidance", f"{scale:g}"), ("model", f"{model.path.name}, predicts {model.process.target}")]
+    write_page(path, recording.frames, captions, model.process, request.sampler, scale, facts)
