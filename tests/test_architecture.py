@@ -38,7 +38,8 @@ INSIDE = {
     ],
     "pipeline": ["pipeline", "loading", "__init__"],
     "training": [
-        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
+        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "console", "loop",
+        "cli",
         "__init__",
     ],
 }  # fmt: skip

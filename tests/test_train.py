@@ -39,7 +39,7 @@ QUICK = """
 import os, signal, sys
 from minidiff.train import main
 from minidiff.training import checkpoint, preview
-preview.FINAL = preview.Sheet(count=2, steps=2)
+preview.FINAL = preview.SampleGrid(count=2, steps=2)
 """
 # The same, killed when half of the checkpoint of step 4 is on the disk.
 KILLED = """
@@ -145,8 +145,8 @@ def test_a_reader_that_hangs_up_ends_the_run_with_its_work_saved(tmp_path, toy):
     run = tmp_path / "run"
     code = """
 from tqdm import tqdm
-from minidiff.training import loop
-loop.progress_bar = lambda name, **options: tqdm(desc=name, mininterval=0, **options)  # without rest, as on a terminal
+from minidiff.training import console
+console.progress_bar = lambda name, **options: tqdm(desc=name, mininterval=0, **options)
 """
     words = [*toy, *SMALL, "--steps", str(10**6), "--out", str(run)]
     process = subprocess.Popen(
@@ -172,7 +172,7 @@ def wait_for_step(process, run, seconds=60.0):
 
 
 def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=2, steps=2))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=2, steps=2))
     monkeypatch.setattr(loop, "FIRST_PREVIEW_SECONDS", 0.0)
     command.main([*toy, *SMALL, "--steps", "3", "--out", str(tmp_path / "run")])
     out = capsys.readouterr().out

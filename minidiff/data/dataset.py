@@ -133,6 +133,14 @@ class ImageDataset:
         return packed(hashlib.sha256(image.tobytes()).digest() for image in self.images)
 
     @cached_property
+    def first_with_caption(self) -> np.ndarray:
+        """The number of the first image with each caption that has words: int64, sorted."""
+        if self.labels is None:
+            return np.zeros(0, np.int64)
+        _, first = np.unique(self.labels, axis=0, return_index=True)
+        return np.sort(first[self.labels[first].any(axis=1)])
+
+    @cached_property
     def digest(self) -> str:
         words = self.tokenizer.words if self.tokenizer else ()
         sha256 = hashlib.sha256(repr((self.images.shape, self.classes, words)).encode())
@@ -146,6 +154,18 @@ class ImageDataset:
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return copies of the images of these numbers, (N, H, W, C), and their labels, (N,) or (N, L) or None."""
         return self.images[index], None if self.labels is None else self.labels[index]
+
+
+def distinct_captions(dataset: Dataset, count: int) -> np.ndarray:
+    """Return the numbers of up to `count` images with different captions, from everywhere in the data: int64.
+
+    Of an endless dataset these are the first `count` images, whose captions may agree.
+    """
+    if not isinstance(dataset, ImageDataset):
+        return np.arange(count)
+    first = dataset.first_with_caption
+    count = min(count, len(first))
+    return first[np.arange(count) * len(first) // max(count, 1)]
 
 
 def packed(digests: Iterable[bytes]) -> np.ndarray:

@@ -22,7 +22,7 @@ CHANGEABLE = {
 }  # fmt: skip
 
 
-def check_same(
+def check_resumable(
     checkpoint: Checkpoint, config: Config, network: UNetConfig, dataset: Dataset, base: Checkpoint | None
 ) -> None:
     """Raise MinidiffError unless a training that goes on from `checkpoint` has everything that it had.

@@ -14,6 +14,7 @@ from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, ddim
 from minidiff.images.files import to_uint8
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 from tests.cuda.device_array import DeviceArray
 
@@ -38,7 +39,7 @@ def images():
 
 def trained(steps=3, **run):
     trainer = Trainer(config(**run), images())
-    return trainer, [trainer.advance() for _ in range(steps)]
+    return trainer, [train_step(trainer) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -63,9 +64,9 @@ def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
     if gpu_backend.xp.ndarray is not DeviceArray:
         pytest.skip("a GPU's arrays do not count how often they leave")
     trainer = Trainer(config(accumulate=2), images())
-    trainer.advance()
+    train_step(trainer)
     before = DeviceArray.leaves
-    trainer.advance()
+    train_step(trainer)
     assert DeviceArray.leaves == before + 1
 
 
@@ -75,11 +76,11 @@ def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
     checkpoints.save(path, 2, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters)
     found = checkpoints.load(path)
     again = Trainer(trainer.config, images(), found)
-    trainer.advance(), again.advance()
+    train_step(trainer), train_step(again)
     assert backend.to_numpy(trainer.parameters.w).tobytes() == backend.to_numpy(again.parameters.w).tobytes()
     with backend.using("numpy"):
         at_home = Trainer(trainer.config, images(), found)
-        at_home.advance()
+        train_step(at_home)
     assert np.abs(backend.to_numpy(trainer.parameters.w) - at_home.parameters.w).max() < 1e-3
 
 
@@ -106,4 +107,4 @@ def test_what_is_not_finite_is_named(gpu_backend):
     trainer, _ = trained(1)
     trainer.model.middle[0].block.conv1.w.data[...] = np.inf
     with pytest.raises(Exception, match=r"at step 2; it arose in middle\.0"):
-        trainer.advance()
+        train_step(trainer)

@@ -29,10 +29,9 @@ from minidiff.errors import MinidiffError
 from minidiff.images.files import make_grid, read_metadata, to_uint8
 from minidiff.sampling import outputs
 from minidiff.training import budget as pace
-from minidiff.training import loop, preview
+from minidiff.training import console, loop, preview
 from minidiff.training import run_dir as folders
 from minidiff.training import signals as stopping
-from minidiff.training.trainer import Trainer
 from tests import mistakes
 from tests.backends import BACKENDS, WITH_A_GPU
 
@@ -46,16 +45,15 @@ def weights(run, step):
 @contextlib.contextmanager
 def after_step(monkeypatch, step, action):
     """Do something at the end of a step, as if it came from outside."""
-    advance = Trainer.advance
+    log = loop.Run.log
 
-    def then(self):
-        record = advance(self)
+    def then(run, record):
         if record.step == step:
-            action(self)
-        return record
+            action(run.trainer)
+        log(run, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "advance", then)
+        patch.setattr(loop.Run, "log", then)
         yield
 
 
@@ -103,7 +101,7 @@ def test_metrics_tell_each_step(tmp_path, settings):
 
 
 def test_the_final_images(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=20, steps=5))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=20, steps=5))
     loop.train(settings(), tmp_path / "run")
     about = read_metadata(tmp_path / "run" / "grid.png")
     assert about["step"] == 6
@@ -131,7 +129,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
     it = trainer()
     first = next(preview.draw(it, preview.PREVIEW))[1].x_t
     for _ in range(3):
-        it.advance()
+        loop.train_step(it)
     assert np.array_equal(next(preview.draw(it, preview.PREVIEW))[1].x_t, first)
     own = it.parameters.w.copy()
     it.parameters.ema[:] = 0  # a network of zeros says v = 0
@@ -171,7 +169,7 @@ def no_v(it):
     ],
 )
 def test_a_sheet_has_full_rows_and_a_column_shows_one_class(count, classes, columns, size):
-    sheet = preview.Sheet(count, steps=10)
+    sheet = preview.SampleGrid(count, steps=10)
     assert (sheet.columns(classes), sheet.size(classes)) == (columns, size)
     assert sheet.passes(classes) == size * 10 * (2 if classes else 1)
 
@@ -368,7 +366,7 @@ def test_a_run_that_nobody_reads_any_more_saves_and_leaves(tmp_path, settings, m
     pipe = HungUp()
     monkeypatch.setattr(sys, stream, pipe)
     at_each_step = lambda name, **options: tqdm(desc=name, mininterval=0, miniters=1, **options)
-    monkeypatch.setattr(loop, "progress_bar", at_each_step)
+    monkeypatch.setattr(console, "progress_bar", at_each_step)
     with after_step(monkeypatch, 3, lambda _: setattr(HungUp, "gone", True)):
         code = loop.train(settings(steps=9), tmp_path / "run")
     HungUp.gone = False
@@ -414,17 +412,17 @@ def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
     """The noise of an image is its own, so the parts come to the sheet that one part would."""
     sheets = []
     for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
-        it, film = trainer(**batch), preview.Film()
+        it, animation = trainer(**batch), preview.Animation()
         it.parameters.w[:] += 0.05  # a network that says something
         parts = []
         for part, step in preview.draw(it, preview.FINAL):
             assert len(step.x_t) == part.stop - part.start <= preview.part_size(it)
-            film.take(part, step)
+            animation.add(part, step)
             if step.index == step.steps - 1:
                 parts.append(to_uint8(step.x_prev))
-        assert len(parts) * preview.FINAL.steps == preview.steps_of(it, preview.FINAL)
+        assert len(parts) * preview.FINAL.steps == preview.total_steps(it, preview.FINAL)
         sheets.append(np.concatenate(parts))
-        frames = [np.concatenate([pair[0] for pair in film.frames[index]]) for index in sorted(film.frames)]
+        frames = [np.concatenate([pair[0] for pair in animation.frames[index]]) for index in sorted(animation.frames)]
         assert len(frames) == 1 + preview.FINAL.steps and np.array_equal(frames[-1], sheets[-1])
     assert np.abs(sheets[0].astype(int) - sheets[1]).max() <= 1  # a matrix product of another size rounds otherwise
     assert sheets[0].std() > 10
