@@ -3,7 +3,7 @@
 Idea: what was trained here can be drawn with elsewhere.  The averaged weights, which draw, go into a folder that the
 diffusers library loads as a `UNet2DModel` and a scheduler; or into one small file, for minidiff itself, with everything
 left out that only training needs.
-Beside sample.py in the reading order; interop/ and checkpoint/file.py do the work.
+Beside sample.py in the reading order; interop/ and checkpoint/ do the work.
 """
 
 import sys
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
 from minidiff.nn import UNet
@@ -60,7 +60,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     minutes = "" if seconds is None else f" in {seconds / 60:.0f} minutes"
     run = found.config.run
     made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
-    checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
+    checkpoints.save_for_sampling(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
     print(f"{printable(file, MAX_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 
 

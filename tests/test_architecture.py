@@ -30,7 +30,7 @@ INSIDE = {
         "schedule", "timesteps", "process", "guidance", "clipping", "samplers", "solvers", "editing", "edit",
         "__init__",
     ],
-    "checkpoint": ["config", "settings", "build", "file", "__init__"],
+    "checkpoint": ["config", "settings", "build", "format", "write", "read", "folder", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
         "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",

@@ -1,7 +1,7 @@
 """From files to models: a training's, those that minidiff comes with, and those of others.
 
 Idea: whatever a file holds, a `Pipeline` is what one draws with.
-After pipeline.py.  Leaves out how files are read and checked: checkpoint/file.py, interop/.
+After pipeline.py.  Leaves out how files are read and checked: checkpoint/, interop/.
 """
 
 import functools
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minidiff import checkpoint as checkpoints
 from minidiff import interop
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.build import make_process
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
@@ -31,7 +31,7 @@ def load(path: str | Path | None = None) -> Pipeline:
     """
     if path is None:
         return _shipped()
-    found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+    found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
     if found.adapter != "none":
         raise MinidiffError(
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"

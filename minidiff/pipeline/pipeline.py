@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from minidiff import checkpoint as checkpoints
 from minidiff import interop
 from minidiff.backend import to_numpy
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.edit import Edit
@@ -118,7 +118,7 @@ class Pipeline:
 
         Raises MinidiffError if it is none, or one for another model.
         """
-        found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+        found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
         if found.adapter == "none":
             raise MinidiffError(f"{found.path} is no adapter but a model of its own")
         if found.base != self.identity:

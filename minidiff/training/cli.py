@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config, check
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.checkpoint.settings import read_toml
 from minidiff.command_line import check_words, cli
 from minidiff.errors import MinidiffError

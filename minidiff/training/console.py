@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.training import preview
 from minidiff.training.optimizer import learning_rate
@@ -43,7 +43,7 @@ def print_summary(trainer: Trainer, folder: Path) -> None:
 def print_next_commands(trainer: Trainer, folder: Path) -> None:
     """Print the results of a finished training, and commands that sample, evaluate and train on."""
     classes, addition = trainer.dataset.classes, trainer.config.addition
-    path = checkpoints.where(folder, trainer.step)
+    path = checkpoints.path_of(folder, trainer.step)
     model: list[object] = ["--checkpoint", path]
     conditioning: list[object] = []
     if addition.onto is not None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
@@ -234,7 +234,7 @@ class Run(Callbacks):
         if not trainer.parameters.finite():
             raise MinidiffError(f"the weights are not finite after step {trainer.step}")
         checkpoints.save(
-            checkpoints.where(self.folder, trainer.step),
+            checkpoints.path_of(self.folder, trainer.step),
             trainer.step,
             trainer.config,
             trainer.network,
@@ -287,4 +287,4 @@ class Run(Callbacks):
         """Name the checkpoint that is left when a run ends badly."""
         if self.saved_step is None:
             return f"no checkpoint had been written to {self.folder} yet"
-        return f"the last good checkpoint is {checkpoints.where(self.folder, self.saved_step)}"
+        return f"the last good checkpoint is {checkpoints.path_of(self.folder, self.saved_step)}"

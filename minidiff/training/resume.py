@@ -9,8 +9,8 @@ In training/ after checkpoint.py.  Leaves out the tensors' shapes: `checkpoint.r
 
 from dataclasses import fields
 
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.data.dataset import Dataset
 from minidiff.errors import MinidiffError, printable
 from minidiff.nn import UNetConfig

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidiff.checkpoint import file as checkpoints
-from minidiff.checkpoint.file import CHECKPOINTS, Checkpoint
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import CHECKPOINTS, Checkpoint
 from minidiff.errors import MinidiffError
 from minidiff.files import claimed, new_folder, open_regular, parse_json, remove_temporary, write_atomically
 from minidiff.limits import LIMITS
@@ -65,7 +65,7 @@ def reopen(run: Path, step: int) -> None:
     for folder in (run, run / CHECKPOINTS, run / PREVIEWS):
         folder.mkdir(exist_ok=True)
         remove_temporary(folder)
-    for path in checkpoints.listed(run):
+    for path in checkpoints.paths_in(run):
         if checkpoints.step_of(path) <= step:
             continue
         try:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff.autograd import Tensor
-from minidiff.checkpoint import file as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
 from minidiff.checkpoint.config import Config
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.data.dataset import Dataset
 from minidiff.data.training_data import Batch, TrainingData
 from minidiff.errors import MinidiffError

@@ -348,7 +348,7 @@ def test_pytorchs_steps_are_ours(torch_variant):
 
 def test_a_training_by_pytorch_leaves_minidiffs_checkpoint(torch_variant, tmp_path, capsys):
     from benchmarks.quality.torch_train import TorchRun
-    from minidiff.checkpoint import file as checkpoints
+    from minidiff import checkpoint as checkpoints
     from minidiff.training import run_dir as folders
 
     _, theirs = two_trainers(torch_variant)

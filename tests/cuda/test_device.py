@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset

@@ -19,7 +19,7 @@ from PIL import Image
 
 import minidiff
 from minidiff import backend, export, sample, train
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.training import preview
 
 HERE = Path(__file__).parent

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff.autograd import no_grad
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.dataset import ImageDataset
 from minidiff.training.loop import train_step

@@ -13,7 +13,7 @@ from pathlib import Path
 import numba
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.training import preview

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff import sample as sampling
 from minidiff import train as command
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.data.dataset import ImageDataset
@@ -209,7 +209,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     train(*data, *SMALL, "--steps", 2, "--out", run)
     out = capsys.readouterr().out
     assert re.search(r"data     images, 8×8 in colour, captions of 5 words: \d+ images, \d+ more held out\n", out)
-    last = checkpoints.where(run, 2)
+    last = checkpoints.path_of(run, 2)
     assert f"  python -m minidiff.sample --checkpoint {last} 'blue square'\n" in out
     assert "minidiff.evaluate" not in out  # it judges labels, and a folder's captions are none
     assert f"  python -m minidiff.train --resume {run} --steps 4\n" in out
@@ -220,7 +220,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     train("--resume", run, "--steps", 4)
     assert "from step 2" in capsys.readouterr().out
     train(*data, *SMALL, "--steps", 4, "--out", tmp_path / "alone")
-    one, other = (checkpoints.load(checkpoints.where(tmp_path / name, 4)).tensors for name in ("run", "alone"))
+    one, other = (checkpoints.load(checkpoints.path_of(tmp_path / name, 4)).tensors for name in ("run", "alone"))
     for group in checkpoints.GROUPS:
         assert all(np.array_equal(one[group][name], other[group][name]) for name in one[group])
 
@@ -239,7 +239,7 @@ def test_a_run_whose_captions_changed_is_refused(folder, tmp_path, capsys):
     train(*data, *SMALL, "--steps", 1, "--out", run)
     assert "captions of 2 words" in capsys.readouterr().out  # found without being asked for
     line = fails(capsys, "--resume", run, "--steps", 2, "--captions", "names")
-    path = checkpoints.where(run, 1)
+    path = checkpoints.path_of(run, 1)
     assert line == f"{path} was trained with other settings: --captions auto there, names asked"
     (folder / "red_square_00.txt").write_text("a cat")
     line = fails(capsys, "--resume", run, "--steps", 2)

@@ -12,9 +12,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from minidiff import checkpoint as checkpoints
 from minidiff import files
 from minidiff.autograd import no_grad
-from minidiff.checkpoint import file as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.files import sha256
@@ -35,12 +35,12 @@ def it(trainer):
 
 @pytest.fixture
 def run(tmp_path):
-    checkpoints.where(tmp_path, 0).parent.mkdir()
+    checkpoints.path_of(tmp_path, 0).parent.mkdir()
     return tmp_path
 
 
 def save(it, run, step=None):
-    path = checkpoints.where(run, it.step if step is None else step)
+    path = checkpoints.path_of(run, it.step if step is None else step)
     checkpoints.save(path, it.step, it.config, it.network, it.dataset.classes, it.parameters)
     return path
 
@@ -309,7 +309,7 @@ def test_the_last_k_are_kept(run, it):
         save(it, run, step)
     (run / "checkpoints" / "mine.safetensors").write_bytes(b"a user's own file")
     checkpoints.prune(run, 2)
-    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [10, 100]
+    assert [checkpoints.step_of(path) for path in checkpoints.paths_in(run)] == [10, 100]
     assert (run / "checkpoints" / "mine.safetensors").exists()
 
 
@@ -322,14 +322,14 @@ def test_links_and_folders_are_not_counted_among_the_last_k(run, it):
     assert path.exists()
     save(it, run, 4)
     checkpoints.prune(run, 1)
-    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [2, 3, 4]
+    assert [checkpoints.step_of(path) for path in checkpoints.paths_in(run)] == [2, 3, 4]
 
 
 def test_names_that_no_training_writes_are_not_counted_among_the_last_k(run, it):
     path = save(it, run, 1)
     path.with_name("step_2.safetensors").write_bytes(path.read_bytes())
     checkpoints.prune(run, 1)
-    assert [file.name for file in checkpoints.listed(run)] == ["step_00000001.safetensors", "step_2.safetensors"]
+    assert [file.name for file in checkpoints.paths_in(run)] == ["step_00000001.safetensors", "step_2.safetensors"]
 
 
 def test_a_failed_write_leaves_the_old_file(run, it, monkeypatch):

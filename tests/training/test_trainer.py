@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
