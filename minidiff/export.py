@@ -1,8 +1,8 @@
-"""The command that gives a model away: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
+"""The command that exports a model: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
 
-Idea: what was trained here can be drawn with elsewhere.  The averaged weights, which draw, go into a folder that the
-diffusers library loads as a `UNet2DModel` and a scheduler; or into one small file, for minidiff itself, with everything
-left out that only training needs.
+Idea: a model that was trained here can be used elsewhere.  Its averaged weights are written into a folder that the
+diffusers library loads as a `UNet2DModel` and a scheduler, or into one small file for minidiff, without what only
+training needs.
 Beside sample.py in the reading order; interop/ and checkpoint/ do the work.
 """
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_weights(checkpoint: Path, file: Path) -> None:
-    """Write a checkpoint's averaged weights in float16, with how they came about."""
+    """Write a checkpoint's averaged weights in float16, with the seed, the steps and the time of their training."""
     if file.exists():
         raise MinidiffError(f"--weights {file} exists, and nothing is overwritten; name another file")
     if not file.parent.is_dir():
@@ -65,7 +65,7 @@ def write_weights(checkpoint: Path, file: Path) -> None:
 
 
 def write_diffusers(checkpoint: Path, out: Path) -> None:
-    """Write a folder as the diffusers library has it."""
+    """Write a checkpoint's averaged weights as a folder of the diffusers library."""
     model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     diffusion = model.config.diffusion

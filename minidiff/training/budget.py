@@ -48,7 +48,7 @@ class Budget:
     def ready(self, step: int, seconds: float) -> bool:
         """Record the seconds that a step took; return whether enough steps were measured to fix the last step.
 
-        Enough are 20 seconds of steps, or a fifth of the minutes if that is less, or all of the warm-up.
+        Enough are 20 seconds of steps, or a fifth of the minutes if that is less, or all steps of the warm-up.
         """
         self.measured.append(seconds)
         enough = min(MEASURED_SECONDS, MEASURED_SHARE * self.seconds)
