@@ -30,6 +30,7 @@ from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.explain import Asked, Recording, most_frames, write_page
 from minidiff.files import sha256
+from minidiff.images.animation import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.images.files import make_grid, save_animation, save_png, to_float, to_uint8
 from minidiff.images.read import read_image, read_mask
 from minidiff.pipeline.loading import load, load_diffusers
@@ -37,7 +38,6 @@ from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling import like as repeat
 from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
 from minidiff.sampling.viewer import Viewer
-from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 
 MAX_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
 MAX_COLUMNS = 16

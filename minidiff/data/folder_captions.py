@@ -3,8 +3,8 @@ r"""Captions of a user's images: from a text file beside each image, from metada
 Idea: captions are read where people and their tools write them: dog.txt beside dog.png; a metadata.jsonl or a
 metadata.csv as in the image folders of Hugging Face, with lines such as {"file_name": "dog.png", "text": "a dog"}; or
 the file name a-small-dog_02.png.  People and unknown programs wrote them, so what cannot be used is named in a warning
-and left out, and the training goes on.  Spellings with one meaning are equal: é as one character or two, / or \ in a path, and the
-keys text, caption and prompt.
+and left out, and the training goes on.  Spellings with one meaning are equal: é as one character or two, / or \ in a
+path, and the keys text, caption and prompt.
 Before folder.py.  Leaves out how captions become tokens: nn/tokenizer.py.
 """
 

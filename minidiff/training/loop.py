@@ -21,6 +21,7 @@ from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
+from minidiff.images.animation import Animation
 from minidiff.images.files import to_uint8
 from minidiff.nn.flat_parameters import averaged
 from minidiff.training import console, preview
@@ -260,7 +261,7 @@ class Run(Callbacks):
 
     def save_final_images(self) -> None:
         """Write the grid of samples, the animation of their denoising, and the loss; leave early if asked to."""
-        trainer, animation, images = self.trainer, preview.Animation(), []
+        trainer, animation, images = self.trainer, Animation(), []
         total = preview.total_steps(trainer, preview.FINAL)
         quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the images show it
         with averaged(trainer.parameters), quiet, Progress(self.stop, "drawing", total, leave=False) as progress:

@@ -1,4 +1,4 @@
-"""The images that a training draws: grids of samples on the way and, at its end, an animation from noise to image.
+"""The images that a training draws: grids of samples, and a chart of the loss.
 
 Idea: the noise that an image of a grid starts from is a function of the seed and the image's number, so every grid
 shows the same images, further on.  The averaged weights draw.  Nothing here changes the training's random numbers or
@@ -18,16 +18,13 @@ from minidiff.data.dataset import distinct_captions
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.samplers import Noise, Step, ddim
 from minidiff.images.chart import line_chart
-from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
+from minidiff.images.files import make_grid, save_png, to_uint8
 from minidiff.nn.flat_parameters import averaged
 from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data
 CAPTIONS = 8  # different captions on a grid
 MAX_COLUMNS = 16  # a grid of more classes than this is square, and shows as many as fit
-ANIMATED = 16
-ANIMATION_FRAMES, ANIMATION_ZOOM = 25, 2  # noise does not compress: 50 frames four times as large are 7 MB
-FRAME_MS, LAST_FRAME_MS = 120, 2500
 
 
 @dataclass(frozen=True)
@@ -157,40 +154,6 @@ def save_preview(path: Path, trainer: Trainer) -> float:
     save_grid(path, np.concatenate(images), trainer, PREVIEW)
     # Measured from the end of the first step, since on a machine's first run that step compiles a kernel.
     return (ends[-1] - ends[0]) / sum(passes[1:]) if len(ends) > 1 else 0.0
-
-
-def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndarray:
-    """Return x_t and, beside it, x0_hat, of the first `count` images: one image (height, width, 3) uint8."""
-    halves = [make_grid(to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
-    return np.concatenate(halves, axis=1)
-
-
-class Animation:
-    """Denoising as an animation: x_t and x0_hat of the first images of a grid, in at most 25 frames and the images."""
-
-    def __init__(self) -> None:
-        self.frames: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # number of the step to the parts' halves
-
-    def add(self, part: slice, step: Step) -> None:
-        """Keep what the animation shows of a step of `draw`, as bytes."""
-        count = max(min(part.stop, ANIMATED) - part.start, 0)
-        every = -(-step.steps // ANIMATION_FRAMES)
-        last = step.index == step.steps - 1
-        if count and step.index % every == 0:
-            self._keep(step.index, step.x_t[:count], step.x0_hat[:count])
-        if count and last:
-            self._keep(step.steps, step.x_prev[:count], step.x_prev[:count])
-
-    def _keep(self, index: int, left: np.ndarray, right: np.ndarray) -> None:
-        self.frames.setdefault(index, []).append((to_uint8(left), to_uint8(right)))
-
-    def save(self, path: Path) -> None:
-        """Write the frames in the order of the steps; the last one stays for a while."""
-        frames = [
-            np.concatenate([make_grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
-            for _, parts in sorted(self.frames.items())
-        ]
-        save_animation(path, frames, [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS])
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:

@@ -26,6 +26,7 @@ from minidiff.checkpoint import build
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.errors import MinidiffError
+from minidiff.images.animation import Animation
 from minidiff.images.files import make_grid, read_metadata, to_uint8
 from minidiff.sampling import outputs
 from minidiff.training import budget as pace
@@ -412,7 +413,7 @@ def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
     """The noise of an image is its own, so the parts come to the sheet that one part would."""
     sheets = []
     for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
-        it, animation = trainer(**batch), preview.Animation()
+        it, animation = trainer(**batch), Animation()
         it.parameters.w[:] += 0.05  # a network that says something
         parts = []
         for part, step in preview.draw(it, preview.FINAL):
