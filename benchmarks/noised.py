@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidiff import backend
-from minidiff.data.dataset import order
+from minidiff.images.files import to_float
 from minidiff.random import Stream
 from minidiff.training.trainer import Trainer
 
@@ -15,9 +15,10 @@ def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     """
     run, process = trainer.config.run, trainer.process
     sample = np.arange(run.batch)
-    x0, labels = trainer.batch(order(trainer.dataset, run.seed, trainer.step, run.batch), sample)
+    (batch,) = trainer.training_data.batches(trainer.step, run.batch)
     level = process.draw_level(run.seed, trainer.step, sample, run.batch)
-    labels = process.drop_labels(labels, trainer.model, run.seed, trainer.step, sample)
-    x0, a, s = (backend.to_device(part.astype(np.float32)) for part in (x0, level.a, level.s))
+    labels = process.drop_labels(batch.labels, trainer.model, run.seed, trainer.step, sample)
+    parts = (to_float(batch.images), level.a, level.s)
+    x0, a, s = (backend.to_device(part.astype(np.float32)) for part in parts)
     x_t, eps = backend.current().add_noise(x0, a, s, (run.seed, Stream.NOISE, trainer.step), sample)
     return backend.to_numpy(x_t), backend.to_numpy(process.target_of(x0, eps, level)), level.t, labels

@@ -33,7 +33,7 @@ from minidiff.files import write_atomically
 from minidiff.images.files import save_png
 from minidiff.pipeline.loading import load
 from minidiff.pipeline.pipeline import Pipeline
-from minidiff.training.loop import progress_bar
+from minidiff.training.console import progress_bar
 
 
 @dataclass(frozen=True)

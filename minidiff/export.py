@@ -1,9 +1,9 @@
-"""The command that gives a model away: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
+"""The command that exports a model: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
 
-Idea: what was trained here can be drawn with elsewhere.  The averaged weights, which draw, go into a folder that the
-diffusers library loads as a `UNet2DModel` and a scheduler; or into one small file, for minidiff itself, with everything
-left out that only training needs.
-Beside sample.py in the reading order; interop/ and checkpoint/file.py do the work.
+Idea: a model that was trained here can be used elsewhere.  Its averaged weights are written into a folder that the
+diffusers library loads as a `UNet2DModel` and a scheduler, or into one small file for minidiff, without what only
+training needs.
+Beside sample.py in the reading order; interop/ and checkpoint/ do the work.
 """
 
 import sys
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidiff import __version__, backend, command_line, interop
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
 from minidiff.nn import UNet
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_weights(checkpoint: Path, file: Path) -> None:
-    """Write a checkpoint's averaged weights in float16, with how they came about."""
+    """Write a checkpoint's averaged weights in float16, with the seed, the steps and the time of their training."""
     if file.exists():
         raise MinidiffError(f"--weights {file} exists, and nothing is overwritten; name another file")
     if not file.parent.is_dir():
@@ -60,12 +60,12 @@ def write_weights(checkpoint: Path, file: Path) -> None:
     minutes = "" if seconds is None else f" in {seconds / 60:.0f} minutes"
     run = found.config.run
     made = f"minidiff {__version__}: {found.step} steps{minutes}, seed {run.seed}"
-    checkpoints.save_for_drawing(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
+    checkpoints.save_for_sampling(file, found, f"{made}; checkpoint sha256 {sha256(found.path)}")
     print(f"{printable(file, MAX_PRINTED)}  {file.stat().st_size / 1e6:.2f} MB  {made}")
 
 
 def write_diffusers(checkpoint: Path, out: Path) -> None:
-    """Write a folder as the diffusers library has it."""
+    """Write a checkpoint's averaged weights as a folder of the diffusers library."""
     model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     diffusion = model.config.diffusion

@@ -1,14 +1,14 @@
 """Names of settings and parameters that earlier versions used, and the names that replaced them.
 
-Idea: files outlive names.  Whatever reads a file or a command line of an earlier version translates its names here, and
-nowhere else, so that the rest of the code knows only today's names.
+Idea: files outlive names.  Code that reads a file or a command line of an earlier version translates its names with
+these tables and nowhere else, so that the rest of the code knows only today's names.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Table of a file ("sample": of a grid's settings) to old name to new name.
+# From the table of a file ("sample" is the settings in a grid) to its old names and the new ones.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "base": "model_channels",
@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 # Setting to old value to new value.
 VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
 
-# Options of the commands; what stands in no file of settings is listed beside what does.
+# Options of the commands.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
     for table in ("model", "diffusion")

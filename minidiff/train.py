@@ -1,6 +1,6 @@
-"""The command that trains: `python -m minidiff.train --help`.
+"""The command that trains a model: `python -m minidiff.train --help`.
 
-Everything that it does stands in training/; loop.py is the place to start.
+training/ does the work; start with its loop.py.
 """
 
 import sys
@@ -16,7 +16,7 @@ from minidiff.training.loop import train
 
 @exit_with_one_line
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse and train; exits with 0 at the end, 2 for a user's mistake, or with what `loop.train` returns."""
+    """Parse the arguments and train; exit with what `loop.train` returns, or 2 for a user's mistake."""
     request = parse(sys.argv[1:] if words is None else words)
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(request.config.run.backend, request.config.run.threads)

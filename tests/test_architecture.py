@@ -30,7 +30,7 @@ INSIDE = {
         "schedule", "timesteps", "process", "guidance", "clipping", "run", "samplers", "solvers", "editing",
         "edit", "__init__",
     ],
-    "checkpoint": ["config", "settings", "build", "file", "__init__"],
+    "checkpoint": ["config", "settings", "build", "format", "write", "read", "folder", "__init__"],
     "explain": ["recording", "formulas", "page", "__init__"],
     "interop": [
         "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
@@ -38,7 +38,8 @@ INSIDE = {
     ],
     "pipeline": ["settings", "model", "plan", "pipeline", "loading", "__init__"],
     "training": [
-        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "loop", "cli",
+        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "console", "loop",
+        "cli",
         "__init__",
     ],
 }  # fmt: skip

@@ -12,8 +12,8 @@ import tiny_model
 from PIL import Image
 
 from minidiff import __version__, backend
+from minidiff import checkpoint as checkpoints
 from minidiff import sample as command
-from minidiff.checkpoint import file as checkpoints
 from minidiff.diffusion.run import Noise
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
@@ -83,7 +83,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
     with backend.using(name):
         expected = images.make_grid(models.load(run).sample(4, "dog", seed=7, steps=4))
     assert np.array_equal(read(out / "grid.png"), expected)
-    path = checkpoints.where(run, 10)
+    path = checkpoints.path_of(run, 10)
     assert images.read_metadata(out / "grid.png") == {
         "command": "sample",
         "minidiff": __version__,
@@ -202,7 +202,7 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
     evil = "\x1b[2J\u202e"
     run, out = tmp_path / f"run{evil}", tmp_path / f"out{evil}"
     tiny_model.write(run, classes=(printable(f"cat{evil}"), "dog"))
-    checkpoints.where(run, 20).write_bytes(b"damaged")
+    checkpoints.path_of(run, 20).write_bytes(b"damaged")
     sample("--checkpoint", run, "--count", 1, "--watch", "--images", "--explain", "--out", out)
     about = {**images.read_metadata(out / "grid.png"), "minidiff": evil}
     images.save_png(tmp_path / f"{evil}.png", np.zeros((2, 2, 3), np.uint8), about)
@@ -337,8 +337,8 @@ def test_like_refuses_another_checkpoint(run, tmp_path, capsys):
         capsys, "--like", tmp_path / "a" / "grid.png", "--checkpoint", tmp_path / "other", "--out", tmp_path / "b"
     )
     one, other = (
-        sha256(checkpoints.where(run, 10)),
-        sha256(checkpoints.where(tmp_path / "other", 11)),
+        sha256(checkpoints.path_of(run, 10)),
+        sha256(checkpoints.path_of(tmp_path / "other", 11)),
     )
     assert "was drawn with another checkpoint" in line
     assert one in line
@@ -350,7 +350,7 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
     """What counts is its content, not where it lies."""
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
     moved = tmp_path / "moved.safetensors"
-    moved.write_bytes(checkpoints.where(run, 10).read_bytes())
+    moved.write_bytes(checkpoints.path_of(run, 10).read_bytes())
     command.main(["--like", str(tmp_path / "a/grid.png"), "--checkpoint", str(moved), "--out", str(tmp_path / "b")])
     assert np.array_equal(*(read(tmp_path / name / "grid.png") for name in "ab"))
 
@@ -505,7 +505,7 @@ def test_images_that_are_not_finite_are_one_line_and_leave_nothing(tmp_path, cap
     """Weights that grew without bound, and settings that lead there, such as a great scale without a clip."""
     tiny_model.write(tmp_path / "run", grown=1e38)
     line = fails(capsys, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out", "--clip", "none", "--explain")
-    assert line.startswith(f"the images that {checkpoints.where(tmp_path / 'run', 10)} draws are not finite: ")
+    assert line.startswith(f"the images that {checkpoints.path_of(tmp_path / 'run', 10)} draws are not finite: ")
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 from minidiff.__main__ import main as overview
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.streams import _dropped, _Telling, let_go
-from minidiff.training.signals import SIGPIPE, Stop
+from minidiff.training.signals import SIGPIPE, StopRequest
 
 ROOT = Path(__file__).parents[1]
 FULL = Path("/dev/full")
@@ -147,8 +147,8 @@ def test_a_reader_that_hangs_up_is_heard_without_files(monkeypatch, stdout):
     """Of standard error, where standard output was closed from the beginning, and of a stream in memory."""
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setattr(sys, "stderr", None)
-    stop = Stop()
-    with stop.heard():
+    stop = StopRequest()
+    with stop.on_broken_pipe():
         raise BrokenPipeError(errno.EPIPE, "closed")
     assert stop.signal == SIGPIPE
 

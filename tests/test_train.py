@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff import train as command
-from minidiff.checkpoint import file as checkpoints
 from minidiff.training import loop, preview
 from minidiff.training import run_dir as folders
 from tests import mistakes
@@ -38,12 +38,13 @@ SMALL = [
 QUICK = """
 import os, signal, sys
 from minidiff.train import main
-from minidiff.training import checkpoint, preview
-preview.FINAL = preview.Sheet(count=2, steps=2)
+from minidiff.checkpoint import write as writing
+from minidiff.training import preview
+preview.FINAL = preview.SampleGrid(count=2, steps=2)
 """
 # The same, killed when half of the checkpoint of step 4 is on the disk.
 KILLED = """
-whole = checkpoint.write_atomically
+whole = writing.write_atomically
 
 def half(path, data):
     def write(file):
@@ -53,7 +54,7 @@ def half(path, data):
 
     whole(path, write if path.name == "step_00000004.safetensors" else data)
 
-checkpoint.write_atomically = half
+writing.write_atomically = half
 """
 
 
@@ -87,7 +88,7 @@ def finish(process):
 
 
 def weights(run, step):
-    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    tensors = checkpoints.load(checkpoints.path_of(run, step)).tensors
     return np.concatenate([tensors[g][name].reshape(-1) for g in checkpoints.GROUPS for name in sorted(tensors[g])])
 
 
@@ -145,8 +146,8 @@ def test_a_reader_that_hangs_up_ends_the_run_with_its_work_saved(tmp_path, toy):
     run = tmp_path / "run"
     code = """
 from tqdm import tqdm
-from minidiff.training import loop
-loop.progress_bar = lambda name, **options: tqdm(desc=name, mininterval=0, **options)  # without rest, as on a terminal
+from minidiff.training import console
+console.progress_bar = lambda name, **options: tqdm(desc=name, mininterval=0, **options)
 """
     words = [*toy, *SMALL, "--steps", str(10**6), "--out", str(run)]
     process = subprocess.Popen(
@@ -172,7 +173,7 @@ def wait_for_step(process, run, seconds=60.0):
 
 
 def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=2, steps=2))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=2, steps=2))
     monkeypatch.setattr(loop, "FIRST_PREVIEW_SECONDS", 0.0)
     command.main([*toy, *SMALL, "--steps", "3", "--out", str(tmp_path / "run")])
     out = capsys.readouterr().out

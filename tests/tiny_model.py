@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.diffusion.process import Target
 from minidiff.nn import UNet, UNetConfig
@@ -51,7 +51,7 @@ def write(
     noise = np.random.default_rng(step).standard_normal(parameters.w.shape)
     parameters.ema[:] += 0.05 * noise.astype(np.float32)  # the network's last layer starts at 0 and would draw nothing
     parameters.ema *= np.float32(grown)
-    path = checkpoints.where(run, step)
+    path = checkpoints.path_of(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoints.save(
         path,

@@ -29,6 +29,7 @@ from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.samplers import ddim
 from minidiff.nn import UNet
 from minidiff.scenes.factors import SUBJECTS
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
 
@@ -86,7 +87,7 @@ class StepJob:
         flat.ema[:] = flat.w
 
     def run(self) -> float:
-        return self.trainer.advance().loss
+        return train_step(self.trainer).loss
 
     def check(self) -> dict[str, np.ndarray]:
         """The output at given x_t and t, and the gradients of its mean squared error against v."""

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.peers.machine import environment, processor
 from benchmarks.peers.workers import cores
 from minidiff import __version__, backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
 from minidiff.training.run_dir import read_metrics
@@ -76,7 +76,7 @@ class Run:
         Raises MinidiffError if the folder holds a finished training with other options.
         """
         about = _read(self.folder / "training.json")
-        if about is None or not checkpoints.listed(self.folder):
+        if about is None or not checkpoints.paths_in(self.folder):
             return None
         wanted = [*self.program, *self.words]
         if about["words"] != wanted:
@@ -94,7 +94,7 @@ class Run:
 
     def steps(self) -> int:
         """How many steps were made."""
-        return checkpoints.step_of(checkpoints.listed(self.folder)[-1])
+        return checkpoints.step_of(checkpoints.paths_in(self.folder)[-1])
 
     # -- what is done -----------------------------------------------------------------------------------------------
 

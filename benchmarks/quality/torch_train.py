@@ -17,7 +17,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,8 @@ from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.training import run_dir as folders
 from minidiff.training.cli import parse
-from minidiff.training.loop import Progress, Run
+from minidiff.training.loop import Run
 from minidiff.training.optimizer import EPS, ema_decay, learning_rate
-from minidiff.training.signals import Stop
 from minidiff.training.trainer import Record, Trainer
 
 
@@ -127,17 +127,28 @@ class TorchRun(Run):
         self.trainer.write_back()  # type: ignore[attr-defined]
         super().save()
 
-    def preview(self, progress: Progress) -> None:
+    def steps(self) -> Iterator[Record]:
+        """As `training_loop`, around PyTorch's step."""
+        trainer = self.trainer
+        while not self.stop_requested() and trainer.step != trainer.steps:
+            start = time.perf_counter()
+            record = replace(trainer.advance(), seconds=time.perf_counter() - start)  # type: ignore[attr-defined]
+            self.log(record)
+            self.plan(record)
+            self.save_when_due()
+            yield record
+
+    def preview(self) -> None:
         self.pass_seconds = 0.0
 
-    def draw_final(self, stop: Stop) -> None:
+    def save_final_images(self) -> None:
         pass
 
-    def introduce(self) -> None:
+    def print_summary(self) -> None:
         with_what = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
         print(f"{len(self.trainer.parameters.w)} weights, trained by {with_what}, into {self.folder}", flush=True)
 
-    def say_what_next(self) -> None:
+    def print_next_commands(self) -> None:
         print(f"done: {self.trainer.step} steps")
 
 

@@ -1,4 +1,30 @@
-"""What a training leaves behind and what it is rebuilt from.
+"""What a training leaves behind, and what it is rebuilt from.
 
-Read config.py, settings.py, build.py, file.py in this order.
+Read in this order: config.py (all settings), settings.py (how they are kept), build.py (from settings to the network
+and the noising process), format.py (what a checkpoint holds), write.py, read.py, folder.py (a run's checkpoints).
 """
+
+from minidiff.checkpoint.folder import CHECKPOINTS, find, newest, path_of, paths_in, prune, step_of
+from minidiff.checkpoint.format import GROUPS, KEY, Checkpoint, check_names, content_digest
+from minidiff.checkpoint.read import load, make_network, restore
+from minidiff.checkpoint.write import save, save_for_sampling
+
+__all__ = [
+    "CHECKPOINTS",
+    "GROUPS",
+    "KEY",
+    "Checkpoint",
+    "check_names",
+    "content_digest",
+    "find",
+    "load",
+    "make_network",
+    "newest",
+    "path_of",
+    "paths_in",
+    "prune",
+    "restore",
+    "save",
+    "save_for_sampling",
+    "step_of",
+]

@@ -1,6 +1,6 @@
-"""From settings to the things they describe: the network's shape for given images, and the noising process.
+"""From settings to what they describe: the shape of the network, the network itself, and the noising process.
 
-In training/ before checkpoint.py; whoever loads a checkpoint builds with the same two functions.
+In checkpoint/ before format.py; training and loading build with the same functions.
 """
 
 import os
@@ -28,7 +28,7 @@ def network_config(
     classes: int = 0,
     tokenizer: Tokenizer | None = None,
 ) -> UNetConfig:
-    """Return the shape of the U-Net for images (height, width, channels) with so many classes or with captions.
+    """Return the configuration of the U-Net for images (height, width, channels) with so many classes or with captions.
 
     Raises MinidiffError if the settings do not make a network, or not one for images of this size.
     """
@@ -61,14 +61,14 @@ def network_config(
 
 
 def _patch(side: int) -> int:
-    """The greatest of 1, 2, 4, … pixels that leaves 16 patches along a side: level 0 then costs what 16 to 31 cost."""
+    """Return the largest of 1, 2, 4, … pixels that leaves at least 16 patches along a side, and at most 31."""
     return 1 << (max(side // 16, 1).bit_length() - 1)
 
 
 def make_model(network: UNetConfig, adapter: Adapter) -> Any:
-    """Return what a training with these settings trains: the U-Net, or what is added to it.
+    """Return what a training with these settings trains, the U-Net or an adapter for it, without weights.
 
-    Raises MinidiffError if a reference image is to be added to a network that knows no words.
+    Raises MinidiffError for an adapter of reference images if the network has no captions.
     """
     unet = UNet(network)
     if adapter == "none":
@@ -83,12 +83,12 @@ def make_model(network: UNetConfig, adapter: Adapter) -> Any:
 
 
 def check_memory(model: Module, network: UNetConfig, images: int) -> None:
-    """Raise MinidiffError if training a network needs more memory than the machine has, before any of it is taken.
+    """Raise MinidiffError if training a network needs more memory than the machine has, before any is allocated.
 
-    model: what is trained, of planned shapes.  images: computed at once.
-    Counted is what surely lies side by side: weights, gradients, two moments and averaged weights; and for the way back
-    two results of every residual block.  It is less than what is needed, so what passes may still not fit.
-    On a GPU, which lends no memory that it does not have, the attempt itself says so.
+    model: what is trained, without weights.  images: the number computed at once.
+    A lower bound is compared: weights, gradients, two moments and averaged weights, and two results of every residual
+    block, which are kept for backward.  A network that passes may still not fit.
+    A GPU refuses memory that it does not have when it is allocated, so nothing is checked there.
     """
     have = memory() if backend.current().xp is np else None
     if have is None:
@@ -108,7 +108,7 @@ def check_memory(model: Module, network: UNetConfig, images: int) -> None:
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that this machine has, None where that cannot be told."""
+    """Return the bytes of memory of this machine, None if they are not known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -1,11 +1,10 @@
-"""Everything that can be set about a training, one frozen dataclass a concern.
+"""All settings of a training, in one frozen dataclass for each concern.
 
-Idea: a setting has one name, one default and one sentence of explanation, and they stand here.  The command line, the
-TOML file in the run's folder and the checkpoint are all made from these classes, so none can drift from another; the
-names are therefore unique over all classes.  Nothing here is code that trains: whoever wants to know what a default
-training is reads this page.
-First in training/.  Leaves out where the images come from (`DataConfig`, beside the code that opens them), and how
-settings are read and written: settings.py, arguments.py.
+Idea: each setting has one name, one default and one sentence of explanation, all in this file.  The command line, the
+TOML file in the run's folder and the checkpoint are made from these classes, so they cannot disagree; the names are
+therefore unique over all classes.  The defaults here are the default training.
+First in checkpoint/.  Leaves out the choice of images (data/config.py), and how settings are read and written:
+settings.py, training/cli.py.
 """
 
 from dataclasses import dataclass, field, fields
@@ -22,7 +21,7 @@ from minidiff.limits import check_limits, check_text
 Adapter = Literal["none", "edges", "segmentation", "depth", "reference"]
 
 DEFAULT_MINUTES = 8.5  # the rest of ten minutes is for machines that slow down after their speed was measured
-LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see pace.py
+LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see training/budget.py
 
 
 @dataclass(frozen=True)
@@ -45,25 +44,25 @@ class ModelConfig:
     groups: int = 8
     """Most groups that a normalisation divides its channels into."""
     time: Literal["scale_shift", "add"] = "scale_shift"
-    """How the time t enters a residual block: scaling and shifting its normalisation, or added."""
+    """How the timestep conditions a residual block: its embedding scales and shifts the normalisation, or is added."""
     text_width: int = 128
-    """Numbers that describe a word of a caption."""
+    """Width of the embedding of a word of a caption."""
     text_layers: int = 0
-    """Layers in which the words of a caption look at each other before the image looks at them; without any, the
-    words of short captions are learnt sooner."""
+    """Transformer layers over the words of a caption, before the image attends to them; without any, the words of short
+    captions are learnt sooner."""
     cross_attention_at: tuple[int, ...] | None = None
-    """Image heights at which pixels look at the words, such as 16 8; None: at the two smallest levels."""
+    """Image heights at which pixels attend to the words, such as 16 8; None: at the two smallest levels."""
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The noise, and what is learnt about it."""
+    """The noising process, and what the network predicts."""
 
     schedule: Kind = "cosine"
     """How fast noise grows with t: by shares of variance (linear, scaled_linear, cosine, sigmoid), by sigma (karras,
     exponential), or straight from image to noise (flow)."""
     num_timesteps: int = 1000
-    """Number of times t, from almost clean to pure noise."""
+    """Number of timesteps t, from almost clean to pure noise."""
     target: Target = "v"
     """What the network predicts: the noise (eps), the image (x0), v between both, the flow's velocity (flow), or
     what EDM's preconditioning leaves to it (edm)."""
@@ -75,12 +74,12 @@ class DiffusionConfig:
     cond_dropout: float = 0.1
     """Share of labels hidden while training; classifier-free guidance needs them hidden at times."""
     shift: float = 1.0
-    """For the flow schedule: above 1, more of its times are noisy, as large images need."""
+    """For the flow schedule: above 1, more of its timesteps are noisy, as large images need."""
     zero_snr: bool = False
-    """Let the last time be pure noise, without a trace of the image; the flow's always is. Not with target eps."""
+    """Make the last timestep pure noise, without a trace of the image; the flow's always is. Not with target eps."""
     timestep_sampling: DrawT = "uniform"
-    """Which times are trained: all alike (uniform), all alike in each batch (stratified), or most where the logarithm
-    of sigma is near sigma_mean (lognormal)."""
+    """Which timesteps are trained: all equally often (uniform), also in each batch (stratified), or most often those
+    where the logarithm of sigma is near sigma_mean (lognormal)."""
     sigma_mean: float = -1.2
     """Mean of ln(sigma), for timestep_sampling lognormal. EDM's value; 0 on the flow is the logit-normal of Stable
     Diffusion 3."""
@@ -90,53 +89,52 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class AdditionConfig:
-    """What is added to a trained network, which stays as it is."""
+    """An adapter for a trained network, which is not changed."""
 
     adapter: Adapter = "none"
-    """What the addition is to follow: a drawing's edges, a segmentation or depth map (a ControlNet), or the look of a
+    """What the adapter is conditioned on: edges, a segmentation or a depth map (a ControlNet), or the style of a
     reference image (an IP-Adapter). none: train a whole network."""
     onto: Path | None = None
-    """The trained model that it is added to: a checkpoint file, or a training's folder for its newest checkpoint."""
+    """The trained model below the adapter: a checkpoint file, or a training's folder for its newest checkpoint."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How the weights move: AdamW, and an average of the weights."""
+    """The optimizer: AdamW, and a moving average of the weights."""
 
     lr: float = 2e-3
     """Learning rate at its peak."""
     warmup: int = 100
     """Steps in which the learning rate rises to its peak; from there it falls along a cosine to the last step."""
     beta1: float = 0.9
-    """How slowly Adam's mean of the gradients follows."""
+    """Decay of Adam's moving average of the gradients."""
     beta2: float = 0.99
-    """How slowly Adam's mean of the squared gradients follows."""
+    """Decay of Adam's moving average of the squared gradients."""
     weight_decay: float = 0.01
-    """Pull of weights towards zero, times the learning rate; biases and norms are left alone."""
+    """Weight decay, times the learning rate; biases and norms are not decayed."""
     clip: float = 1.0
-    """Greatest norm of all gradients together; greater ones are scaled down to it."""
+    """Largest norm of all gradients together; gradients with a larger norm are scaled down to it."""
     ema: float = 0.999
-    """Decay of the weights' moving average, which is what draws the images."""
+    """Decay of the moving average of the weights, which draws the images."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how much at once, and what is kept."""
+    """The length of the run, the batch, and what is saved."""
 
     steps: int | None = None
     """Number of training steps; or give --minutes."""
     minutes: float | None = None
     """Minutes for the whole command: it measures its speed, then fixes the number of steps. 8.5 if neither is given."""
     batch: int = 32
-    """Images a step."""
+    """Images per step."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
     seed: int = 0
-    """Names all randomness: same seed, same machine, backend and threads, same weights."""
+    """Seed of all random numbers: the same seed on the same machine, backend and threads gives the same weights."""
     backend: BackendName = "auto"
     threads: int | None = None
-    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use; a run keeps
-    its number when it is resumed."""
+    """CPU threads, for numpy those of its BLAS. None: all that this process may use; a resumed run keeps its number."""
     save_every: int | None = None
     """Steps between checkpoints; None: one every two minutes."""
     keep: int = 3
@@ -158,16 +156,15 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Raise MinidiffError, naming the setting, what it must be and what came, unless every value makes sense.
+    """Raise MinidiffError, with the setting, what is expected and what came, unless every value is valid.
 
-    How large each number may be stands in limits.py.
-    What only the network, the schedule or the data can judge (do the levels divide the image?) is judged where they
-    are made; that happens before anything is written.
+    The limits of numbers are in limits.py.  Whether settings fit the network, the schedule or the data (do the levels
+    divide the image?) is checked where these are made, which happens before anything is written.
     """
     run = config.run
     for concern in fields(config):
         settings = vars(getattr(config, concern.name))
-        # How many threads there can be, the backend knows, and says.
+        # The backend checks the number of threads.
         check_limits({name: value for name, value in settings.items() if name != "threads"}, "--{}")
         for name, value in settings.items():
             check_text(value, f"--{name.replace('_', '-')}")

@@ -1,9 +1,9 @@
-"""Settings as dictionaries and as TOML, strictly: what is not understood is an error, never ignored.
+"""Settings as dictionaries and as TOML.  A name or a value that is not known is an error, and never ignored.
 
-Idea: the classes of config.py know their fields' names and types, so one short walk over them reads any dictionary
-and can say exactly what is wrong with it.  A checkpoint carries the dictionary as JSON, a run's folder as
-config.toml; there `None` is written as nothing, since TOML has no word for it.
-Second in training/.
+Idea: the classes of config.py have the names and types of all fields, so one short walk over them reads any dictionary
+and reports exactly what is wrong with it.  A checkpoint holds the dictionary as JSON, a run's folder as config.toml;
+TOML has no null, so a setting that is `None` is left out of it.
+Second in checkpoint/.
 """
 
 import tomllib
@@ -24,12 +24,12 @@ HEADER = "# The settings of a training; `python -m minidiff.train --config {name
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a dataclass, and those inside it, as dictionaries of what JSON knows: no Path, no tuple."""
+    """Return a dataclass, and those inside it, as dictionaries of JSON's types: no Path, no tuple."""
     return _plain(asdict(config))
 
 
 def from_dict(kind: type[D], values: Any, where: str) -> D:
-    """Build the dataclass `kind` from a dictionary such as `to_dict` returns; what has a default may be missing.
+    """Build the dataclass `kind` from a dictionary as `to_dict` returns it; fields with a default may be missing.
 
     where: names the source in messages, "settings.toml".
     Raises MinidiffError for a name that `kind` does not have, or lacks, or a value of another type or beyond its limit.
@@ -57,12 +57,12 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
 
 
 def write_toml(path: Path, config: Any) -> None:
-    """Write settings as TOML, one table a concern: a dataclass of dataclasses."""
+    """Write a dataclass of dataclasses as TOML, one table for each of them."""
     tables = {
         concern: {name: value for name, value in table.items() if value is not None}
         for concern, table in to_dict(config).items()
     }
-    import tomli_w  # only who writes needs it
+    import tomli_w  # only writing needs it
 
     text = HEADER.format(name=path.name) + tomli_w.dumps(tables)
     write_atomically(path, text.encode())
@@ -71,7 +71,7 @@ def write_toml(path: Path, config: Any) -> None:
 def read_toml(kind: type[D], path: Path) -> D:
     """Read settings written by `write_toml` or by hand.
 
-    Raises MinidiffError, naming the file, if it is not there, is not TOML or says what `kind` does not know.
+    Raises MinidiffError, with the name of the file, if it is missing, is not TOML, or has a setting unknown to `kind`.
     """
     try:
         values = tomllib.loads(read_text(path))
@@ -130,7 +130,7 @@ def _read(value: Any, hint: Any, where: str) -> Any:
 
 
 def _show(value: Any) -> str:
-    """The value as the message shows it, cut: what a foreign file holds can be long."""
+    """Return the value for a message, cut to 60 characters, since values in a file can be long."""
     if isinstance(value, int | float):
         return printable(number_text(value), 60)
     try:

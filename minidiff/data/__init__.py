@@ -1,9 +1,9 @@
 """Images to learn from.
 
-Reading order: config (the choices), dataset (what a source of images is, and in which order they come), flip (which
-are mirrored), scenes (a world of images that is drawn), mirror and download (fetching what is published),
-standard (MNIST and its kin), arrays (one's own images as an array), image (one image from a file),
-folder_captions, folder (one's own images, and what is said of them), open (from the choices to the images).
-Then what steers an image: edges (where they are), maps (of images by number), control (a map that somebody gives),
-companions (what is shown beside an image while an adapter learns).
+Reading order: config (the choices), dataset (what a source of images is, and the order of its images), flip (which
+images are mirrored), mirror and download (fetching published files), standard (MNIST and its kin), arrays (a user's
+images as an array), folder_captions and folder (a user's images and their captions), open (from the choices to a
+dataset).
+Then what conditions an image: maps (of a dataset's images), control (a map that a user gives), conditioning (what an
+adapter is shown), training_data (shuffled and augmented batches).
 """

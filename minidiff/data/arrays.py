@@ -1,8 +1,7 @@
-"""Images of one's own as arrays, in an .npz file that numpy.savez wrote, without pickles.
+"""A user's own images as arrays, in an .npz file that numpy.savez wrote, without pickles.
 
-Idea: the file is a zip of arrays, and says of itself how large they are: in the zip's directory, and before each array.
-Both are claims of whoever made it.  So an array's shape and type are asked for before it is read, each must be what its
-name stands for, and reading ends where the claim does: what is unpacked is never more than what is wanted.
+Idea: the file is a zip of arrays.  It states their sizes in the zip's directory and before each array, and either may
+be wrong.  So the shape and the type of an array are checked before it is read, and no more is unpacked than they say.
 After standard.py.
 """
 
@@ -26,7 +25,7 @@ from minidiff.files import open_regular
 from minidiff.limits import LIMITS
 
 _PART = 1 << 20  # bytes that are read at once, and that the zip's directory may have
-# What zipfile raises for a file that is none, is cut off or is encrypted, and NumPy for a header that is no dictionary.
+# Raised by zipfile for a file that is no zip, cut off or encrypted, and by NumPy for a header that is no dictionary.
 _ZIP = zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError
 _HEADER = LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError
 _PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # as NumPy writes
@@ -38,7 +37,7 @@ def npz(path: Path) -> ImageDataset:
     """Read an .npz of uint8 images, NHWC or NHW, under the key `images` or `arr_0`.
 
     Optional: `labels`, (N,) integers from 0, and `classes`, their names. path: the file, or a folder with one.
-    Raises MinidiffError if it is no such file, or anything in it is larger than it can mean.
+    Raises MinidiffError if it is no such file, or if an array in it is too large or of another type.
     """
     if path.is_dir():
         inside = sorted(path.glob("*.npz"))
@@ -68,7 +67,7 @@ def npz(path: Path) -> ImageDataset:
 
 
 class _Array:
-    """An array in a zip: its shape and type, and, once these are found right, what is in it."""
+    """An array in a zip: its shape and type and, once these are checked, its content."""
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         self.archive, self.member = archive, member
@@ -78,7 +77,7 @@ class _Array:
             self.shape, self.fortran, self.dtype = _header(file)
 
     def read(self) -> np.ndarray:
-        """Return the array; memory grows with what there is, up to what the header claims."""
+        """Return the array; memory grows with the data, up to the size in the header."""
         size = math.prod(self.shape) * self.dtype.itemsize
         name = printable(self.member.filename)
         if not size <= min(self.member.file_size, MAX_BYTES):
@@ -111,7 +110,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 @contextmanager
 def _arrays(path: Path) -> Iterator[dict[str, _Array]]:
-    """Open an .npz: its arrays by their names.  Whatever goes wrong with it becomes a MinidiffError."""
+    """Open an .npz; yield its arrays by their names.  Any error in the file becomes a MinidiffError."""
     with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NumPy, about headers that are odd or old
         try:
@@ -130,7 +129,7 @@ def _arrays(path: Path) -> Iterator[dict[str, _Array]]:
 
 
 class _InParts:
-    """A file of which nobody reads much at once: zipfile would read a directory of any size."""
+    """A file that refuses to read much at once, since zipfile would read a directory of any size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file

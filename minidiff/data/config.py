@@ -15,9 +15,9 @@ class DataConfig:
     data: DataName = "scenes"
     """The images: scenes are drawn while training; the others are read from --data-dir."""
     data_dir: Path | None = None
-    """Where the images lie: a folder, or the .npz file of --data npz."""
+    """Path of the images: a folder, or the .npz file of --data npz."""
     size: int | None = None
-    """Height and width in pixels, for scenes and folder (default 32); the others keep the size that they have."""
+    """Height and width in pixels, for scenes and folder (default 32); the others keep their size."""
     grey: bool = False
     """Turn colour into grey (cifar10, npz, folder)."""
     background: str = "white"

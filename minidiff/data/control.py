@@ -1,10 +1,10 @@
-"""A map that somebody gives: a photograph, a pencil drawing of any size, a map painted in a paint program.
+"""A map that a user gives: a photograph, a pencil drawing of any size, a segmentation map from a paint program.
 
-Idea: what steers an image must look like what the network learnt from, thin white lines on black, and what people draw
-is black on white, 2000 pixels wide and two of them thick.  Shrinking that would leave nothing of its lines.  So a
-drawing is told from a photograph, its ink from the paper, and each line is reduced to its centre and drawn anew, as
-thick as the outlines of scenes; of a photograph the edges are detected.
-Comes after maps.py.  Leaves out what the network does with a map.
+Idea: a map must look like those that the network was trained on, thin white lines on black.  People draw in black on
+white, 2000 pixels wide, with lines two pixels wide: shrinking that would leave nothing of the lines.  So drawings are
+distinguished from photographs, and ink from paper.  Each line is reduced to its centre and drawn anew, as thick as the
+outlines of scenes.  Of a photograph the edges are detected.
+After maps.py.  Leaves out what the network does with a map.
 """
 
 from pathlib import Path
@@ -19,23 +19,23 @@ from minidiff.images.read import is_transparent, load, middle, named, opaque
 _MOST = 2048  # pixels a side beyond which a drawing is halved and halved again first
 _FINER = 4  # lines are thinned at this many pixels to one of the map
 _PAPERS = (1, 0.6, 0.1), (6, 0.75, 0.05)  # places at which paper is measured; how clean it must be: see _lines
-_SMALL = 128  # nobody has photographed a drawing of fewer pixels a side
+_SMALL = 128  # pixels a side below which an image is no photograph of a drawing
 _UNEVEN = 45  # levels of 255 by which paper may vary, but for a quarter of the places, where ink may lie thick
 _FAINT = 24  # levels that do not count as ink, however little there is
 _SPECK = 16  # pixels at the finer scale, one of the map, that are dirt and not the darkest ink
 _PALE = 100  # levels; ink that is fainter even at its darkest, as a pencil's, is taken for full ink
 _INK = 0.3  # from this part of the darkest ink on a pixel belongs to a line
-_MAX_INK, _THICKEST = 0.45, 3.0  # of a drawing: the part that is ink, and how thick lines are, in pixels of the map
+_MAX_INK, _THICKEST = 0.45, 3.0  # of a drawing: its share of ink, and the thickness of its lines in pixels of the map
 _GAIN = 1.25  # a slanting line of pixels that touch at their corners holds up to 1.4 times fewer of them
-_NEAR = 24  # levels between a painted colour and the palette's that an image format may be to blame for
+_NEAR = 24  # levels by which lossy image formats may change a colour of the palette
 
 
 def read_control(file: Path, height: int, width: int, kind: Kind) -> np.ndarray:
-    """Read a map that somebody names, cropped to its middle: (height, width, channels(kind)) uint8.
+    """Read a map from a file, cropped to its middle: (height, width, channels(kind)) uint8.
 
-    edges: of a drawing its lines, be they dark on light, light on dark or on nothing at all; of all else its edges.
-    A drawing that has the right size is taken as it is, only white on black.
-    segmentation: each pixel the nearest colour of PALETTE.  depth: grey.  What is clear is sky.
+    edges: the lines of a drawing, whether dark on light, light on dark or on a transparent ground; of other images the
+    detected edges.  The lines of a drawing of the right size are not drawn anew, only made white on black.
+    segmentation: each pixel becomes the nearest colour of PALETTE.  depth: grey.  In both, transparent pixels are sky.
     Raises MinidiffError if the file cannot be read, is blank, or has other colours than a segmentation map.
     """
     with named(file) as stream:
@@ -65,7 +65,7 @@ def _nearest_colours(rgb: np.ndarray) -> np.ndarray:
 
 
 def _on_contrast(image: Image.Image) -> Image.Image:
-    """Return an RGB image; behind what is clear is white, or black if what is drawn there is light."""
+    """Return an RGB image; transparent pixels become white, or black if the drawing is light."""
     if not is_transparent(image):
         return image.convert("RGB")
     pixels = np.asarray(image.convert("RGBA").reduce(_halvings(image)), np.float32)
@@ -85,9 +85,9 @@ def _halvings(image: Image.Image) -> int:
 def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
     """Return a drawing's lines, (height, width) uint8, white on black; None if it is no drawing.
 
-    Paper is even, but the light on it need not be: what is no drawing on paper of one colour may be one on paper whose
-    colour is measured in 6 x 6 places.  That follows a photograph's colours too, so it has to be cleaner then: of the
-    paper 60% (75%) must have less than 10% (5%) of the darkest ink on it.
+    Paper has one colour, but the light on it may be uneven: an image that is no drawing on paper of one colour may be
+    one on paper whose colour is measured in 6 x 6 places.  Such paper can follow the colours of a photograph, so it
+    must be cleaner: 60% of the paper (75% with 6 x 6 places) must have less than 10% (5%) of the darkest ink on it.
     """
     rgb = np.asarray(image.reduce(_halvings(image)))
     for places, share, most in _PAPERS:
@@ -115,9 +115,9 @@ def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
 
 
 def _ink(rgb: np.ndarray, places: int) -> np.ndarray | None:
-    """Return how far each pixel is from the paper: (H, W) float32, 0 to 255; None if the paper is too uneven.
+    """Return the distance of each pixel's colour from the paper's: (H, W) float32, 0 to 255; None for uneven paper.
 
-    The paper is the median colour of each of places x places parts of the image; in between it changes evenly.
+    The colour of the paper is the median of each of places x places parts of the image, interpolated between them.
     """
     h, w, _ = rgb.shape
     rows, columns = (np.arange(places + 1) * side // places for side in (h, w))
@@ -137,7 +137,7 @@ def _ink(rgb: np.ndarray, places: int) -> np.ndarray | None:
 
 
 def _greatest(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Shrink (H, W) to (height, width); each pixel becomes the greatest of those that it replaces."""
+    """Shrink (H, W) to (height, width); each pixel becomes the maximum of those that it replaces."""
     rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), x.shape))
     return np.maximum.reduceat(np.maximum.reduceat(x, rows, axis=0), columns, axis=1)
 
@@ -149,8 +149,8 @@ def _resized(x: np.ndarray, height: int, width: int) -> np.ndarray:
 def thinned(mask: np.ndarray) -> np.ndarray:
     """Return the centres of lines, one pixel thick and connected as the lines were: (H, W) bool.
 
-    Pixels are taken from the rim, first from the south and east, then from the north and west, until none can go: one
-    whose neighbours p2 ... p9, clockwise from the north, are 2 to 6 in number and in one piece.
+    Pixels at the rim are removed, first from the south and east, then from the north and west, until none can be.  A
+    pixel can be removed if 2 to 6 of its neighbours p2 ... p9, clockwise from the north, are set and connected.
     Source: Zhang and Suen 1984, "A fast parallel algorithm for thinning digital patterns", doi:10.1145/357994.358023.
     """
     mask = np.pad(mask, 1)
@@ -159,7 +159,7 @@ def thinned(mask: np.ndarray) -> np.ndarray:
         for a, b in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
             p = _neighbours(mask)
             count = p.sum(0)
-            begins = (~p & np.roll(p, -1, axis=0)).sum(0)  # how often one follows upon none, all the way round
+            begins = (~p & np.roll(p, -1, axis=0)).sum(0)  # 0 to 1 transitions among the neighbours
             inner = mask[1:-1, 1:-1]
             inner &= ~((count >= 2) & (count <= 6) & (begins == 1) & ~p[list(a)].all(0) & ~p[list(b)].all(0))
         if np.array_equal(mask, before):

@@ -1,7 +1,8 @@
-"""What a source of images is, and in which order training sees them.
+"""What a dataset is, and in which order training sees its images.
 
-A dataset is a function from numbers to images. Training asks for numbers, and the numbers of step s are a pure
-function of the seed and s: a resumed run meets the same images in the same order, and no state is saved for it.
+Idea: a dataset is a function from numbers to images.  Training asks for numbers, and the numbers of a step are a
+function of the seed and the step: a resumed run sees the same images in the same order, and no state is saved for it.
+After config.py.  Leaves out augmentation: training_data.py.
 """
 
 import hashlib
@@ -16,18 +17,18 @@ from minidiff.errors import MinidiffError
 from minidiff.nn.tokenizer import Tokenizer
 from minidiff.random import Key, Stream, permutation
 
-KEYS = 1 << 32  # that a random key has for steps, and for images
+KEYS = 1 << 32  # the steps, and the images, that random keys can name
 
 Split = Literal["train", "test"]
-HELD_OUT = 10  # one image of so many
-MAX_IMAGES = 1 << 24  # more could not be shuffled in little memory
+HELD_OUT = 10  # one image in ten is for testing
+MAX_IMAGES = 1 << 24  # more could not be shuffled in memory
 
 
 class Numbered(Protocol):
     """Images by number.
 
     classes: the names of the labels 0, 1, ...; () if there are none.
-    endless: every number in [0, 2**32) is another image (and len() has no meaning); else 0 ... len() - 1 are.
+    endless: whether every number in [0, 2**32) is an image of its own; else only 0 ... len() - 1 are images.
     """
 
     @property
@@ -53,10 +54,10 @@ class Numbered(Protocol):
 class Dataset(Numbered, Protocol):
     """Images that a diffusion model learns from.
 
-    tokenizer: of captions, where the images have them; then labels are captions, rows of L numbers of words.
-    found: in a few words, how many images there are, and how many are kept from training; "" if that goes unsaid.
-    digest: SHA-256, hexadecimal, of where the images come from (their files, how scenes are drawn) and of the labels,
-    in their order; another one, other steps of training.
+    tokenizer: of the captions, None without captions.  With it, labels are captions, rows of L tokens.
+    found: a short text on how many images there are, and how many are not for training; "" for none.
+    digest: SHA-256, hexadecimal, of the images (their files, or how scenes are drawn) and of the labels, in order.
+    Training on a dataset with another digest makes other steps.
     """
 
     @property
@@ -71,9 +72,9 @@ class Dataset(Numbered, Protocol):
 class ImageDataset:
     """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None.
 
-    parts: (N, L) int64, in which part of its caption each word stands, if training may leave out parts of them.
-    content: (N, 32) uint8, the SHA-256 of each image's file; if there is none, of its pixels.
-    held_out, left_out: how many more there are that are for another split, and that could not be read.
+    parts: (N, L) int64, the part of its caption that each word belongs to, if training may leave out parts.
+    content: (N, 32) uint8, the SHA-256 of each image's file; None for those of its pixels.
+    held_out, left_out: how many more images belong to the other split, and how many could not be read.
     """
 
     name: str
@@ -133,6 +134,14 @@ class ImageDataset:
         return packed(hashlib.sha256(image.tobytes()).digest() for image in self.images)
 
     @cached_property
+    def first_with_caption(self) -> np.ndarray:
+        """The number of the first image with each caption that has words: int64, sorted."""
+        if self.labels is None:
+            return np.zeros(0, np.int64)
+        _, first = np.unique(self.labels, axis=0, return_index=True)
+        return np.sort(first[self.labels[first].any(axis=1)])
+
+    @cached_property
     def digest(self) -> str:
         words = self.tokenizer.words if self.tokenizer else ()
         sha256 = hashlib.sha256(repr((self.images.shape, self.classes, words)).encode())
@@ -148,6 +157,18 @@ class ImageDataset:
         return self.images[index], None if self.labels is None else self.labels[index]
 
 
+def distinct_captions(dataset: Dataset, count: int) -> np.ndarray:
+    """Return the numbers of up to `count` images with different captions, from everywhere in the data: int64.
+
+    Of an endless dataset these are the first `count` images, whose captions may agree.
+    """
+    if not isinstance(dataset, ImageDataset):
+        return np.arange(count)
+    first = dataset.first_with_caption
+    count = min(count, len(first))
+    return first[np.arange(count) * len(first) // max(count, 1)]
+
+
 def packed(digests: Iterable[bytes]) -> np.ndarray:
     """Return SHA-256s as an array (N, 32) uint8."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
@@ -156,10 +177,10 @@ def packed(digests: Iterable[bytes]) -> np.ndarray:
 def order(dataset: Numbered, seed: int, step: int, batch: int) -> np.ndarray:
     """Return the numbers of the images of one training step, (batch,) int64.
 
-    Image i of step s stands at place s batch + i of one long sequence. A finite dataset's sequence is epoch
-    after epoch, each a permutation of its own; a batch may reach over the border, so no image is dropped.
-    An endless dataset's sequence is 0, 1, 2, ...: its images are random as they are.  After 2^32 of them, or so many
-    epochs, which is as far as keys count, they begin again.
+    Image i of step s has place s batch + i in one long sequence.  A finite dataset's sequence is one epoch after the
+    other, each with a permutation of its own; a batch may contain the end of one and the start of the next, so no image
+    is dropped.  An endless dataset's sequence is 0, 1, 2, ..., since its images are random already.  The sequence
+    repeats after 2^32 images or epochs, the limit of random keys.
     """
     if step < 0 or batch < 1:
         raise ValueError(f"order: step must be at least 0 and batch at least 1, got {step} and {batch}")
@@ -183,9 +204,10 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 def hold_out(images: ImageDataset, split: Split) -> ImageDataset:
     """Return the training or the test part of images that have no published split: a tenth is for testing.
 
-    Which tenth, each image's content says for itself: the same whatever the seed, the names and the other images,
-    so that no run ever trains on them, copies stay together, and an image that is added moves no other.  Of ten or
-    more at least one is held out, of fewer none.
+    The hash of an image's content decides its part.  So the test images do not depend on the seed, the names and the
+    other images: no run ever trains on them, copies are in one part, and a new image moves no other.  Of ten or more
+    images at least one is held out, of fewer none.
+    Raises MinidiffError if the part would be empty.
     """
     number = images.contents[:, :8].copy().view(">u8")[:, 0]
     held_out = number % HELD_OUT == 0

@@ -1,8 +1,8 @@
-"""Fetch a published file: from one of its mirrors, checked against its SHA-256, renamed into place when whole.
+"""Download a published file from one of its mirrors, check its SHA-256, and rename it into place when it is complete.
 
-The sums are those that TensorFlow Datasets publishes for the same files. With them a mirror need not be trusted,
-nor the connection: http serves as well as https.
-After mirror.py, which bounds what a mirror may take.
+TensorFlow Datasets publishes the sums for the same files.  With them neither a mirror nor the connection needs to be
+trusted: http serves as well as https.
+After mirror.py, which bounds what a mirror may send.
 """
 
 import hashlib
@@ -78,24 +78,24 @@ REMOTES = {
 
 
 def fetch(remote: Remote, folder: Path, patience: float = 30.0, speed: float = 16 << 10) -> Path:
-    """Make sure that `folder` holds this file, whole, and return its path.
+    """Return the path of this file in `folder`; download it unless it is there already.
 
-    A file there whose sum is right is left alone. Else the mirrors are tried in turn; the file appears under its
-    name only when its last byte is written and its sum is right, and nothing else is left behind.
-    patience, speed: seconds, and bytes a second, as `Bounds` has them.
-    Raises MinidiffError that says what was wrong with each mirror.
+    A file with the right sum is left alone.  Otherwise the mirrors are tried in turn; the file appears under its name
+    only when it is complete and its sum is right, and nothing else is left behind.
+    patience, speed: see `mirror.Bounds`.
+    Raises MinidiffError with the error of each mirror.
     """
     path = folder / remote.name
     if path.is_file() and path.stat().st_size == remote.size and sha256(path) == remote.sha256:
         return path
-    from minidiff.data import mirror  # only who fetches needs its client
+    from minidiff.data import mirror  # only downloading needs its HTTP client
 
     folder.mkdir(parents=True, exist_ok=True)
     reasons = []
     for url in remote.urls:
         try:
             answer = mirror.content(url, mirror.Bounds(mirror.most(remote.size), patience, speed))
-            # closing: a mirror is let go at once when the disk is full or the user interrupts
+            # closing: the connection ends at once when the disk is full or the user interrupts
             with closing(answer), closing(_verified(remote, answer)) as chunks:
                 write_atomically(path, partial(_write, chunks))
             return path
@@ -105,7 +105,7 @@ def fetch(remote: Remote, folder: Path, patience: float = 30.0, speed: float = 1
 
 
 def _verified(remote: Remote, answer: Iterable[bytes]) -> Generator[bytes, None, None]:
-    """Yield the file's bytes; raise MirrorError in place of the end if they are not the published ones."""
+    """Yield the bytes of the file.  Raises MirrorError at the end if they are not the published ones."""
     from minidiff.data.mirror import MirrorError
 
     digest, received = hashlib.sha256(), 0
@@ -113,7 +113,7 @@ def _verified(remote: Remote, answer: Iterable[bytes]) -> Generator[bytes, None,
         try:
             for chunk in answer:
                 received += len(chunk)
-                if received > remote.size:  # never more on the disk than the file is long
+                if received > remote.size:  # never write more than the file's size
                     raise MirrorError(f"longer than the published {remote.size} bytes")
                 digest.update(chunk)
                 bar.update(len(chunk))
@@ -129,10 +129,10 @@ def _verified(remote: Remote, answer: Iterable[bytes]) -> Generator[bytes, None,
 
 
 def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:
-    """Take the files that are wanted, {name in the archive: most bytes}, out of a .tar.gz into `folder`.
+    """Extract the wanted files, {name in the archive: maximum bytes}, from a .tar.gz into `folder`.
 
-    Nothing in the archive decides where something is written: a member counts only if its name is a wanted one and
-    it is a plain file of no more than the stated size, and it is written under the last part of the wanted name.
+    The archive cannot choose where files are written: a member is extracted only if it has a wanted name and is a plain
+    file of no more than the stated size, and it is written under the last part of that name.
     Raises MinidiffError if the archive is damaged or lacks one.
     """
     missing = set(wanted)

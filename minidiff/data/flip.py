@@ -1,9 +1,9 @@
-"""Mirrored images, and what is then said of them: what was on the left is on the right.
+"""Mirrored images, and their captions: what was on the left is on the right.
 
-Idea: to mirror an image doubles the data, but a caption that names a side becomes false.  So sides change their words
-with the image; and where one side has a word and the other has none, in captions or names of classes, such an image
-stays as it is.
-After dataset.py.  Leaves out other languages than English, and what nobody may mirror: digits and letters.
+Idea: mirroring doubles the data, but makes a caption that names a side false.  So the words for sides are exchanged in
+the captions of mirrored images.  An image whose caption or class has no mirrored counterpart in the vocabulary or among
+the classes is not mirrored.
+After dataset.py.  Leaves out languages other than English, and data that must not be mirrored: digits and letters.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ SIDES |= {right: left for left, right in SIDES.items()}
 def mirrored(
     dataset: Dataset, images: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images and labels of a dataset's batch, those that are chosen, (N,) bool, mirrored if they can be."""
+    """Return the images and labels of a batch with the chosen ones, (N,) bool, mirrored where that is possible."""
     other = None
     if labels is not None:
         words = dataset.tokenizer.words if dataset.tokenizer else ()
@@ -35,14 +35,14 @@ def mirrored(
 
 @lru_cache(maxsize=2)
 def _other_words(words: tuple[str, ...]) -> np.ndarray:
-    """Return which number each word's number becomes in a mirror, -1 if that has no word: (1 + words,) int64."""
+    """Return the token of each token's mirrored word, -1 if there is none: (1 + words,) int64."""
     number = {word: i for i, word in enumerate(words, 1)}
     return np.array([0] + [number.get(SIDES.get(word, word), -1) for word in words], np.int64)
 
 
 @lru_cache(maxsize=2)
 def _other_classes(classes: tuple[str, ...]) -> np.ndarray:
-    """Return which label each label becomes in a mirror, -1 if there is no such class: (classes,) int64."""
+    """Return the label of each class's mirrored name, -1 if there is none: (classes,) int64."""
     said = [tuple(split(name)) for name in classes]
     number = {words: i for i, words in reversed(list(enumerate(said)))}
     other = []

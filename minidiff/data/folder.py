@@ -1,7 +1,8 @@
-"""One's own images: everything under a folder that Pillow can decode, cropped to squares of one size.
+"""A user's own images: every file under a folder that Pillow can decode, cropped to squares of one size.
 
-Each becomes plain 8-bit RGB (or grey), once, and stays in memory; what cannot be read is named and left out.
-After image.py, which reads one of them, and folder_captions.py.
+Each image is read once, becomes 8-bit RGB or grey, and stays in memory.  Files that cannot be read are named in a
+warning and left out.
+After folder_captions.py; images/read.py reads a single image.
 """
 
 import hashlib
@@ -34,10 +35,11 @@ def folder(
 ) -> ImageDataset:
     """Read every image under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
 
-    background: the colour behind transparent pixels. labels: whether the first-level sub-folders name the classes.
-    where: without labels, where captions stand; if there are any, they make the tokenizer and are the labels (N, L).
-    Hidden files and folders are passed over, and so are those that minidiff's commands have written, for their images
-    were drawn by a network; these folders, and the files that cannot be read, are named in a warning each.
+    background: the colour behind transparent pixels.  labels: whether the names of the first-level sub-folders are the
+    classes.  where: without labels, the source of the captions; if there are any, they make the tokenizer and are the
+    labels (N, L).
+    Hidden files and folders are skipped, and so are folders that minidiff's commands have written, since a network drew
+    their images.  Warnings name these folders, and the files that cannot be read.
     Raises MinidiffError if there is no such folder, no image, or more than 8 GiB of them.
     """
     try:
@@ -100,7 +102,7 @@ def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
 def find(root: Path, on_error: Callable[[OSError], object] | None = None, own: list[Path] | None = None) -> list[Path]:
     """Return every file under `root` that is not hidden, sorted by its path; links are followed, once each.
 
-    own: takes the folders below `root` that minidiff's commands have written, which are passed over.
+    own: collects the folders below `root` that minidiff's commands have written, which are skipped.
     """
     found, seen = [], set()
     for place, folders, names in os.walk(root, onerror=on_error, followlinks=True):
@@ -120,7 +122,7 @@ def find(root: Path, on_error: Callable[[OSError], object] | None = None, own: l
 
 
 def _is_minidiffs(folder: Path, folders: list[str], names: list[str]) -> bool:
-    """Tell whether a folder is that of a training, or of samples, whose grid says how it was drawn."""
+    """Return whether a folder was written by a training or by sampling."""
     if "config.toml" in names and not {"checkpoints", "previews"}.isdisjoint(folders):
         return True
     if "grid.png" not in names:

@@ -1,11 +1,11 @@
-r"""What people wrote about their images: in a text file beside each, in a list of them, or in the files' names.
+r"""Captions of a user's images: from a text file beside each image, from metadata, or from the file names.
 
-Idea: captions stand where people and their tools leave them: dog.txt beside dog.png, a metadata.jsonl or metadata.csv
-as Hugging Face's image folders have them, one {"file_name": "dog.png", "text": "a dog"} a line, or the name
-a-small-dog_02.png itself.  All of it was written by hand or by programs unknown: what cannot be used is named and left
-out, and the training goes on.  What means the same is the same: é in one character or in two, / or \ in a path, a text
-or a caption or a prompt.
-Before folder.py, which asks for them.  Leaves out how they become numbers: nn/tokenizer.py.
+Idea: captions are read where people and their tools write them: dog.txt beside dog.png; a metadata.jsonl or a
+metadata.csv as in the image folders of Hugging Face, with lines such as {"file_name": "dog.png", "text": "a dog"}; or
+the file name a-small-dog_02.png.  People and unknown programs wrote them, so what cannot be used is named in a warning
+and left out, and the training goes on.  Spellings with one meaning are equal: é as one character or two, / or \ in a
+path, and the keys text, caption and prompt.
+Before folder.py.  Leaves out how captions become tokens: nn/tokenizer.py.
 """
 
 import codecs
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Part files into images, or whatever they are, and captions: all metadata, each .txt beside its like."""
+    """Split files into captions (metadata, and each .txt of an image's name) and all other files, returned first."""
     beside = {_stem(file) for file in files if not _is_text(file)}
     apart = [_is_metadata(file) or (_is_text(file) and _stem(file) in beside) for file in files]
     return [file for file, is_apart in zip(files, apart) if not is_apart], [
@@ -47,7 +47,7 @@ def captions(root: Path, images: Sequence[Path], written: Sequence[Path], where:
 
     images, written: as `set_apart` finds them under `root`, without images that cannot be read.
     where: "txt", "metadata", "names", "none", or "auto": text files or else metadata if there is a word in them.
-    What is missing or wrong is named in a warning.  Raises MinidiffError if captions are asked for and none has a word.
+    Warnings name what is missing or wrong.  Raises MinidiffError if captions are asked for and none has a word.
     """
     if where == "none":
         return None
@@ -78,9 +78,9 @@ def captions(root: Path, images: Sequence[Path], written: Sequence[Path], where:
 
 
 def name_in_words(image: Path) -> str:
-    """Return what a file's name says: "a-small_dog 02.png" is "a small dog"; a number at the end tells images apart.
+    """Return the caption in the name of a file: "a small dog" for "a-small_dog 02.png", without the number at the end.
 
-    A name that is nothing but numbers says nothing.
+    A name of numbers alone gives "".
     """
     words = split(image.stem)
     while words and words[-1].isdigit():
@@ -94,7 +94,7 @@ def inside(root: Path, file: str | Path) -> str:
 
 
 def warn(root: Path, what: str, names: list[str]) -> None:
-    """Say in one line of how many files something is true, with the names of the first ones."""
+    """Log a warning in one line: how many files it is about, and the names of the first ones."""
     if names:
         log.warning("%s", f"{printable(root)}: {len(names)} {what}: {listed(names, NAMED, '; ')}")
 
@@ -132,15 +132,15 @@ def _from_texts(root: Path, images: Sequence[Path], written: Sequence[Path], pro
 
 
 def _why(error: Exception, file: Path) -> str:
-    """Say in some words why a file cannot be read; its name stands before them."""
+    """Return why a file cannot be read, without its name."""
     said = error.strerror if isinstance(error, OSError) else None
     return (said or str(error) or type(error).__name__).removeprefix(f"{file} ")
 
 
 def _read(file: Path) -> tuple[str, str]:
-    """Return the beginning of a text file, and what is wrong with it, if anything.
+    """Return the beginning of a text file, and what is wrong with it, "" for nothing.
 
-    UTF-8, or UTF-16 if it says so by its first two bytes, as Windows' editor once wrote.
+    It is UTF-8, or UTF-16 if it begins with a byte order mark, as files of Windows' editor once did.
     """
     with open_regular(file) as stream:
         data = stream.read(_MOST + 1)
@@ -184,7 +184,7 @@ def _text(file: Path) -> io.TextIOWrapper:
 
 
 def _lines(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    """Yield the number 1, 2, … of each line of JSON that is not blank, and what it says, or a text: what is wrong."""
+    """Yield the number 1, 2, … of each line of JSON that is not blank, and its object, or a text on what is wrong."""
     number, line_begins = 0, True
     while part := file.readline(_MOST):
         if line_begins:
@@ -201,7 +201,7 @@ def _lines(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
 
 
 def _table(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    """Yield the number 2, 3, … of each line of CSV, and what it says by the names in the first, as `_lines` does."""
+    """Yield the number 2, 3, … of each line of CSV, and its values by the names in the first line, as `_lines` does."""
     rows = csv.DictReader(file)
     if "file_name" not in (rows.fieldnames or ()):
         yield 1, "expected names of columns, with file_name and text"
@@ -214,7 +214,7 @@ _EXPECTED = 'expected {"file_name": …, "text": …}'
 
 
 def _take(root: Path, file: Path, entry: dict[str, Any], number: dict[str, int], found: list[str | None]) -> str:
-    """Note the caption of a line of metadata; return what is wrong with it, "" if nothing is."""
+    """Store the caption of a line of metadata; return what is wrong with the line, "" for nothing."""
     name, text = entry.get("file_name"), next((entry[key] for key in KEYS if entry.get(key) is not None), None)
     if not isinstance(name, str) or not isinstance(text, str):
         return _EXPECTED

@@ -1,8 +1,8 @@
-"""Maps that can steer an image: where its edges are, what is where, and what is near.
+"""Maps that can condition an image: its edges, its segmentation, its depth.
 
-Idea: a map is a small image of one property of an image.  Of scenes every map is exact, for the rasteriser knows
-what it draws; of any other image the edges are detected.
-Comes after scenes and edges.py.  Leaves out maps that somebody else has drawn: control.py.
+Idea: a map is an image of one property of another image.  Of scenes every map is exact, for the rasteriser knows what
+it draws; of all other images the edges are detected.
+After open.py.  Leaves out maps that a user gives: control.py.
 """
 
 from typing import Literal, get_args
@@ -54,8 +54,8 @@ def maps(dataset: Dataset, index: np.ndarray, kind: Kind) -> np.ndarray:
     """Return the maps of the images numbered `index`, int64 (N,): (N, H, W, channels(kind)) uint8.
 
     edges: white lines on black.  segmentation: PALETTE's colours.  depth: black the sky, white the nearest.
-    Scenes draw maps and images together, a stretch of numbers ahead: a training step that asks for the images of
-    consecutive numbers finds their edges and segmentation drawn already.
+    Scenes draw maps and images together, and consecutive numbers ahead: when a training step asks for the maps of its
+    images, their edges and segmentation are there already.
     Raises MinidiffError if the images have no such maps.
     """
     if isinstance(dataset, Scenes):

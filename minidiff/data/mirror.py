@@ -1,11 +1,10 @@
 """Bytes from a server that is not trusted: over HTTP, within bounds of time, speed and size.
 
-Idea: a server may send without end, or a byte a minute, wherever HTTP lets it: in headers, in the body, in chunks, in
-answers that come before the answer.  A client cannot know all those places, but every byte passes through one: the
-connection.  There each byte is counted, against the clock and against a most; of an encrypted connection those that
-come out of it, while its handshake, with the certificates, is held to the clock and else left to OpenSSL.  What the
-bytes mean is left to httpcore2, whose parser h11 is strict and keeps no more than 100 KiB of what is unfinished.
-Before download.py, which says what should have come.
+Idea: a server can send without end, or one byte a minute, wherever HTTP allows it: in headers, in the body, in chunks,
+in redirects.  All bytes pass through the connection, so they are counted there, against the clock and a maximum.  Of an
+encrypted connection the decrypted bytes are counted; its handshake is bounded by the clock only, and OpenSSL does the
+rest.  httpcore2 parses the bytes; its parser h11 is strict and buffers no more than 100 KiB of an incomplete message.
+Before download.py, which checks the content.
 """
 
 import time
@@ -23,20 +22,20 @@ MAX_REDIRECTS = 5
 
 
 def most(size: int) -> int:
-    """Return how many bytes may come in all where `size` are wanted: headers and chunks' sizes as well."""
+    """Return how many bytes a server may send in all for `size` bytes of content, with headers and chunk sizes."""
     return size + size // 8 + (1 << 20)
 
 
 class MirrorError(Exception):
-    """What is wrong with a server; another may do better."""
+    """An error of a server; another mirror may work."""
 
 
 @dataclass
 class Bounds:
-    """What a server may take.
+    """The bounds for a server.
 
-    most: bytes in all.  patience: seconds of silence.  speed: bytes a second that must come on average, once the
-    patience is at an end.
+    most: bytes in all.  patience: seconds without any byte.  speed: bytes a second on average, after `patience`
+    seconds.
     """
 
     most: int
@@ -46,18 +45,18 @@ class Bounds:
     began: float = field(default_factory=time.monotonic)
 
     def wait(self) -> float:
-        """Return for how many seconds the next bytes may be waited for."""
+        """Return the seconds to wait for the next bytes.  Raises MirrorError if the server is too slow."""
         left = self.patience + self.received / self.speed - (time.monotonic() - self.began)
         if left <= 0:
             raise self.late()
         return min(left, self.patience)
 
     def late(self) -> MirrorError:
-        """Return what is said of a server that is too slow."""
+        """Return the error for a server that is too slow."""
         return MirrorError(f"timed out: {self.received} bytes in {time.monotonic() - self.began:.0f} seconds")
 
     def count(self, data: bytes) -> bytes:
-        """Take note of received bytes, and return them."""
+        """Count received bytes, and return them.  Raises MirrorError if there are too many."""
         self.received += len(data)
         if self.received > self.most:
             raise MirrorError(f"sends more than {self.most} bytes")
@@ -65,7 +64,7 @@ class Bounds:
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection whose every byte is bounded, of an encrypted one those that are read out of it."""
+    """A connection whose received bytes are counted; of an encrypted one, the decrypted bytes."""
 
     def __init__(self, stream: httpcore2.NetworkStream, bounds: Bounds) -> None:
         self.stream, self.bounds = stream, bounds
@@ -100,8 +99,8 @@ class _Backend(httpcore2.SyncBackend):
 def content(url: str, bounds: Bounds) -> Generator[bytes, None, None]:
     """Yield what `url` holds, in parts; closing the generator closes the connection.
 
-    Up to MAX_REDIRECTS redirects are followed, to http and https only; what else stands in such an answer is not read.
-    Raises MirrorError, in one line, for all that a server can do wrong.
+    Up to MAX_REDIRECTS redirects are followed, to http and https only; their bodies are not read.
+    Raises MirrorError, in one line, for every error of a server.
     """
     try:
         for _ in range(MAX_REDIRECTS + 1):
@@ -117,7 +116,7 @@ def content(url: str, bounds: Bounds) -> Generator[bytes, None, None]:
                     reason = answer.extensions.get("reason_phrase", b"").decode("latin-1")
                     raise MirrorError(f"HTTP {answer.status} {printable(reason, 60)}".rstrip())
                 url = _target(url, answer)
-    # The rest is what httpcore2 says of an address that is none.
+    # httpcore2 raises the last three for an address that is not valid.
     except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, httpcore2.ProxyError,
             httpcore2.UnsupportedProtocol, OSError, ValueError, TypeError) as error:  # fmt: skip
         if isinstance(error, httpcore2.TimeoutException):

@@ -1,4 +1,7 @@
-"""From the choices about data to the images."""
+"""From the choices about data to the dataset.
+
+After folder.py, arrays.py and standard.py, which read the files.
+"""
 
 from dataclasses import replace
 from typing import get_args
@@ -23,9 +26,9 @@ PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: bool = False) -> Dataset:
     """Return the images that the choices name, for training or for testing.
 
-    Published collections bring their own split; of a folder or an .npz one image in ten is for testing.
-    seed: which scenes; the other data do not depend on it.  alike: scenes come in pairs that look alike.
-    Raises MinidiffError if choices contradict each other or their files cannot be read.
+    Published datasets have their own split; of a folder or an .npz one image in ten is for testing.
+    seed: of scenes; other data do not depend on it.  alike: whether each scene has a partner of the same style.
+    Raises MinidiffError if the choices contradict each other or the files cannot be read.
     """
     data, size = config.data, config.size
     _check(config)

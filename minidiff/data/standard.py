@@ -1,8 +1,8 @@
-"""The collections of images that papers measure themselves on, read from their files.
+"""Standard datasets, read from their published files: MNIST, Fashion-MNIST and CIFAR-10.
 
-Two formats, neither of which can run code: IDX (MNIST and Fashion-MNIST) and CIFAR-10's binary version.  A file's
-header is a claim: nothing is allocated on its word alone, and what is packed is unpacked only as far as it is needed.
-Before arrays.py, which reads arrays of one's own.
+There are two formats, neither of which can run code: IDX (MNIST and Fashion-MNIST) and CIFAR-10's binary version.  The
+sizes in a file's header are checked before anything is allocated, and no more is unpacked than is needed.
+Before arrays.py, which reads a user's own arrays.
 """
 
 import gzip
@@ -84,9 +84,9 @@ def _missing(file: str, folder: Path, url: str, name: str) -> MinidiffError:
 
 
 def read_idx(path: Path, dimensions: int, labels_of: int | None = None) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, plain or .gz, into a uint8 array with so many dimensions.
+    """Read an IDX file of unsigned bytes, plain or .gz, into a uint8 array with this number of dimensions.
 
-    labels_of: of how many images these should be the labels.
+    labels_of: the number of images, if these are labels.
     Format: two zero bytes, the type (0x08: uint8), the number of dimensions; each size as a big-endian uint32;
     then the data, row-major. Source: LeCun et al., http://yann.lecun.com/exdb/mnist/
     Raises MinidiffError if it is another format, shorter or longer than its header says, or damaged.
@@ -159,7 +159,7 @@ def cifar10(
 
 
 def _cifar_classes(folder: Path) -> tuple[str, ...]:
-    """Return the names in batches.meta.txt, one a line; the published ones where that file is missing."""
+    """Return the names in batches.meta.txt, one a line; the published ones if that file is missing."""
     path = folder / "batches.meta.txt"
     if not path.is_file():
         return CIFAR_CLASSES

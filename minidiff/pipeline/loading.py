@@ -1,7 +1,7 @@
 """From files to models: your own runs, the bundled weights, and diffusers models.
 
 Idea: whatever the format of the file, the result is a `Pipeline`.
-After pipeline.py.  Leaves out how files are read and checked: checkpoint/file.py, interop/.
+After pipeline.py.  Leaves out how files are read and checked: checkpoint/, interop/.
 """
 
 import functools
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minidiff import checkpoint as checkpoints
 from minidiff import interop
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.build import make_process
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
@@ -32,7 +32,7 @@ def load(path: str | Path | None = None) -> Pipeline:
     """
     if path is None:
         return _shipped()
-    found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+    found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
     if found.adapter != "none":
         raise MinidiffError(
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from minidiff import checkpoint as checkpoints
 from minidiff import interop
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.run import Noise
@@ -83,7 +83,7 @@ class Model:
 
         Raises MinidiffError if it is none, or one for another model.
         """
-        found = checkpoints.find(Path(path), say=lambda line: print(line, file=sys.stderr))
+        found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
         if found.adapter == "none":
             raise MinidiffError(f"{found.path} is no adapter but a model of its own")
         if found.base != self.identity:

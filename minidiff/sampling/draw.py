@@ -15,13 +15,13 @@ from minidiff import backend
 from minidiff.diffusion.run import Step
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.explain import Caption, Recording, most_frames, write_page
+from minidiff.images.animation import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.pipeline.plan import Plan
 from minidiff.sampling import like
 from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
 from minidiff.sampling.request import SampleRequest
 from minidiff.sampling.viewer import Viewer
-from minidiff.training.preview import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 
 MAX_FRAMES = 100  # of an animation; a run of 1000 steps shows every tenth
 MAX_COLUMNS = 16

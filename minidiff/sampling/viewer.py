@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from minidiff.diffusion.run import Step
 from minidiff.errors import MAX_PRINTED, printable
+from minidiff.images.animation import frame
 from minidiff.images.files import half_blocks, save_png
-from minidiff.training.preview import frame
 
 MAX_WATCHED = 4  # images in a terminal, which has few pixels
 

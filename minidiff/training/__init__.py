@@ -1,7 +1,6 @@
-"""Training: how a network that knows nothing becomes one that draws.
+"""Training: how a network of random weights learns to denoise images.
 
-Read in this order: config.py (what can be set) and settings.py (how settings are kept); optimizer.py and ema.py (what
-one step does to the weights); build.py, checkpoint.py and same.py (how they outlive the process); nonfinite.py and
-trainer.py (one step, and when it goes wrong); pace.py, stop.py, folder.py and preview.py (what surrounds the steps);
-loop.py (all of it together); arguments.py (the command line).
+Read in this order: optimizer.py (what one step does to the weights); resume.py (whether a run may go on); nonfinite.py
+(where a NaN comes from); trainer.py (what is trained, and its loss); budget.py, signals.py, run_dir.py, preview.py and
+console.py (what surrounds the steps); loop.py (all of it together); cli.py (the command line).
 """

@@ -1,8 +1,9 @@
-"""When things happen: the next preview, the next checkpoint, the end.
+"""When a preview, a checkpoint and the end of a training are due.
 
-Idea: a preview or a checkpoint changes nothing in the training, so it may come by the clock.  The end may not: the
-learning rate falls towards it.  `--minutes` therefore measures the speed while the learning rate still rises, which
-does not depend on the end, fixes the number of steps once, and from there on the run is that of `--steps`, to the bit.
+Idea: a preview or a checkpoint changes nothing in the training, so the clock may decide when it comes.  The clock may
+not decide the end, because the learning rate falls towards the last step.  `--minutes` therefore measures the speed
+during the warm-up, in which the learning rate does not depend on the last step, and fixes the number of steps once.
+From there on the run is that of `--steps`, to the bit.
 In training/ before loop.py.
 """
 
@@ -10,21 +11,21 @@ from minidiff.limits import LIMITS
 
 LEFT_OUT = 2  # the first steps compile kernels and touch memory for the first time
 MEASURED_SECONDS = 20.0
-MEASURED_SHARE = 0.2  # of the minutes, where these are few
-MARGIN = 0.97  # of the time that is left is planned; the rest is for checkpoints and for a machine that has other work
+MEASURED_SHARE = 0.2  # of the minutes, if that is less
+MARGIN = 0.97  # of the time that is left is planned; the rest is for checkpoints and other work of the machine
 
 
-class Every:
-    """Says when something is due that comes every `steps` steps or, if that is None, every `seconds` seconds.
+class Periodic:
+    """Says when something is due that happens every `steps` steps or, if `steps` is None, every `seconds` seconds.
 
-    first: by the clock, the seconds until the first time.
+    first: by the clock, the seconds from the start to the first time.
     """
 
     def __init__(self, steps: int | None, seconds: float, first: float) -> None:
         self.steps, self.seconds, self.next = steps, seconds, first
 
     def due(self, step: int, elapsed: float) -> bool:
-        """Whether it is due after this step, `elapsed` seconds after the start; if so, it counts as done."""
+        """Return whether it is due after this step, `elapsed` seconds after the start; if so, it counts as done."""
         if self.steps is not None:
             return step % self.steps == 0
         if elapsed < self.next:
@@ -34,7 +35,10 @@ class Every:
 
 
 class Budget:
-    """Turns minutes for the whole command into a number of steps, from the speed of this process' first steps."""
+    """Turns minutes for the whole command into a number of steps, from the speed of the first steps.
+
+    minutes: for the whole command.  warmup: steps of the warm-up, after which the number of steps must be known.
+    """
 
     def __init__(self, minutes: float, warmup: int) -> None:
         self.seconds = 60 * minutes
@@ -42,9 +46,9 @@ class Budget:
         self.measured: list[float] = []
 
     def ready(self, step: int, seconds: float) -> bool:
-        """Take in that step number `step` took so long; say whether enough is known to plan.
+        """Record the seconds that a step took; return whether enough steps were measured to fix the last step.
 
-        That is after 20 seconds, less if there are only few minutes, and at latest when the warm-up ends.
+        Enough are 20 seconds of steps, or a fifth of the minutes if that is less, or all steps of the warm-up.
         """
         self.measured.append(seconds)
         enough = min(MEASURED_SECONDS, MEASURED_SHARE * self.seconds)
@@ -53,12 +57,12 @@ class Budget:
 
     @property
     def step_seconds(self) -> float:
-        """The mean time of a step."""
+        """The mean seconds of a step."""
         counted = self.measured[LEFT_OUT:] or self.measured
-        return max(sum(counted) / len(counted), 1e-9)  # a coarse clock may have seen no time pass
+        return max(sum(counted) / len(counted), 1e-9)  # a coarse clock may show no time at all
 
     def steps(self, step: int, elapsed: float, preview: float, previews_every: float, final: float) -> int:
-        """Return the last step, at least `step`, such that all is done when the minutes are over.
+        """Return the last step, at least `step`, so that the command ends when the minutes are over.
 
         elapsed: seconds since the start.  preview, final: seconds that a preview and the final images take.
         previews_every: seconds from one preview to the next.
@@ -70,5 +74,5 @@ class Budget:
 
 
 def too_late(step: int, warmup: int) -> bool:
-    """Whether a run at this step is past the rise of the learning rate, so that `--minutes` can no longer plan it."""
+    """Return whether a run at this step is past the warm-up, so that `--minutes` can no longer plan it."""
     return step >= warmup

@@ -1,7 +1,7 @@
-"""The command line of a training, made from the settings' classes.
+"""The command line of a training, made from the classes of the settings.
 
-Idea: tyro turns a dataclass into options, its docstrings into help.  What the options start from are the defaults of
-config.py, those of a TOML file (--config) or those of a checkpoint (--resume); what is typed wins.
+Idea: tyro turns a dataclass into options and its docstrings into their help.  The defaults of the options are those of
+checkpoint/config.py, or come from a TOML file (--config) or a checkpoint (--resume).
 Last of training/.
 """
 
@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config, check
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.checkpoint.settings import read_toml
 from minidiff.command_line import check_words, cli
 from minidiff.errors import MinidiffError
@@ -38,7 +38,7 @@ weights, to the bit.
 
 @dataclass(frozen=True)
 class Files:
-    """What is read, and where everything is written."""
+    """Files to read, and the folder to write."""
 
     config: Path | None = None
     """Settings to start from: a TOML file such as the config.toml of a run; what is typed here wins."""
@@ -58,7 +58,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for: settings, the folder of a new run, or the checkpoint of one to go on with."""
+    """A parsed command line: the settings, and the folder of a new run or the checkpoint of a run to go on with."""
 
     config: Config
     out: Path | None
@@ -66,9 +66,9 @@ class Request:
 
 
 def parse(words: Sequence[str]) -> Request:
-    """Read the words after the command's name.
+    """Parse the words after the name of the command.
 
-    Raises MinidiffError for settings that make no sense; SystemExit from tyro, after its own message, for a mistyped
+    Raises MinidiffError for settings that are not valid; SystemExit from tyro, after its own message, for a mistyped
     option or for --help.
     """
     check_words(words)
@@ -82,12 +82,12 @@ def parse(words: Sequence[str]) -> Request:
         start = resume.config
     elif early.config is not None:
         start = read_toml(Config, early.config)
-    elif early.onto is not None:  # what is added to a network sees the same images, and the same noise on them
+    elif early.onto is not None:  # an adapter learns from the same images, with the same noise
         base = checkpoints.find(early.onto).config
         start = Config(data=base.data, model=base.model, diffusion=base.diffusion)
     if early.steps is not None and early.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {early.steps} steps and {early.minutes} minutes")
-    # The one that is typed replaces the other where that comes from a file.
+    # An option that is typed replaces the other one of the two in a file.
     if early.steps is not None:
         start = _replace_run(start, minutes=None)
     if early.minutes is not None:
@@ -107,7 +107,7 @@ def parse(words: Sequence[str]) -> Request:
 
 
 def _early(words: Sequence[str]) -> Any:
-    """Look ahead for the options that decide what the others start from.  tyro reads and checks them all again."""
+    """Parse the options that decide the defaults of the others.  tyro parses and checks all of them afterwards."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     kinds = {"config": Path, "resume": Path, "onto": Path, "out": Path, "steps": str, "minutes": str}
     for name, kind in kinds.items():

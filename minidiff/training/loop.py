@@ -1,51 +1,103 @@
 """A training from the first step to the last image.
 
-Idea: call `Trainer.advance` until the last step.  Around it: tell how it goes, write a preview and a checkpoint from
-time to time, stop when asked to, and draw images at the end.  None of that reaches into the steps: a run that was
-stopped, killed or watched ends with the same weights, to the bit, as one that was left alone.
-In training/ before arguments.py.
+Idea: `training_loop` is the whole of it: take a batch, compute the loss and its gradients, clip them, move the weights,
+then log, save and preview.  Nothing that surrounds the steps reaches into them: a run that was stopped, killed or
+watched ends with the same weights, to the bit, as one that was left alone.
+In training/ before cli.py.
 """
 
 import contextlib
 import dataclasses
-import shlex
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
-from minidiff.errors import MAX_PRINTED, MinidiffError, one_line, printable
+from minidiff.errors import MinidiffError, one_line
+from minidiff.images.animation import Animation
 from minidiff.images.files import to_uint8
 from minidiff.nn.flat_parameters import averaged
-from minidiff.training import preview
+from minidiff.training import console, preview
 from minidiff.training import run_dir as folders
-from minidiff.training.budget import Budget, Every, too_late
-from minidiff.training.optimizer import learning_rate
-from minidiff.training.signals import Stop, listening
+from minidiff.training.budget import Budget, Periodic, too_late
+from minidiff.training.console import Progress
+from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
+from minidiff.training.signals import StopRequest, handle_signals
 from minidiff.training.trainer import Record, Trainer
-
-T = TypeVar("T")
 
 SAVE_SECONDS = 120.0
 FIRST_PREVIEW_SECONDS, PREVIEW_SECONDS = 10.0, 60.0
 FINISHED = 0
 
 
+class Callbacks:
+    """What the training loop calls after each step; by default nothing happens."""
+
+    def stop_requested(self) -> bool:
+        """Whether the loop should end before the next step."""
+        return False
+
+    def log(self, record: Record) -> None:
+        """Write down what the step did."""
+
+    def plan(self, record: Record) -> None:
+        """Fix the number of steps, if the end is given in minutes."""
+
+    def save_when_due(self) -> None:
+        """Write a checkpoint, if it is time for one."""
+
+    def preview_when_due(self) -> None:
+        """Draw samples, if it is time for some."""
+
+
+def training_loop(trainer: Trainer, run: Callbacks) -> Iterator[Record]:
+    """Train until the last step, or until the run is to stop; yield what each step did.
+
+    A batch in `accumulate` parts has the same images, flips, timesteps, noise and hidden labels as a whole one, since
+    all of them are named by an image's place in the whole batch; gradients are sums over images, so only the order of
+    their float32 summation differs, by a relative error of about 1e-6.
+    Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
+    """
+    parameters, optimizer = trainer.parameters, trainer.config.optimizer
+    while not run.stop_requested() and trainer.step != trainer.steps:
+        start, step = time.perf_counter(), trainer.step + 1
+        with np.errstate(all="ignore"):  # an overflow is reported once: here for the loss, in `save` for the weights
+            parameters.g[:] = 0
+            batches, losses = trainer.batches(), []
+            for batch in batches:
+                loss = trainer.loss(batch)
+                loss.backward()  # adds to parameters.g
+                losses.append(loss.data)
+            norm, losses = gradient_norm(parameters, losses)
+            trainer.check_finite(batches, losses, norm)
+            lr, decay = learning_rate(optimizer, step, trainer.steps), ema_decay(step, optimizer.ema)
+            update(parameters, optimizer, step, lr, norm, decay, len(batches))  # clips, AdamW, moving average
+        trainer.step = step
+        record = Record(step, sum(losses) / len(losses), lr, norm, time.perf_counter() - start)
+        run.log(record)
+        run.plan(record)
+        run.save_when_due()
+        run.preview_when_due()
+        yield record
+
+
+def train_step(trainer: Trainer) -> Record:
+    """Make one step, with nothing around it."""
+    return next(training_loop(trainer, Callbacks()))
+
+
 def train(config: Config, out: Path | None = None, resume: Checkpoint | None = None) -> int:
     """Train as `config` says into the folder `out`, or go on with the run that `resume` is a checkpoint of.
 
     Returns the exit code of the command: 0 at the end; with everything saved 130 after Ctrl-C, 143 after SIGTERM, 129
-    when its terminal was closed, 141 when nobody read any more what it printed.
+    when its terminal was closed, 141 when nobody reads any more what it prints.
     Raises MinidiffError in one line for what a user can put right; the last good checkpoint is then still whole.
     """
     started = time.perf_counter()
@@ -57,265 +109,183 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         raise MinidiffError(
             f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
         )
-    trainer = Trainer(
-        config, open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference"), resume
-    )
+    data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
+    trainer = Trainer(config, data, resume)
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
-    with folders.created(out) if resume is None else folders.reopened(resume) as run:
-        return Run(trainer, run, started).train()
+    with folders.created(out) if resume is None else folders.reopened(resume) as folder:
+        return Run(trainer, folder, started).train()
 
 
 def _with_run(config: Config, **changes: object) -> Config:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))  # type: ignore[arg-type]
 
 
-class Run:
-    """One process' work on a run: the trainer, its folder, and the clock since the command began."""
+class Run(Callbacks):
+    """What one process adds to the steps of a run: its folder, its metrics, its progress bar, and the clock.
+
+    started: `time.perf_counter()` when the command began.
+    """
+
+    progress: Progress
+    metrics: folders.Metrics
 
     def __init__(self, trainer: Trainer, folder: Path, started: float) -> None:
         self.trainer, self.folder, self.started = trainer, folder, started
         run = trainer.config.run
-        self.save_due = Every(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
-        self.preview_due = Every(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
+        self.stop = StopRequest()
+        self.save_due = Periodic(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
+        self.preview_due = Periodic(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
         self.budget = Budget(run.minutes, trainer.config.optimizer.warmup) if run.minutes is not None else None
         self.pass_seconds: float | None = None  # of one image through the network, once a preview measured it
         self.saved_step = trainer.step if trainer.step else None
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the command began."""
         return time.perf_counter() - self.started
 
     def train(self) -> int:
-        """Make all steps that are left, then the images; return the exit code."""
+        """Make all steps that are left, then the final images; return the exit code."""
         trainer = self.trainer
-        with listening() as stop:
-            with stop.heard():
-                self.introduce()
+        with handle_signals(self.stop):
+            with self.stop.on_broken_pipe():
+                self.print_summary()
             try:
                 write_toml(self.folder / "config.toml", trainer.config)
-                with contextlib.closing(folders.Metrics(self.folder, trainer.step)) as metrics:
-                    self.make_steps(stop, metrics)
-                if self.saved_step != trainer.step:
-                    self.save()
-                if not stop:
-                    self.draw_final(stop)
+                with contextlib.closing(folders.Metrics(self.folder, trainer.step)) as self.metrics:
+                    self.make_steps()
+                if not self.stop:
+                    self.save_final_images()
             except (OSError, MemoryError) as error:
                 raise MinidiffError(f"{one_line(error)}; {self.last_good()}") from error
-            with stop.heard():
-                if stop:
-                    print(f"stopped after step {trainer.step}; go on with: {command('train', '--resume', self.folder)}")
+            with self.stop.on_broken_pipe():
+                if self.stop:
+                    resume = console.command("train", "--resume", self.folder)
+                    print(f"stopped after step {trainer.step}; go on with: {resume}")
                 else:
-                    self.say_what_next()
-        return stop.exit_code if stop else FINISHED
+                    self.print_next_commands()
+        return self.stop.exit_code if self.stop else FINISHED
 
-    # -- steps ------------------------------------------------------------------------------------------------------
-
-    def make_steps(self, stop: Stop, metrics: folders.Metrics) -> None:
-        """Step until the end is reached or somebody asks to stop."""
-        trainer, batch = self.trainer, self.trainer.config.run.batch
-        before = metrics.seconds  # those of earlier processes
-        with Progress(trainer, stop) as progress:
-            while not stop and trainer.step != trainer.steps:
-                start = time.perf_counter()
-                try:
-                    record = trainer.advance()
-                except MinidiffError as error:
-                    raise MinidiffError(f"{error}; {self.last_good()}") from error
-                seconds = time.perf_counter() - start
-                metrics.write(
-                    step=record.step,
-                    loss=record.loss,
-                    lr=record.lr,
-                    grad_norm=record.grad_norm,
-                    images_per_second=round(batch / seconds, 2),
-                    seconds=round(before + self.elapsed, 3),
-                )
-                progress.show(record, batch / seconds)
-                self.plan(seconds, progress)
-                if self.save_due.due(trainer.step, self.elapsed):
+    def make_steps(self) -> None:
+        """Run the training loop with a progress bar, and save where it ends."""
+        with Progress(self.stop, "training", self.trainer.steps, self.trainer.step) as self.progress:
+            try:
+                for _ in self.steps():
+                    pass
+                if self.saved_step != self.trainer.step:
                     self.save()
-                if not stop and self.preview_due.due(trainer.step, self.elapsed):
-                    self.preview(progress)
+            except MinidiffError as error:
+                raise MinidiffError(f"{error}; {self.last_good()}") from error
 
-    def plan(self, seconds: float, progress: "Progress") -> None:
+    def steps(self) -> Iterator[Record]:
+        """Return the training loop."""
+        return training_loop(self.trainer, self)
+
+    # -- after each step ----------------------------------------------------------------------------------------------
+
+    def stop_requested(self) -> bool:
+        return bool(self.stop)
+
+    def log(self, record: Record) -> None:
+        images_per_second = self.trainer.config.run.batch / record.seconds
+        self.metrics.write(
+            step=record.step,
+            loss=record.loss,
+            lr=record.lr,
+            grad_norm=record.grad_norm,
+            images_per_second=round(images_per_second, 2),
+            seconds=round(self.metrics.seconds + self.elapsed, 3),
+        )
+        self.progress.show_loss(record.loss, images_per_second)
+
+    def plan(self, record: Record) -> None:
         """With --minutes: take in how long the step took, and once that is known well enough, fix the last step."""
         trainer = self.trainer
-        if self.budget is None or trainer.steps is not None or not self.budget.ready(trainer.step, seconds):
+        if self.budget is None or trainer.steps is not None or not self.budget.ready(record.step, record.seconds):
             return
         if self.pass_seconds is None:
-            self.preview(progress)
-        # An image's way through the network takes less than there and back; a preview may have met a busy moment, or
-        # failed.
-        there_and_back = self.budget.step_seconds / trainer.config.run.batch
-        pass_seconds = there_and_back if self.pass_seconds is None else min(self.pass_seconds, there_and_back)
-        variants = preview.variants(trainer)
-        costs = [pass_seconds * sheet.passes(variants) for sheet in (preview.PREVIEW, preview.FINAL)]
+            self.preview()
+        # A forward pass takes less time than forward and backward; a preview may have met a busy moment, or failed.
+        step_seconds = self.budget.step_seconds / trainer.config.run.batch
+        pass_seconds = step_seconds if self.pass_seconds is None else min(self.pass_seconds, step_seconds)
+        conditions = preview.num_conditions(trainer)
+        costs = [pass_seconds * grid.passes(conditions) for grid in (preview.PREVIEW, preview.FINAL)]
         trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
         trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
         write_toml(self.folder / "config.toml", trainer.config)
-        progress.say(f"{self.budget.seconds / 60:g} minutes are {trainer.steps} steps at this speed")
-        if short := too_short(trainer):
-            progress.say(short)
+        self.progress.set_total(trainer.steps)
+        self.progress.write(f"{self.budget.seconds / 60:g} minutes are {trainer.steps} steps at this speed")
+        if note := console.short_warmup(trainer):
+            self.progress.write(note)
 
-    # -- what is written --------------------------------------------------------------------------------------------
+    def save_when_due(self) -> None:
+        if self.save_due.due(self.trainer.step, self.elapsed):
+            self.save()
+
+    def preview_when_due(self) -> None:
+        if not self.stop and self.preview_due.due(self.trainer.step, self.elapsed):
+            self.preview()
+
+    # -- what is written ----------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint and let the oldest go; weights that are not finite are not worth a good one."""
+        """Write a checkpoint and remove the oldest.  Raises MinidiffError for weights that are not finite."""
         trainer = self.trainer
         if not trainer.parameters.finite():
-            raise MinidiffError(f"the weights are not finite after step {trainer.step}; {self.last_good()}")
-        path = checkpoints.where(self.folder, trainer.step)
+            raise MinidiffError(f"the weights are not finite after step {trainer.step}")
         checkpoints.save(
-            path,
+            checkpoints.path_of(self.folder, trainer.step),
             trainer.step,
             trainer.config,
             trainer.network,
             trainer.dataset.classes,
             trainer.parameters,
             trainer.words,
-            trainer.base,
-            trainer.data,
+            trainer.base_digest,
+            trainer.data_digest,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)
 
-    def preview(self, progress: "Progress") -> None:
-        """Draw a preview; whatever keeps it from being drawn is said, and is no reason to end the training."""
+    def preview(self) -> None:
+        """Draw a preview.  If that fails, print why; the training goes on."""
         path = self.folder / folders.PREVIEWS / f"step_{self.trainer.step:08d}.png"
         try:
             self.pass_seconds = preview.save_preview(path, self.trainer)
         except Exception as error:
             kind = "" if isinstance(error, MinidiffError | OSError | MemoryError) else f"{type(error).__name__}: "
-            progress.say(f"no preview of step {self.trainer.step}: {kind}{one_line(error)}; the training goes on")
+            self.progress.write(
+                f"no preview of step {self.trainer.step}: {kind}{one_line(error)}; the training goes on"
+            )
 
-    def draw_final(self, stop: Stop) -> None:
-        """Write the grid, the way there, and the loss; leave early if asked to."""
-        trainer, film, images = self.trainer, preview.Film(), []
-        total = preview.steps_of(trainer, preview.FINAL)
+    def save_final_images(self) -> None:
+        """Write the grid of samples, the animation of their denoising, and the loss; leave early if asked to."""
+        trainer, animation, images = self.trainer, Animation(), []
+        total = preview.total_steps(trainer, preview.FINAL)
         quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the images show it
-        with averaged(trainer.parameters), quiet, Progress(trainer, stop, "drawing", total) as progress:
+        with averaged(trainer.parameters), quiet, Progress(self.stop, "drawing", total, leave=False) as progress:
             for part, step in preview.draw(trainer, preview.FINAL):
-                film.take(part, step)
+                animation.add(part, step)
                 if step.index == step.steps - 1:
                     images.append(to_uint8(step.x_prev))
-                progress.move()
-                if stop:
+                progress.update()
+                if self.stop:
                     return
-        preview.save_sheet(self.folder / "grid.png", np.concatenate(images), trainer, preview.FINAL)
-        film.save(self.folder / "noise_to_image.gif")
+        preview.save_grid(self.folder / "grid.png", np.concatenate(images), trainer, preview.FINAL)
+        animation.save(self.folder / "noise_to_image.gif")
         preview.save_loss(self.folder / "loss.png", folders.read_metrics(self.folder / "metrics.jsonl"))
 
-    # -- what is said -----------------------------------------------------------------------------------------------
+    # -- what is printed ----------------------------------------------------------------------------------------------
 
-    def introduce(self) -> None:
-        trainer, data = self.trainer, self.trainer.dataset
-        colour = {1: "grey", 3: "colour"}[data.channels]
-        labels = f"{len(data.classes)} labels" if data.classes else "no labels"
-        labels = f"captions of {len(trainer.words)} words" if trainer.words else labels
-        million = len(trainer.parameters.w) / 1e6
-        end = f"{trainer.steps} steps" if trainer.steps else f"{self.budget.seconds / 60:g} minutes"  # type: ignore[union-attr]
-        found = f": {data.found}" if data.found else ""
-        print(f"data     {printable(data.name)}, {data.height}×{data.width} in {colour}, {labels}{found}")
-        threads = trainer.config.run.threads
-        how_many = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
-        print(f"network  {million:.2f} million parameters, on {backend.current().name}{how_many}")
-        print(f"length   {end} of {trainer.config.run.batch} images, from step {trainer.step}")
-        print(f"folder   {printable(self.folder, MAX_PRINTED)}")
-        if short := too_short(trainer):
-            print(short)
+    def print_summary(self) -> None:
+        console.print_summary(self.trainer, self.folder)
 
-    def say_what_next(self) -> None:
-        classes = self.trainer.dataset.classes
-        path, addition = checkpoints.where(self.folder, self.trainer.step), self.trainer.config.addition
-        model: list[object] = ["--checkpoint", path]
-        shown: list[object] = []
-        if addition.onto is not None:
-            model = ["--checkpoint", addition.onto, "--adapter", path]
-            if addition.adapter == "reference":
-                shown = ["--reference", "image.png"]
-            else:
-                shown = ["--control", "drawing.png", "--control-kind", addition.adapter]
-        label = [*_label(classes, min(1, len(classes) - 1)), "--guidance-scale", "3"] if classes else []
-        if self.trainer.dataset.tokenizer and preview.variants(self.trainer):
-            label = preview.names(self.trainer, 1)
-        grid = printable(self.folder / "grid.png", MAX_PRINTED)
-        print(f"done: {grid}, noise_to_image.gif and loss.png beside it. Next:")
-        print(f"  {command('sample', *model, *shown, *label)}")
-        if classes or self.trainer.config.data.data == "scenes":
-            print(f"  {command('evaluate', *model)}")
-        print(f"  {command('train', '--resume', self.folder, '--steps', 2 * self.trainer.step)}")
+    def print_next_commands(self) -> None:
+        console.print_next_commands(self.trainer, self.folder)
 
     def last_good(self) -> str:
         """Name the checkpoint that is left when a run ends badly."""
         if self.saved_step is None:
             return f"no checkpoint had been written to {self.folder} yet"
-        return f"the last good checkpoint is {checkpoints.where(self.folder, self.saved_step)}"
-
-
-def command(name: str, *words: object) -> str:
-    """Return a command of minidiff as a shell reads it."""
-    return printable(shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)]), MAX_PRINTED)
-
-
-def _label(classes: Sequence[str], number: int) -> list[str]:
-    """Return the option that asks for a label: by its name, or by its number where a shell or a parser would stumble
-    over the name."""
-    name = classes[number]
-    plain = name == printable(name) and name.strip() and not name.startswith("-")
-    return ["--label", name if plain else str(number)]
-
-
-def too_short(trainer: Trainer) -> str:
-    """Say in a line that the learning rate will not reach its peak, "" where it does or the end is not known yet."""
-    steps, optimizer = trainer.steps, trainer.config.optimizer
-    if steps is None or steps >= optimizer.warmup:
-        return ""
-    rate = learning_rate(optimizer, steps, steps)
-    return (
-        f"note     {steps} steps end within the {optimizer.warmup} of the warm-up, at a learning rate of {rate:.3g} "
-        f"instead of {optimizer.lr:g}; --warmup {max(steps // 10, 1)} would reach it"
-    )
-
-
-class Progress:
-    """The progress bar: how far it is, time left and, while training, loss and images a second."""
-
-    def __init__(self, trainer: Trainer, stop: Stop, name: str = "training", total: int | None = None) -> None:
-        self.trainer, self.stop = trainer, stop
-        self.loss: float | None = None
-        training = name == "training"
-        options = {"total": trainer.steps, "initial": trainer.step, "unit": "step"} if training else {"total": total}
-        with self.stop.heard():
-            self.bar = progress_bar(name, leave=training, **options)
-        if not hasattr(self, "bar"):  # nobody saw it begin; what is printed now leads nowhere
-            self.bar = progress_bar(name, leave=training, **options)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self.stop.heard():
-            self.bar.close()
-
-    def show(self, record: Record, images_per_second: float) -> None:
-        """Move on by a step; the loss that is shown is a running mean, as a single step's jumps about."""
-        self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
-        self.bar.total = self.trainer.steps
-        self.bar.set_postfix_str(f"loss {self.loss:.4f}, {images_per_second:.0f} images/s", refresh=False)
-        self.move()
-
-    def move(self) -> None:
-        with self.stop.heard():
-            self.bar.update()
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        with self.stop.heard():
-            tqdm.write(line)
-
-
-def progress_bar(name: str, *what: Iterable[T], **options: Any) -> "tqdm[T]":
-    """Return a bar on stderr; where that is not a terminal but a log, a line every ten seconds is enough."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(*what, desc=name, mininterval=interval, maxinterval=interval, dynamic_ncols=True, **options)
+        return f"the last good checkpoint is {checkpoints.path_of(self.folder, self.saved_step)}"

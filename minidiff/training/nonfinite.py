@@ -1,7 +1,7 @@
-"""Where did the first NaN come from?
+"""The first layer whose result is not finite.
 
-Idea: by the time the loss is NaN, so is everything after the layer that went wrong.  A step can be run again, to the
-bit, this time looking at what every layer returns; the first result that is not finite is the place.
+Idea: when the loss is NaN, so is the result of every layer after the one that went wrong.  A step can be computed
+again, to the bit, this time looking at what every layer returns; the first result that is not finite is the place.
 In training/ before trainer.py.
 """
 
@@ -17,26 +17,26 @@ from minidiff.nn import Module, watch
 
 
 def first_layer(model: Module, forward: Callable[[], Any], base: Module | None = None) -> str:
-    """Run `forward`, which calls `model`, and name the first layer whose result is not finite.
+    """Return the name of the first layer whose result is not finite when `forward` runs `model`.
 
-    A layer reports before the layers that contain it, so what is named is the innermost one.
-    base: the network that `model` is added to, if it is; its layers are named after it.
+    A layer reports before the layers that contain it, so the innermost one is named.
+    base: the network below `model`, if `model` is an adapter; its layers are named as the base's.
     """
     names = {} if base is None else {id(module): f"the base's {name}" for name, module in base.named_modules()}
     names |= {id(module): name for name, module in model.named_modules()}
     found: list[str] = []
 
-    def look(module: Module, output: Any) -> None:
+    def check(module: Module, output: Any) -> None:
         if not found and not all(map(_finite, tensors(output))):
             found.append(f"{names.get(id(module)) or 'the network'} ({type(module).__name__})")
 
-    with watch(look), no_grad(), np.errstate(all="ignore"):
+    with watch(check), no_grad(), np.errstate(all="ignore"):
         forward()
     return found[0] if found else "the loss itself: what every layer returns is finite"
 
 
 def tensors(output: Any) -> Iterator[Any]:
-    """Return the arrays in what a layer returns: a Tensor, or several in a list, a tuple or a dataclass."""
+    """Yield the arrays in the result of a layer: a Tensor, or several in a list, a tuple or a dataclass."""
     if isinstance(output, Tensor):
         yield output.data
     elif isinstance(output, list | tuple):
@@ -48,7 +48,7 @@ def tensors(output: Any) -> Iterator[Any]:
 
 
 def first_gradient(model: Module) -> str:
-    """Name the parameter whose gradient stopped being finite first: the network's last, as gradients flow backwards."""
+    """Return the name of the first parameter whose gradient is not finite: the last in the network."""
     for name, parameter in reversed(model.named_parameters().items()):
         if not _finite(parameter.grad):
             return name

@@ -1,13 +1,13 @@
-"""From gradients to better weights: AdamW over one flat array, a learning rate that rises and falls, clipping.
+"""AdamW over one flat array, with a learning rate schedule, gradient clipping and a moving average of the weights.
 
-Idea: all numbers of the network lie in one array (nn/flat_parameters.py), so the whole update is one pass over five
-arrays (kernels/optimizer, read it beside this page).  The same pass moves an average of the weights over the last
+Idea: all parameters of the network lie in one array (nn/flat_parameters.py), so the whole update is one pass over five
+arrays (kernels/optimizer, to be read beside this file).  The same pass updates an average of the weights over the last
 steps,
 
     w_ema <- w_ema + (1 - decay) (w - w_ema)
 
-which draws visibly better images: the weights jump about in the valley that they encode, and their average stays near
-its middle.
+which draws visibly better images: the weights fluctuate around a minimum of the loss, and their average is closer to
+it.
 Leaves out other optimisers.
 """
 
@@ -25,13 +25,13 @@ EPS = 1e-8  # keeps AdamW from dividing by zero; Kingma and Ba's value
 
 
 def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> float:
-    """Return the learning rate of step 1 … steps: a straight rise to `lr`, then half a cosine down towards 0.
+    """Return the learning rate of step 1 … steps: a linear rise to `lr`, then half a cosine down towards 0.
 
         lr step / warmup                                                     up to step = warmup
         lr (1 + cos(pi (step - warmup) / (steps + 1 - warmup))) / 2          after it
 
-    steps: the last step; None as long as it is not known, which is only allowed during the rise.  Divided by
-    steps + 1, so that the last step still moves.
+    steps: the last step; None while it is not known, which is only allowed during the warm-up.  The cosine reaches 0 at
+    steps + 1, so that the last step still moves the weights.
     Source: Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5, one cycle; the rise: Goyal et al. 2017,
     arXiv:1706.02677, section 2.2.
     """
@@ -44,7 +44,7 @@ def learning_rate(optimizer: OptimizerConfig, step: int, steps: int | None) -> f
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """Return the decay of step 1, 2, …: small at first, so that the random start is forgotten at once.
+    """Return the decay of the average at step 1, 2, …: small at first, so that the random start is forgotten at once.
 
         min(decay, (1 + step) / (10 + step))
 
@@ -55,10 +55,10 @@ def ema_decay(step: int, decay: float) -> float:
 
 
 def gradient_norm(parameters: FlatParameters, losses: Sequence[Any]) -> tuple[float, list[float]]:
-    """Return the Euclidean norm of all gradients together, and the losses that they are gradients of.
+    """Return the Euclidean norm of all gradients together, and the losses as floats.
 
-    losses: of the parts of a batch, each an array with one number; the gradients, which are their sum, are averaged.
-    That is all that a step brings to the host, in one copy: for it the host waits until the device has got so far.
+    losses: one array with one number for each part of a batch.  The gradients are the sum over the parts; the norm is
+    that of their mean.  A step copies nothing else to the host: here the host waits for the device.
     """
     square_sum, *numbers = backend.to_floats(backend.current().square_sum(parameters.g), *losses)
     return math.sqrt(square_sum) / len(losses), numbers
@@ -73,10 +73,10 @@ def update(
     ema_decay: float,
     parts: int = 1,
 ) -> None:
-    """Take AdamW's step number 1, 2, … with the gradients in `g`, and move the average of the weights after it.
+    """Make AdamW's step number 1, 2, … with the gradients in `g`, then update the average of the weights.
 
-    Gradients that were added up over `parts` parts of a batch are divided by their number, and scaled down if their
-    norm is above `clip`; both happen inside the kernel, as one factor.
+    parts: over how many parts of a batch the gradients were summed; they are divided by it, and scaled down if their
+    norm is above `clip`.  Both happen inside the kernel, as one factor.
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; clipping: Pascanu et al. 2013, arXiv:1211.5063,
     algorithm 1.
     """

@@ -1,33 +1,33 @@
-"""Is a run that goes on still the same run?
+"""Whether a training may go on from a checkpoint.
 
-Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the images,
-the network and, for an adapter, the model that it is added to.  The checkpoint says of each of these what it was.  They
-are compared here, all of them, and whatever differs is named, as it was and as it is: a run that went on with something
-else would neither be the old one nor say so.
-In training/ after checkpoint.py.  Leaves out the tensors' shapes: `checkpoint.restore`.
+Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the images, the
+network and, for an adapter, the model below it.  The checkpoint tells what each of these was.  All of them are compared
+here, and the first difference is reported with both values: a run that went on with anything else would not be the same
+run.
+In training/ after optimizer.py.  Leaves out the tensors' shapes: `checkpoint.restore`.
 """
 
 from dataclasses import fields
 
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config
-from minidiff.checkpoint.file import Checkpoint
 from minidiff.data.dataset import Dataset
 from minidiff.errors import MinidiffError, printable
 from minidiff.nn import UNetConfig
 
-# What a resumed run may be told anew: none of it changes a step that is to be computed again the same.  Where the
-# images and the model below an adapter lie may change; what they are is compared.
+# The settings that may differ when a run is resumed: none of them changes what a step computes.  The paths of the
+# images and of the model below an adapter may change; their content is compared.
 CHANGEABLE = {
     "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
 }  # fmt: skip
 
 
-def check_same(
+def check_resumable(
     checkpoint: Checkpoint, config: Config, network: UNetConfig, dataset: Dataset, base: Checkpoint | None
 ) -> None:
-    """Raise MinidiffError unless a training that goes on from `checkpoint` has everything that it had.
+    """Raise MinidiffError unless a training that goes on from `checkpoint` has the same settings, data and base.
 
-    network: the shape that settings and data ask for.  base: what is added to, for an adapter.
+    network: the shape that settings and data ask for.  base: the model below an adapter, None without one.
     """
     check_settings(checkpoint, config)
     _check_labels(checkpoint, dataset)
@@ -50,10 +50,10 @@ def check_same(
         )
 
 
-def check_settings(checkpoint: Checkpoint, asked: Config) -> None:
-    """Raise MinidiffError if a run that goes on is asked for something else than it was."""
+def check_settings(checkpoint: Checkpoint, config: Config) -> None:
+    """Raise MinidiffError if a resumed run has other settings than its checkpoint, except those in `CHANGEABLE`."""
     for concern in fields(Config):
-        was, now = getattr(checkpoint.config, concern.name), getattr(asked, concern.name)
+        was, now = getattr(checkpoint.config, concern.name), getattr(config, concern.name)
         for name in (each.name for each in fields(was)):
             if name not in CHANGEABLE and getattr(was, name) != getattr(now, name):
                 what = "is of another network" if concern.name == "model" else "was trained with other settings"
@@ -71,7 +71,7 @@ def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:
 
 
 def _check_captions(checkpoint: Checkpoint, network: UNetConfig, dataset: Dataset) -> None:
-    """Raise MinidiffError unless a checkpoint's captions are written as those of the data."""
+    """Raise MinidiffError unless the checkpoint has the vocabulary and the length of the captions of the data."""
     theirs, start = checkpoint.words, f"{checkpoint.path} was trained"
     ours = dataset.tokenizer.words if dataset.tokenizer else ()
     if bool(theirs) != bool(ours):

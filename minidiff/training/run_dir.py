@@ -1,12 +1,12 @@
-"""A run's folder: where it is, and what a training writes into it.
+"""The folder of a run: what a training writes into it.
 
     config.toml                         all settings
-    metrics.jsonl                       a line a step
+    metrics.jsonl                       one line for each step
     checkpoints/step_00000500.safetensors
-    previews/step_00000500.png          samples on the way
+    previews/step_00000500.png          samples during the training
     grid.png, noise_to_image.gif, loss.png     at the end
 
-In training/ before loop.py.  Leaves out what the files hold: settings.py, checkpoint.py, preview.py.
+In training/ before loop.py.  Leaves out what the files hold: checkpoint/, preview.py.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidiff.checkpoint import file as checkpoints
-from minidiff.checkpoint.file import CHECKPOINTS, Checkpoint
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import CHECKPOINTS, Checkpoint
 from minidiff.errors import MinidiffError
 from minidiff.files import claimed, new_folder, open_regular, parse_json, remove_temporary, write_atomically
 from minidiff.limits import LIMITS
 
 PREVIEWS = "previews"
-MAX_METRICS = 1 << 30  # bytes of metrics.jsonl: those of ten million steps
-MAX_LINE = 1 << 12  # bytes that are read as one line; a step's are about a hundred
+MAX_METRICS = 1 << 30  # bytes of metrics.jsonl: about ten million steps
+MAX_LINE = 1 << 12  # bytes that are read as one line; a step takes about a hundred
 
 
 @contextmanager
 def created(out: Path | None) -> Iterator[Path]:
-    """Make the folder of a new run, by default runs/<date and time>; nobody else may train in it meanwhile.
+    """Make the folder of a new run, by default runs/<date and time>, and lock it against other processes.
 
     Raises MinidiffError if something is there already, or the folder cannot be made or written.
     """
@@ -42,7 +42,7 @@ def created(out: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def reopened(resume: Checkpoint) -> Iterator[Path]:
-    """Return the folder of a run that goes on from a checkpoint; nobody else may train in it meanwhile."""
+    """Open the folder of a run that goes on from a checkpoint, and lock it against other processes."""
     run = of_checkpoint(resume.path)
     with claimed(run):
         reopen(run, resume.step)
@@ -50,7 +50,7 @@ def reopened(resume: Checkpoint) -> Iterator[Path]:
 
 
 def of_checkpoint(path: Path) -> Path:
-    """Return the run's folder that a checkpoint lies in."""
+    """Return the folder of the run that wrote a checkpoint.  Raises MinidiffError if the file lies elsewhere."""
     if path.parent.name != CHECKPOINTS:
         raise MinidiffError(f"{path} does not lie in a run's folder; expected RUN/{CHECKPOINTS}/{path.name}")
     return path.parent.parent
@@ -59,13 +59,13 @@ def of_checkpoint(path: Path) -> Path:
 def reopen(run: Path, step: int) -> None:
     """Make a run's folder ready to go on after `step`.
 
-    What a killed process left half written is removed; checkpoints after `step` that are damaged get a name that says
-    so.  Raises MinidiffError if there are good ones: going on would leave two futures in one folder.
+    Files that a killed process left half written are removed; damaged checkpoints after `step` are renamed.
+    Raises MinidiffError if there are good ones after `step`: the run would then have two of the same step.
     """
     for folder in (run, run / CHECKPOINTS, run / PREVIEWS):
         folder.mkdir(exist_ok=True)
         remove_temporary(folder)
-    for path in checkpoints.listed(run):
+    for path in checkpoints.paths_in(run):
         if checkpoints.step_of(path) <= step:
             continue
         try:
@@ -77,9 +77,9 @@ def reopen(run: Path, step: int) -> None:
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a step, appended as it happens.
+    """metrics.jsonl: one JSON object for each step, appended after the step.
 
-    after: the step that the run goes on from; later lines, of a future that is about to be computed again, go.
+    after: the step that the run goes on from; later lines are removed, as these steps are computed again.
     """
 
     def __init__(self, run: Path, after: int = 0) -> None:
@@ -94,7 +94,7 @@ class Metrics:
         return self.kept[-1]["seconds"] if self.kept else 0.0
 
     def write(self, **values: Any) -> None:
-        """Append one line; it is in the file when this returns, so that a killed run keeps it."""
+        """Append one line and flush it, so that a killed run keeps it."""
         self.file.write(_lines([values]))
         self.file.flush()
 
@@ -105,8 +105,8 @@ class Metrics:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a metrics.jsonl, [] if there is none.
 
-    Passed over is what is no line of a step after the one before: a line that a killed run left half, or one that
-    somebody has changed.  Raises MinidiffError for a file of more than MAX_METRICS bytes.
+    Lines that are incomplete, not valid, or not of a later step than the line before are skipped: a killed run may
+    leave half a line.  Raises MinidiffError for a file of more than MAX_METRICS bytes.
     """
     lines: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError), open_regular(path, MAX_METRICS) as file:
@@ -121,7 +121,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_step(line: Any) -> bool:
-    """Whether a line of metrics holds numbers, and of those that are read again a step, a loss, and the seconds."""
+    """Return whether a line of metrics holds only numbers, among them a step, a loss and the seconds."""
     if not isinstance(line, dict) or not {"step", "loss", "seconds"} <= line.keys():
         return False
     numbers = all(type(value) in (int, float) and abs(value) < 1e300 for value in line.values())  # NaN is not

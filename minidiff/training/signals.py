@@ -1,9 +1,9 @@
-"""Ctrl-C, SIGTERM, a closed terminal and a reader that hung up, as a wish: finish the step, save, leave.
+"""Ctrl-C, SIGTERM, a closed terminal and a broken pipe become a request: finish the step, save, and end.
 
-Idea: a signal can arrive anywhere, also between the two halves of an update.  So the handler only notes it, and the
-loop asks after each step.  Whoever is in a hurry sends it twice: the second one acts as if nobody listened.  Two within
-a moment are one wish, which a terminal and a supervisor have both passed on; and so are two different ones.
-That nobody reads any more what is printed (`| head`) is noted in the same way.
+Idea: a signal can arrive anywhere, also in the middle of an update.  So its handler only records a request, and the
+training loop asks for it after each step.  A second signal of the same kind ends the process at once.  The same signal
+twice within half a second counts as one, since a terminal and a supervisor may both pass it on; two different signals
+are one request as well.  A broken pipe on the output (`| head`) is recorded in the same way.
 In training/ before loop.py.
 """
 
@@ -20,15 +20,15 @@ from minidiff import streams
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SIGPIPE = 13  # also on Windows, whose Python has no name for it
-MOMENT = 0.5  # seconds in which the same signal is the same wish
+MOMENT = 0.5  # seconds in which the same signal counts once
 
 
-class Stop:
-    """Whether somebody wishes to stop, and by which signal."""
+class StopRequest:
+    """Whether the training was asked to stop, and by which signal."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.since: dict[int, float] = {}  # when each signal came first, in seconds
+        self.first_seen: dict[int, float] = {}  # signal to the time of its first arrival, in seconds
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -38,43 +38,42 @@ class Stop:
         """What a shell reports for a process that this signal ended: Ctrl-C 130, SIGTERM 143, SIGHUP 129."""
         return 128 + (self.signal or 0)
 
-    def note(self, number: int) -> bool:
-        """Take a signal in; return whether it came before, and not just now, so that it should act."""
+    def record(self, number: int) -> bool:
+        """Record a signal; return whether it is a second one, which should take its usual effect."""
         now = time.monotonic()
         if self.signal is None:
             self.signal = number
-        return now - self.since.setdefault(number, now) > MOMENT
+        return now - self.first_seen.setdefault(number, now) > MOMENT
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Print inside the block; if nobody is there to read it any more, that is a wish to stop."""
+    def on_broken_pipe(self) -> Iterator[None]:
+        """Print inside the block; if the output's reader is gone, record that as a request to stop."""
         try:
             yield
             if sys.stdout is not None:
                 sys.stdout.flush()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):  # the second: of a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
                 raise
-            self.note(SIGPIPE)
+            self.record(SIGPIPE)
             streams.let_go(sys.stdout)
             streams.let_go(sys.stderr)
 
 
 @contextmanager
-def listening() -> Iterator[Stop]:
-    """Turn the first signal inside the block into a note in the `Stop`; restore the handlers afterwards.
+def handle_signals(stop: StopRequest) -> Iterator[None]:
+    """Record the first signal inside the block in `stop`; restore the handlers afterwards.
 
-    A SIGHUP that is ignored stays so: nohup wants a run to outlive its terminal.
-    Outside the main thread Python allows no handlers: there nothing is listened to.
+    SIGHUP stays ignored if it was, since nohup wants a run to outlive its terminal.
+    Outside the main thread Python allows no handlers, and no signal is handled.
     """
-    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop.note(number):
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.record(number):
             restore()
             signal.raise_signal(number)
 
@@ -84,8 +83,8 @@ def listening() -> Iterator[Stop]:
 
     for number in SIGNALS:
         if number in (signal.SIGINT, signal.SIGTERM) or before[number] != signal.SIG_IGN:
-            signal.signal(number, note)
+            signal.signal(number, handle)
     try:
-        yield stop
+        yield
     finally:
         restore()

@@ -1,54 +1,55 @@
-"""One step of training: images in, slightly better weights out.
+"""What a training consists of: the network, the data, the noising process, and the state of the optimizer.
 
-Idea: take a batch, put noise on it, let the network say what the noise was, and move every weight a little in the
-direction in which the answer gets better.  All that is random in step s is named by (seed, s), so the step is a pure
-function of the weights, the optimiser's moments and s: whoever has these three can go on, to the bit.
-The heart of training/; after checkpoint.py.  Leaves out everything around the steps: loop.py.
+Idea: all that is random in a step is a function of the seed and the number of the step.  So a step depends on the
+weights, the optimizer's moments and that number alone: a training that starts from these three goes on to the same
+bits.
+In training/ before loop.py, which makes the steps.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minidiff import backend, random
-from minidiff.checkpoint import file as checkpoints
+from minidiff import backend
+from minidiff import checkpoint as checkpoints
+from minidiff.autograd import Tensor
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
 from minidiff.checkpoint.config import Config
-from minidiff.checkpoint.file import Checkpoint
-from minidiff.data.companions import companions
-from minidiff.data.dataset import Dataset, ImageDataset, order
-from minidiff.data.flip import mirrored
+from minidiff.data.dataset import Dataset
+from minidiff.data.training_data import Batch, TrainingData
 from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.flat_parameters import FlatParameters
-from minidiff.nn.tokenizer import thinned
-from minidiff.random import Key, Stream
-from minidiff.scenes import Scenes
 from minidiff.training.nonfinite import first_gradient, first_layer
-from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
-from minidiff.training.resume import check_same
+from minidiff.training.resume import check_resumable
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a step did: its number 1, 2, …, loss, learning rate, and the norm of the gradients before clipping."""
+    """What a step did: its number 1, 2, …, loss, learning rate, the norm of the gradients before clipping, seconds."""
 
     step: int
     loss: float
     lr: float
     grad_norm: float
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Trainer:
-    """A network on its way, and everything that its next step depends on.
+    """A network that is being trained, and everything that its next step depends on.
 
-    step: updates made so far.  steps: the last one, None while it is not known (see pace.py).
-    base, data: the digests of what is added to, "" for none, and of the images.
+    step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
+    model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
+    base_digest, data_digest: of the model below an adapter, "" without one, and of the images.
+    Raises MinidiffError if the settings make no network, or if the checkpoint or the model below the adapter does not
+    fit the settings and the data.
     """
 
     def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
@@ -59,104 +60,77 @@ class Trainer:
         )
         checkpoints.check_names((*dataset.classes, *self.words), f"{dataset.name}: ")
         self.adapter = config.addition.adapter
-        self.unet: Any = None
-        base = None
-        if config.addition.onto is not None:
-            base = checkpoints.find(config.addition.onto)
-            self._check_base(base)
-            if config.data.flip and isinstance(dataset, Scenes):
-                raise MinidiffError("--flip mirrors images, but not the maps of scenes beside them: leave it out")
-            self.unet = checkpoints.make_network(base)
-            for parameter in self.unet.named_parameters().values():
-                parameter.requires_grad = False
-        self.base, self.data = base.identity if base else "", dataset.digest
+        base = None if config.addition.onto is None else self._load_base(checkpoints.find(config.addition.onto))
+        conditioning = None if self.adapter == "none" else self.adapter
+        self.training_data = TrainingData(dataset, config.run.seed, config.data.flip, conditioning)
+        self.unet: Any = None if base is None else frozen_unet(base)
+        self.base_digest, self.data_digest = base.identity if base else "", dataset.digest
         self.steps = config.run.steps
-        if checkpoint is None:
-            self.step = 0
-            self.model = make_model(self.network, self.adapter)
-            check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
-            self.model.initialize(config.run.seed)
-            if isinstance(self.model, ControlNet):
-                self.model.copy(self.unet)
-            self.parameters = FlatParameters(self.model)
-        else:
-            check_same(checkpoint, config, self.network, dataset, base)
+        if checkpoint is not None:
+            check_resumable(checkpoint, config, self.network, dataset, base)
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
+            return
+        self.step = 0
+        self.model = make_model(self.network, self.adapter)
+        check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
+        self.model.initialize(config.run.seed)
+        if isinstance(self.model, ControlNet) and self.unet is not None:
+            self.model.copy(self.unet)
+        self.parameters = FlatParameters(self.model)
 
-    def _check_base(self, base: Checkpoint) -> None:
-        """Raise MinidiffError unless what is added fits what it is added to."""
+    def _load_base(self, base: Checkpoint) -> Checkpoint:
+        """Return the checkpoint of the model below an adapter.  Raises MinidiffError if the adapter does not fit it."""
         if base.adapter != "none":
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
+        return base
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Those that captions are written in, () without captions."""
+        """The vocabulary of the captions, () without captions."""
         return self.dataset.tokenizer.words if self.dataset.tokenizer else ()
 
-    def batch(self, index: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the images of these numbers, (N, H, W, C) uint8, and their labels.
+    def batches(self) -> list[Batch]:
+        """Return the batch of the next step, in `accumulate` parts."""
+        run = self.config.run
+        return self.training_data.batches(self.step, run.batch, run.accumulate)
 
-        sample: (N,) their places in the step's whole batch, by which flips, and parts of captions, are drawn.
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch of the next step, or of a part of it."""
+        run, model = self.config.run, self.denoiser(batch.conditioning)
+        x0 = backend.to_device(to_float(batch.images))
+        return self.process.training_loss(model, x0, batch.labels, run.seed, self.step, batch.sample, run.batch)[0]
+
+    def denoiser(self, conditioning: np.ndarray | None) -> Any:
+        """Return the denoiser: the network that is trained or, with an adapter, the U-Net with the adapter's inputs.
+
+        conditioning: (N, H, W, c) uint8, the adapter's inputs; None without an adapter.
         """
-        images, labels = self.dataset.batch(index)
-        if isinstance(self.dataset, ImageDataset) and self.dataset.parts is not None and labels is not None:
-            u = random.uniform(Key(self.config.run.seed, Stream.CAPTION, self.step, sample), 1 + labels.shape[1])
-            labels = thinned(labels, self.dataset.parts[index], u)
-        if self.config.data.flip:
-            chosen = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
-            images, labels = mirrored(self.dataset, images, labels, chosen)
-        return images, labels
-
-    def loss(self, index: np.ndarray, sample: np.ndarray) -> Any:
-        """Return the loss of a part of this step's batch, a Tensor."""
-        images, labels = self.batch(index, sample)
-        run, model = self.config.run, self.shown(index, images)
-        x0 = backend.to_device(to_float(images))
-        return self.process.training_loss(model, x0, labels, run.seed, self.step, sample, run.batch)[0]
-
-    def shown(self, index: np.ndarray, images: np.ndarray) -> Any:
-        """Return the denoiser: the network itself or, with an adapter, the base model with the adapter's inputs.
-
-        images: (N, H, W, C) uint8, numbered `index`, whose companions the adapter is shown.
-        """
-        if self.adapter == "none":
+        if conditioning is None:
             return self.model
-        beside = companions(self.dataset, self.adapter, index, images)
         if isinstance(self.model, ControlNet):
-            return AdaptedUNet(self.unet, ControlInput(self.model, beside / np.float32(255)))
-        return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(beside)))
+            return AdaptedUNet(self.unet, ControlInput(self.model, conditioning / np.float32(255)))
+        return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(conditioning)))
 
-    def advance(self) -> Record:
-        """Make one step.
+    def check_finite(self, batches: Sequence[Batch], losses: Sequence[float], norm: float) -> None:
+        """Raise MinidiffError, with the layer in which it arose, if a loss or the norm of the gradients is not finite.
 
-        A batch in `accumulate` parts has the same images, flips, t, noise and hidden labels as in one, since all of
-        them are named by an image's place in the whole batch; gradients are sums over images, so only the order of
-        their float32 summation differs, by a relative error of about 1e-6.
-        Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
+        Until the weights are updated, a loss can be computed again to find that layer.
         """
-        run, optimizer = self.config.run, self.config.optimizer
-        index = order(self.dataset, run.seed, self.step, run.batch)  # (batch,)
-        parts = np.split(np.arange(run.batch), run.accumulate)
-        self.parameters.g[:] = 0
-        losses = []
-        with np.errstate(all="ignore"):  # what overflows is reported once: the loss here, weights when they are saved
-            for sample in parts:
-                part = self.loss(index[sample], sample)
-                part.backward()
-                losses.append(part.data)
-            norm, losses = gradient_norm(self.parameters, losses)
-            for sample, loss in zip(parts, losses):
-                if not math.isfinite(loss):
-                    where = first_layer(self.model, partial(self.loss, index[sample], sample), self.unet)
-                    raise MinidiffError(f"the loss is {loss} at step {self.step + 1}; it arose in {where}")
-            if not math.isfinite(norm):
-                where = first_gradient(self.model)
-                raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
-            lr = learning_rate(optimizer, self.step + 1, self.steps)
-            decay = ema_decay(self.step + 1, optimizer.ema)
-            update(self.parameters, optimizer, self.step + 1, lr, norm, decay, run.accumulate)
-        self.step += 1
-        return Record(self.step, sum(losses) / len(losses), lr, norm)
+        for batch, loss in zip(batches, losses):
+            if not math.isfinite(loss):
+                where = first_layer(self.model, partial(self.loss, batch), self.unet)
+                raise MinidiffError(f"the loss is {loss} at step {self.step + 1}; it arose in {where}")
+        if not math.isfinite(norm):
+            where = first_gradient(self.model)
+            raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
+
+
+def frozen_unet(checkpoint: Checkpoint) -> Any:
+    """Return the U-Net of a checkpoint, whose weights take no gradients."""
+    unet = checkpoints.make_network(checkpoint)
+    for parameter in unet.named_parameters().values():
+        parameter.requires_grad = False
+    return unet

@@ -18,9 +18,9 @@ from benchmarks.quality import runs
 from benchmarks.quality.verdict import differences, table, verdict
 from minidiff import backend
 from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
-from minidiff.data.dataset import order
 from minidiff.errors import MinidiffError
 from minidiff.training.cli import parse
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
 TORCH = "torch bfloat16"
@@ -317,8 +317,8 @@ def test_pytorchs_loss_and_gradients_are_ours(torch_variant):
     from benchmarks.peers.torch_unet import gradients
 
     ours, theirs = two_trainers(torch_variant)
-    run = ours.config.run
-    loss = ours.loss(order(ours.dataset, run.seed, ours.step, run.batch), np.arange(run.batch))
+    (batch,) = ours.batches()
+    loss = ours.loss(batch)
     ours.parameters.g[:] = 0
     loss.backward()
     expected = {f"gradient of {name}": view.copy() for name, view in ours.parameters.split(ours.parameters.g).items()}
@@ -333,7 +333,7 @@ def test_pytorchs_steps_are_ours(torch_variant):
     ours, theirs = two_trainers(torch_variant)
     start = ours.parameters.w.copy()
     for _ in range(STEPS):
-        mine, other = ours.advance(), theirs.advance()
+        mine, other = train_step(ours), train_step(theirs)
         assert (other.step, other.lr) == (mine.step, mine.lr)
         assert other.loss == pytest.approx(mine.loss, rel=1e-4) and mine.grad_norm > 0.3
         assert other.grad_norm == pytest.approx(mine.grad_norm, rel=1e-4)
@@ -348,7 +348,7 @@ def test_pytorchs_steps_are_ours(torch_variant):
 
 def test_a_training_by_pytorch_leaves_minidiffs_checkpoint(torch_variant, tmp_path, capsys):
     from benchmarks.quality.torch_train import TorchRun
-    from minidiff.checkpoint import file as checkpoints
+    from minidiff import checkpoint as checkpoints
     from minidiff.training import run_dir as folders
 
     _, theirs = two_trainers(torch_variant)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset
@@ -15,6 +15,7 @@ from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.samplers import ddim
 from minidiff.images.files import to_uint8
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 from tests.cuda.device_array import DeviceArray
 
@@ -39,7 +40,7 @@ def images():
 
 def trained(steps=3, **run):
     trainer = Trainer(config(**run), images())
-    return trainer, [trainer.advance() for _ in range(steps)]
+    return trainer, [train_step(trainer) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -64,9 +65,9 @@ def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
     if gpu_backend.xp.ndarray is not DeviceArray:
         pytest.skip("a GPU's arrays do not count how often they leave")
     trainer = Trainer(config(accumulate=2), images())
-    trainer.advance()
+    train_step(trainer)
     before = DeviceArray.leaves
-    trainer.advance()
+    train_step(trainer)
     assert DeviceArray.leaves == before + 1
 
 
@@ -76,11 +77,11 @@ def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
     checkpoints.save(path, 2, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters)
     found = checkpoints.load(path)
     again = Trainer(trainer.config, images(), found)
-    trainer.advance(), again.advance()
+    train_step(trainer), train_step(again)
     assert backend.to_numpy(trainer.parameters.w).tobytes() == backend.to_numpy(again.parameters.w).tobytes()
     with backend.using("numpy"):
         at_home = Trainer(trainer.config, images(), found)
-        at_home.advance()
+        train_step(at_home)
     assert np.abs(backend.to_numpy(trainer.parameters.w) - at_home.parameters.w).max() < 1e-3
 
 
@@ -107,4 +108,4 @@ def test_what_is_not_finite_is_named(gpu_backend):
     trainer, _ = trained(1)
     trainer.model.middle[0].block.conv1.w.data[...] = np.inf
     with pytest.raises(Exception, match=r"at step 2; it arose in middle\.0"):
-        trainer.advance()
+        train_step(trainer)

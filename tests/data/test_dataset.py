@@ -153,7 +153,7 @@ def test_more_images_than_can_be_shuffled():
         ((np.zeros((2, 4, 4, 2), np.uint8),), r"\(N, H, W, 1 or 3\) uint8, got \(2, 4, 4, 2\) uint8"),
         ((np.zeros((2, 4, 4, 1)),), "uint8, got .* float64"),
         ((np.zeros((0, 4, 4, 1), np.uint8),), "no images"),
-        ((np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64)), "come with classes or with a vocabulary"),
+        ((np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64)), "come with classes or with a tokenizer"),
         ((np.zeros((2, 4, 4, 1), np.uint8), np.zeros(3, np.int64), ("a",)), r"\(2,\) int64, got \(3,\)"),
         ((np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 2]), ("a", "b")), "labels must be 0 to 1, got 0 to 2"),
         ((np.zeros((2, 4, 4, 1), np.uint8), np.array([-1, 0]), ("a", "b")), "labels must be 0 to 1, got -1 to 0"),

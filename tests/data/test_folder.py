@@ -311,7 +311,7 @@ def broken_files(root):
 def test_what_cannot_be_read_is_counted_and_named(tmp_path, caplog):
     quarters().save(tmp_path / "good.png")
     broken_files(tmp_path)
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = folder(tmp_path, 8)
     assert len(data) == 1
     (record,) = caplog.records

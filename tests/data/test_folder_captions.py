@@ -161,7 +161,7 @@ def test_numbers_and_nesting_beyond_measure(tmp_path, caplog, bad):
 
 def test_names(tmp_path, caplog):
     make(tmp_path, "a-small_dog 02.png", "Red Cat (3).png", "sub/BIRD12.jpg", "sub/кот_1_2.png", "2024-05-01.png")
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "names")
     assert sorted(texts(data)) == ["", "a small dog", "bird", "red cat", "кот"]
     (record,) = caplog.records
@@ -206,7 +206,7 @@ def test_missing_captions_are_named_in_one_warning(tmp_path, caplog):
     make(tmp_path, *(f"{i}.png" for i in range(8)))
     (tmp_path / "3.txt").write_text("a dog")
     (tmp_path / "4.txt").write_text("")
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         assert texts(read(tmp_path, "txt")) == ["", "", "", "a dog", "", "", "", ""]
     (record,) = caplog.records
     expected = "7 of 8 images have no caption: 0.png; 1.png; 2.png; 4.png; 5.png and 2 more"
@@ -216,7 +216,7 @@ def test_missing_captions_are_named_in_one_warning(tmp_path, caplog):
 def test_a_text_beside_no_image_is_named_as_before(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "notes.txt").write_text("buy milk")
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         read(tmp_path, "auto")
     assert "1 of 2 not readable: notes.txt" in caplog.text
 
@@ -227,7 +227,7 @@ def test_the_caption_of_a_damaged_image_is_left_out_with_it(tmp_path, caplog):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"a {name}")
     (tmp_path / "metadata.jsonl").write_text(entry("a.png", "a") + "\n" + entry("b.png", "b"))
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "txt")
     assert texts(data) == ["a a"] and data.tokenizer.words == ("a",)
     assert [record.getMessage() for record in caplog.records] == [
@@ -240,7 +240,7 @@ def test_texts_in_other_encodings(tmp_path, caplog):
     (tmp_path / "a.txt").write_bytes("ein Hündchen".encode("utf-16"))
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfone dog")
     (tmp_path / "c.txt").write_bytes("ein Hündchen schläft".encode("latin-1"))
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "txt")
     assert texts(data) == ["ein hündchen", "one dog", "ein h ndchen schl ft"]
     (record,) = caplog.records
@@ -252,7 +252,7 @@ def test_a_huge_text_is_not_read_to_its_end(tmp_path, caplog, monkeypatch):
     make(tmp_path, "a.png", "b.png")
     (tmp_path / "a.txt").write_bytes(b"dog " * 15 + "cat€".encode() + b" bird" * 10**5)  # the € is cut in two
     (tmp_path / "b.txt").write_bytes(b"a" + b" " * 61 + b"b" + b" ")
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "txt")
     assert data.tokenizer.words == ("a", "b", "cat", "dog")
     (record,) = caplog.records
@@ -262,7 +262,7 @@ def test_a_huge_text_is_not_read_to_its_end(tmp_path, caplog, monkeypatch):
 def test_a_long_caption_is_cut_and_named(tmp_path, caplog):
     make(tmp_path, "a.png")
     (tmp_path / "a.txt").write_text("dog " * 40 + "cat")
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "txt")
     assert data.labels.tolist() == [[1] * 32] and data.tokenizer.words == ("dog",)
     assert "1 captions have more than 32 words, of which the rest is not learnt: a.png" in caplog.text
@@ -291,7 +291,7 @@ def test_bad_metadata_lines_are_named_with_their_numbers(tmp_path, caplog, monke
         entry("b.png", "a bird"),
     ]
     (tmp_path / "in" / "metadata.jsonl").write_bytes("\n".join(lines).encode() + b'\n{"\xff"}')
-    with caplog.add_noise_at(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         data = read(tmp_path / "in", "metadata")
     assert texts(data) == ["a dog", "a bird"]
     (record,) = caplog.records

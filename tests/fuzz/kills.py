@@ -28,7 +28,7 @@ from random import Random
 
 from tqdm import tqdm
 
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.errors import MinidiffError
 from tests.fuzz.runner import prepare
 from tests.fuzz.samples import Samples
@@ -138,7 +138,7 @@ class Kills:
             if done.code:
                 raise RuntimeError(f"a training that nobody disturbs fails: {done.said}")
             self.seconds[real] = time.perf_counter() - start
-        self.last = checkpoints.where(folder / "whole", STEPS).read_bytes()
+        self.last = checkpoints.path_of(folder / "whole", STEPS).read_bytes()
 
     def words(self, name: str) -> list[str]:
         every = ["--steps", str(STEPS), "--save-every", str(EVERY), "--preview-every", "7", "--keep", "2"]
@@ -177,12 +177,12 @@ class Kills:
         return code
 
     def _wrong_later(self, run: Path, seed: int) -> str:
-        if not checkpoints.listed(run):
+        if not checkpoints.paths_in(run):
             return ""
         done = Command(["--resume", str(run), "--backend", "numpy"], self.folder / f"again{seed}.log", False).done()
         if done.code or "Traceback" in done.said:
             return f"it cannot go on, exit code {done.code}: {done.said[-300:]}"
-        if checkpoints.where(run, STEPS).read_bytes() != self.last:
+        if checkpoints.path_of(run, STEPS).read_bytes() != self.last:
             return "gone on with, it ends with other bytes"
         if _told(run) != list(range(1, STEPS + 1)):
             return f"its metrics tell of the steps {_told(run)}"
@@ -204,7 +204,7 @@ def wrong_at_once(run: Path, done: Done, number: int, sent: bool, twice: bool) -
     if done.code not in right:
         return f"exit code {done.code}: {done.said[-300:]}"
     saved = []
-    for path in checkpoints.listed(run):
+    for path in checkpoints.paths_in(run):
         try:
             saved.append(checkpoints.load(path).step)
         except MinidiffError as error:

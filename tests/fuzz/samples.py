@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend, sample, train
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.build import make_model
 from minidiff.checkpoint.config import AdditionConfig, Config, DiffusionConfig
 from minidiff.interop import scheduler_options

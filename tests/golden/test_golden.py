@@ -19,7 +19,7 @@ from PIL import Image
 
 import minidiff
 from minidiff import backend, export, sample, train
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.training import preview
 
 HERE = Path(__file__).parent
@@ -101,7 +101,7 @@ def folder(tmp_path, monkeypatch):
     take most of their time.
     """
     monkeypatch.setattr(backend, "_stack", [])
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=1, steps=1))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=1, steps=1))
     copy = tmp_path / "golden"
     shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for packed in copy.glob("*/checkpoints/*.xz"):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from minidiff import checkpoint as checkpoints
 from minidiff import export
 from minidiff import sample as command
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.pipeline import loading as models
@@ -47,7 +47,7 @@ def run(tmp_path):
 
     def write(config=None, classes=(), **diffusion):
         config = config or OURS["no attention"]
-        path = checkpoints.where(tmp_path / "run", 1)
+        path = checkpoints.path_of(tmp_path / "run", 1)
         path.parent.mkdir(parents=True)
         settings = Config(diffusion=DiffusionConfig(**diffusion))
         model = our_network(config)

@@ -7,7 +7,7 @@ import pytest
 import tiny_model
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import trailing
@@ -40,7 +40,7 @@ def unlabelled(tmp_path_factory):
 
 def test_a_folder_gives_its_newest_checkpoint_and_a_file_itself(run):
     assert models.load(run).step == 20
-    older = models.load(checkpoints.where(run, 10))
+    older = models.load(checkpoints.path_of(run, 10))
     assert older.step == 10
     assert older.classes == tiny_model.CLASSES
     assert older.shape == (8, 8, 3)

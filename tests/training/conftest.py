@@ -23,8 +23,8 @@ def own_backend(monkeypatch):
 @pytest.fixture(autouse=True)
 def small_sheets(monkeypatch):
     """Sheets of samples that are drawn in milliseconds; what is tested is when they come and what they leave alone."""
-    monkeypatch.setattr(preview, "PREVIEW", preview.Sheet(count=3, steps=2))
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=6, steps=3))
+    monkeypatch.setattr(preview, "PREVIEW", preview.SampleGrid(count=3, steps=2))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=6, steps=3))
 
 
 @pytest.fixture(scope="session")

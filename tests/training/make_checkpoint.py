@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff.autograd import no_grad
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.dataset import ImageDataset
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -47,14 +48,14 @@ def main():
     with backend.using("numpy"):
         trainer = Trainer(CONFIG, data)
         for _ in range(20):
-            trainer.advance()
+            train_step(trainer)
         checkpoints.save(CHECKPOINT, trainer.step, CONFIG, trainer.network, data.classes, trainer.parameters)
         model = checkpoints.make_network(checkpoints.load(CHECKPOINT))
         with no_grad():
             x, t, labels = question()
             answer = model(x, t, model.condition(3, labels)).data
         # What the 21st step does: the moments are needed for it.
-        record = trainer.advance()
+        record = train_step(trainer)
     expected = {"answer": answer[:, ::3, ::3, 0].tolist(), "loss": record.loss, "grad_norm": record.grad_norm}
     expected["weight_sum"] = float(np.abs(trainer.parameters.w, dtype=np.float64).sum())
     EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")

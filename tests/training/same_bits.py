@@ -13,12 +13,11 @@ from pathlib import Path
 import numba
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.training import preview
-from minidiff.training.loop import train
-from minidiff.training.trainer import Trainer
+from minidiff.training.loop import Run, train
 
 STEPS, STOP = 50, 20
 # Large enough that each kernel of a default training is used: Winograd's convolutions, fused and alone, words, two
@@ -33,20 +32,19 @@ CONFIG = Config(
 def run(folder, threads, stop=None, resume=None):
     """Train until the end, or until Ctrl-C after step `stop`; return the checkpoint that is left."""
     backend.use("numba", threads)
-    advance = Trainer.advance
+    log = Run.log
 
-    def until(trainer):
-        record = advance(trainer)
+    def until(run, record):
         if record.step == stop:
             signal.raise_signal(signal.SIGINT)
-        return record
+        log(run, record)
 
-    Trainer.advance = until
+    Run.log = until
     try:
         config = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, threads=threads))
         train(config, None if resume else folder, resume)
     finally:
-        Trainer.advance = advance
+        Run.log = log
     return checkpoints.find(folder)
 
 
@@ -59,7 +57,7 @@ def digest(checkpoint):
 
 
 def main(work, what):
-    preview.FINAL = preview.Sheet(count=1, steps=1)
+    preview.FINAL = preview.SampleGrid(count=1, steps=1)
     for threads in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1):
         stopped = work / f"stopped-{threads}"
         if what == "begin":

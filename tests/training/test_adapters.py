@@ -9,13 +9,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
+from minidiff import checkpoint as checkpoints
 from minidiff import export
-from minidiff.checkpoint import file as checkpoints
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
 from minidiff.training import loop
 from minidiff.training.cli import parse
+from minidiff.training.loop import train_step
 from minidiff.training.optimizer import update
 from minidiff.training.trainer import Trainer
 from tests import mistakes
@@ -40,23 +41,23 @@ def base(tmp_path, settings, small):
 
 
 def weights(run, step):
-    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    tensors = checkpoints.load(checkpoints.path_of(run, step)).tensors
     return {f"{group}/{name}": array for group in tensors for name, array in tensors[group].items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base, kind, capsys):
-    before = checkpoints.where(base, 4).read_bytes()
+    before = checkpoints.path_of(base, 4).read_bytes()
     config = settings(**small, adapter=kind, onto=base)
     capsys.readouterr()
     assert loop.train(config, tmp_path / "whole") == 0
     shown = "--reference image.png" if kind == "reference" else f"--control drawing.png --control-kind {kind}"
-    added = f"--checkpoint {base} --adapter {checkpoints.where(tmp_path / 'whole', 4)}"
+    added = f"--checkpoint {base} --adapter {checkpoints.path_of(tmp_path / 'whole', 4)}"
     printed = capsys.readouterr().out
     assert f"minidiff.sample {added} {shown} " in printed and f"minidiff.evaluate {added}\n" in printed
     assert loop.train(settings(**{**small, "steps": 4}, adapter=kind, onto=base), tmp_path / "parts") == 0
-    checkpoints.where(tmp_path / "parts", 4).unlink()
-    half = checkpoints.load(checkpoints.where(tmp_path / "parts", 2))
+    checkpoints.path_of(tmp_path / "parts", 4).unlink()
+    half = checkpoints.load(checkpoints.path_of(tmp_path / "parts", 2))
     assert loop.train(half.config, resume=half) == 0
     one, two = (weights(tmp_path / name, 4) for name in ("whole", "parts"))
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
@@ -65,7 +66,7 @@ def test_it_trains_resumes_to_the_bit_and_draws(tmp_path, settings, small, base,
         for name in one
         if name.startswith("model/zero_convs" if kind != "reference" else "model/cross_attentions")
     )
-    assert checkpoints.where(base, 4).read_bytes() == before
+    assert checkpoints.path_of(base, 4).read_bytes() == before
 
     plain = models.load(base)
     steered = plain.with_adapter(tmp_path / "whole")
@@ -90,7 +91,7 @@ def test_it_learns_on_one_batch(settings, small, base):
 
     def loss():
         it.step = 0
-        return it.loss(same, same)
+        return it.loss(it.training_data.batch(same, 0, same))
 
     first = float(loss().data)
     for step in range(1, 31):
@@ -132,15 +133,14 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, small, base):
 def saved(config, path):
     """Write the checkpoint of a training that has not begun."""
     it = Trainer(config, open_data(config.data))
-    checkpoints.save(
-        path, it.step, it.config, it.network, it.dataset.classes, it.parameters, it.words, it.base, it.data
-    )
+    digests = it.base_digest, it.data_digest
+    checkpoints.save(path, it.step, it.config, it.network, it.dataset.classes, it.parameters, it.words, *digests)
     return checkpoints.load(path)
 
 
 def test_it_goes_on_only_with_the_model_that_it_was_added_to(tmp_path, settings, small):
     """A folder means its newest checkpoint, which is another model once that has been trained further."""
-    base, other = (checkpoints.where(tmp_path / "base", step) for step in (1, 2))
+    base, other = (checkpoints.path_of(tmp_path / "base", step) for step in (1, 2))
     base.parent.mkdir(parents=True)
     was = saved(settings(**small), base).digest[:16]
     config = settings(**small, adapter="edges", onto=tmp_path / "base")
@@ -154,7 +154,7 @@ def test_it_goes_on_only_with_the_model_that_it_was_added_to(tmp_path, settings,
     )
     moved = base.rename(tmp_path / "moved.safetensors")
     asked = parse(["--resume", str(found.path), "--onto", str(moved)]).config
-    assert Trainer(asked, data, found).base == found.base
+    assert Trainer(asked, data, found).base_digest == found.base
 
 
 def test_an_adapter_of_another_network_is_refused_whatever_its_digest_says(tmp_path, settings, small):
@@ -167,7 +167,7 @@ def test_an_adapter_of_another_network_is_refused_whatever_its_digest_says(tmp_p
     with safe_open(path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
         about = json.loads(file.metadata()[checkpoints.KEY]) | {"base": model.identity}
-    about["digest"] = checkpoints._digest(about, tensors.items())
+    about["digest"] = checkpoints.content_digest(about, tensors.items())
     path.write_bytes(to_safetensors(tensors, {checkpoints.KEY: json.dumps(about)}))
     with pytest.raises(MinidiffError) as caught:
         model.with_adapter(path)
@@ -186,12 +186,12 @@ def test_a_loss_that_is_not_finite_names_its_layer_for_every_kind(tmp_path, sett
     whole = it.unet.middle[0].block.conv1.w.data.copy()
     it.unet.middle[0].block.conv1.w.data[:] = np.nan
     with pytest.raises(MinidiffError) as caught:
-        it.advance()
+        train_step(it)
     assert str(caught.value) == "the loss is nan at step 1; it arose in the base's middle.0.block.conv1 (Conv2d)"
     it.unet.middle[0].block.conv1.w.data[:] = whole
     layer.w.data[:] = np.nan
     with pytest.raises(MinidiffError) as caught:
-        it.advance()
+        train_step(it)
     assert str(caught.value) == f"the loss is nan at step 1; it arose in {name} ({type(layer).__name__})"
 
 
@@ -221,7 +221,7 @@ def test_weights_for_drawing_draw_the_same_within_float16(tmp_path, base, settin
     for source, name in ((base, "w.safetensors"), (tmp_path / "edges", "w-edges.safetensors")):
         export.main(["--checkpoint", str(source), "--weights", str(tmp_path / name)])
     whole, small_one = models.load(base), models.load(tmp_path / "w.safetensors")
-    assert (tmp_path / "w.safetensors").stat().st_size < checkpoints.where(base, 4).stat().st_size / 6
+    assert (tmp_path / "w.safetensors").stat().st_size < checkpoints.path_of(base, 4).stat().st_size / 6
     how = {"prompt": "a cat", "steps": 3}
     a, b = (model.sample(2, **how).astype(int) for model in (whole, small_one))
     assert np.abs(a - b).max() <= 3

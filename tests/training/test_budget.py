@@ -2,22 +2,22 @@
 
 import pytest
 
-from minidiff.training.budget import MARGIN, Budget, Every, too_late
+from minidiff.training.budget import MARGIN, Budget, Periodic, too_late
 
 
 def test_every_so_many_steps():
-    every = Every(3, seconds=1, first=1)
+    every = Periodic(3, seconds=1, first=1)
     assert [step for step in range(1, 10) if every.due(step, elapsed=1000)] == [3, 6, 9]
 
 
 def test_every_so_many_seconds_and_earlier_once():
-    every = Every(None, seconds=60, first=10)
+    every = Periodic(None, seconds=60, first=10)
     due = [elapsed for elapsed in range(0, 200, 4) if every.due(1, elapsed)]
     assert due == [12, 72, 132, 192]
 
 
 def test_a_slow_step_does_not_pile_up_what_is_due():
-    every = Every(None, seconds=60, first=10)
+    every = Periodic(None, seconds=60, first=10)
     assert every.due(1, 500)
     assert not every.due(2, 501)
 

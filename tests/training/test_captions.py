@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff import sample as sampling
 from minidiff import train as command
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.data.dataset import ImageDataset
@@ -20,6 +20,7 @@ from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.pipeline import loading as models
 from minidiff.scenes import Scenes
 from minidiff.training import loop, preview
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 from tests import mistakes
 
@@ -75,7 +76,7 @@ def test_captions_are_what_tells_images_apart(captioned):
     Measured after 90 steps: the loss a quarter of what it was, the other image six times as far off as the right one.
     """
     it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, cond_dropout=0.0, steps=90)
-    losses = [it.advance().loss for _ in range(90)]
+    losses = [train_step(it).loss for _ in range(90)]
     assert 0.5 < np.mean(losses[:5]) < 2
     assert np.mean(losses[-10:]) < np.mean(losses[:5]) / 2
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype(np.float32).repeat(2, 0)
@@ -91,7 +92,7 @@ def test_every_part_of_the_text_learns(captioned):
     it = captioned(["a red square", "a green bar", "blue"] * 4)
     before = {name: p.data.copy() for name, p in it.model.named_parameters().items()}
     for _ in range(4):  # what starts at zero keeps what stands before it from learning for a step or two
-        it.advance()
+        train_step(it)
     text = [name for name in before if name.startswith(("text.", "sentence.")) or ".cross." in name]
     assert len(text) > 20
     still = [name for name in text if np.array_equal(before[name], it.model.named_parameters()[name].data)]
@@ -101,7 +102,7 @@ def test_every_part_of_the_text_learns(captioned):
 def test_same_settings_same_bits_and_parts_are_the_same_batch(captioned):
     texts = ["a red, square", "a green, bar", "blue"] * 4
     one, other, cut = captioned(texts), captioned(texts), captioned(texts, accumulate=4)
-    records = [[it.advance() for _ in range(2)] for it in (one, other, cut)]
+    records = [[train_step(it) for _ in range(2)] for it in (one, other, cut)]
     assert records[0] == records[1]
     assert np.array_equal(one.parameters.w, other.parameters.w)
     assert records[2][0].loss == pytest.approx(records[0][0].loss, rel=1e-6)  # sums in another order
@@ -111,12 +112,12 @@ def test_a_checkpoint_goes_on_to_the_bit(captioned, tmp_path):
     texts = ["a red, square", "a green, bar", "blue"] * 4
     alone, first = captioned(texts), captioned(texts)
     for _ in range(2):
-        alone.advance()
-        first.advance()
+        train_step(alone)
+        train_step(first)
     found = saved(first, tmp_path / "step_00000002.safetensors")
     assert found.words == first.words and found.tokenizer.length == 3
     second = captioned(texts, found)
-    assert [second.advance() for _ in range(2)] == [alone.advance() for _ in range(2)]
+    assert [train_step(second) for _ in range(2)] == [train_step(alone) for _ in range(2)]
     for name in ("w", "ema", "m", "v"):
         assert np.array_equal(getattr(second.parameters, name), getattr(alone.parameters, name))
 
@@ -156,22 +157,22 @@ def test_captions_that_came_or_went_are_one_line(captioned, tmp_path):
 
 
 def shown(it, count=24):
-    rows = preview.labels(it, count)
+    rows = preview.grid_labels(it, count)
     return None if rows is None else [it.dataset.tokenizer.decode(row) for row in rows]
 
 
 def test_a_sheet_shows_different_captions_in_turn(captioned):
     it = captioned(["red", "red", "", "bar", "red", "blue"])
-    assert preview.variants(it) == 3
+    assert preview.num_conditions(it) == 3
     assert shown(it, 7) == ["red", "bar", "blue", "red", "bar", "blue", "red"]
-    assert preview.names(it, 3) == ["red", "bar", "blue"]
+    assert preview.column_names(it, 3) == ["red", "bar", "blue"]
     many = captioned([f"w{i // 2:02d}" for i in range(100)])
-    assert preview.names(many, preview.variants(many)) == [f"w{i * 50 // 8:02d}" for i in range(8)]  # from everywhere
+    assert preview.column_names(many, preview.num_conditions(many)) == [f"w{i * 50 // 8:02d}" for i in range(8)]
 
 
 def test_a_sheet_without_a_caption_that_has_words_is_drawn_without(captioned, tmp_path):
     it = captioned(["", "", ""], known=build_tokenizer(["a dog"]))
-    assert preview.variants(it) == 0 and preview.labels(it, 3) is None
+    assert preview.num_conditions(it) == 0 and preview.grid_labels(it, 3) is None
     preview.save_preview(tmp_path / "a.png", it)
     assert read_metadata(tmp_path / "a.png")["columns"] == []
 
@@ -187,7 +188,7 @@ def test_a_preview_names_its_captions(captioned, tmp_path):
 def test_scenes_show_the_captions_of_their_first_images(settings):
     data = Scenes(16, captions=True)
     it = Trainer(settings(data="scenes", data_dir=None, text_width=8, text_layers=1), data)
-    assert preview.variants(it) == preview.CAPTIONS
+    assert preview.num_conditions(it) == preview.CAPTIONS
     expected = [data.tokenizer.decode(row) for row in data.batch(np.arange(8))[1]]
     assert shown(it, 10) == [*expected, *expected[:2]]
 
@@ -208,7 +209,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     train(*data, *SMALL, "--steps", 2, "--out", run)
     out = capsys.readouterr().out
     assert re.search(r"data     images, 8×8 in colour, captions of 5 words: \d+ images, \d+ more held out\n", out)
-    last = checkpoints.where(run, 2)
+    last = checkpoints.path_of(run, 2)
     assert f"  python -m minidiff.sample --checkpoint {last} 'blue square'\n" in out
     assert "minidiff.evaluate" not in out  # it judges labels, and a folder's captions are none
     assert f"  python -m minidiff.train --resume {run} --steps 4\n" in out
@@ -219,7 +220,7 @@ def test_a_folder_with_names_from_training_to_prompts(folder, tmp_path, capsys, 
     train("--resume", run, "--steps", 4)
     assert "from step 2" in capsys.readouterr().out
     train(*data, *SMALL, "--steps", 4, "--out", tmp_path / "alone")
-    one, other = (checkpoints.load(checkpoints.where(tmp_path / name, 4)).tensors for name in ("run", "alone"))
+    one, other = (checkpoints.load(checkpoints.path_of(tmp_path / name, 4)).tensors for name in ("run", "alone"))
     for group in checkpoints.GROUPS:
         assert all(np.array_equal(one[group][name], other[group][name]) for name in one[group])
 
@@ -238,7 +239,7 @@ def test_a_run_whose_captions_changed_is_refused(folder, tmp_path, capsys):
     train(*data, *SMALL, "--steps", 1, "--out", run)
     assert "captions of 2 words" in capsys.readouterr().out  # found without being asked for
     line = fails(capsys, "--resume", run, "--steps", 2, "--captions", "names")
-    path = checkpoints.where(run, 1)
+    path = checkpoints.path_of(run, 1)
     assert line == f"{path} was trained with other settings: --captions auto there, names asked"
     (folder / "red_square_00.txt").write_text("a cat")
     line = fails(capsys, "--resume", run, "--steps", 2)

@@ -12,13 +12,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from minidiff import checkpoint as checkpoints
 from minidiff import files
 from minidiff.autograd import no_grad
-from minidiff.checkpoint import file as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.files import sha256
 from minidiff.nn import UNetConfig
+from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 from tests.mistakes import of_call as fails
 
@@ -27,19 +28,19 @@ from tests.mistakes import of_call as fails
 def it(trainer):
     """A trainer after two steps."""
     trainer = trainer()
-    trainer.advance()
-    trainer.advance()
+    train_step(trainer)
+    train_step(trainer)
     return trainer
 
 
 @pytest.fixture
 def run(tmp_path):
-    checkpoints.where(tmp_path, 0).parent.mkdir()
+    checkpoints.path_of(tmp_path, 0).parent.mkdir()
     return tmp_path
 
 
 def save(it, run, step=None):
-    path = checkpoints.where(run, it.step if step is None else step)
+    path = checkpoints.path_of(run, it.step if step is None else step)
     checkpoints.save(path, it.step, it.config, it.network, it.dataset.classes, it.parameters)
     return path
 
@@ -82,7 +83,7 @@ def test_same_state_same_file(run, it):
     assert one.read_bytes() == other.read_bytes()
     assert sha256(one) == sha256(other)
     assert len(sha256(one)) == 64
-    it.advance()
+    train_step(it)
     assert sha256(save(it, run)) != sha256(one)
 
 
@@ -272,9 +273,9 @@ def test_a_checkpoint_of_another_network_is_one_line(run, it):
 
 def test_the_newest_good_one_is_found_and_the_skipped_are_named(run, it):
     first = save(it, run)
-    it.advance()
+    train_step(it)
     second = save(it, run)
-    it.advance()
+    train_step(it)
     third = save(it, run)
     said = []
     assert checkpoints.find(run, said.append).path == third
@@ -308,7 +309,7 @@ def test_the_last_k_are_kept(run, it):
         save(it, run, step)
     (run / "checkpoints" / "mine.safetensors").write_bytes(b"a user's own file")
     checkpoints.prune(run, 2)
-    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [10, 100]
+    assert [checkpoints.step_of(path) for path in checkpoints.paths_in(run)] == [10, 100]
     assert (run / "checkpoints" / "mine.safetensors").exists()
 
 
@@ -321,20 +322,20 @@ def test_links_and_folders_are_not_counted_among_the_last_k(run, it):
     assert path.exists()
     save(it, run, 4)
     checkpoints.prune(run, 1)
-    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [2, 3, 4]
+    assert [checkpoints.step_of(path) for path in checkpoints.paths_in(run)] == [2, 3, 4]
 
 
 def test_names_that_no_training_writes_are_not_counted_among_the_last_k(run, it):
     path = save(it, run, 1)
     path.with_name("step_2.safetensors").write_bytes(path.read_bytes())
     checkpoints.prune(run, 1)
-    assert [file.name for file in checkpoints.listed(run)] == ["step_00000001.safetensors", "step_2.safetensors"]
+    assert [file.name for file in checkpoints.paths_in(run)] == ["step_00000001.safetensors", "step_2.safetensors"]
 
 
 def test_a_failed_write_leaves_the_old_file(run, it, monkeypatch):
     path = save(it, run)
     before = path.read_bytes()
-    it.advance()
+    train_step(it)
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -366,7 +367,7 @@ def test_a_checkpoint_of_version_1_is_read_for_ever():
     images = (np.arange(16 * 64) % 251).astype(np.uint8).reshape(16, 8, 8, 1)
     data = ImageDataset("stripes", images, np.arange(16) % 2, ("even", "odd"))
     trainer = Trainer(found.config, data, found)
-    record = trainer.advance()
+    record = train_step(trainer)
     assert record.loss == pytest.approx(expected["loss"], rel=1e-4)
     assert record.grad_norm == pytest.approx(expected["grad_norm"], rel=1e-3)
     assert np.abs(trainer.parameters.w, dtype=np.float64).sum() == pytest.approx(expected["weight_sum"], rel=1e-4)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import write_toml
 from minidiff.training.cli import parse
@@ -15,7 +15,7 @@ from tests import mistakes
 def saved(tmp_path, trainer):
     """A run's folder with a checkpoint of step 0."""
     it = trainer()
-    path = checkpoints.where(tmp_path / "run", 0)
+    path = checkpoints.path_of(tmp_path / "run", 0)
     path.parent.mkdir(parents=True)
     checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters)
     return tmp_path / "run"
@@ -93,17 +93,17 @@ def test_a_mistyped_option_is_the_parsers_own_box(capsys, words):
 
 
 def test_resume_starts_from_the_checkpoints_settings(saved, settings):
-    for path in (saved, checkpoints.where(saved, 0)):
+    for path in (saved, checkpoints.path_of(saved, 0)):
         request = parse(["--resume", str(path)])
         assert request.config == settings()
-        assert request.resume.path == checkpoints.where(saved, 0)
+        assert request.resume.path == checkpoints.path_of(saved, 0)
 
 
 def test_resume_lets_only_change_what_changes_no_step(saved):
     run = parse(["--resume", str(saved), "--steps", "99", "--keep", "9", "--save-every", "5"]).config.run
     assert (run.steps, run.keep, run.save_every) == (99, 9, 5)
     assert parse(["--resume", str(saved), "--minutes", "9"]).config.run.steps is None
-    path = checkpoints.where(saved, 0)
+    path = checkpoints.path_of(saved, 0)
     asked = fails("--resume", saved, "--model-channels", 16)
     assert asked == f"{path} is of another network: --model-channels 8 there, 16 asked"
     asked = fails("--resume", saved, "--channel-mult", 1, 2, 2)

@@ -21,41 +21,40 @@ from PIL import Image
 from tqdm import tqdm
 
 from minidiff import backend, files, sample
+from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint import build
-from minidiff.checkpoint import file as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.errors import MinidiffError
+from minidiff.images.animation import Animation
 from minidiff.images.files import make_grid, read_metadata, to_uint8
 from minidiff.sampling import outputs
 from minidiff.training import budget as pace
-from minidiff.training import loop, preview
+from minidiff.training import console, loop, preview
 from minidiff.training import run_dir as folders
 from minidiff.training import signals as stopping
-from minidiff.training.trainer import Trainer
 from tests import mistakes
 from tests.backends import BACKENDS, WITH_A_GPU
 
 
 def weights(run, step):
     """All four groups of a checkpoint as one array: whatever the next step depends on."""
-    tensors = checkpoints.load(checkpoints.where(run, step)).tensors
+    tensors = checkpoints.load(checkpoints.path_of(run, step)).tensors
     return np.concatenate([tensors[g][name].reshape(-1) for g in checkpoints.GROUPS for name in sorted(tensors[g])])
 
 
 @contextlib.contextmanager
 def after_step(monkeypatch, step, action):
     """Do something at the end of a step, as if it came from outside."""
-    advance = Trainer.advance
+    log = loop.Run.log
 
-    def then(self):
-        record = advance(self)
+    def then(run, record):
         if record.step == step:
-            action(self)
-        return record
+            action(run.trainer)
+        log(run, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "advance", then)
+        patch.setattr(loop.Run, "log", then)
         yield
 
 
@@ -77,11 +76,11 @@ def test_what_a_run_writes_and_says(tmp_path, settings, capsys):
         "checkpoints", "config.toml", "grid.png", "loss.png", "metrics.jsonl", "noise_to_image.gif", "previews",
     ]  # fmt: skip
     assert [p.name for p in sorted((run / "previews").iterdir())] == [f"step_0000000{n}.png" for n in (2, 4, 6)]
-    assert [checkpoints.step_of(path) for path in checkpoints.listed(run)] == [4, 6]
+    assert [checkpoints.step_of(path) for path in checkpoints.paths_in(run)] == [4, 6]
     threads = backend.current().threads()
     assert read_toml(Config, run / "config.toml") == settings(preview_every=2, save_every=4, steps=6, threads=threads)
     text = capsys.readouterr()
-    last = checkpoints.where(run, 6)
+    last = checkpoints.path_of(run, 6)
     for command in (
         f"python -m minidiff.sample --checkpoint {last} --label 1 --guidance-scale 3",
         f"python -m minidiff.evaluate --checkpoint {last}",
@@ -103,7 +102,7 @@ def test_metrics_tell_each_step(tmp_path, settings):
 
 
 def test_the_final_images(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(preview, "FINAL", preview.Sheet(count=20, steps=5))
+    monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=20, steps=5))
     loop.train(settings(), tmp_path / "run")
     about = read_metadata(tmp_path / "run" / "grid.png")
     assert about["step"] == 6
@@ -131,7 +130,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
     it = trainer()
     first = next(preview.draw(it, preview.PREVIEW))[1].x_t
     for _ in range(3):
-        it.advance()
+        loop.train_step(it)
     assert np.array_equal(next(preview.draw(it, preview.PREVIEW))[1].x_t, first)
     own = it.parameters.w.copy()
     it.parameters.ema[:] = 0  # a network of zeros says v = 0
@@ -171,7 +170,7 @@ def no_v(it):
     ],
 )
 def test_a_sheet_has_full_rows_and_a_column_shows_one_class(count, classes, columns, size):
-    sheet = preview.Sheet(count, steps=10)
+    sheet = preview.SampleGrid(count, steps=10)
     assert (sheet.columns(classes), sheet.size(classes)) == (columns, size)
     assert sheet.passes(classes) == size * 10 * (2 if classes else 1)
 
@@ -273,7 +272,7 @@ def test_metrics_go_back_to_the_step_resumed_from(tmp_path, settings, monkeypatc
 def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, settings, capsys):
     run = tmp_path / "run"
     loop.train(settings(save_every=2), run)
-    newest = checkpoints.where(run, 6)
+    newest = checkpoints.path_of(run, 6)
     good = weights(run, 6)
     newest.write_bytes(newest.read_bytes()[:1000])
     loop.train(settings(), resume=checkpoints.find(run))
@@ -285,10 +284,10 @@ def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, settings, capsys):
 def test_going_on_from_the_middle_asks_to_move_what_is_newer(tmp_path, settings):
     run = tmp_path / "run"
     loop.train(settings(save_every=2), run)
-    line = fails(settings(), resume=checkpoints.load(checkpoints.where(run, 2)))
-    newer = checkpoints.where(run, 4)
+    line = fails(settings(), resume=checkpoints.load(checkpoints.path_of(run, 2)))
+    newer = checkpoints.path_of(run, 4)
     assert line == f"{newer} is newer than step 2; to go on from there, move the newer ones away"
-    assert len(checkpoints.listed(run)) == 3
+    assert len(checkpoints.paths_in(run)) == 3
 
 
 def test_a_finished_run_draws_again_and_goes_further_if_asked(tmp_path, settings):
@@ -368,7 +367,7 @@ def test_a_run_that_nobody_reads_any_more_saves_and_leaves(tmp_path, settings, m
     pipe = HungUp()
     monkeypatch.setattr(sys, stream, pipe)
     at_each_step = lambda name, **options: tqdm(desc=name, mininterval=0, miniters=1, **options)
-    monkeypatch.setattr(loop, "progress_bar", at_each_step)
+    monkeypatch.setattr(console, "progress_bar", at_each_step)
     with after_step(monkeypatch, 3, lambda _: setattr(HungUp, "gone", True)):
         code = loop.train(settings(steps=9), tmp_path / "run")
     HungUp.gone = False
@@ -414,17 +413,17 @@ def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
     """The noise of an image is its own, so the parts come to the sheet that one part would."""
     sheets = []
     for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
-        it, film = trainer(**batch), preview.Film()
+        it, animation = trainer(**batch), Animation()
         it.parameters.w[:] += 0.05  # a network that says something
         parts = []
         for part, step in preview.draw(it, preview.FINAL):
             assert len(step.x_t) == part.stop - part.start <= preview.part_size(it)
-            film.take(part, step)
+            animation.add(part, step)
             if step.index == step.steps - 1:
                 parts.append(to_uint8(step.x_prev))
-        assert len(parts) * preview.FINAL.steps == preview.steps_of(it, preview.FINAL)
+        assert len(parts) * preview.FINAL.steps == preview.total_steps(it, preview.FINAL)
         sheets.append(np.concatenate(parts))
-        frames = [np.concatenate([pair[0] for pair in film.frames[index]]) for index in sorted(film.frames)]
+        frames = [np.concatenate([pair[0] for pair in animation.frames[index]]) for index in sorted(animation.frames)]
         assert len(frames) == 1 + preview.FINAL.steps and np.array_equal(frames[-1], sheets[-1])
     assert np.abs(sheets[0].astype(int) - sheets[1]).max() <= 1  # a matrix product of another size rounds otherwise
     assert sheets[0].std() > 10
@@ -447,7 +446,7 @@ def test_a_preview_that_fails_is_said_and_ends_no_training(tmp_path, settings, m
         "ValueError": "ValueError: a bug of",
     }
     assert len(lines) == 1 and lines[0].startswith(f"no preview of step 1: {said[type(error).__name__]}")
-    assert checkpoints.step_of(checkpoints.listed(tmp_path / "run")[0]) == 1
+    assert checkpoints.step_of(checkpoints.paths_in(tmp_path / "run")[0]) == 1
 
 
 def test_final_images_that_fail_leave_the_checkpoint_and_name_it(tmp_path, settings, monkeypatch):
@@ -457,7 +456,7 @@ def test_final_images_that_fail_leave_the_checkpoint_and_name_it(tmp_path, setti
 
     monkeypatch.setattr(preview, "draw", fail)
     line = fails(settings(), tmp_path / "run")
-    assert line == f"out of memory; the last good checkpoint is {checkpoints.where(tmp_path / 'run', 6)}"
+    assert line == f"out of memory; the last good checkpoint is {checkpoints.path_of(tmp_path / 'run', 6)}"
 
 
 # -- what can go wrong ------------------------------------------------------------------------------------------------
@@ -469,7 +468,7 @@ def test_a_loss_that_is_not_finite_names_step_layer_and_checkpoint(tmp_path, set
 
     with after_step(monkeypatch, 5, poison):
         line = fails(settings(save_every=2, steps=9), tmp_path / "run")
-    good = checkpoints.where(tmp_path / "run", 4)
+    good = checkpoints.path_of(tmp_path / "run", 4)
     assert line == (
         f"the loss is nan at step 6; it arose in up.0.block.conv1 (Conv2d); the last good checkpoint is {good}"
     )
@@ -482,7 +481,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, settings, monkeypat
 
     with after_step(monkeypatch, 4, poison):
         line = fails(settings(save_every=2, steps=9), tmp_path / "run")
-    good = checkpoints.where(tmp_path / "run", 2)
+    good = checkpoints.path_of(tmp_path / "run", 2)
     assert line == f"the weights are not finite after step 4; the last good checkpoint is {good}"
     assert checkpoints.find(tmp_path / "run").path == good
 
@@ -505,7 +504,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_is_whole(tmp_path, sett
     with after_step(monkeypatch, 5, fill):
         line = fails(settings(save_every=2, steps=9), run)
     monkeypatch.setattr(os, "fsync", real)
-    path, good = checkpoints.where(run, 6), checkpoints.where(run, 4)
+    path, good = checkpoints.path_of(run, 6), checkpoints.path_of(run, 4)
     assert line == f"no space left on the disk: {path}; the last good checkpoint is {good}"
     assert checkpoints.find(run).path == good
     assert sorted(path.name for path in good.parent.iterdir()) == ["step_00000002.safetensors", good.name]
@@ -520,7 +519,7 @@ def test_a_full_disk_while_metrics_are_written_is_one_line(tmp_path, settings, m
     write = folders.Metrics.write
     monkeypatch.setattr(folders.Metrics, "write", full)
     line = fails(settings(save_every=2), tmp_path / "run")
-    good = checkpoints.where(tmp_path / "run", 2)
+    good = checkpoints.path_of(tmp_path / "run", 2)
     metrics = tmp_path / "run" / "metrics.jsonl"
     assert line == f"no space left on the disk: {metrics}; the last good checkpoint is {good}"
 
@@ -646,7 +645,7 @@ def test_runs_without_a_name_are_dated_and_never_share_a_folder(tmp_path, monkey
 def test_a_checkpoint_outside_a_run_cannot_be_gone_on_with(tmp_path, settings):
     loop.train(settings(), tmp_path / "run")
     lone = tmp_path / "lone.safetensors"
-    checkpoints.where(tmp_path / "run", 6).rename(lone)
+    checkpoints.path_of(tmp_path / "run", 6).rename(lone)
     line = fails(settings(), resume=checkpoints.load(lone))
     assert line == f"{lone} does not lie in a run's folder; expected RUN/checkpoints/lone.safetensors"
 

@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 from minidiff.nn import watch
-from minidiff.training import trainer as trainers
+from minidiff.training import loop
+from minidiff.training.loop import train_step
 from minidiff.training.nonfinite import tensors
 from minidiff.training.optimizer import gradient_norm
-from minidiff.training.resume import check_same
+from minidiff.training.resume import check_resumable
 from minidiff.training.trainer import Trainer
 
 
 def run(trainer, steps):
-    return [trainer.advance() for _ in range(steps)]
+    return [train_step(trainer) for _ in range(steps)]
 
 
 def test_one_batch_is_overfitted(settings):
@@ -60,7 +61,7 @@ def test_another_seed_is_another_training(trainer):
 def test_a_batch_in_parts_is_the_same_batch(trainer, parts):
     """Accumulated gradients differ from whole ones by the order of float32 sums alone: 2e-6 of the largest."""
     whole, cut = trainer(flip=True), trainer(flip=True, accumulate=parts)
-    whole_record, cut_record = whole.advance(), cut.advance()
+    whole_record, cut_record = train_step(whole), train_step(cut)
     assert cut_record.loss == pytest.approx(whole_record.loss, rel=1e-6)
     assert cut_record.grad_norm == pytest.approx(whole_record.grad_norm, rel=1e-5)
     g = whole.parameters.g
@@ -70,8 +71,8 @@ def test_a_batch_in_parts_is_the_same_batch(trainer, parts):
 def test_flips_mirror_half_of_the_images(trainer):
     plain, flipping = trainer(), trainer(flip=True)
     index = np.arange(len(plain.dataset))
-    x0, labels = plain.batch(index, index)
-    mirrored, same_labels = flipping.batch(index, index)
+    whole, flipped = (it.training_data.batch(index, 0, index) for it in (plain, flipping))
+    (x0, labels), (mirrored, same_labels) = ((each.images, each.labels) for each in (whole, flipped))
     assert np.array_equal(labels, same_labels)
     kinds = {(np.array_equal(m, x), np.array_equal(m, x[:, ::-1])) for m, x in zip(mirrored, x0)}
     assert (True, False) in kinds
@@ -83,7 +84,7 @@ def test_images_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatc
     it, seen = trainer(), []
     monkeypatch.setattr(type(it.process), "training_loss", lambda self, model, x0, *rest: [seen.append(x0)])
     index = np.arange(len(it.dataset))
-    it.loss(index, index)
+    it.loss(it.training_data.batch(index, 0, index))
     (x0,) = seen
     assert x0.dtype == np.float32
     assert (x0.min(), x0.max()) == (-1, 1)
@@ -95,7 +96,7 @@ def test_a_nan_is_traced_to_its_layer(trainer):
     it.model.middle[0].block.conv1.w.data[0, 0, 0, 0] = np.nan
     before = it.parameters.w.copy(), it.parameters.m.copy()
     with pytest.raises(MinidiffError) as caught:
-        it.advance()
+        train_step(it)
     assert str(caught.value) == "the loss is nan at step 3; it arose in middle.0.block.conv1 (Conv2d)"
     assert np.array_equal(it.parameters.w, before[0], equal_nan=True)
     assert np.array_equal(it.parameters.m, before[1])
@@ -107,7 +108,7 @@ def test_the_first_of_several_layers_is_named(trainer):
     for layer in (it.model.conv_out, it.model.down[0].block.conv2, it.model.up[0].block.conv1):
         layer.w.data[:] = np.inf
     with pytest.raises(MinidiffError, match=r"at step 1; it arose in down\.0\.block\.conv2 \(Conv2d\)"):
-        it.advance()
+        train_step(it)
 
 
 def test_an_overflow_in_the_loss_itself_is_said(trainer):
@@ -115,7 +116,7 @@ def test_an_overflow_in_the_loss_itself_is_said(trainer):
     it = trainer()
     it.model.conv_out.b.data[:] = 1e30
     with pytest.raises(MinidiffError, match="the loss is inf at step 1; it arose in the loss itself"):
-        it.advance()
+        train_step(it)
 
 
 def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(monkeypatch, trainer):
@@ -127,10 +128,10 @@ def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(m
             parameters.split(parameters.g)[name].flat[0] = np.inf
         return gradient_norm(parameters, losses)
 
-    monkeypatch.setattr(trainers, "gradient_norm", overflow)
+    monkeypatch.setattr(loop, "gradient_norm", overflow)
     before = it.parameters.w.copy()
     with pytest.raises(MinidiffError) as caught:
-        it.advance()
+        train_step(it)
     assert str(caught.value) == "the gradient is inf at step 1; it arose in middle.1.block.conv1.b"
     assert np.array_equal(it.parameters.w, before)
 
@@ -155,11 +156,11 @@ def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings)
     it = Trainer(config, open_data(config.data))
     seen = []
     with watch(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
-        it.loss(np.arange(2), np.arange(2))
+        it.loss(it.training_data.batch(np.arange(2), 0, np.arange(2)))
     assert ("TextEncoder", 2) in seen and all(count for _, count in seen)  # none is passed over
     it.model.text.layers[0].linear1.w.data[:] = np.inf
     with pytest.raises(MinidiffError) as caught:
-        it.advance()
+        train_step(it)
     assert str(caught.value) == "the loss is nan at step 1; it arose in text.layers.0.linear1 (Linear)"
 
 
@@ -167,7 +168,7 @@ def test_an_update_that_overflows_prints_no_warning(trainer):
     it = trainer()
     it.parameters.m[:] = 1e38
     with backend.using("numpy"):
-        it.advance()  # warnings are errors here
+        train_step(it)  # warnings are errors here
     assert not np.isfinite(it.parameters.w).all()
 
 
@@ -177,7 +178,7 @@ def test_other_images_are_told_by_their_digest(trainer, tmp_path):
     path = tmp_path / "step_00000000.safetensors"
     checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters, data=it.dataset.digest)
     found = checkpoints.load(path)
-    check_same(found, it.config, it.network, it.dataset, None)
+    check_resumable(found, it.config, it.network, it.dataset, None)
     object.__setattr__(it.dataset, "digest", "b" * 64)
     with pytest.raises(MinidiffError) as caught:
         Trainer(it.config, it.dataset, found)

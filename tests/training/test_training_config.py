@@ -44,7 +44,7 @@ def numbers(kind):
 @pytest.mark.parametrize("kind", [Config, UNetConfig, SampleConfig, EvaluateConfig, ExportConfig])
 def test_every_number_has_its_limits(kind):
     assert set(numbers(kind)) <= LIMITS.keys()
-    assert {"size", "attention", "lr", "steps"} <= set(numbers(Config)), "optional ones, lists and nested ones count"
+    assert {"size", "attention_at", "lr", "steps"} <= set(numbers(Config)), "optional ones, lists and nested ones count"
 
 
 @pytest.mark.parametrize("name", sorted({*numbers(Config)} - {"threads"}))  # which the backend counts
@@ -52,7 +52,7 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
     with pytest.raises(MinidiffError, match=f"^--{name.replace('_', '-')} must be .*, got "):
         check(
             settings(
-                **{name: (-(10**400),) if name in ("channel_mult", "attention", "cross_attention_at") else -math.inf}
+                **{name: (-(10**400),) if name in ("channel_mult", "attention_at", "cross_attention_at") else -math.inf}
             )
         )
 
@@ -96,13 +96,17 @@ def test_each_bad_value_has_its_line(settings, changes, line):
 
 def test_attention_stands_at_the_smallest_level_unless_said():
     """28 halves to 14 and 7, 32 to 16 and 8: the default must suit both; with patches of 2 a level starts at half."""
-    assert network_config(ModelConfig(patch=2, channel_mult=(1, 2)), 28, 28, 1, 0).attention == (7,)
+    assert network_config(ModelConfig(patch=2, channel_mult=(1, 2)), 28, 28, 1, 0).attention_at == (7,)
     for size, smallest in ((28, 7), (32, 8)):
-        assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2)), size, size, 1, 0).attention == (smallest,)
-    assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=()), 32, 32, 1, 0).attention == ()
-    assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=(16,)), 32, 32, 1, 0).attention == (
-        16,
+        assert network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2)), size, size, 1, 0).attention_at == (
+            smallest,
+        )
+    assert (
+        network_config(ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=()), 32, 32, 1, 0).attention_at == ()
     )
+    assert network_config(
+        ModelConfig(patch=1, channel_mult=(1, 2, 2), attention_at=(16,)), 32, 32, 1, 0
+    ).attention_at == (16,)
 
 
 def test_a_network_that_does_not_suit_the_images_is_one_line():

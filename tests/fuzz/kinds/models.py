@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 from safetensors.numpy import load as from_safetensors
 
-from minidiff.checkpoint import file as checkpoints
+from minidiff import checkpoint as checkpoints
 from tests.fuzz.case import Case, kind
 from tests.fuzz.mutations import read_safetensors, spoil_bytes, spoil_json, write_safetensors
 from tests.fuzz.samples import SAMPLE, Samples, tensors_file
@@ -68,7 +68,7 @@ def signed(text: str, tensors: dict[str, np.ndarray]) -> str:
     """Return the metadata with the digest that fits them and the tensors, where they can be read at all."""
     try:
         values = json.loads(text)
-        digest = checkpoints._digest(values, tensors.items())
+        digest = checkpoints.content_digest(values, tensors.items())
         return text.replace(values["digest"], digest) if values["digest"] else text
     except (ValueError, TypeError, KeyError, RecursionError):
         return text

@@ -1,0 +1,120 @@
+"""What a checkpoint file holds.
+
+Idea: one safetensors file holds everything that the next step depends on,
+
+    model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
+    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, digest
+
+so a training that goes on from it computes the same bits as one that never stopped.  A file to sample with holds only
+ema/<parameter>, in float16: an eighth of the size.  The digest is the SHA-256 of everything else: a bit that flipped on
+the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
+Leaves out writing and reading: write.py, read.py.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidiff.checkpoint.config import Adapter, Config
+from minidiff.errors import MinidiffError, printable
+from minidiff.nn import UNetConfig
+from minidiff.nn.tokenizer import Tokenizer
+
+KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
+# Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names (renamed.py).
+# The version goes up when an older minidiff could not read the file, or would read it wrongly.
+VERSION = 4
+RENAMED = 4  # the first version with today's names
+GROUPS = ("model", "ema", "adam_m", "adam_v")
+SAMPLING_GROUPS = ("ema",)  # of a file that serves sampling only
+LONGEST_NAME = 255  # bytes of a class's name: folders have no longer ones
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint file, checked.
+
+    step: updates made so far.  classes: the names of the labels, words: the vocabulary of the captions, () for none.
+    base: of an adapter, the digest of the model below it; network is that model's.
+    data: the digest of the training images, "" if that is not known.
+    tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
+    model: the U-Net or the adapter that the tensors are for, without weights; see `make_network`.
+    """
+
+    path: Path
+    step: int
+    config: Config
+    network: UNetConfig
+    classes: tuple[str, ...]
+    words: tuple[str, ...]
+    base: str
+    data: str
+    digest: str
+    tensors: dict[str, dict[str, np.ndarray]]
+    model: Any
+
+    @property
+    def adapter(self) -> Adapter:
+        """The kind of the adapter, "none" for a whole network."""
+        return self.config.addition.adapter
+
+    @property
+    def identity(self) -> str:
+        """The digest by which adapters know a network: that of its checkpoint, also in a file to sample with."""
+        return self.base if self.base and self.adapter == "none" else self.digest
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the network's captions, None for a network without captions."""
+        return Tokenizer(self.words, self.network.max_tokens) if self.words else None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Everything in a checkpoint file but the tensors, under the names that the file uses.
+
+    drawing: whether the file serves sampling only.  made: for people, how the weights were made.
+    """
+
+    version: int
+    step: int
+    config: Config
+    network: UNetConfig
+    classes: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    base: str = ""
+    data: str = ""
+    drawing: bool = False
+    made: str = ""
+    digest: str = ""
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise MinidiffError for a class or a word that is no printable text of at most 255 bytes.
+
+    Names are printed in lists, tables and titles: what could move a cursor or forge a line is refused.
+    where: the beginning of the message.
+    """
+    for name in names:
+        if not name or printable(name, LONGEST_NAME) != name or len(name.encode()) > LONGEST_NAME:
+            raise MinidiffError(
+                f"{where}expected printable names of up to {LONGEST_NAME} bytes for classes and words, "
+                f"got '{printable(name, 60)}'"
+            )
+
+
+def content_digest(values: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 of the metadata, without its digest, and of the tensors in the order of their names.
+
+    values: the metadata as it stands in the file, so that settings which are newer than the file do not change it.
+    """
+    sha256 = hashlib.sha256(json.dumps({**values, "digest": ""}, sort_keys=True).encode())
+    for name, array in sorted(tensors, key=lambda item: item[0]):
+        sha256.update(f"{name}{array.shape}\0".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,69 @@
+"""Checkpoints are written so that a file is whole or not there.
+
+After format.py.  Leaves out when to write one: training/loop.py.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from minidiff import backend
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.format import GROUPS, KEY, VERSION, Checkpoint, Metadata, content_digest
+from minidiff.checkpoint.settings import to_dict
+from minidiff.errors import MinidiffError
+from minidiff.files import write_atomically
+from minidiff.nn import UNetConfig
+from minidiff.nn.flat_parameters import FlatParameters
+
+
+def save(
+    path: Path,
+    step: int,
+    config: Config,
+    network: UNetConfig,
+    classes: tuple[str, ...],
+    parameters: FlatParameters,
+    words: tuple[str, ...] = (),
+    base: str = "",
+    data: str = "",
+) -> None:
+    """Write a checkpoint.
+
+    See `Checkpoint` for the parameters.
+    Raises OSError if the file cannot be written; `path` is then what it was before.
+    """
+    flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
+    tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
+    values = to_dict(Metadata(VERSION, step, config, network, classes, words, base, data))
+    values["digest"] = content_digest(values, tensors.items())
+    # One entry: safetensors writes several in any order, and the same state would not make the same file.
+    write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
+
+
+def save_for_sampling(path: Path, checkpoint: Checkpoint, made: str) -> None:
+    """Write only the averaged weights of a checkpoint, in float16, with a line on how they were made.
+
+    float16 keeps eleven bits of a weight.  The file is to be given away, so of the paths on this machine it keeps only
+    the last name.
+    Raises MinidiffError if a weight is beyond 65504, the largest float16, or if there is a file of that name.
+    """
+    c = checkpoint
+    with np.errstate(over="ignore"):  # an overflow raises below
+        halves = {f"ema/{name}": array.astype(np.float16) for name, array in c.tensors["ema"].items()}
+    if not all(np.isfinite(array).all() for array in halves.values()):
+        raise MinidiffError(f"{c.path} has weights beyond 65504, which float16 cannot hold")
+    base = c.base if c.adapter != "none" else c.identity
+    last = lambda path: path and Path(path.name)
+    config = replace(
+        c.config,
+        data=replace(c.config.data, data_dir=last(c.config.data.data_dir)),
+        addition=replace(c.config.addition, onto=last(c.config.addition.onto)),
+    )
+    metadata = Metadata(VERSION, c.step, config, c.network, c.classes, c.words, base, drawing=True, made=made)
+    values = to_dict(metadata)
+    values["digest"] = content_digest(values, halves.items())
+    write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}), new=True)

@@ -1,0 +1,76 @@
+"""A dataset as training sees it: shuffled, augmented and, for an adapter, with conditioning images.
+
+Idea: what is random about an image in a batch (whether it is mirrored, which parts of its caption are left out) is a
+function of the seed, the step and the image's place in the batch.  So a batch can be made again at any time, in parts
+of any size, and training needs to know nothing about the data.
+Last in the reading order of data/ but for open.py.  Leaves out noise and hidden labels: diffusion/process.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidiff import random
+from minidiff.data.conditioning import Conditioning, conditioning_images
+from minidiff.data.dataset import Dataset, ImageDataset, order
+from minidiff.data.flip import mirrored
+from minidiff.errors import MinidiffError
+from minidiff.nn.tokenizer import thinned
+from minidiff.random import Key, Stream
+from minidiff.scenes import Scenes
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Training images, or a part of them.
+
+    images: (N, H, W, C) uint8.  labels: (N,) classes or (N, L) captions, int64; None without labels.
+    conditioning: (N, H, W, c) uint8, the input of an adapter; None without an adapter.
+    sample: (N,) int64, the place of each image in the whole batch of its step.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    conditioning: np.ndarray | None
+    sample: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The batches of a training.
+
+    seed: of all randomness.  flip: whether half of the images are mirrored.  conditioning: what the adapter that is
+    trained is shown, None if a whole network is trained.
+    Raises MinidiffError if images are to be mirrored whose maps cannot be.
+    """
+
+    dataset: Dataset
+    seed: int
+    flip: bool = False
+    conditioning: Conditioning | None = None
+
+    def __post_init__(self) -> None:
+        if self.flip and self.conditioning is not None and isinstance(self.dataset, Scenes):
+            raise MinidiffError("--flip mirrors images, but not the maps of scenes beside them: leave it out")
+
+    def batches(self, step: int, size: int, parts: int = 1) -> list[Batch]:
+        """Return the batch of a step (0, 1, …), `size` images, in so many parts of equal size."""
+        index = order(self.dataset, self.seed, step, size)
+        return [self.batch(index[sample], step, sample) for sample in np.split(np.arange(size), parts)]
+
+    def batch(self, index: np.ndarray, step: int, sample: np.ndarray) -> Batch:
+        """Return the images numbered `index`, (N,), augmented as images at the places `sample`, (N,), of a step."""
+        images, labels = self.dataset.batch(index)
+        if isinstance(self.dataset, ImageDataset) and self.dataset.parts is not None and labels is not None:
+            u = random.uniform(Key(self.seed, Stream.CAPTION, step, sample), 1 + labels.shape[1])
+            labels = thinned(labels, self.dataset.parts[index], u)
+        if self.flip:
+            chosen = random.uniform(Key(self.seed, Stream.FLIP, step, sample), ()) < 0.5
+            images, labels = mirrored(self.dataset, images, labels, chosen)
+        return Batch(images, labels, self.conditioning_images(index, images), sample)
+
+    def conditioning_images(self, index: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+        """Return what the adapter is shown with the images numbered `index`, None without an adapter."""
+        if self.conditioning is None:
+            return None
+        return conditioning_images(self.dataset, self.conditioning, index, images)
