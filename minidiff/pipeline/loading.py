@@ -63,10 +63,10 @@ def _shipped() -> Pipeline:
 
 
 def load_diffusers(path: str | Path) -> Pipeline:
-    """Load a `UNet2DModel` that the diffusers library has saved, to draw as diffusers would: same seed, same images.
+    """Load a `UNet2DModel` that the diffusers library has saved; the same seed gives the same images as in diffusers.
 
-    path: see `interop.load_diffusers`.  Its scheduler_config.json says which noise it knows; where there is none, what
-    is assumed is printed.
+    path: see `interop.load_diffusers`.  Its scheduler_config.json has its noise schedule; where there is none, the
+    assumed one is printed.
     Raises MinidiffError in one line if there is none, or one that minidiff does not know.
     """
     files, file = interop.files_of(path), interop.scheduler_file(path)
