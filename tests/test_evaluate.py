@@ -17,8 +17,8 @@ from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError, printable
 from minidiff.evaluation import cache
+from minidiff.evaluation.convnet import TrainConfig
 from minidiff.evaluation.labels import judge
-from minidiff.evaluation.labels.classifier import TrainConfig
 from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.images.files import read_metadata
@@ -33,7 +33,7 @@ def own_backend(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def short_study(monkeypatch, tmp_path_factory):
+def short_training(monkeypatch, tmp_path_factory):
     """A judge that studies a second, kept for the tests of this file: what is tested is the command."""
     folder = tmp_path_factory.getbasetemp() / "classifiers"
     monkeypatch.setattr(cache, "default_folder", lambda: folder)
@@ -228,7 +228,7 @@ def test_mistakes(run, data, tmp_path, capsys, monkeypatch):
 def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
     tiny_model.write(tmp_path / "bare", classes=())
     said = fails(capsys, "--checkpoint", tmp_path / "bare")
-    assert said.endswith("was trained without labels, so no sample of it is asked to show anything")
+    assert said.endswith("was trained without labels: nothing is known that its samples should show")
     np.savez(tmp_path / "bare.npz", images=toy_images.make(20).images)
     said = fails(capsys, "--checkpoint", run, "--data", "npz", "--data-dir", tmp_path / "bare.npz")
     assert said.endswith("these images have no labels, and evaluation asks whether a sample shows its label")
@@ -241,7 +241,7 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
 def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
     """From prompts to the table, with the weights that minidiff comes with; its judges studied for seconds only."""
     monkeypatch.setattr(attributes, "STEPS", 30)
-    monkeypatch.setattr(prompts, "NEEDED", 0.0)  # so that they are asked about everything
+    monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)  # so that they are asked about everything
     monkeypatch.setattr(scenes_judge, "TRIPLES", 100)
     how = ("--count", "16", "--steps", "8", "--sampler", "unipc", "--backend", "numba")
     command.main([*how, "--json", str(tmp_path / "one.json")])

@@ -11,7 +11,7 @@ import numpy as np
 
 from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import STYLES, SUBJECTS, Factors, sensible
-from minidiff.scenes.scenes import Scenes, draw
+from minidiff.scenes.scenes import Scenes, render
 
 _OTHER = 1 << 31  # numbers that training does not reach
 
@@ -22,7 +22,7 @@ class Alike(Scenes):
     name = "pairs of scenes"
 
     def factors(self, index: np.ndarray) -> Factors:
-        style = Dice.roll(self.seed, self.split, Part.STYLE, index, 1).whole(len(STYLES))
+        style = Dice.roll(self.seed, self.split, Part.STYLE, index, 1).integers(len(STYLES))
         return replace(super().factors(index), style=style)
 
     def captions(self, index: np.ndarray, factors: Factors) -> list[str]:
@@ -36,4 +36,4 @@ class Alike(Scenes):
         while self.split == "train" and (seen := factors.held_out()).any():  # the subject gives way, not the look
             subject = np.where(seen, (factors.subject + 1) % len(SUBJECTS), factors.subject)
             factors = sensible(replace(factors, subject=subject))
-        return draw(factors, self.height, self.seed, self.split, other).image
+        return render(factors, self.height, self.seed, self.split, other).image

@@ -65,30 +65,30 @@ class Captions:
     """N captions, and for each of FACTS which of them mention it: (N,) bool."""
 
     texts: list[str]
-    told: dict[str, np.ndarray]
+    mentions: dict[str, np.ndarray]
 
 
 def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Captions:
     """Say something about the images numbered `sample`, int64 (N,), of which `factors` are known."""
     numbers = Dice.roll(seed, split, Part.CAPTION, sample, 32)
-    texts, told = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
+    texts, mentions = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
     for n, chances in enumerate(numbers.rows()):
         text, facts = _say(factors, n, iter(chances))
         texts.append(text)
         for fact in facts:
-            told[fact][n] = True
-    return Captions(texts, told)
+            mentions[fact][n] = True
+    return Captions(texts, mentions)
 
 
 def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
     """Return a caption of image n, and the facts in it."""
     chance = lambda probability: next(chances) < probability
-    told: set[str] = set()
+    mentioned: set[str] = set()
 
     def says(fact: str, omit: float = OMIT) -> bool:
         if chance(omit):
             return False
-        told.add(fact)
+        mentioned.add(fact)
         return True
 
     def word(table: dict[str, str], name: str) -> str:
@@ -101,7 +101,7 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
     count, seasonal, parts = int(factors.count[n]), place not in _WITHOUT_SEASON, []
 
     if subject != "nothing":
-        told |= {"subject", "count"}
+        mentioned |= {"subject", "count"}
         adjectives = []
         if chance(0.5) and says("size"):
             adjectives.append(word(_SIZES, f.SIZES[factors.size[n]]))
@@ -119,7 +119,7 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
         adjectives = []
         if weather in _ADJECTIVES and chance(0.3) and says("weather"):
             adjectives.append(_ADJECTIVES[weather])
-        if seasonal and "season" not in told and says("season"):
+        if seasonal and "season" not in mentioned and says("season"):
             adjectives.append(word(_SEASONS, season))
         there = " ".join([*adjectives, word(_PLACES, place)])
         if place == "mountains":
@@ -131,11 +131,11 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
             parts.append(there if subject == "nothing" else f"{where} {there}")
     if says("time", 0.85 if time == "day" else OMIT):
         parts.append(word(_TIMES, time))
-    if weather in _WEATHERS and "weather" not in told and says("weather"):
+    if weather in _WEATHERS and "weather" not in mentioned and says("weather"):
         parts.append(word(_WEATHERS, weather))
     if style in _STYLES and says("style", 0.15):
         parts.append(word(_STYLES, style))
-    return " ".join(parts), told
+    return " ".join(parts), mentioned
 
 
 def _article(words: str) -> str:

@@ -51,21 +51,21 @@ class Dice:
         """Return all numbers, a list for each image, for what is not done to whole arrays."""
         return self._numbers.tolist()
 
-    def between(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Return a number in [low, high) for each image: (N,) float32."""
         column = self._numbers[:, self._next]
         self._next += 1
         return np.float32(low) + np.float32(high - low) * column
 
-    def happens(self, probability: float) -> np.ndarray:
+    def bernoulli(self, probability: float) -> np.ndarray:
         """Return True with the given probability: (N,) bool."""
-        return self.between() < probability
+        return self.uniform() < probability
 
-    def whole(self, count: int) -> np.ndarray:
+    def integers(self, count: int) -> np.ndarray:
         """Return one of 0 … count-1, all equally likely: (N,) int64."""
-        return np.minimum((self.between() * np.float32(count)).astype(np.int64), count - 1)
+        return np.minimum((self.uniform() * np.float32(count)).astype(np.int64), count - 1)
 
-    def weighted(self, weights: tuple[float, ...]) -> np.ndarray:
+    def categorical(self, weights: tuple[float, ...]) -> np.ndarray:
         """Return an index into weights with a chance in proportion to its weight: (N,) int64."""
         ends = np.cumsum(np.array(weights) / sum(weights))[:-1].astype(np.float32)
-        return np.searchsorted(ends, self.between(), side="right")
+        return np.searchsorted(ends, self.uniform(), side="right")

@@ -106,18 +106,18 @@ def choose(seed: int, split: str, sample: np.ndarray) -> Factors:
     """
     dice = Dice.roll(seed, split, Part.FACTORS, sample, 16)
     factors = Factors(
-        subject=dice.whole(len(SUBJECTS)),
-        colour=dice.whole(len(COLOURS)),
-        place=dice.whole(len(PLACES)),
-        season=dice.whole(len(SEASONS)),
-        time=dice.weighted((0.62, 0.2, 0.18)),
-        weather=dice.weighted((0.76, 0.14, 0.10, 0.0)),  # snow comes with winter, below
-        style=dice.weighted((0.75, 0.05, 0.05, 0.05, 0.05, 0.05)),
-        count=1 + dice.weighted((0.92, 0.05, 0.03)),
-        size=dice.weighted((0.15, 0.85)),
-        position=dice.weighted((0.12, 0.76, 0.12)),
-        facing=1 - 2 * dice.whole(2),
-        hue=dice.between(),
+        subject=dice.integers(len(SUBJECTS)),
+        colour=dice.integers(len(COLOURS)),
+        place=dice.integers(len(PLACES)),
+        season=dice.integers(len(SEASONS)),
+        time=dice.categorical((0.62, 0.2, 0.18)),
+        weather=dice.categorical((0.76, 0.14, 0.10, 0.0)),  # snow comes with winter, below
+        style=dice.categorical((0.75, 0.05, 0.05, 0.05, 0.05, 0.05)),
+        count=1 + dice.categorical((0.92, 0.05, 0.03)),
+        size=dice.categorical((0.15, 0.85)),
+        position=dice.categorical((0.12, 0.76, 0.12)),
+        facing=1 - 2 * dice.integers(2),
+        hue=dice.uniform(),
     )
     factors = replace(factors, colour=_natural(factors, dice))
     if split == "train":
@@ -139,7 +139,7 @@ def sensible(factors: Factors) -> Factors:
 def _natural(factors: Factors, dice: Dice) -> np.ndarray:
     """Return the colours, natural ones for most animals."""
     colour = factors.colour.copy()
-    natural, which = dice.happens(2 / 3), dice.between()
+    natural, which = dice.bernoulli(2 / 3), dice.uniform()
     for name, wears in _NATURAL.items():
         animals = np.flatnonzero((factors.subject == SUBJECTS.index(name)) & natural)
         table = np.array([COLOURS.index(colour) for colour in wears])

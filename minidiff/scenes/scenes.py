@@ -2,7 +2,7 @@
 
 Idea: there are no files.  The seed and the number of an image say everything about it, so a training run never sees
 an image twice, needs no disk and no network, and can be repeated to the byte.
-Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
+Comes last of the scenes.  Leaves out nothing: sample the factors, compose the canvas, raster, finish.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.scenes.places import draw_places
 from minidiff.scenes.sky import CLOUD_LABEL, LIGHT_LABEL, SKY_LABEL, draw_sky, draw_weather
-from minidiff.scenes.stamps import Sheet
+from minidiff.scenes.stamps import Canvas
 from minidiff.scenes.styles import finish
 from minidiff.scenes.subjects import draw_subjects
 
@@ -29,7 +29,7 @@ _FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Rendering:
     """N drawn scenes: the images and the exact maps of what is in them."""
 
     image: np.ndarray  # (N, size, size, 3) uint8
@@ -37,16 +37,16 @@ class Drawing:
     label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
     depth: np.ndarray | None = None  # (N, size, size) uint8: 0 the sky, larger is nearer, 255 the nearest; if asked for
 
-    def of(self, images: slice) -> "Drawing":
-        """Return a copy of some of the drawings."""
+    def of(self, images: slice) -> "Rendering":
+        """Return a copy of some of the renderings."""
         depth = None if self.depth is None else self.depth[images].copy()
-        return Drawing(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
+        return Rendering(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
 
     @staticmethod
-    def joined(parts: Sequence["Drawing"]) -> "Drawing":
-        """Return all drawings of all parts; with depth, if they all have it."""
+    def joined(parts: Sequence["Rendering"]) -> "Rendering":
+        """Return all renderings of all parts; with depth, if they all have it."""
         depths = [part.depth for part in parts if part.depth is not None]
-        return Drawing(
+        return Rendering(
             np.concatenate([part.image for part in parts]),
             np.concatenate([part.edge for part in parts]),
             np.concatenate([part.label for part in parts]),
@@ -54,37 +54,37 @@ class Drawing:
         )
 
 
-def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:
-    """Return the sheet on which scenes with these factors are placed."""
+def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Canvas:
+    """Return the canvas on which scenes with these factors are placed."""
 
     def dice(part: Part, columns: int) -> Dice:
         return Dice.roll(seed, split, part, sample, columns)
 
-    sheet = Sheet(palette.light(factors))
-    sun = draw_sky(sheet, factors, dice(Part.SKY, 40))
-    draw_places(sheet, factors, dice(Part.PLACE, 60), sun)
-    draw_subjects(sheet, factors, dice(Part.SUBJECT, 8))
-    draw_weather(sheet, factors, dice(Part.WEATHER, 40))
-    return sheet
+    canvas = Canvas(palette.light(factors))
+    sun = draw_sky(canvas, factors, dice(Part.SKY, 40))
+    draw_places(canvas, factors, dice(Part.PLACE, 60), sun)
+    draw_subjects(canvas, factors, dice(Part.SUBJECT, 8))
+    draw_weather(canvas, factors, dice(Part.WEATHER, 40))
+    return canvas
 
 
-def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Drawing:
+def render(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Rendering:
     """Draw scenes with the given factors; the details come from (seed, split, sample), sample being int64 (N,).
 
     depth: whether to draw the depth map too, which takes the rasteriser a second time.
     """
-    sheet = compose(factors, seed, split, sample)
-    rgb, edge, label = backend.current().raster(*sheet.lists(), size)
+    canvas = compose(factors, seed, split, sample)
+    rgb, edge, label = backend.current().raster(*canvas.lists(), size)
     image = finish(rgb, edge, factors.style, factors.hue)
-    return Drawing(image, edge, label, _depth(sheet, label, size) if depth else None)
+    return Rendering(image, edge, label, _depth(canvas, label, size) if depth else None)
 
 
-def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
+def _depth(canvas: Canvas, label: np.ndarray, size: int) -> np.ndarray:
     """Return the depth map, (N, size, size) uint8: the visible layers of each image, in even steps from 0 to 255.
 
     There are no distances in a scene, only what hides what, and that is all that the map says.
     """
-    layer = backend.current().raster(*sheet.layers().lists(), size)[2]
+    layer = backend.current().raster(*canvas.layers().lists(), size)[2]
     layer[np.isin(label, _FAR)] = 0
     n = np.arange(len(layer))[:, None, None]
     visible = np.zeros((len(layer), 256), bool)
@@ -116,7 +116,7 @@ class Scenes:
         self.split, self.seed = split, seed
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
         self.tokenizer = TOKENIZER if captions else None
-        self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
+        self._ahead: tuple[int, Rendering, np.ndarray] | None = None  # the first number, the renderings, the labels
 
     @property
     def digest(self) -> str:
@@ -131,8 +131,8 @@ class Scenes:
 
         Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
         """
-        drawing, labels = self._drawn(index, depth=False)
-        return drawing.image, labels
+        rendering, labels = self._rendered(index, depth=False)
+        return rendering.image, labels
 
     def factors(self, index: np.ndarray) -> Factors:
         """Return what the images numbered `index` show."""
@@ -142,35 +142,35 @@ class Scenes:
         """Return what is said of the images numbered `index`."""
         return caption(factors, self.seed, self.split, index).texts
 
-    def draw(self, index: np.ndarray, depth: bool = False) -> Drawing:
+    def render(self, index: np.ndarray, depth: bool = False) -> Rendering:
         """Return the images numbered `index` with their edge, segmentation and, if asked for, depth maps.
 
         They are drawn together with the images of `batch`, so of the same numbers one may ask for both.
         """
-        return self._drawn(index, depth)[0]
+        return self._rendered(index, depth)[0]
 
-    def _drawn(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+    def _rendered(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
         n = len(index)
         first = int(index[0]) if n else 0
         if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
-            parts = [self._draw(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
-            return Drawing.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+            parts = [self._render(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
+            return Rendering.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         if self._ahead is None or not self._holds(first, n, depth):
             more = depth or (self._ahead is not None and self._ahead[1].depth is not None)  # who asked once asks again
-            self._ahead = first, *self._draw(np.arange(first, min(first + _AHEAD, len(self))), more)
-        start, drawing, labels = self._ahead
+            self._ahead = first, *self._render(np.arange(first, min(first + _AHEAD, len(self))), more)
+        start, rendering, labels = self._ahead
         here = slice(first - start, first - start + n)
-        return drawing.of(here), labels[here].copy()
+        return rendering.of(here), labels[here].copy()
 
     def _holds(self, first: int, n: int, depth: bool) -> bool:
         if self._ahead is None:
             return False
-        start, drawing, labels = self._ahead
-        return start <= first and first + n <= start + len(labels) and not (depth and drawing.depth is None)
+        start, rendering, labels = self._ahead
+        return start <= first and first + n <= start + len(labels) and not (depth and rendering.depth is None)
 
-    def _draw(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+    def _render(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
         factors = self.factors(index)
-        drawing = draw(factors, self.height, self.seed, self.split, index, depth)
+        rendering = render(factors, self.height, self.seed, self.split, index, depth)
         if self.tokenizer is None:
-            return drawing, factors.subject.astype(np.int64)
-        return drawing, self.tokenizer.encode(self.captions(index, factors))
+            return rendering, factors.subject.astype(np.int64)
+        return rendering, self.tokenizer.encode(self.captions(index, factors))

@@ -1,12 +1,12 @@
-"""How things are drawn: shapes make figures, figures make a stamp, and stamps are placed on a sheet.
+"""How things are drawn: shapes make figures, figures make a stamp, and stamps are placed on a canvas.
 
 Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  Placing it in 500 images
-at 500 sizes and colours is then a few multiplications of whole arrays, whatever the stamp shows.  A sheet collects
+at 500 sizes and colours is then a few multiplications of whole arrays, whatever the stamp shows.  A canvas collects
 what was placed, in order from the sky to the nearest thing, as the display lists that the backend's `raster` draws;
 the columns of a row are explained in kernels/raster/reference.py.
 
     BALL = stamp(solid(OWN, ellipse(0, 0.5, 0.5, 0.5)), mark(WHITE, ellipse(-0.2, 0.7, 0.1, 0.1)))
-    sheet.place(BALL, x=0, y=-0.8, width=0.6, colours=[red])
+    canvas.place(BALL, x=0, y=-0.8, width=0.6, colours=[red])
 
 Comes after factors.py.  Leaves out what there is to draw: subjects.py, sky.py, places.py.
 """
@@ -168,8 +168,8 @@ def stamps(drawings: Sequence[Sequence[Figure]]) -> Stamp:
     return Stamp(rows, roles, share, slot, shines)
 
 
-# ---- sheets: where stamps are placed ----
-class Sheet:
+# ---- canvases: where stamps are placed ----
+class Canvas:
     """The display lists of N images in the making."""
 
     def __init__(self, light: np.ndarray):
@@ -178,15 +178,15 @@ class Sheet:
         self._images = np.arange(len(light))
         self._placed: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def of(self, images: np.ndarray) -> "Sheet":
-        """Return some of the images as a sheet; what is placed on it stands on this sheet too."""
-        part = Sheet(self.light[images])
+    def of(self, images: np.ndarray) -> "Canvas":
+        """Return some of the images as a canvas; what is placed on it stands on this canvas too."""
+        part = Canvas(self.light[images])
         part._images, part._placed = self._images[images], self._placed
         return part
 
-    def under(self, light: np.ndarray) -> "Sheet":
-        """Return the same sheet in another light: (N, 3) float32."""
-        part = Sheet(light)
+    def under(self, light: np.ndarray) -> "Canvas":
+        """Return the same canvas in another light: (N, 3) float32."""
+        part = Canvas(light)
         part._images, part._placed = self._images, self._placed
         return part
 
@@ -202,7 +202,7 @@ class Sheet:
         visible: ArrayLike = True,
         label: ArrayLike = 0,
     ) -> None:
-        """Place a stamp before everything placed so far, in every image of the sheet.
+        """Place a stamp before everything placed so far, in every image of the canvas.
 
             across = x + facing * width * u,   up = y + height * v        for a point (u, v) of the stamp
 
@@ -231,9 +231,9 @@ class Sheet:
             rgb = rgb + what.share * palette[np.arange(n)[:, None], what.slot]
         return rgb * (what.shines + (1 - what.shines) * self.light[:, None, :])
 
-    def layers(self) -> "Sheet":
-        """Return the same sheet with layers for labels: what was placed first on an image is 0, what came next 1."""
-        relabelled, layer = Sheet(self.light), np.zeros(len(self.light), np.float32)
+    def layers(self) -> "Canvas":
+        """Return the same canvas with layers for labels: what was placed first on an image is 0, what came next 1."""
+        relabelled, layer = Canvas(self.light), np.zeros(len(self.light), np.float32)
         for images, rows in self._placed:
             rows = rows.copy()
             rows[..., LABEL] = np.where(rows[..., LABEL] == MARK, MARK, layer[images, None])

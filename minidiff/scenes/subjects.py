@@ -14,8 +14,8 @@ from minidiff.scenes.factors import NIGHT, NOTHING, SUBJECTS, TREE, Factors
 from minidiff.scenes.stamps import (
     OWN,
     SHINING_SECOND,
+    Canvas,
     Figure,
-    Sheet,
     box,
     capsule,
     ellipse,
@@ -176,7 +176,7 @@ A_FLOWER = [
     mark(EYE, ellipse(0, 1.1, 0.19, 0.19)),
 ]
 
-_DRAWINGS = {
+_FIGURES = {
     "nothing": [],
     "dog": A_DOG,
     "cat": A_CAT,
@@ -189,7 +189,7 @@ _DRAWINGS = {
     "balloon": A_BALLOON,
     "flower": A_FLOWER,
 }
-STAMPS = stamps([_DRAWINGS[name] for name in SUBJECTS])
+STAMPS = stamps([_FIGURES[name] for name in SUBJECTS])
 
 # How far a stamp reaches to each side, and how high on the canvas its feet stand.
 _HALF_WIDTH = {"dog": 0.9, "cat": 0.7, "rabbit": 0.6, "bird": 1.0, "house": 0.8, "car": 0.9, "boat": 0.9}
@@ -204,19 +204,19 @@ _PLACES = np.array([[0, 0, 0], [-0.46, 0.46, 0], [-0.6, 0.6, 0]], np.float32)
 _STEPS = np.array([0.0, 0.0, -0.1], np.float32)  # the third stands nearer
 
 
-def draw_subjects(sheet: Sheet, factors: Factors, dice: Dice) -> None:
+def draw_subjects(canvas: Canvas, factors: Factors, dice: Dice) -> None:
     """Place each image's subject, once, twice or three times."""
     some = np.flatnonzero(factors.subject != NOTHING)
     f, dice = factors.of(some), dice.of(some)
-    sheet = sheet.of(some).under(palette.light(f, 0.55))  # the hour changes a subject less than its place
-    shade = dice.between(0.93, 1.07)[:, None]
+    canvas = canvas.of(some).under(palette.light(f, 0.55))  # the hour changes a subject less than its place
+    shade = dice.uniform(0.93, 1.07)[:, None]
     own = np.where((f.subject == TREE)[:, None], palette.LEAVES[f.season], palette.NAMED[f.colour]) * shade
     pane = np.where((f.time == NIGHT)[:, None], palette.WINDOW[NIGHT], palette.WINDOW[0])
-    scale = _SIZE[f.size] * _SCALE[f.count - 1] * dice.between(0.95, 1.05)
+    scale = _SIZE[f.size] * _SCALE[f.count - 1] * dice.uniform(0.95, 1.05)
     room = np.maximum(np.float32(0.98) - scale * HALF_WIDTH[f.subject], np.float32(0))
-    x, y = dice.between(-0.05, 0.05), FEET[f.subject] + dice.between(-0.03, 0.03)
+    x, y = dice.uniform(-0.05, 0.05), FEET[f.subject] + dice.uniform(-0.03, 0.03)
     x += np.where(f.count == 1, (f.position - 1) * room, np.float32(0))
     what = STAMPS.pick(f.subject)
     for k in range(3):
         at, up = x + _PLACES[f.count - 1, k], y + np.where(f.count > 1, _STEPS[k], np.float32(0))
-        sheet.place(what, at, up, scale, facing=f.facing, colours=[own, pane], visible=f.count > k, label=f.subject)
+        canvas.place(what, at, up, scale, facing=f.facing, colours=[own, pane], visible=f.count > k, label=f.subject)

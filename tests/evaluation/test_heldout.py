@@ -48,14 +48,14 @@ def test_does_not_depend_on_batches_or_on_how_many_follow(network):
     fewer = held_out_loss(network, PROCESS, IMAGES, triples=11, batch=11)
     np.testing.assert_array_equal(parts.t, whole.t)
     # float32 products of other sizes add up in another order; a loss is a mean of 192 squares of about 1
-    np.testing.assert_allclose(parts.each, whole.each, rtol=1e-5)
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-5)
     np.testing.assert_array_equal(fewer.t, whole.t[:11])
-    np.testing.assert_allclose(fewer.each, whole.each[:11], rtol=1e-5)
+    np.testing.assert_allclose(fewer.losses, whole.losses[:11], rtol=1e-5)
 
 
 def test_the_seed_names_the_triples(network):
     one, same, other = (held_out_loss(network, PROCESS, IMAGES, seed, triples=20) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.each, same.each)
+    np.testing.assert_array_equal(one.losses, same.losses)
     assert not np.array_equal(one.t, other.t)
 
 
