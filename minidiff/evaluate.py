@@ -24,7 +24,7 @@ from minidiff.evaluation.cache import attribute_classifier_for, classifier_for
 from minidiff.evaluation.labels.classifier import train_config_for
 from minidiff.evaluation.labels.judge import check, judge
 from minidiff.evaluation.labels.report import misread_sheet, summary, table
-from minidiff.evaluation.samples import SamplingConfig
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.evaluation.scenes import attributes
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.judge import check as check_scenes
@@ -53,7 +53,7 @@ class EvaluateConfig:
     """Download the files that are missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """Checkpoint of a ControlNet or an IP-Adapter of this model, which is evaluated with it. May be repeated."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: EvaluationSampling = field(default_factory=EvaluationSampling)
     json: Path | None = None
     """New file for the results; misread.png is written beside it. Default: evaluation.json beside the checkpoint, which
     replaces the results of an earlier evaluation."""

@@ -15,7 +15,7 @@ from minidiff import __version__, backend
 from minidiff.checkpoint.settings import to_dict
 from minidiff.evaluation.heldout import HeldOutLoss
 from minidiff.evaluation.metrics.intervals import wilson
-from minidiff.evaluation.samples import SamplingConfig
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.files import sha256
 from minidiff.pipeline.pipeline import Pipeline
 
@@ -25,7 +25,7 @@ WIDTH = 17  # characters of a line before its text
 
 def summary(
     model: Pipeline,
-    sampling: SamplingConfig,
+    sampling: EvaluationSampling,
     loss: HeldOutLoss,
     seconds: dict[str, float],
     results: dict[str, Any],

@@ -18,7 +18,7 @@ from minidiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
+class EvaluationSampling:
     """How the samples are drawn; their labels cycle through all labels of the data."""
 
     count: int = 1000
@@ -44,7 +44,7 @@ class SamplingConfig:
 
 def generate_samples(
     model: Pipeline,
-    config: SamplingConfig,
+    config: EvaluationSampling,
     prompts: list[str] | None = None,
     conditions: dict[str, Any] | None = None,
     on_step: Callable[[int], Any] = lambda images: None,
@@ -67,7 +67,7 @@ def generate_samples(
 
 def sampling_steps(
     model: Pipeline,
-    config: SamplingConfig,
+    config: EvaluationSampling,
     first: int,
     count: int,
     prompts: Sequence[str] | None = None,

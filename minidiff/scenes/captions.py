@@ -1,9 +1,9 @@
-"""What is said about a scene: a sentence in a hundred words, which mentions some of the facts.
+"""Captions of scenes: phrases from a vocabulary of about a hundred words that mention some of the facts.
 
-Idea: people say little.  So every fact but the subject is left out nearly half of the time, and "a dog" is as much a
-caption as "a small brown dog in a winter forest at night".  What a caption does not mention, the network learns, may be
-anything; and which facts it does mention is known, so that a judge need not ask for others.
-After factors.py.  Leaves out which way a subject looks, and the hue of the style "duotone": no word names them.
+Idea: people mention few facts.  So every fact except the subject is left out nearly half of the time, and "a dog" is as
+good a caption as "a small brown dog in a winter forest at night".  From this a network learns that what a caption does
+not mention may have any value.  Which facts a caption mentions is known, so evaluation can test exactly those.
+Leaves out the direction a subject faces, and the hue of the style "duotone": no word names them.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from minidiff.scenes import factors as f
 from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import Factors
 
-OMIT = 0.45  # of a fact
-OTHER_WORD = 0.3  # of a synonym where there is one
+OMIT = 0.45  # the probability that a fact is left out
+OTHER_WORD = 0.3  # the probability of a synonym, if there is one
 FACTS = ("subject", "colour", "place", "season", "time", "weather", "style", "count", "size", "position")
 LENGTH = 20  # words in the longest caption
 
-# The usual word first; "|" parts it from its synonyms.  Of things the plural stands behind "/".
+# The usual word comes first; "|" separates synonyms, and "/" separates the singular from the plural.
 _SUBJECTS = {
     "dog": "dog/dogs|puppy/puppies",
     "cat": "cat/cats|kitten/kittens",
@@ -62,14 +62,14 @@ _WITHOUT_SEASON = ("sea", "desert")
 
 @dataclass(frozen=True)
 class Captions:
-    """N captions, and for each of FACTS which of them mention it: (N,) bool."""
+    """N captions, and for each of FACTS which captions mention it: (N,) bool."""
 
     texts: list[str]
     mentions: dict[str, np.ndarray]
 
 
 def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Captions:
-    """Say something about the images numbered `sample`, int64 (N,), of which `factors` are known."""
+    """Return captions of the images numbered `sample`, int64 (N,), which show `factors`."""
     numbers = Dice.roll(seed, split, Part.CAPTION, sample, 32)
     texts, mentions = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
     for n, chances in enumerate(numbers.rows()):
@@ -81,7 +81,7 @@ def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Capt
 
 
 def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
-    """Return a caption of image n, and the facts in it."""
+    """Return a caption of image n, and the facts that it mentions."""
     chance = lambda probability: next(chances) < probability
     mentioned: set[str] = set()
 

@@ -1,9 +1,9 @@
-"""The six places: what is below and behind.
+"""The six places: the ground, and what stands behind the subject.
 
-Idea: three planes and no more: something hazy at the horizon, the ground, and a touch of detail.  What stands behind
-a subject is kept pale and simple, so that the subject remains the image; a place without a subject may come
-closer and show its trees and towers.
-Comes after sky.py.  Leaves out the order of the layers: scenes.py.
+Idea: three planes and no more: something hazy at the horizon, the ground, and some detail.  What stands behind a
+subject is pale and simple, so that the subject dominates the image.  A place without a subject may show near trees and
+towers.
+Leaves out the order of the layers: scenes.py.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ DARK, LIGHT = OWN.towards(20, 20, 60, 0.16), OWN.towards(255, 255, 240, 0.3)
 
 
 def _ground(label: str) -> Stamp:
-    """The ground up to v = 0, a little arched, darker towards the viewer."""
+    """Return the ground below v = 0, slightly arched and darker towards the viewer."""
     return stamp(
         solid(OWN, ellipse(0, -6, 9, 6), label=_label(label), outline=0.7),
         mark(DARK, box(-4, -4, 4, -0.55), blur=0.9),
@@ -88,9 +88,9 @@ TREES = stamps(
 
 
 def _mountain(snow: float) -> list[Figure]:
-    """A peak; the snow reaches down to the given height."""
+    """Return a peak with snow above the given height."""
     peak, half = (0, 1), 1 - snow
-    cap = (  # the tongues reach up into the triangle, for no seam shows where shapes overlap
+    cap = (  # the lower edges overlap the triangle, so that no seam is visible
         polygon((-half, snow), peak, (half, snow)),
         polygon((-half * 0.8, snow + 0.06), (-half * 0.45, snow - 0.1), (0.0, snow + 0.06)),
         polygon((-half * 0.1, snow + 0.06), (half * 0.45, snow - 0.13), (half * 0.85, snow + 0.06)),
@@ -142,7 +142,7 @@ BLOSSOM = stamp(mark(OWN, ellipse(0, 0, 1, 1)), mark(paint(250, 214, 90), ellips
 
 
 def _haze(f: Factors, colour: np.ndarray, amount: float) -> np.ndarray:
-    """What distance does to a colour; divided by the light of the hour, which is still to fall on it."""
+    """Mix a colour with haze, divided by the light, since the canvas will multiply the colour by the light."""
     return mix(colour, palette.HAZE[f.time] / palette.LIGHT[f.time], amount)
 
 
@@ -157,7 +157,7 @@ def _trees(
     visible: Any = True,
     pines: Any = False,
 ) -> None:
-    """Place one tree of the season, a little off (x, y)."""
+    """Place one tree of the season, close to (x, y)."""
     pines = pines | ((f.season == SUMMER) & dice.bernoulli(0.5))
     kind = np.where(f.season == WINTER, SNOWY, np.where(pines, PINE, ROUND))
     leaf = np.where((kind == ROUND)[:, None], palette.GROVE[f.season], palette.PINE[f.season])
@@ -167,7 +167,7 @@ def _trees(
 
 
 def draw_field(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Two hills and a meadow; alone, a tree and flowers."""
+    """Two hills and a meadow; without a subject also a tree and flowers."""
     grass, alone = palette.GRASS[f.season], f.subject == NOTHING
     side, level = 1 - 2 * dice.integers(2), dice.uniform(-0.3, -0.2)
     x, height = side * dice.uniform(0.4, 0.7), dice.uniform(0.5, 0.62)
@@ -184,7 +184,7 @@ def draw_field(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
 
 
 def draw_forest(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """A hazy row of trees at the edge of a clearing; alone, two near ones."""
+    """A hazy row of trees at the edge of a clearing; without a subject also two near trees."""
     level, alone = dice.uniform(-0.34, -0.26), f.subject == NOTHING
     canvas.place(HILL, 0, -0.6, 1.6, 0.75, colours=[_haze(f, palette.GROVE[f.season], 0.55)])
     for x in (-0.8, -0.27, 0.27, 0.8):
@@ -195,7 +195,7 @@ def draw_forest(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None
 
 
 def draw_mountains(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Three peaks, the middle one nearest; in winter the snow reaches far down.  Alone, two pines."""
+    """Three peaks, the middle one nearest, with more snow in winter; without a subject also two pines."""
     level, alone = dice.uniform(-0.34, -0.26), f.subject == NOTHING
     peak = MOUNTAINS.pick((f.season == WINTER).astype(np.int64))
     for x, height, haze in ((-0.62, 0.85, 0.35), (0.64, 0.9, 0.35), (0.0, 1.15, 0.15)):
@@ -207,8 +207,8 @@ def draw_mountains(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> N
 
 
 def draw_sea(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Water with the path of the sun or moon, and a beach that is wide where something stands on it."""
-    canvas = canvas.under(palette.weather_light(f))  # the tables of water and sand know the hour
+    """Water that reflects the sun or moon, and a beach, which is wider if a subject stands on it."""
+    canvas = canvas.under(palette.weather_light(f))  # the colours of water and sand depend on the time already
     horizon = dice.uniform(-0.12, -0.02)
     canvas.place(SEA, 0, horizon, 1, colours=[palette.WATER_FAR[f.time], palette.WATER_NEAR[f.time]])
     canvas.place(GLITTER, sun, horizon, 0.4, 0.6, colours=[palette.BODY[f.time]], visible=f.weather == CLEAR)
@@ -221,7 +221,7 @@ def draw_sea(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
 
 
 def draw_desert(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Dunes, which the moon turns violet, and two cacti that keep to the sides."""
+    """Dunes, violet at night, and two cacti at the sides."""
     plain, alone = canvas.under(palette.weather_light(f)), f.subject == NOTHING
     sand, dune, side = palette.SAND[f.time], palette.DUNE[f.time], 1 - 2 * dice.integers(2)
     level, far = dice.uniform(-0.36, -0.28), mix(dune, palette.HAZE[f.time], 0.35)
@@ -235,7 +235,7 @@ def draw_desert(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None
 
 
 def draw_city(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """A pale skyline behind a street with grass and trees along it; alone, a nearer row of houses."""
+    """A pale skyline behind a street with grass and trees; without a subject also a nearer row of towers."""
     level = dice.uniform(-0.34, -0.28)
     _towers(canvas, f, dice, level, ((-0.78, 0.9), (-0.3, 0.66), (0.2, 0.98), (0.72, 0.74)), 0.45)
     _towers(canvas, f, dice, level, ((-0.62, 0.7), (0.02, 0.86), (0.62, 0.6)), 0.0, f.subject == NOTHING)
@@ -257,7 +257,7 @@ def _towers(
     haze: float,
     visible: Any = True,
 ) -> None:
-    """Place a row of (where, how high); by day the panes mirror some sky, at night they shine."""
+    """Place a row of towers (x, height).  Their windows reflect the sky by day and are lit at night."""
     dark = (f.time == NIGHT)[:, None]
     for x, height in row:
         wall = _haze(f, palette.WALLS[dice.integers(len(palette.WALLS))], haze)
@@ -271,7 +271,7 @@ _DRAW = (draw_field, draw_forest, draw_mountains, draw_sea, draw_desert, draw_ci
 
 
 def draw_places(canvas: Canvas, factors: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Place what is below and behind; sun: (N,) float32, where the sun or moon stands across."""
+    """Place the ground and the background.  sun: (N,) float32, the x coordinate of the sun or moon."""
     for place, draw_place in enumerate(_DRAW):
         here = np.flatnonzero(factors.place == place)
         draw_place(canvas.of(here), factors.of(here), dice.of(here), sun[here])

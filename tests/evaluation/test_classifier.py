@@ -1,4 +1,4 @@
-"""The judge itself: it learns, it is the same every time, and it reads images one by one."""
+"""The classifier: it learns, training is reproducible, and each image is classified independently of the others."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ TRAIN_CONFIG = TrainConfig(steps=40, batch=48)
 
 
 def test_learns(each_backend):
-    """40 steps are enough for three shapes; guessing would read 20 of 60 right."""
+    """40 steps are enough for three shapes; guessing would be right for 20 of 60."""
     losses = []
     model = train(toy_images.make(300), TRAIN_CONFIG, losses.append)
     assert len(losses) == TRAIN_CONFIG.steps
@@ -43,13 +43,13 @@ def test_same_seed_same_weights():
     assert not np.array_equal(one["conv_in.w"].data, other["conv_in.w"].data)
 
 
-def test_reads_each_image_by_itself():
-    """What is seen on an image does not depend on the others, nor on the batch, but for float32's rounding."""
+def test_classifies_each_image_by_itself():
+    """A prediction depends neither on the other images nor on the batch size, except for float32 rounding."""
     with backend.using("numpy"):
         data = toy_images.make(20)
         model = make_classifier(data)
         model.initialize(0)
-        model.conv_out.w.data += np.random.default_rng(0).normal(size=model.conv_out.w.shape).astype(np.float32)
+        model.fc.w.data += np.random.default_rng(0).normal(size=model.fc.w.shape).astype(np.float32)
         labels, features = classify(model, data.images)
         in_parts = classify(model, data.images, batch=3)
     assert labels.shape == (20,) and labels.dtype == np.int64
@@ -58,11 +58,11 @@ def test_reads_each_image_by_itself():
     np.testing.assert_allclose(in_parts[1], features, rtol=1e-4, atol=1e-5)
 
 
-def test_counts_what_is_right():
+def test_counts_correct_predictions():
     with backend.using("numpy"):
         data = toy_images.make(31)
         model = make_classifier(data)
-        model.initialize(0)  # all logits are 0, so it reads everything as class 0
+        model.initialize(0)  # all logits are 0, so it predicts class 0 for everything
         assert count_correct(model, data, batch=7) == 11
 
 
@@ -93,7 +93,7 @@ def test_shifts():
     assert len(seen) > 15  # of 25; 80 draws miss each with probability 0.04
 
 
-def test_how_long_to_study():
+def test_how_long_to_train():
     def images(count, channels):
         return ImageDataset("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
 

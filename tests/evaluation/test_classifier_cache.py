@@ -1,4 +1,4 @@
-"""A classifier is trained once, and again when anything that it follows from has changed or its file is damaged."""
+"""A classifier is trained once, and again when anything that it depends on changes or its file is damaged."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The judges tell good samples from bad ones: models whose samples are known are brought before them."""
+"""Evaluation tells good samples from bad ones, for models whose samples are known."""
 
 import re
 from pathlib import Path
@@ -17,12 +17,12 @@ from minidiff.evaluation.labels import judge as judges
 from minidiff.evaluation.labels.classifier import train
 from minidiff.evaluation.labels.judge import check, judge
 from minidiff.evaluation.labels.report import misread_sheet
-from minidiff.evaluation.samples import SamplingConfig
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.images.files import to_float
 from minidiff.nn import UNet, UNetConfig
 
 TEST_SET = toy_images.make(240, seed=1)
-SAMPLING = SamplingConfig(count=90, steps=2, batch=32)
+SAMPLING = EvaluationSampling(count=90, steps=2, batch=32)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,6 +121,18 @@ def test_few_real_images(classifier, images, n):
     assert (results.frechet and results.frechet.n) == n
 
 
+def test_how_few_images_each_comparison_takes(classifier):
+    """The Fréchet distance: 2 samples and 4 held-out images.  KID, precision and recall: 4 samples and 8 held-out."""
+    features = np.random.default_rng(0).normal(size=(20, 64))
+    for n in (1, 2, 3, 4):
+        real = features[: 2 * n]
+        assert (judges.compare_frechet(features[:n], real) is not None) == (n >= 2)
+        assert (judges.compare_likeness(classifier.model, features[:n], real, None) is not None) == (n >= 4)
+    for samples, test_images, n in ((4, 8, 4), (4, 7, 3), (3, 8, 3), (20, 9, 4)):
+        test_set = toy_images.make(test_images)
+        assert len(judges.real_features(classifier.model, samples, test_set, 0)) == 2 * n
+
+
 def test_misread_samples_are_shown(classifier):
     results = judge(Known(lambda k, labels: REAL.images[k]), classifier, TEST_SET, SAMPLING)
     wrong = results.predicted != results.labels
@@ -141,7 +153,7 @@ def bad(changes, expected):
         if hasattr(model, key):
             setattr(model, key, value)
         else:
-            sampling = SamplingConfig(**{"count": 9, "steps": 2, key: value})
+            sampling = EvaluationSampling(**{"count": 9, "steps": 2, key: value})
     with pytest.raises(MinidiffError, match=re.escape(expected)):
         check(model, TEST_SET, sampling)
 

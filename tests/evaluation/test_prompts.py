@@ -1,4 +1,4 @@
-"""Prompts held against images: what counts as asked, what as right, and what floor and ceiling are."""
+"""Prompts compared with images: which facts count, which are correct, and what floor and ceiling are."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.evaluation.convnet import TrainConfig
-from minidiff.evaluation.samples import SamplingConfig, generate_samples
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples
 from minidiff.evaluation.scenes import attributes, prompts, steering
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.attributes import AttributeClassifier, targets, visible
@@ -27,7 +27,7 @@ def fast():
 
 @pytest.fixture
 def knows(monkeypatch):
-    """Judges that know what is on the images, which are numbers here: image k shows what prompt k asks for."""
+    """Classifiers that know what the images show, which are numbers here: image k shows what prompt k describes."""
 
     def make(asked, wrong=()):
         def classify(judge, images):
@@ -88,7 +88,7 @@ def test_only_what_is_said_and_visible_is_asked(knows):
     assert not (seen["colour"] & (asked.factors.subject == f.TREE)).any()
 
 
-def test_a_judge_learns_and_is_examined():
+def test_a_classifier_learns_and_is_tested():
     judge = attributes.train(32, TrainConfig(steps=60, batch=64, seed=1))
     test_set = attributes.count_correct(judge, 32, count=300)
     assert test_set["time"][0] / test_set["time"][1] > 0.8 and test_set["subject"][1] == 300
@@ -100,22 +100,22 @@ def test_a_judge_learns_and_is_examined():
 
 
 def test_drawings_and_references_that_are_followed_and_that_are_not():
-    """A painter that draws the very scenes follows everything; one that draws others follows nothing."""
+    """A model that renders the described scenes follows everything; one that renders other scenes follows nothing."""
     sample = prompts.FIRST + np.arange(60)
 
     def perfect(texts, control=None, reference=None):
         asked = prompts.Prompts(sample, f.choose(0, "test", sample), None)
         return reference if reference is not None else prompts.render_prompts(asked, 32, 0)
 
-    def deaf(texts, control=None, reference=None):
+    def unrelated(texts, control=None, reference=None):
         other = sample + 1000
         return prompts.render_prompts(prompts.Prompts(other, f.choose(0, "test", other), None), 32, 0)
 
-    good, bad = (steering.judge_control(paint, 32, 0, sample) for paint in (perfect, deaf))
+    good, bad = (steering.judge_control(paint, 32, 0, sample) for paint in (perfect, unrelated))
     assert good.edges.score == pytest.approx(1)
     assert abs(bad.edges.score) < 0.3
 
-    good, bad = (steering.judge_reference(paint, 32, 0, sample) for paint in (perfect, deaf))
+    good, bad = (steering.judge_reference(paint, 32, 0, sample) for paint in (perfect, unrelated))
     assert np.median(good.error) == 0 and np.median(good.real) < 20
     assert np.median(bad.error) > 40 and 60 < np.median(good.shuffled) < 120
     assert not any({"tones", "duotone", "ink", "neon"} & set(split(text)) for text in good.prompts.captions.texts)
@@ -147,7 +147,15 @@ def test_the_table_says_what_the_json_says(knows):
     listed = {kind: {side: scenes_report.shares(each) for side, each in sets.items()} for kind, sets in found.items()}
     result = {
         "checkpoint": {"path": "runs/x", "step": 7},
-        "settings": {"count": 100, "sampler": "ddim", "steps": 5, "guidance_scale": 3.0, "seed": 0, "backend": "numba"},
+        "settings": {
+            "count": 100,
+            "sampler": "ddim",
+            "steps": 5,
+            "eta": 0.0,
+            "guidance_scale": 3.0,
+            "seed": 0,
+            "backend": "numba",
+        },
         "judges": {"accuracy": {"place": [0.99, 0.98], "size": [0.99, 0.9]}, "asked": ["place"], "needed": 0.97},
         "prompts": listed,
         "held_out_loss": {"mean": 0.1, "standard_error": 0.01, "count": 20},
@@ -169,6 +177,6 @@ def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
             yield SimpleNamespace(x_prev=control.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
 
     done = []
-    drawn = generate_samples(Model(), SamplingConfig(count=10, batch=batch), texts, {"control": maps}, done.append)
+    drawn = generate_samples(Model(), EvaluationSampling(count=10, batch=batch), texts, {"control": maps}, done.append)
     assert sum(done) == len(drawn) == 10
     assert (np.diff(drawn.ravel().astype(int)) > 0).all()

@@ -1,4 +1,4 @@
-"""Nobody is examined on what they learnt from."""
+"""No classifier is tested on images that it was trained on."""
 
 import re
 
@@ -36,13 +36,13 @@ def test_scenes_are_judged_by_images_that_training_never_draws():
         assert test_set.classes == train_set.classes
 
 
-def test_a_stretch_counts_from_its_first():
+def test_a_subset_counts_from_its_first_image():
     data = toy_images.make(9)
-    stretch = Subset(data, first=3, count=4)
-    images, labels = stretch.batch(np.array([0, 3]))
+    subset = Subset(data, first=3, count=4)
+    images, labels = subset.batch(np.array([0, 3]))
     np.testing.assert_array_equal(images, data.images[[3, 6]])
     np.testing.assert_array_equal(labels, [0, 0])
-    assert len(stretch) == 4
+    assert len(subset) == 4
 
 
 def test_images_without_labels(tmp_path):

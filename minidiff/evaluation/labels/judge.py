@@ -24,7 +24,7 @@ from minidiff.evaluation.metrics.frechet import deviation, frechet_distance
 from minidiff.evaluation.metrics.kid import kid, kid_deviation
 from minidiff.evaluation.metrics.nearest import MAX_TRAINING_IMAGES, nearest
 from minidiff.evaluation.metrics.precision_recall import NEIGHBOURS, precision_recall
-from minidiff.evaluation.samples import SamplingConfig, generate_samples, sampling_steps
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples, sampling_steps
 from minidiff.evaluation.split import Purpose
 from minidiff.limits import check_limits
 from minidiff.pipeline.pipeline import Pipeline
@@ -81,7 +81,7 @@ class LabelResults:
     seconds: dict[str, float]
 
 
-def check(model: Pipeline, test_set: Numbered, sampling: SamplingConfig) -> None:
+def check(model: Pipeline, test_set: Numbered, sampling: EvaluationSampling) -> None:
     """Raise MinidiffError for everything that cannot be evaluated, before any work is done."""
     check_limits(vars(sampling), "--{}")
     if sampling.count < 2:
@@ -101,7 +101,7 @@ def judge(
     model: Pipeline,
     classifier: CachedClassifier,
     test_set: Numbered,
-    sampling: SamplingConfig,
+    sampling: EvaluationSampling,
     on_step: Callable[[int], Any] = lambda images: None,
     train_set: Numbered | None = None,
 ) -> LabelResults:

@@ -16,7 +16,7 @@ from minidiff.evaluation.labels.classifier import FEATURES
 from minidiff.evaluation.labels.judge import LabelResults
 from minidiff.evaluation.metrics.intervals import mean_and_error
 from minidiff.evaluation.report import percent, plus_minus, row, share, with_error
-from minidiff.evaluation.samples import SamplingConfig
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.images.files import make_grid
 from minidiff.pipeline.pipeline import Pipeline
 
@@ -30,7 +30,7 @@ def summary(
     model: Pipeline,
     test_set: Numbered,
     classifier: CachedClassifier,
-    sampling: SamplingConfig,
+    sampling: EvaluationSampling,
     results: LabelResults,
 ) -> dict[str, Any]:
     """Return all results and settings as a dictionary for JSON."""

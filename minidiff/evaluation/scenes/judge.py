@@ -13,7 +13,7 @@ import numpy as np
 
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.heldout import TRIPLES, held_out_loss
-from minidiff.evaluation.samples import SamplingConfig, generate_samples, sampling_steps
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples, sampling_steps
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.attributes import AttributeClassifier
 from minidiff.evaluation.scenes.prompts import FIRST, evaluate_prompts, measure_classifiers, prompt_accuracy
@@ -26,7 +26,7 @@ from minidiff.scenes import Scenes
 MIN_PROMPTS = 8  # so that every fact is mentioned
 
 
-def check(model: Pipeline, sampling: SamplingConfig) -> None:
+def check(model: Pipeline, sampling: EvaluationSampling) -> None:
     """Raise MinidiffError for everything that cannot be evaluated, before any work is done."""
     assert model.config is not None  # as it is for checkpoints
     data = model.config.data.data
@@ -45,7 +45,7 @@ def check(model: Pipeline, sampling: SamplingConfig) -> None:
 def judge_scenes(
     model: Pipeline,
     classifiers: list[AttributeClassifier],
-    sampling: SamplingConfig,
+    sampling: EvaluationSampling,
     on_step: Callable[[int], Any] = lambda images: None,
 ) -> dict[str, Any]:
     """Draw samples, classify them, and return the dictionary of `scenes_report.summary`.

@@ -10,7 +10,7 @@ import numpy as np
 from minidiff.evaluation import report
 from minidiff.evaluation.heldout import HeldOutLoss
 from minidiff.evaluation.report import row, share
-from minidiff.evaluation.samples import SamplingConfig
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.evaluation.scenes.prompts import MIN_ACCURACY, REQUIRED_FACTS, PromptAccuracy
 from minidiff.evaluation.scenes.steering import ControlResults, ReferenceResults
 from minidiff.pipeline.pipeline import Pipeline
@@ -18,7 +18,7 @@ from minidiff.pipeline.pipeline import Pipeline
 
 def summary(
     model: Pipeline,
-    sampling: SamplingConfig,
+    sampling: EvaluationSampling,
     accuracy: dict[str, list[float]],
     facts: tuple[str, ...],
     by_kind: dict[str, dict[str, PromptAccuracy]],
