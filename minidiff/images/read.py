@@ -84,9 +84,9 @@ def quiet() -> Iterator[None]:
     Pillow's warning about an image that is far too large becomes an error.
     """
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:  # there is no stderr
-        kept = -1
+        stderr = -1
     else:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
@@ -97,9 +97,9 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
-        if kept >= 0:
-            os.dup2(kept, 2)
-            os.close(kept)
+        if stderr >= 0:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:

@@ -33,7 +33,7 @@ class Alike(Scenes):
         look, other = self.factors(index), (index + _OTHER) % len(self)
         shared = {name: getattr(look, name) for name in ("style", "hue", "time", "season", "weather")}
         factors = sensible(replace(super().factors(other), **shared))
-        while self.split == "train" and (seen := factors.held_out()).any():  # change the subject, not the look
-            subject = np.where(seen, (factors.subject + 1) % len(SUBJECTS), factors.subject)
+        while self.split == "train" and (held_out := factors.held_out()).any():  # change the subject, not the look
+            subject = np.where(held_out, (factors.subject + 1) % len(SUBJECTS), factors.subject)
             factors = sensible(replace(factors, subject=subject))
         return render(factors, self.height, self.seed, self.split, other).image

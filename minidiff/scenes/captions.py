@@ -73,25 +73,27 @@ def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Capt
     numbers = Dice.roll(seed, split, Part.CAPTION, sample, 32)
     texts, mentions = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
     for n, chances in enumerate(numbers.rows()):
-        text, facts = _say(factors, n, iter(chances))
+        text, facts = _caption_of(factors, n, iter(chances))
         texts.append(text)
         for fact in facts:
             mentions[fact][n] = True
     return Captions(texts, mentions)
 
 
-def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
+def _caption_of(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
     """Return a caption of image n, and the facts that it mentions."""
     chance = lambda probability: next(chances) < probability
     mentioned: set[str] = set()
 
-    def says(fact: str, omit: float = OMIT) -> bool:
+    def include(fact: str, omit: float = OMIT) -> bool:
+        """Decide at random whether the caption mentions a fact; omit: the probability that it does not."""
         if chance(omit):
             return False
         mentioned.add(fact)
         return True
 
     def word(table: dict[str, str], name: str) -> str:
+        """Return the usual word for a value or, at random, a synonym."""
         first, *others = table.get(name, name).split("|")
         return others[int(next(chances) * len(others))] if others and chance(OTHER_WORD) else first
 
@@ -103,23 +105,23 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
     if subject != "nothing":
         mentioned |= {"subject", "count"}
         adjectives = []
-        if chance(0.5) and says("size"):
+        if chance(0.5) and include("size"):
             adjectives.append(word(_SIZES, f.SIZES[factors.size[n]]))
         if subject == "tree":
-            if seasonal and says("season"):
+            if seasonal and include("season"):
                 adjectives.append(word(_SEASONS, season))
-        elif says("colour"):
+        elif include("colour"):
             adjectives.append(word(_COLOURS, colour))
         one, many = word(_SUBJECTS, subject).split("/")
         words = " ".join([*adjectives, one if count == 1 else many])
         parts.append(_article(words) if count == 1 else f"{('two', 'three')[count - 2]} {words}")
-        if count == 1 and chance(0.4) and says("position"):
+        if count == 1 and chance(0.4) and include("position"):
             parts.append(_POSITIONS[f.POSITIONS[factors.position[n]]])
-    if says("place", 0 if subject == "nothing" else OMIT):
+    if include("place", 0 if subject == "nothing" else OMIT):
         adjectives = []
-        if weather in _ADJECTIVES and chance(0.3) and says("weather"):
+        if weather in _ADJECTIVES and chance(0.3) and include("weather"):
             adjectives.append(_ADJECTIVES[weather])
-        if seasonal and "season" not in mentioned and says("season"):
+        if seasonal and "season" not in mentioned and include("season"):
             adjectives.append(word(_SEASONS, season))
         there = " ".join([*adjectives, word(_PLACES, place)])
         if place == "mountains":
@@ -129,11 +131,11 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
             there = f"the {there}" if bare or there.endswith("woods") else _article(there)
             where = "on" if subject == "boat" else "at" if place == "sea" else "in"
             parts.append(there if subject == "nothing" else f"{where} {there}")
-    if says("time", 0.85 if time == "day" else OMIT):
+    if include("time", 0.85 if time == "day" else OMIT):
         parts.append(word(_TIMES, time))
-    if weather in _WEATHERS and "weather" not in mentioned and says("weather"):
+    if weather in _WEATHERS and "weather" not in mentioned and include("weather"):
         parts.append(word(_WEATHERS, weather))
-    if style in _STYLES and says("style", 0.15):
+    if style in _STYLES and include("style", 0.15):
         parts.append(word(_STYLES, style))
     return " ".join(parts), mentioned
 

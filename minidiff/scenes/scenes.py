@@ -150,6 +150,7 @@ class Scenes:
         return self._rendered(index, depth)[0]
 
     def _rendered(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
+        """Return scenes and labels, for consecutive numbers from those rendered ahead."""
         n = len(index)
         first = int(index[0]) if n else 0
         if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
@@ -165,6 +166,7 @@ class Scenes:
         return rendering.of(here), labels[here].copy()
 
     def _holds(self, first: int, n: int, depth: bool) -> bool:
+        """Return whether scenes first … first + n - 1 are rendered already, with depth maps if these are wanted."""
         if self._ahead is None:
             return False
         start, rendering, labels = self._ahead

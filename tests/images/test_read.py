@@ -139,7 +139,7 @@ def test_decoders_keep_their_remarks_to_themselves(tmp_path, capfd):
 @pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor as a shell does")
 def test_reading_needs_no_stderr(tmp_path):
     Image.new("L", (8, 8), 7).save(tmp_path / "a.png")
-    code = "import os; os.close(2); from minidiff.data.image import read_image as r; from pathlib import Path; "
+    code = "import os; os.close(2); from minidiff.images.read import read_image as r; from pathlib import Path; "
     code += "print(r(Path('a.png'), 8, 8, 1)[0, 0, 0])"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.stdout == "7\n"

@@ -109,18 +109,16 @@ def prompt_accuracy(
     n = len(images)
     order = (np.arange(n) + shift) % n
     target, shown = targets(prompts.factors), visible(prompts.factors)
-    counts = {fact: (prompts.captions.mentions[fact] & shown[fact])[order] for fact in facts}  # (N,) bool
+    counted = {fact: (prompts.captions.mentions[fact] & shown[fact])[order] for fact in facts}  # (N,) bool each
     predictions = [classify(classifier, images) for classifier in classifiers]
-    # For each fact an (N,) bool from each classifier.
-    correct = {fact: [each[fact] == target[fact][order] for each in predictions] for fact in facts}
-    by_fact = {
-        fact: (_mean([each[counts[fact]].sum() for each in correct[fact]]), int(counts[fact].sum())) for fact in facts
-    }
-    whole = [
-        np.all([correct[fact][j] | ~counts[fact] for fact in facts], axis=0).sum() for j in range(len(classifiers))
-    ]
+    by_fact, whole = {}, [np.ones(n, bool) for _ in classifiers]
+    for fact in facts:
+        correct = [each[fact] == target[fact][order] for each in predictions]  # (N,) bool for each classifier
+        by_fact[fact] = _mean([(each & counted[fact]).sum() for each in correct]), int(counted[fact].sum())
+        whole = [before & (each | ~counted[fact]) for before, each in zip(whole, correct)]
     mentioned = sum(right for right, _ in by_fact.values()), sum(of for _, of in by_fact.values())
-    return PromptAccuracy({fact: pair for fact, pair in by_fact.items() if pair[1]}, mentioned, (_mean(whole), n))
+    by_fact = {fact: pair for fact, pair in by_fact.items() if pair[1]}
+    return PromptAccuracy(by_fact, mentioned, (_mean([each.sum() for each in whole]), n))
 
 
 def _mean(counts: list) -> float:
