@@ -1,4 +1,4 @@
-"""Maps of images by number: exact for scenes, the same with every backend, and drawn once with the images."""
+"""Maps of images by number: exact for scenes, the same with every backend, and rendered once with the images."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def test_shapes(kind):
     assert maps(Scenes(16), np.empty(0, np.int64), kind).shape == (0, 16, 16, channels(kind))
 
 
-def test_edges_and_segmentation_are_those_of_the_drawing(drawn):
-    _, rendering = drawn
+def test_edges_and_segmentation_are_those_of_the_drawing(rendered):
+    _, rendering = rendered
     data = Scenes(32, "test")
     np.testing.assert_allclose(
         maps(data, INDEX, "edges")[..., 0] / 255, rendering.edge, atol=0.5 / 255 + 1e-6
@@ -46,14 +46,14 @@ def test_colours_of_the_palette_are_far_apart():
     assert difference[~np.eye(len(LABELS), dtype=bool)].min() >= 127
 
 
-def test_depth_is_nought_in_the_sky_and_nowhere_else(drawn):
-    _, rendering = drawn
+def test_depth_is_nought_in_the_sky_and_nowhere_else(rendered):
+    _, rendering = rendered
     np.testing.assert_array_equal(rendering.depth == 0, np.isin(rendering.label, SKY))
     np.testing.assert_array_equal(rendering.depth.max((1, 2)), np.full(len(INDEX), 255))
 
 
-def test_a_subject_has_one_depth_and_is_the_nearest(drawn):
-    f, rendering = drawn
+def test_a_subject_has_one_depth_and_is_the_nearest(rendered):
+    f, rendering = rendered
     for i in np.flatnonzero((f.subject > 0) & (f.count == 1)):
         inside = rendering.label[i] == f.subject[i]
         assert (rendering.depth[i][inside] == 255).all()
@@ -108,10 +108,10 @@ def test_maps_do_not_depend_on_what_was_asked_before(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_run_draws_images_and_maps_together(kind, monkeypatch):
-    """Eight steps of 32 images with their maps: one call of `draw`, for depth two at the start."""
+    """Eight steps of 32 images with their maps: one call of `render`, for depth two at the start."""
     calls = []
-    draw = scenes.draw
-    monkeypatch.setattr(scenes, "draw", lambda *given: calls.append(len(given[0])) or draw(*given))
+    render = scenes.render
+    monkeypatch.setattr(scenes, "render", lambda *given: calls.append(len(given[0])) or render(*given))
     data = Scenes(16)
     for step in range(8, 16):
         index = np.arange(step * 32, step * 32 + 32)
