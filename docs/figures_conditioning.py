@@ -16,7 +16,7 @@ from minidiff.explain.recording import Recording
 from minidiff.images.files import make_grid, to_uint8
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.scenes.factors import STYLES, choose, sensible
-from minidiff.scenes.scenes import draw
+from minidiff.scenes.scenes import render
 
 GROUND, INK = "white", "#40404a"
 
@@ -96,7 +96,7 @@ def styles(model: Pipeline) -> np.ndarray:
     sample = np.arange(40, 40 + n)
     factors = choose(0, "test", sample)
     tones = np.array([STYLES.index(style) for style in several])
-    shown = draw(sensible(replace(factors, style=tones)), 32, 0, "test", sample).image
+    shown = render(sensible(replace(factors, style=tones)), 32, 0, "test", sample).image
     rows = [[np.full((32, 32, 3), 255, np.uint8), *shown]]
     for prompt in ("a cat in a field", "a house in the mountains"):
         drawn = model.sample(n, prompt=prompt, reference=shown, reference_scale=1.0, seed=0)

@@ -256,10 +256,10 @@ def scenes() -> np.ndarray:
 
 def scene_maps() -> np.ndarray:
     """Eight scenes at 64 pixels: the image, its outlines, and which thing each pixel shows."""
-    drawing = Scenes(size=64).draw(np.arange(20, 28))
-    edge = np.repeat(to_uint8(drawing.edge * 2 - 1)[..., None], 3, axis=-1)
+    rendering = Scenes(size=64).render(np.arange(20, 28))
+    edge = np.repeat(to_uint8(rendering.edge * 2 - 1)[..., None], 3, axis=-1)
     hues = np.random.default_rng(4).integers(40, 235, (64, 3)).astype(np.uint8)
-    return make_grid(np.concatenate([drawing.image, edge, hues[drawing.label]]), columns=8, zoom=2)
+    return make_grid(np.concatenate([rendering.image, edge, hues[rendering.label]]), columns=8, zoom=2)
 
 
 def own_images() -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The command that judges: `python -m minidiff.evaluate --checkpoint runs/my-run`.
+"""The command that evaluates a model: `python -m minidiff.evaluate --checkpoint runs/my-run`.
 
-Idea: whoever says that a model draws well says how that was measured, so this prints and keeps the measurement with
-everything that it depends on.  Everything that it does stands in evaluation/; judge.py is the place to start.
-Last in the reading order.
+Idea: a claim that a model draws well needs a measurement, so this command prints and stores one together with
+everything that it depends on.
+Leaves out what is measured: evaluation/, of which labels/judge.py and scenes/judge.py are the places to start.
 """
 
 import json
@@ -20,11 +20,12 @@ from minidiff import backend, command_line
 from minidiff.command_line import BackendName
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
-from minidiff.evaluation.cache import attributes_for, classifier_for
+from minidiff.evaluation.cache import attribute_classifier_for, classifier_for
 from minidiff.evaluation.labels.classifier import train_config_for
-from minidiff.evaluation.labels.judge import Drawing, check, judge
+from minidiff.evaluation.labels.judge import check, judge
 from minidiff.evaluation.labels.report import misread_sheet, summary, table
-from minidiff.evaluation.scenes import attributes as facts
+from minidiff.evaluation.samples import EvaluationSampling
+from minidiff.evaluation.scenes import attributes
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.judge import check as check_scenes
 from minidiff.evaluation.scenes.judge import judge_scenes
@@ -38,59 +39,64 @@ from minidiff.training.console import progress_bar
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Judge a model: the share of its samples that classifiers read as what was asked for, by label or in words, their
-    distance to real images, and the loss on images held out from training."""
+    """Evaluate a model: the share of its samples that show their label or what their prompt says, their distance to
+    real images, and the loss on images held out from training."""
 
     checkpoint: Path | None = None
-    """The model: a checkpoint file, or a training's folder for its newest checkpoint. None given: the weights that
-    minidiff comes with."""
+    """The model: a checkpoint file, or the folder of a training run for its newest checkpoint. Default: the weights
+    that minidiff comes with."""
     data: DataName | None = None
-    """The real images. None given: those that the model was trained on."""
+    """The real images. Default: the data that the model was trained on."""
     data_dir: Path | None = None
-    """Where the real images lie. None given: where they lay for training."""
+    """Folder or file of the real images. Default: that of training."""
     download: bool = False
-    """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
+    """Download the files that are missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """What was trained onto the model to follow drawings or references: judged, too."""
-    drawing: Drawing = field(default_factory=Drawing)
+    """Checkpoint of a ControlNet or an IP-Adapter of this model, which is evaluated with it. May be repeated."""
+    sampling: EvaluationSampling = field(default_factory=EvaluationSampling)
     json: Path | None = None
-    """New file for the results; misread.png goes beside it. None given: evaluation.json beside the checkpoint, which
-    replaces that of the evaluation before."""
+    """New file for the results; misread.png is written beside it. Default: evaluation.json beside the checkpoint, which
+    replaces the results of an earlier evaluation."""
     backend: BackendName = "auto"
     threads: int | None = None
-    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
+    """CPU threads, for numpy those of its BLAS. Default: all that this process may use."""
 
 
 @exit_with_one_line
-@np.errstate(all="ignore")  # what leaves the range of numbers is said once, by the pipeline
+@np.errstate(all="ignore")  # the pipeline reports infinities and NaN once
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with these arguments, by default the process's."""
+    """Run the command with these arguments, by default those of the process."""
     config = command_line.read(EvaluateConfig, "evaluate", sys.argv[1:] if arguments is None else arguments)
-    backend.on_compile(say)
+    backend.on_compile(log)
     backend.use(config.backend, config.threads)
     model = load(config.checkpoint)
     for path in config.adapter:
         model = model.with_adapter(path)
-    config = replace(config, drawing=replace(config.drawing, steps=model.steps_of(config.drawing.steps)))
+    config = replace(config, sampling=replace(config.sampling, steps=model.steps_of(config.sampling.steps)))
     if model.tokenizer is not None:
-        return listen_to(config, model)
-    if not model.classes:
-        raise MinidiffError(f"{model.path} was trained without labels, so no sample of it is asked to show anything")
-    target = json_path(config)
-    study, exam = train_and_test_sets(data_config(config, model))
-    check(model, exam, config.drawing)
+        evaluate_scenes(config, model)
+    elif model.classes:
+        evaluate_labels(config, model)
+    else:
+        raise MinidiffError(f"{model.path} was trained without labels: nothing is known that its samples should show")
 
-    lesson = train_config_for(study)
-    with progress_bar("training the classifier", total=lesson.steps, unit="step", leave=False, delay=1.0) as bar:
-        kept = classifier_for(study, lesson, say=say, tell=lambda loss: bar.update())
-    drawing = config.drawing
-    total = drawing.count * model.steps_of(drawing.steps)
-    with progress_bar("drawing", total=total, unit="image step", leave=False) as bar:
-        verdict = judge(model, kept, exam, drawing, tell=bar.update, study=study)
 
-    result = summary(model, exam, kept, drawing, verdict)
+def evaluate_labels(config: EvaluateConfig, model: Pipeline) -> None:
+    """Evaluate a model with class labels."""
+    target, sampling = json_path(config), config.sampling
+    train_set, test_set = train_and_test_sets(data_config(config, model))
+    check(model, test_set, sampling)
+
+    training = train_config_for(train_set)
+    with progress_bar("training the classifier", total=training.steps, unit="step", leave=False, delay=1.0) as bar:
+        classifier = classifier_for(train_set, training, log=log, on_step=lambda loss: bar.update())
+    total = sampling.count * model.steps_of(sampling.steps)
+    with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
+        results = judge(model, classifier, test_set, sampling, bar.update, train_set)
+
+    result = summary(model, test_set, classifier, sampling, results)
     show(table(result))
-    sheet = misread_sheet(verdict, model.classes)
+    sheet = misread_sheet(results, model.classes)
     write(target, result, new=config.json is not None)
     if sheet is not None:
         path = target.with_name("misread.png")
@@ -98,25 +104,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show(f"                 {path}")
 
 
-def listen_to(config: EvaluateConfig, model: Pipeline) -> None:
-    """Judge a model that reads prompts about scenes, and its adapters."""
+def evaluate_scenes(config: EvaluateConfig, model: Pipeline) -> None:
+    """Evaluate a model that reads prompts about scenes, with its adapters."""
     if config.data is not None or config.data_dir is not None:
-        raise MinidiffError(f"{model.path} reads prompts and is judged by scenes; --data is for models with labels")
-    target, drawing = json_path(config), config.drawing
-    check_scenes(model, drawing)
-    lessons = [facts.train_config_for(seed) for seed in (1, 2)]
-    with progress_bar("training the judges", total=2 * facts.STEPS, unit="step", leave=False, delay=1.0) as bar:
-        judges = [attributes_for(model.shape[0], lesson, say=say, tell=lambda loss: bar.update()) for lesson in lessons]
+        raise MinidiffError(f"{model.path} reads prompts and is evaluated on scenes; --data is for models with labels")
+    target, sampling = json_path(config), config.sampling
+    check_scenes(model, sampling)
+    size, trainings = model.shape[0], [attributes.train_config_for(seed) for seed in (1, 2)]
+    steps = sum(training.steps for training in trainings)
+    with progress_bar("training the classifiers", total=steps, unit="step", leave=False, delay=1.0) as bar:
+        classifiers = [
+            attribute_classifier_for(size, training, log=log, on_step=lambda loss: bar.update()).model
+            for training in trainings
+        ]
     sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))
-    total = sets * drawing.count * model.steps_of(drawing.steps)
-    with progress_bar("drawing", total=total, unit="image step", leave=False) as bar:
-        result = judge_scenes(model, [kept.model for kept in judges], drawing, tell=bar.update)
+    total = sets * sampling.count * model.steps_of(sampling.steps)
+    with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
+        result = judge_scenes(model, classifiers, sampling, bar.update)
     show(scenes_report.table(result))
     write(target, result, new=config.json is not None)
 
 
 def json_path(config: EvaluateConfig) -> Path:
-    """Return the file for the results; that its folder is missing is said now, not after minutes of work."""
+    """Return the file for the results.  Raises MinidiffError, before minutes of work, if it cannot be written there."""
     if config.checkpoint is None:
         beside = Path()
     else:
@@ -132,13 +142,13 @@ def json_path(config: EvaluateConfig) -> Path:
 
 
 def write(target: Path, result: dict[str, Any], new: bool) -> None:
-    """Write the results; new: no file may be there, not even one that came meanwhile."""
+    """Write the results.  new: raise MinidiffError if the file exists, even if it was created during the evaluation."""
     write_atomically(target, json.dumps(result, indent=1, allow_nan=False).encode(), new)
     show(f"written          {target}")
 
 
 def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
-    """Return which real images judge: the training's or those asked for, in the model's size and colours."""
+    """Return the settings of the real images: the training's or the requested ones, in the model's size and colours."""
     assert model.config is not None  # as it is for checkpoints
     trained = model.config.data
     data = trained.data if config.data is None else config.data
@@ -156,11 +166,11 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
 
 
 def show(text: str) -> None:
-    """Print lines, in which there are names from files."""
+    """Print lines; names from files in them are escaped."""
     print("\n".join(printable(line, MAX_PRINTED) for line in text.split("\n")))
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print a line above the progress bar."""
     tqdm.write(printable(line, MAX_PRINTED), file=sys.stderr)
 

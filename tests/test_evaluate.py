@@ -1,4 +1,4 @@
-"""The command that judges: its table, its JSON, the same numbers every time, and one line for every mistake."""
+"""The command that evaluates: its table, its JSON, reproducible numbers, and one line for every mistake."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from minidiff import evaluate as command
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError, printable
 from minidiff.evaluation import cache
+from minidiff.evaluation.convnet import TrainConfig
 from minidiff.evaluation.labels import judge
-from minidiff.evaluation.labels.classifier import TrainConfig
 from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.images.files import read_metadata
@@ -33,8 +33,8 @@ def own_backend(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def short_study(monkeypatch, tmp_path_factory):
-    """A judge that studies a second, kept for the tests of this file: what is tested is the command."""
+def short_training(monkeypatch, tmp_path_factory):
+    """A classifier that trains for a second, cached for the tests of this file: they test the command."""
     folder = tmp_path_factory.getbasetemp() / "classifiers"
     monkeypatch.setattr(cache, "default_folder", lambda: folder)
     monkeypatch.setattr(command, "train_config_for", lambda dataset: TrainConfig(steps=30, batch=48))
@@ -228,7 +228,7 @@ def test_mistakes(run, data, tmp_path, capsys, monkeypatch):
 def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
     tiny_model.write(tmp_path / "bare", classes=())
     said = fails(capsys, "--checkpoint", tmp_path / "bare")
-    assert said.endswith("was trained without labels, so no sample of it is asked to show anything")
+    assert said.endswith("was trained without labels: nothing is known that its samples should show")
     np.savez(tmp_path / "bare.npz", images=toy_images.make(20).images)
     said = fails(capsys, "--checkpoint", run, "--data", "npz", "--data-dir", tmp_path / "bare.npz")
     assert said.endswith("these images have no labels, and evaluation asks whether a sample shows its label")
@@ -239,9 +239,9 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
 
 
 def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
-    """From prompts to the table, with the weights that minidiff comes with; its judges studied for seconds only."""
+    """From prompts to the table, with the weights that minidiff comes with; its classifiers train for seconds only."""
     monkeypatch.setattr(attributes, "STEPS", 30)
-    monkeypatch.setattr(prompts, "NEEDED", 0.0)  # so that they are asked about everything
+    monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)  # so that every fact is evaluated
     monkeypatch.setattr(scenes_judge, "TRIPLES", 100)
     how = ("--count", "16", "--steps", "8", "--sampler", "unipc", "--backend", "numba")
     command.main([*how, "--json", str(tmp_path / "one.json")])
@@ -255,7 +255,7 @@ def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
         assert {each["of"] for each in shares.values()} == {shares["samples"]["of"]} and shares["samples"]["of"] > 16
         share = shares["samples"]["share"]
         assert f"{100 * share:6.1f}%  (" in said
-        # judges that read real images badly read samples about as badly; what they hear by chance is less
+        # a poor classifier is about as wrong on real images as on samples, and still better than chance
         assert shares["floor"]["share"] < share and abs(shares["ceiling"]["share"] - share) < 0.3
     assert f"median hue error {hue['samples']:.1f}°" in said and f"{result['control']['score']:.3f} of the way" in said
 

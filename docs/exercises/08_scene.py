@@ -16,7 +16,7 @@ from minidiff.images.files import half_blocks
 from minidiff.scenes import Scenes
 from minidiff.scenes import factors as names
 from minidiff.scenes.factors import Factors
-from minidiff.scenes.scenes import draw
+from minidiff.scenes.scenes import render
 
 
 def balloon_at_sunset(factors: Factors) -> Factors:
@@ -44,10 +44,10 @@ def check() -> None:
     expect((np.asarray(factors.count) == 1).all(), "count should be 1 everywhere")
     expect(not np.array_equal(before.subject, factors.subject), "the factors that came in were changed in place")
 
-    drawing = draw(factors, 32, 0, "test", sample)
-    share = (drawing.label == names.LABELS.index("balloon")).mean(axis=(1, 2))
+    rendering = render(factors, 32, 0, "test", sample)
+    share = (rendering.label == names.LABELS.index("balloon")).mean(axis=(1, 2))
     expect(share.min() > 0.05, f"a big balloon covers more than 5% of an image, found {share.min():.1%}")
-    print(half_blocks(np.concatenate(drawing.image[:3], axis=1)))  # three of them, for your terminal
+    print(half_blocks(np.concatenate(rendering.image[:3], axis=1)))  # three of them, for your terminal
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from PIL import Image
 
 from minidiff.data.maps import PALETTE, Kind
 from minidiff.images.edges import edges
-from minidiff.images.read import is_transparent, load, middle, named, opaque
+from minidiff.images.read import center_crop, is_transparent, load, opaque, open_image
 
 _MOST = 2048  # pixels a side beyond which a drawing is halved and halved again first
 _FINER = 4  # lines are thinned at this many pixels to one of the map
@@ -38,15 +38,15 @@ def read_control(file: Path, height: int, width: int, kind: Kind) -> np.ndarray:
     segmentation: each pixel becomes the nearest colour of PALETTE.  depth: grey.  In both, transparent pixels are sky.
     Raises MinidiffError if the file cannot be read, is blank, or has other colours than a segmentation map.
     """
-    with named(file) as stream:
+    with open_image(file) as stream:
         image = load(stream)
         if kind == "depth":
-            image = middle(opaque(image, (0, 0, 0)).convert("L"), height, width)
+            image = center_crop(opaque(image, (0, 0, 0)).convert("L"), height, width)
             return np.asarray(image.resize((width, height), Image.Resampling.BOX))[..., None]
         if kind == "segmentation":
-            image = middle(opaque(image, tuple(PALETTE[0].tolist())).convert("RGB"), height, width)
+            image = center_crop(opaque(image, tuple(PALETTE[0].tolist())).convert("RGB"), height, width)
             return _nearest_colours(np.asarray(image.resize((width, height), Image.Resampling.NEAREST)))
-        image = middle(_on_contrast(image), height, width)
+        image = center_crop(_on_contrast(image), height, width)
         map_ = _lines(image, height, width)
         if map_ is None:
             small = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -59,13 +59,13 @@ def maps(dataset: Dataset, index: np.ndarray, kind: Kind) -> np.ndarray:
     Raises MinidiffError if the images have no such maps.
     """
     if isinstance(dataset, Scenes):
-        drawing = dataset.draw(index, depth=kind == "depth")
+        rendering = dataset.render(index, depth=kind == "depth")
         if kind == "edges":
-            return (drawing.edge * np.float32(255) + np.float32(0.5)).astype(np.uint8)[..., None]
+            return (rendering.edge * np.float32(255) + np.float32(0.5)).astype(np.uint8)[..., None]
         if kind == "segmentation":
-            return PALETTE[drawing.label]
-        assert drawing.depth is not None  # asked for
-        return drawing.depth[..., None]
+            return PALETTE[rendering.label]
+        assert rendering.depth is not None  # asked for
+        return rendering.depth[..., None]
     if kind != "edges":
         raise MinidiffError(f"{dataset.name}: {kind} maps are known of scenes only; other images have edges")
     return edges(dataset.batch(index)[0])

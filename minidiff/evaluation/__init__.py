@@ -1,6 +1,7 @@
-"""Judging: is what was asked on the image, are the samples like real images, was anything but noise learnt?
+"""Evaluation: do samples show what the label or the prompt asks for, and how close are they to real images?
 
-Read in this order: intervals.py (how sure a number is), split.py (which images judge), frechet.py (how far two
-heaps of images are apart), heldout.py (the loss on unseen images), classifier.py and cache.py (the judge, and
-where it is kept), judge.py (all of it for one checkpoint), report.py (how it is shown and kept).
+`split`, `heldout`, `samples`: the held-out images, the loss on them, and the samples that are evaluated.
+`convnet`, `cache`: the network of the classifiers, how it is trained, and the files that keep it.
+`metrics/`: statistics of samples.  `labels/`, `scenes/`: the evaluation of models with class labels, and with prompts.
+`report`: what the reports of both have in common.
 """

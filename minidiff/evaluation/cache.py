@@ -1,9 +1,8 @@
-"""A classifier is trained once and kept.
+"""Trained classifiers are kept in files, so that each is trained once.
 
-Idea: a classifier is named by everything that it follows from: its images and labels, this package's code for it, and
-how it was trained.  Whatever of it changes, the name changes and a new one is trained; so what is found under a name is
-right, if it is whole.
-After classifier.py.
+Idea: the name of a file is a hash of everything that the classifier depends on: its images and labels, the code of the
+network, and how it was trained.  When any of them changes, the name changes and a new classifier is trained.  So a
+file that is found under its name holds the right classifier, unless it is damaged.
 """
 
 import hashlib
@@ -22,20 +21,21 @@ from safetensors.numpy import save as to_safetensors
 from minidiff import backend
 from minidiff.data.dataset import Numbered
 from minidiff.errors import MinidiffError, one_line
+from minidiff.evaluation import convnet
+from minidiff.evaluation.convnet import TrainConfig
 from minidiff.evaluation.labels import classifier
-from minidiff.evaluation.labels.classifier import TrainConfig, make_classifier
 from minidiff.evaluation.scenes import attributes
 from minidiff.files import check_regular, write_atomically
 from minidiff.nn import Module
 from minidiff.scenes import Scenes
 
 FORMAT = "minidiff-classifier"
-DRAWN = 1000  # images of an endless dataset that stand for all of them
+FINGERPRINT_IMAGES = 1000  # images of an endless dataset that its fingerprint is made of
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """A classifier, the file where it is kept, and the seconds of its training, None if it was there already."""
+class CachedClassifier:
+    """A classifier, the file that keeps it, and the seconds that its training took; None if it was read."""
 
     model: Any
     path: Path
@@ -43,85 +43,90 @@ class Kept:
 
 
 def default_folder() -> Path:
-    """Return where classifiers are kept: beside the compiled kernels, in the user's cache folder."""
+    """Return the folder of the classifiers: beside the compiled kernels, in the user's cache folder."""
     return backend.user_folder() / "classifiers"
 
 
 def classifier_for(
     dataset: Numbered,
-    study: TrainConfig,
+    config: TrainConfig,
     folder: Path | None = None,
-    say: Callable[[str], Any] = print,
-    tell: Callable[[float], Any] = lambda loss: None,
-) -> Kept:
-    """Return the classifier of these images: the one that is kept or, if there is none or it is damaged, a new one.
+    log: Callable[[str], Any] = print,
+    on_step: Callable[[float], Any] = lambda loss: None,
+) -> CachedClassifier:
+    """Return the classifier of a dataset: read from its file, or trained if the file is missing or damaged.
 
-    folder: where to keep it, by default `default_folder()`.  say: told in a line what is trained or cannot be kept.
-    tell: called after each training step with its loss.
+    folder: where the files are, by default `default_folder()`.  log: called with a line of text when a classifier is
+    trained or cannot be written.  on_step: called after each training step with its loss.
     """
-    path = (folder or default_folder()) / name(dataset, study)
-    what = f"classifier of {dataset.name}"
-    return keep(path, what, study, partial(make_classifier, dataset), partial(classifier.train, dataset), say, tell)
+    path = (folder or default_folder()) / name(dataset, config)
+    make, train = partial(classifier.make_classifier, dataset), partial(classifier.train, dataset)
+    return load_or_train(path, f"classifier of {dataset.name}", config, make, train, log, on_step)
 
 
-def attributes_for(
+def attribute_classifier_for(
     size: int,
-    study: TrainConfig,
+    config: TrainConfig,
     folder: Path | None = None,
-    say: Callable[[str], Any] = print,
-    tell: Callable[[float], Any] = lambda loss: None,
-) -> Kept:
-    """Return the judge of the facts of scenes of size×size pixels: the one that is kept, or a new one."""
-    sha256 = hashlib.sha256(Path(attributes.__file__).read_bytes() + Path(classifier.__file__).read_bytes())
-    sha256.update(repr(sorted(asdict(study).items())).encode())
-    sha256.update(fingerprint(Scenes(size, "test")).encode())
-    path = (folder or default_folder()) / f"facts_of_scenes-{sha256.hexdigest()[:16]}.safetensors"
-    make, train = partial(attributes.Attributes, size, size), partial(attributes.train, size)
-    return keep(path, "judge of the facts of scenes", study, make, train, say, tell)
+    log: Callable[[str], Any] = print,
+    on_step: Callable[[float], Any] = lambda loss: None,
+) -> CachedClassifier:
+    """Return the classifier of the facts of scenes of size × size pixels; arguments as in `classifier_for`."""
+    sha256 = _hash_of(attributes.__file__, config, Scenes(size, "test"))
+    path = (folder or default_folder()) / f"facts_of_scenes-{sha256[:16]}.safetensors"
+    make, train = partial(attributes.AttributeClassifier, size, size), partial(attributes.train, size)
+    return load_or_train(path, "classifier of the facts of scenes", config, make, train, log, on_step)
 
 
-def keep(
+def load_or_train(
     path: Path,
     what: str,
-    study: TrainConfig,
+    config: TrainConfig,
     make: Callable[[], Module],
     train: Callable[[TrainConfig, Callable[[float], Any]], Module],
-    say: Callable[[str], Any],
-    tell: Callable[[float], Any],
-) -> Kept:
-    """Return what is kept at `path`; if there is nothing, or it is damaged, train it and keep it there."""
+    log: Callable[[str], Any],
+    on_step: Callable[[float], Any],
+) -> CachedClassifier:
+    """Return the classifier in the file `path`; if it is missing or damaged, train one and write it there."""
     try:
         if path.exists():
-            return Kept(_read(path, make(), what), path, None)
+            return CachedClassifier(_read(path, make(), what), path, None)
     except MinidiffError as error:
-        say(f"{error}: training it again")
-    say(f"training a {what}: {study.steps} steps of {study.batch} images, kept in {path}")
+        log(f"{error}: training it again")
+    log(f"training a {what}: {config.steps} steps of {config.batch} images, kept in {path}")
     start = time.perf_counter()
-    model = train(study, tell)
+    model = train(config, on_step)
     seconds = time.perf_counter() - start
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path, model)
-    except OSError as error:  # a home that cannot be written: it only takes longer the next time
-        say(f"the classifier is not kept: {one_line(error)}")
-    return Kept(model, path, seconds)
+    except OSError as error:  # a home folder that cannot be written to costs time at the next evaluation, no more
+        log(f"the classifier is not kept: {one_line(error)}")
+    return CachedClassifier(model, path, seconds)
 
 
-def name(dataset: Numbered, study: TrainConfig) -> str:
-    """Return the file name of a classifier: the name of its images, and the hash of all that it follows from."""
-    sha256 = hashlib.sha256(Path(classifier.__file__).read_bytes())
-    sha256.update(repr(sorted(asdict(study).items())).encode())
+def name(dataset: Numbered, config: TrainConfig) -> str:
+    """Return the file name of a classifier: the name of its dataset, and the hash of all that it depends on."""
+    sha256 = _hash_of(classifier.__file__, config, dataset)
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', dataset.name)[:40]}-{sha256[:16]}.safetensors"
+
+
+def _hash_of(code: str, config: TrainConfig, dataset: Numbered) -> str:
+    """Return the SHA-256 of a classifier's code, training settings and data.  code: the file of its network."""
+    sha256 = hashlib.sha256(Path(code).read_bytes() + Path(convnet.__file__).read_bytes())
+    sha256.update(repr(sorted(asdict(config).items())).encode())
     sha256.update(fingerprint(dataset).encode())
-    return f"{re.sub(r'[^A-Za-z0-9]+', '_', dataset.name)[:40]}-{sha256.hexdigest()[:16]}.safetensors"
+    return sha256.hexdigest()
 
 
 def fingerprint(dataset: Numbered) -> str:
-    """Return the SHA-256 of all images, labels and names of classes; where images never end, of the first 1,000.
+    """Return the SHA-256 of all images, labels and class names; of an endless dataset, of the first 1,000 images.
 
-    Of the pixels: `Dataset.digest` knows an image by its file, whatever background it was laid on.
+    It hashes pixels.  `Dataset.digest` will not do: it hashes image files, and one file has other pixels on another
+    background.
     """
     sha256 = hashlib.sha256(repr((dataset.height, dataset.width, dataset.channels, dataset.classes)).encode())
-    count = DRAWN if dataset.endless else len(dataset)
+    count = FINGERPRINT_IMAGES if dataset.endless else len(dataset)
     for first in range(0, count, 1000):
         images, labels = dataset.batch(np.arange(first, min(first + 1000, count)))
         sha256.update(images.tobytes())
@@ -131,15 +136,15 @@ def fingerprint(dataset: Numbered) -> str:
 
 
 def save(path: Path, model: Module) -> None:
-    """Write a classifier's parameters as safetensors, with their digest."""
+    """Write a classifier's parameters as a safetensors file with their digest."""
     tensors = {name: backend.to_numpy(p.data) for name, p in model.named_parameters().items()}
     write_atomically(path, to_safetensors(tensors, {"format": FORMAT, "digest": _digest(tensors)}))
 
 
 def _read(path: Path, model: Any, what: str) -> Any:
-    """Fill a classifier from a file.
+    """Fill the parameters of a classifier from a file.
 
-    Raises MinidiffError in one line if the file cannot be read, is damaged, or is not that of such a classifier.
+    Raises MinidiffError in one line if the file cannot be read, is damaged, or holds another kind of classifier.
     """
     parameters = model.named_parameters()
     try:

@@ -1,10 +1,9 @@
-"""Which images the judges learn from, and which they are examined on.
+"""Which images classifiers are trained on, and which they and the samples are tested on.
 
-Idea: whoever judges must not have learnt the exam by heart.  A finite collection has a training and a test part; a
-classifier learns from the first and is examined on the second, which the diffusion model has not seen either.  Scenes
-are endless: there the classifier learns from images that were held out from the diffusion model, and the exam is a
-stretch of them that it does not come to.
-After intervals.py.
+Idea: a test is worth nothing on images that were trained on.  A finite dataset has a training and a test part: the
+classifier is trained on the first, like the diffusion model, and tested on the second.  Scenes are endless: the
+classifier is trained on scenes of split "test", which the diffusion model never sees, and tested on a range of them
+that its own training does not reach.
 """
 
 from dataclasses import dataclass
@@ -17,23 +16,23 @@ from minidiff.data.dataset import Numbered
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 
-EXAM_FIRST = 1 << 31  # far beyond what a classifier learns from
-EXAM_COUNT = 10_000  # as many as in MNIST's and CIFAR-10's
+TEST_FIRST = 1 << 31  # the number of the first scene of the test set; no classifier is trained on as many
+TEST_COUNT = 10_000  # as many images as in the test sets of MNIST and CIFAR-10
 
 
-class Part(IntEnum):
+class Purpose(IntEnum):
     """What a random number of Stream.EVALUATE is for: the `step` of its key."""
 
     IMAGE = 0  # the order of the images whose loss is taken
-    TIME = 1  # at which t
-    NOISE = 2  # with which noise
+    TIME = 1  # the timestep of each loss
+    NOISE = 2  # the noise of each loss
     REAL = 3  # which real images the samples are compared with
-    VARIED = 4  # which values the scenes show that judges of attributes learn from
+    VARIED = 4  # the factors of the scenes that attribute classifiers are trained on
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Finite: `count` images of an endless dataset, from number `first` on.  Fields as in `Numbered`."""
+    """A finite dataset: `count` images of an endless one, from number `first` on.  Attributes as in `Numbered`."""
 
     source: Numbered
     first: int
@@ -68,16 +67,16 @@ class Subset:
 
 
 def train_and_test_sets(config: DataConfig) -> tuple[Numbered, Numbered]:
-    """Return the images that a classifier learns from, and the finite ones that it and the samples are judged by.
+    """Return the images that a classifier is trained on, and the finite test set for it and the samples.
 
     Raises MinidiffError if the data cannot be read or has no labels.
     """
     if config.data == "scenes":
         held_out = open_data(config, "test")
-        return held_out, Subset(held_out, EXAM_FIRST, EXAM_COUNT)
-    study = open_data(config, "train")
-    if not study.classes:
+        return held_out, Subset(held_out, TEST_FIRST, TEST_COUNT)
+    train_set = open_data(config, "train")
+    if not train_set.classes:
         raise MinidiffError(
             f"{config.data_dir}: these images have no labels, and evaluation asks whether a sample shows its label"
         )
-    return study, open_data(config, "test")
+    return train_set, open_data(config, "test")

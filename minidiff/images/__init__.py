@@ -1,1 +1,1 @@
-"""Images as arrays and as files: read files.py, read.py, edges.py, chart.py."""
+"""Images and files: reading and writing them, finding their edges, and drawing charts."""

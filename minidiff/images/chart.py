@@ -1,6 +1,6 @@
 """A line chart, drawn with Pillow: enough to watch a loss fall, without a plotting library.
 
-It is drawn at twice its size and scaled down, which smooths the edges of its lines.
+It is drawn at twice its size and scaled down, which smooths the lines.
 """
 
 import math
@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
 
-_SCALE = 2  # drawn so much larger
+_SCALE = 2  # a chart is drawn larger by this factor and scaled down
 _INK, _FAINT, _PAPER = (64, 64, 72), (228, 228, 234), (255, 255, 255)
-# Colours that the colour-blind can tell apart. Source: Okabe and Ito 2008, "Color universal design".
+# Colours that colour-blind people can distinguish. Source: Okabe and Ito 2008, "Color universal design".
 _COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 _MAX_TICKS = 7
 
@@ -32,10 +32,11 @@ def line_chart(
 ) -> np.ndarray:
     """Draw curves {name: (x, y)} into one image (height, width, 3) uint8; size is (width, height).
 
-    log_x, log_y: logarithmic axes. legend_below: the names stand at the lower left, instead of the upper right.
-    smooth: if more than 1, a curve is drawn pale, and on top of it its mean over so many neighbouring points (at most a
-    tenth of them all); the rarest 1% of the values may then lie outside.
+    log_x, log_y: logarithmic axes. legend_below: the legend is at the lower left, instead of the upper right.
+    smooth: if more than 1, a curve is drawn pale, and over it its moving average over this number of points (at most a
+    tenth of all points); the smallest and the largest 1% of the values may then be outside the chart.
     Points that are not finite (or, on a logarithmic axis, not positive) are left out.
+    Raises ValueError if x and y of a curve differ in length.
     """
     curves, heights = {}, [np.empty(0)]
     for name, points in series.items():
@@ -54,7 +55,7 @@ def line_chart(
     left, top, right, bottom = 82 * _SCALE, 60 * _SCALE, canvas.width - 26 * _SCALE, canvas.height - 62 * _SCALE
     _draw_axes(canvas, (left, top, right, bottom), x_axis, y_axis)
     _draw_words(canvas, (left, top, right, bottom), title, x_label, y_label)
-    plot = canvas.crop((left, top, right, bottom))  # lines that leave it are cut off by its border
+    plot = canvas.crop((left, top, right, bottom))  # the border of this image clips the lines
     for i, (x, y, mean) in enumerate(curves.values()):
         across = x_axis.share(x) * (plot.width - 1)
         colour = _COLOURS[i % len(_COLOURS)]
@@ -68,23 +69,23 @@ def line_chart(
 
 
 class _Axis:
-    """Which values an axis spans, where on it a value stands, and which values are written beside it."""
+    """An axis: its range of values, the position of a value on it, and its ticks."""
 
     def __init__(self, values: np.ndarray, log: bool, margin: float):
         if len(values) == 0:
             values = np.array([1.0, 10.0])
         low, high = (math.log10(v) if log else float(v) for v in (values.min(), values.max()))
-        if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):  # one value: some room around it
+        if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):  # a single value gets some space around it
             room = 0.5 if log else max(abs(high), 1.0) / 2
             low, high = low - room, high + room
         self.log, self.low, self.high = log, low - margin * (high - low), high + margin * (high - low)
 
     def share(self, value: np.ndarray | float) -> np.ndarray:
-        """Return where a value stands: 0 at the axis' beginning, 1 at its end."""
+        """Return the position of a value: 0 at the beginning of the axis, 1 at its end."""
         return ((np.log10(value) if self.log else np.asarray(value)) - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Return round numbers within the axis; a logarithmic one has 1, 2, 5 of each decade, or fewer."""
+        """Return round numbers in the range of the axis; on a logarithmic axis 1, 2, 3, 5, 7 times powers of ten."""
         if not self.log:
             return _round_numbers(self.low, self.high)
         decades = range(math.floor(self.low), math.ceil(self.high) + 1)
@@ -93,7 +94,7 @@ class _Axis:
             ticks = [tick for tick in ticks if self.low <= math.log10(tick) <= self.high]
             if len(ticks) <= _MAX_TICKS:
                 break
-        if len(ticks) < 3:  # a short stretch of a decade is almost linear
+        if len(ticks) < 3:  # within a small part of a decade a logarithmic axis is almost linear
             ticks = _round_numbers(10**self.low, 10**self.high)
         return ticks[:: math.ceil(len(ticks) / _MAX_TICKS)]
 
@@ -115,7 +116,7 @@ def _number(value: float) -> str:
 
 
 def _mean(y: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of the values within window // 2 points of each, (n,): fewer points at the ends."""
+    """Return the moving average over window // 2 points to each side, (n,); over fewer points at the ends."""
     i, half = np.arange(len(y)), window // 2
     low, high = np.maximum(i - half, 0), np.minimum(i + half + 1, len(y))
     total = np.concatenate([[0.0], np.cumsum(y)])
@@ -127,12 +128,12 @@ def _pale(colour: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size * _SCALE)  # Pillow brings it along
+    return ImageFont.load_default(size * _SCALE)  # a font that is part of Pillow
 
 
 def _draw_curve(plot: Image.Image, x: np.ndarray, y: np.ndarray, colour: tuple[int, ...], width: int) -> None:
     draw = ImageDraw.Draw(plot)
-    y = np.clip(y, -plot.height, 2 * plot.height)  # Pillow is slow with lines that go far outside
+    y = np.clip(y, -plot.height, 2 * plot.height)  # Pillow is slow for lines that reach far outside the image
     points = list(zip(x.tolist(), y.tolist(), strict=True))
     if len(points) == 1:
         draw.circle(points[0], 3 * _SCALE, fill=colour)
@@ -160,7 +161,7 @@ def _draw_words(canvas: Image.Image, box: tuple[int, int, int, int], title: str,
 
 
 def _draw_legend(plot: Image.Image, names: list[str], below: bool) -> None:
-    """Write the names into the upper right or the lower left corner, each after a piece of its line."""
+    """Draw the legend in the upper right or the lower left corner."""
     draw, font, step = ImageDraw.Draw(plot), _font(13), 22 * _SCALE
     width = max(draw.textlength(name, font=font) for name in names) + 48 * _SCALE
     x, y = plot.width - width - 8 * _SCALE, 8 * _SCALE

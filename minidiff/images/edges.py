@@ -1,12 +1,13 @@
-"""Where are the edges of an image?  Canny's detector, for colour images as small as 32 x 32.
+"""The edges of an image: Canny's detector, for colour images as small as 32 × 32.
 
-Idea: an edge is a place where colours change fastest, along the direction in which they change.  Canny's four steps:
-smooth, differentiate, keep the crests of the slope, and follow them from the steep places to the less steep ones.
-Comes after dataset.py.  Leaves out learnt detectors.
+Idea: an edge is a place where the colours change fastest, along the direction in which they change.  Canny's four
+steps: smooth the image; take its gradient; keep the pixels where the gradient has a maximum along its own direction;
+and follow such edges from steep pixels on to less steep ones (hysteresis).
+Leaves out learnt detectors.
 
-Two things differ from the paper, so that the result looks like the exact outlines that scenes have.  The slope is that
-of all colours together (Di Zenzo), since red beside green of the same brightness is an edge too.  And a crest's place
-is found between the pixels, and the line drawn through it there, antialiased as a scene's.
+Two things differ from the paper, so that the result resembles the exact outlines of rendered scenes.  The gradient is
+that of all colours together (Di Zenzo), since red beside green of the same brightness is an edge too.  And the maximum
+is located between pixels, and the line is drawn through it with antialiasing, like the outlines of scenes.
 
 Sources: Canny 1986, "A computational approach to edge detection", doi:10.1109/TPAMI.1986.4767851; Di Zenzo 1986, "A
 note on the gradient of a multi-image", doi:10.1016/0734-189X(86)90223-9.
@@ -14,17 +15,21 @@ note on the gradient of a multi-image", doi:10.1016/0734-189X(86)90223-9.
 
 import numpy as np
 
-SIGMA = 0.6  # pixels; outlines of 32 x 32 images lie 3 pixels apart, and more smoothing joins them
-LOW, HIGH = 0.04, 0.08  # slopes, in (white - black) a pixel: edges begin at HIGH and go on down to LOW
-# Both fixed: thresholds relative to an image's own slopes found the outlines of scenes no better, day or night.
-_FLAT = 1e-6  # less than this is what rounding bends
-_AT_ONCE = 64  # images whose arrays stay in the processor's cache together
+SIGMA = 0.6  # pixels; outlines in 32 × 32 images are 3 pixels apart, and more smoothing would join them
+LOW, HIGH = (
+    0.04,
+    0.08,
+)  # gradients in (white - black) per pixel: an edge starts above HIGH and continues while above LOW
+# Both are fixed: thresholds relative to each image's gradients found the outlines of scenes no better, day or night.
+_FLAT = 1e-6  # curvature below this is rounding error
+_AT_ONCE = 64  # images at a time, so that their arrays stay in the processor's cache
 
 
 def edges(images: np.ndarray) -> np.ndarray:
     """Return the edges of images, white on black: (N, H, W, C) uint8 -> (N, H, W, 1) uint8.
 
-    A pixel at a distance of d pixels from an edge has 255 max(0, 1 - |d|), as the outlines of scenes.
+    A pixel at a distance of d pixels from an edge has the value 255 max(0, 1 - |d|), as in the outlines of scenes.
+    Raises ValueError for another shape or dtype.
     """
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"edges: expected (N, H, W, C) uint8, got {images.shape} {images.dtype}")
@@ -44,7 +49,7 @@ def _detect(x: np.ndarray) -> np.ndarray:
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """Blur the last two axes with a Gaussian of SIGMA."""
+    """Blur the last two axes with a Gaussian of standard deviation SIGMA."""
     side = np.exp(np.float32(-0.5 / SIGMA**2))
     x = _padded(x)
     x = (x[..., 1:-1] + side * (x[..., :-2] + x[..., 2:])) / (1 + 2 * side)
@@ -52,10 +57,10 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def _gradient(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return how steep the colours change, and the unit vector of the direction in which: each (N, H, W).
+    """Return the size of the colour gradient and the unit vector (nx, ny) of its direction: each (N, H, W).
 
-    Sobel's differences of each colour make the matrix J = sum over colours of (gx, gy) (gx, gy)ᵀ; its larger
-    eigenvalue is the squared slope, its eigenvector the direction.  x: (C, N, H, W).
+    The Sobel differences of each colour make the matrix J = sum over colours of (gx, gy) (gx, gy)ᵀ.  Its larger
+    eigenvalue is the squared gradient, and the eigenvector its direction.  x: (C, N, H, W).
     """
     x = _padded(x)
     across, up = x[..., 2:] - x[..., :-2], x[..., 2:, :] - x[..., :-2, :]
@@ -64,15 +69,15 @@ def _gradient(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     xx, yy, xy = (gx * gx).sum(0), (gy * gy).sum(0), (gx * gy).sum(0)
     root = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
     slope = np.sqrt((xx + yy + root) / 2)
-    cos2 = (xx - yy) / np.maximum(root, np.float32(1e-12))  # of twice the direction's angle
+    cos2 = (xx - yy) / np.maximum(root, np.float32(1e-12))  # cosine of twice the direction's angle
     return slope, np.sqrt(np.clip((1 + cos2) / 2, 0, 1)), np.copysign(np.sqrt(np.clip((1 - cos2) / 2, 0, 1)), xy)
 
 
 def _crests(slope: np.ndarray, nx: np.ndarray, ny: np.ndarray) -> np.ndarray:
-    """Return max(0, 1 - |d|), d being the distance to the crest of the slope along (nx, ny): (N, H, W).
+    """Return max(0, 1 - |d|), where d is the distance to the maximum of the slope along (nx, ny): (N, H, W).
 
-    Through the slopes here and one step to each side goes a parabola; d is where its top is.  A step goes to the next
-    column or row, whichever is nearer, and its slope is interpolated between two pixels there (Canny's section VI).
+    A parabola through the slopes at the pixel and one step to each side has its maximum at d.  A step leads to the next
+    column or row, whichever is nearer, where the slope is interpolated between two pixels (Canny's section VI).
     """
     p = _padded(slope)
     north, south, west, east = p[:, :-2, 1:-1], p[:, 2:, 1:-1], p[:, 1:-1, :-2], p[:, 1:-1, 2:]
@@ -94,7 +99,7 @@ def _crests(slope: np.ndarray, nx: np.ndarray, ny: np.ndarray) -> np.ndarray:
 
 
 def _follow(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
-    """Return the weak pixels that hang together with strong ones: (N, H, W) bool."""
+    """Return the weak pixels that are connected to strong ones: (N, H, W) bool."""
     kept = strong
     while True:
         p = np.pad(kept, ((0, 0), (1, 1), (1, 1)))
@@ -106,5 +111,5 @@ def _follow(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
 
 
 def _padded(x: np.ndarray) -> np.ndarray:
-    """Repeat the outermost pixels once around the last two axes: an image's end is no edge."""
+    """Repeat the outermost pixels once around the last two axes, since the border of an image is no edge."""
     return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1), (1, 1)], mode="edge")

@@ -1,6 +1,7 @@
-"""From arrays to what people look at: grids, images that know how they were made, animations, a terminal.
+"""Arrays to files and to the terminal: grids of images, PNGs that contain their settings, animations.
 
-Inside the model an image is float32 in [-1, 1]; here and outside it is uint8, (H, W, 3) or (H, W, 1).
+Idea: inside the model an image is float32 in [-1, 1]; here and in files it is uint8, (H, W, 3) or (H, W, 1).
+Leaves out images from elsewhere: read.py.
 """
 
 import io
@@ -24,7 +25,7 @@ _GAP = 255  # white
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Map [-1, 1] to 0 ... 255, rounded; what is beyond is cut off, and NaN is mid-grey. Any shape."""
+    """Map [-1, 1] to 0 ... 255 and round. Values outside are clipped, and NaN becomes mid-grey. Any shape."""
     x = to_numpy(x)
     return np.rint((np.clip(np.nan_to_num(x, nan=0.0), -1, 1) + 1) * 127.5).astype(np.uint8)
 
@@ -35,10 +36,11 @@ def to_float(u8: np.ndarray) -> np.ndarray:
 
 
 def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None = None, gap: int = 2) -> np.ndarray:
-    """Lay images (N, H, W, 1 or 3) uint8 out row by row: one image (height, width, 3) uint8.
+    """Arrange images (N, H, W, 1 or 3) uint8 row by row in one image (height, width, 3) uint8.
 
-    columns: default about as many as rows. zoom: each pixel becomes zoom x zoom; default up to 4 times, as long as
-    the whole stays within about 1000 pixels. gap: white pixels around each image, zoomed as well.
+    columns: default about as many as rows. zoom: each pixel becomes zoom × zoom pixels; the default is at most 4, and
+    keeps the grid within about 1000 pixels. gap: white pixels around each image, zoomed as well.
+    Raises ValueError for another shape or dtype.
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or len(images) == 0:
         raise ValueError(f"grid: expected (N, H, W, 1 or 3) uint8, got {images.shape} {images.dtype}")
@@ -48,7 +50,7 @@ def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None =
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), _GAP, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = image  # grey spreads over the three channels
+        canvas[top : top + height, left : left + width] = image  # grey is broadcast to three channels
     zoom = zoom or max(1, min(4, 1000 // max(canvas.shape)))
     return canvas.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
@@ -57,14 +59,14 @@ def save_png(path: str | Path, image: np.ndarray, metadata: dict[str, Any] | Non
     """Write one image, (H, W, 1 or 3) uint8, with its settings as JSON in a tEXt chunk named "minidiff"."""
     chunks = PngImagePlugin.PngInfo()
     if metadata is not None:
-        chunks.add_text(METADATA_KEY, json.dumps(metadata, allow_nan=False))  # ASCII, as tEXt wants it
+        chunks.add_text(METADATA_KEY, json.dumps(metadata, allow_nan=False))  # ASCII, as a tEXt chunk requires
     write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the settings that `save_png` put into an image. The file may come from anywhere: it is not trusted.
+    """Return the settings that `save_png` stored in an image. The file is not trusted.
 
-    Raises MinidiffError if it is no PNG or holds no settings of minidiff, or more than a million characters.
+    Raises MinidiffError if it is not a PNG, or if its settings are missing, invalid or over a million characters long.
     """
     try:
         with open_regular(path, MAX_FILE) as file, Image.open(file, formats=("PNG",)) as image:
@@ -91,8 +93,9 @@ def save_animation(
 ) -> None:
     """Write frames, each (H, W, 1 or 3) uint8, as an endless .gif, .png (APNG) or .webp.
 
-    milliseconds: how long a frame stays, one number or one a frame. A GIF has 256 colours a frame, chosen for that
-    frame: noise and the image that comes out of it share few. The others are lossless.
+    milliseconds: the duration of a frame, one number or one for each frame. A GIF has 256 colours per frame, chosen for
+    each frame, because noise and the image that it becomes share few colours. The other formats are lossless.
+    Raises MinidiffError for another suffix, ValueError for no frames or a wrong number of durations.
     """
     suffix, images = Path(path).suffix.lower(), [_as_pillow(frame) for frame in frames]
     if not images:
@@ -102,7 +105,7 @@ def save_animation(
         raise ValueError(f"save_animation: {len(images)} frames, but {len(durations)} durations")
     options: dict[str, Any] = {"save_all": True, "duration": durations, "loop": 0}
     if suffix == ".gif":
-        method, dither = Image.Quantize.MEDIANCUT, Image.Dither.NONE  # dots would flicker from frame to frame
+        method, dither = Image.Quantize.MEDIANCUT, Image.Dither.NONE  # dithering would flicker from frame to frame
         images = [p if p.mode == "L" else p.quantize(256, method=method, dither=dither) for p in images]
     elif suffix == ".webp":
         options["lossless"] = True
@@ -121,10 +124,10 @@ def _as_pillow(image: np.ndarray) -> Image.Image:
 
 
 def half_blocks(image: np.ndarray, columns: int | None = None) -> str:
-    """Draw an image (H, W, 1 or 3) uint8 with characters: lines of text for a terminal that knows true colour.
+    """Return an image (H, W, 1 or 3) uint8 as lines of text for a terminal with true colour.
 
-    Each character is an upper half block, so it shows two pixels, one above the other: the upper in the ink's
-    colour, the lower in the paper's. columns: characters in a line; the image's width by default.
+    Each character is an upper half block, which shows two pixels: the upper one in the foreground colour, the lower one
+    in the background colour. columns: characters in a line, by default the width of the image.
     """
     pillow = _as_pillow(image).convert("RGB")
     if columns is not None and columns != pillow.width:
@@ -138,7 +141,7 @@ def half_blocks(image: np.ndarray, columns: int | None = None) -> str:
     for upper, lower in zip(pixels[0::2].tolist(), pixels[1::2].tolist(), strict=True):
         text, colours = "", None
         for ink, paper in zip(upper, lower, strict=True):
-            if (ink, paper) != colours:  # a run of one colour needs its code once
+            if (ink, paper) != colours:  # write the colour code only when the colour changes
                 text += "\x1b[38;2;{};{};{};48;2;{};{};{}m".format(*ink, *paper)
                 colours = (ink, paper)
             text += "▀"

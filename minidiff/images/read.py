@@ -1,6 +1,7 @@
-"""One image from a file, whatever it is: to an array of the size that a network takes.
+"""Reading an image file of any kind as an array of the size that a network takes.
 
-Photographs turn up in every shape: turned by an EXIF note, with an alpha channel, a palette, 16 bits, four inks.
+Idea: photographs come rotated by an EXIF tag, with an alpha channel, a palette, 16 bits or four inks (CMYK).  All of
+them become upright, opaque uint8 arrays, cropped to the middle.  Files are not trusted.
 """
 
 import os
@@ -16,42 +17,57 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import open_regular
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # decoders that run no code and need no other program
-MAX_FILE = 1 << 29  # bytes of a file
-MAX_MEMORY = 1 << 30  # bytes that reading one image takes
-_TAKES = {"1": 2, "L": 2, "P": 6, "I;16": 6, "I;16B": 6, "I;16L": 6, "RGB": 8}  # bytes a pixel, with all copies of it
-_TAKES_MOST = 16  # of an image with transparency, or of any other kind
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+)  # formats whose decoders execute no code of the file and need no other program
+MAX_FILE = 1 << 29  # bytes in a file
+MAX_MEMORY = 1 << 30  # bytes of memory to read one image
+_PIXEL_BYTES = {
+    "1": 2,
+    "L": 2,
+    "P": 6,
+    "I;16": 6,
+    "I;16B": 6,
+    "I;16L": 6,
+    "RGB": 8,
+}  # bytes of memory per pixel, with all copies
+_OTHER_BYTES = 16  # the same for images with transparency and for all other modes
 
 
 def read_image(file: Path, height: int, width: int, channels: int) -> np.ndarray:
-    """Read an image that somebody names: (height, width, channels) uint8, channels 3 or 1; white behind what is clear.
+    """Read an image file: (height, width, channels) uint8, channels 3 or 1; transparent pixels become white.
 
-    Raises MinidiffError, with the reason, if it cannot be read.
+    Raises MinidiffError with the reason if it cannot be read.
     """
-    with named(file) as stream:
+    with open_image(file) as stream:
         return decode(stream, height, width, channels == 1, (255, 255, 255))
 
 
 def read_mask(file: Path, height: int, width: int) -> np.ndarray:
-    """Read which part of an image is meant: (height, width, 1) float32, from 0, keep, to 1, draw.
+    """Read an inpainting mask: (height, width, 1) float32, from 0 (keep) to 1 (draw).
 
-    White is 1 and black 0.  If some of it is clear, what is painted is 1, whatever its colour, and what is clear 0.
-    A mask of the numbers 0 and 1, as programs write them, means the same as one of 0 and 255.
-    Raises MinidiffError, with the reason, if it cannot be read.
+    White is 1 and black is 0.  If the image has transparent pixels, its alpha channel is the mask, and its colours do
+    not matter.  A mask of the values 0 and 1, which some programs write, is read like one of 0 and 255.
+    Raises MinidiffError with the reason if it cannot be read.
     """
-    with named(file) as stream:
+    with open_image(file) as stream:
         image = load(stream)
         alpha = image.convert("RGBA").getchannel("A") if is_transparent(image) else None
         image = image.convert("L") if alpha is None or alpha.getextrema()[0] == 255 else alpha
         if image.getextrema()[1] == 1:
             image = image.point([0] + [255] * 255)
-        image = middle(image, height, width).resize((width, height), Image.Resampling.BICUBIC)
+        image = center_crop(image, height, width).resize((width, height), Image.Resampling.BICUBIC)
         return np.asarray(image)[..., None] / np.float32(255)
 
 
 @contextmanager
-def named(file: Path) -> Iterator[BinaryIO]:
-    """Open an image that somebody names; whatever goes wrong with it becomes a MinidiffError with the reason."""
+def open_image(file: Path) -> Iterator[BinaryIO]:
+    """Open an image file; any error while it is read becomes a MinidiffError with the reason."""
     try:
         with quiet(), open_regular(file, MAX_FILE) as stream:
             yield stream
@@ -63,14 +79,14 @@ def named(file: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep remarks about odd files to themselves, those of C libraries on stderr too: the pixels are what counts.
+    """Suppress the decoders' warnings about unusual files, including what C libraries print on stderr.
 
-    Pillow's warning of an image that is far too large becomes an error.
+    Pillow's warning about an image that is far too large becomes an error.
     """
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:  # there is no stderr
-        kept = -1
+        stderr = -1
     else:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
@@ -81,30 +97,31 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
-        if kept >= 0:
-            os.dup2(kept, 2)
-            os.close(kept)
+        if stderr >= 0:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:
-    """Read one image: upright, opaque, its middle in this shape, (height, width, 3 or 1) uint8.
+    """Read an image upright and opaque, crop it to the middle and resize it: (height, width, 3 or 1) uint8.
 
-    Source of the resizing filter: Pillow's bicubic, which widens when it shrinks and so does not alias.
+    The resampling filter is Pillow's bicubic, whose support grows when it shrinks an image, which prevents aliasing.
     """
-    image = opaque(middle(load(file, (3 * width, 3 * height)), height, width), background)
+    image = opaque(center_crop(load(file, (3 * width, 3 * height)), height, width), background)
     image = image.convert("L" if grey or image.mode in ("1", "L") else "RGB")
     image = image.resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
     return np.asarray(image).reshape(height, width, -1)
 
 
 def load(file: BinaryIO, enough: tuple[int, int] | None = None) -> Image.Image:
-    """Read an image upright and with 8 bits; transparent still.  A large JPEG is shrunk to no less than `enough`.
+    """Read an image upright and with 8 bits per channel; transparency is kept.
 
-    Raises ValueError, before anything is decoded, if that would take more than MAX_MEMORY.
+    enough: (width, height) down to which the decoder may shrink a large JPEG.
+    Raises ValueError before decoding if it would take more than MAX_MEMORY.
     """
-    with Image.open(file, formats=FORMATS) as source:  # an animation's first frame
+    with Image.open(file, formats=FORMATS) as source:  # the first frame of an animation
         if enough is not None:
-            source.draft(None, enough)  # decoded at a half, a quarter or an eighth
+            source.draft(None, enough)  # a JPEG decodes faster at a half, a quarter or an eighth
         _check_memory(source)
         source.load()
         image = _eight_bit(source)
@@ -113,8 +130,8 @@ def load(file: BinaryIO, enough: tuple[int, int] | None = None) -> Image.Image:
 
 
 def _check_memory(image: Image.Image) -> None:
-    plain = not is_transparent(image) and image.format != "WEBP"  # whose decoder keeps two frames
-    takes = _TAKES.get(image.mode, _TAKES_MOST) if plain else _TAKES_MOST
+    plain = not is_transparent(image) and image.format != "WEBP"  # the WebP decoder keeps two frames
+    takes = _PIXEL_BYTES.get(image.mode, _OTHER_BYTES) if plain else _OTHER_BYTES
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     tile = [int(tags.get(tag, 1)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
     if max(image.width * image.height, tile[0] * tile[1]) * takes > MAX_MEMORY:
@@ -122,20 +139,20 @@ def _check_memory(image: Image.Image) -> None:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Tell whether an image says of its pixels how opaque they are."""
+    """Return whether an image has transparency."""
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def opaque(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
-    """Lay an image on a background."""
+    """Composite an image over a background colour."""
     if not is_transparent(image):
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
 
 
-def middle(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Crop an image to the largest middle part that has the proportions of height and width."""
+def center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Crop an image to the largest part in its middle that has the aspect ratio of height and width."""
     scale = min(image.width / width, image.height / height)
     crop = max(1, round(scale * width)), max(1, round(scale * height))
     left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
@@ -143,7 +160,7 @@ def middle(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion would cut everything above 255 off."""
+    """Scale 16-bit grey to 8 bits; Pillow's conversion would clip everything above 255."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose white nobody states")
     if not image.mode.startswith("I"):
@@ -152,7 +169,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("more than 16 bits a pixel")
     eight = np.empty(values.shape, np.uint8)
-    for row in range(len(values)):  # by rows: the products are wider
+    for row in range(len(values)):  # by rows, because the products take four bytes each
         eight[row] = (values[row].astype(np.uint32) * 255 + 32767) // 65535
     scaled = Image.fromarray(eight)
     scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
@@ -160,7 +177,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def why_unreadable(error: Exception) -> str:
-    """Return in some words why an image could not be decoded."""
+    """Return a short reason why an image could not be decoded."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnidentifiedImageError):

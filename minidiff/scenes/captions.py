@@ -1,9 +1,9 @@
-"""What is said about a scene: a sentence in a hundred words, which mentions some of the facts.
+"""Captions of scenes: phrases from a vocabulary of about a hundred words that mention some of the facts.
 
-Idea: people say little.  So every fact but the subject is left out nearly half of the time, and "a dog" is as much a
-caption as "a small brown dog in a winter forest at night".  What a caption does not mention, the network learns, may be
-anything; and which facts it does mention is known, so that a judge need not ask for others.
-After factors.py.  Leaves out which way a subject looks, and the hue of the style "duotone": no word names them.
+Idea: people mention few facts.  So every fact except the subject is left out nearly half of the time, and "a dog" is as
+good a caption as "a small brown dog in a winter forest at night".  From this a network learns that what a caption does
+not mention may have any value.  Which facts a caption mentions is known, so evaluation can test exactly those.
+Leaves out the direction a subject faces, and the hue of the style "duotone": no word names them.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from minidiff.scenes import factors as f
 from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import Factors
 
-OMIT = 0.45  # of a fact
-OTHER_WORD = 0.3  # of a synonym where there is one
+OMIT = 0.45  # the probability that a fact is left out
+OTHER_WORD = 0.3  # the probability of a synonym, if there is one
 FACTS = ("subject", "colour", "place", "season", "time", "weather", "style", "count", "size", "position")
 LENGTH = 20  # words in the longest caption
 
-# The usual word first; "|" parts it from its synonyms.  Of things the plural stands behind "/".
+# The usual word comes first; "|" separates synonyms, and "/" separates the singular from the plural.
 _SUBJECTS = {
     "dog": "dog/dogs|puppy/puppies",
     "cat": "cat/cats|kitten/kittens",
@@ -62,36 +62,38 @@ _WITHOUT_SEASON = ("sea", "desert")
 
 @dataclass(frozen=True)
 class Captions:
-    """N captions, and for each of FACTS which of them mention it: (N,) bool."""
+    """N captions, and for each of FACTS which captions mention it: (N,) bool."""
 
     texts: list[str]
-    told: dict[str, np.ndarray]
+    mentions: dict[str, np.ndarray]
 
 
 def caption(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Captions:
-    """Say something about the images numbered `sample`, int64 (N,), of which `factors` are known."""
+    """Return captions of the images numbered `sample`, int64 (N,), which show `factors`."""
     numbers = Dice.roll(seed, split, Part.CAPTION, sample, 32)
-    texts, told = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
+    texts, mentions = [], {fact: np.zeros(len(sample), bool) for fact in FACTS}
     for n, chances in enumerate(numbers.rows()):
-        text, facts = _say(factors, n, iter(chances))
+        text, facts = _caption_of(factors, n, iter(chances))
         texts.append(text)
         for fact in facts:
-            told[fact][n] = True
-    return Captions(texts, told)
+            mentions[fact][n] = True
+    return Captions(texts, mentions)
 
 
-def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
-    """Return a caption of image n, and the facts in it."""
+def _caption_of(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[str]]:
+    """Return a caption of image n, and the facts that it mentions."""
     chance = lambda probability: next(chances) < probability
-    told: set[str] = set()
+    mentioned: set[str] = set()
 
-    def says(fact: str, omit: float = OMIT) -> bool:
+    def include(fact: str, omit: float = OMIT) -> bool:
+        """Decide at random whether the caption mentions a fact; omit: the probability that it does not."""
         if chance(omit):
             return False
-        told.add(fact)
+        mentioned.add(fact)
         return True
 
     def word(table: dict[str, str], name: str) -> str:
+        """Return the usual word for a value or, at random, a synonym."""
         first, *others = table.get(name, name).split("|")
         return others[int(next(chances) * len(others))] if others and chance(OTHER_WORD) else first
 
@@ -101,25 +103,25 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
     count, seasonal, parts = int(factors.count[n]), place not in _WITHOUT_SEASON, []
 
     if subject != "nothing":
-        told |= {"subject", "count"}
+        mentioned |= {"subject", "count"}
         adjectives = []
-        if chance(0.5) and says("size"):
+        if chance(0.5) and include("size"):
             adjectives.append(word(_SIZES, f.SIZES[factors.size[n]]))
         if subject == "tree":
-            if seasonal and says("season"):
+            if seasonal and include("season"):
                 adjectives.append(word(_SEASONS, season))
-        elif says("colour"):
+        elif include("colour"):
             adjectives.append(word(_COLOURS, colour))
         one, many = word(_SUBJECTS, subject).split("/")
         words = " ".join([*adjectives, one if count == 1 else many])
         parts.append(_article(words) if count == 1 else f"{('two', 'three')[count - 2]} {words}")
-        if count == 1 and chance(0.4) and says("position"):
+        if count == 1 and chance(0.4) and include("position"):
             parts.append(_POSITIONS[f.POSITIONS[factors.position[n]]])
-    if says("place", 0 if subject == "nothing" else OMIT):
+    if include("place", 0 if subject == "nothing" else OMIT):
         adjectives = []
-        if weather in _ADJECTIVES and chance(0.3) and says("weather"):
+        if weather in _ADJECTIVES and chance(0.3) and include("weather"):
             adjectives.append(_ADJECTIVES[weather])
-        if seasonal and "season" not in told and says("season"):
+        if seasonal and "season" not in mentioned and include("season"):
             adjectives.append(word(_SEASONS, season))
         there = " ".join([*adjectives, word(_PLACES, place)])
         if place == "mountains":
@@ -129,13 +131,13 @@ def _say(factors: Factors, n: int, chances: Iterator[float]) -> tuple[str, set[s
             there = f"the {there}" if bare or there.endswith("woods") else _article(there)
             where = "on" if subject == "boat" else "at" if place == "sea" else "in"
             parts.append(there if subject == "nothing" else f"{where} {there}")
-    if says("time", 0.85 if time == "day" else OMIT):
+    if include("time", 0.85 if time == "day" else OMIT):
         parts.append(word(_TIMES, time))
-    if weather in _WEATHERS and "weather" not in told and says("weather"):
+    if weather in _WEATHERS and "weather" not in mentioned and include("weather"):
         parts.append(word(_WEATHERS, weather))
-    if style in _STYLES and says("style", 0.15):
+    if style in _STYLES and include("style", 0.15):
         parts.append(word(_STYLES, style))
-    return " ".join(parts), told
+    return " ".join(parts), mentioned
 
 
 def _article(words: str) -> str:

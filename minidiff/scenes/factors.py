@@ -1,11 +1,12 @@
-"""What an image shows: the factors of a scene, how often each value comes, and which pairs training never sees.
+"""The factors of a scene: what an image shows, how frequent each value is, and which pairs training never contains.
 
-Idea: a scene is a short list of independent choices (a subject, its colour, a place, an hour …).  Knowing them
-exactly is what real photographs cannot offer: the label is right, and one can leave out "blue dog" from training
-and ask afterwards for a blue dog.  Comes after dice.py.  Leaves out how anything looks.
+Idea: a scene is a short list of independent choices: a subject, its colour, a place, a time.  They are known exactly,
+unlike those of photographs: the label is always right, and "blue dog" can be left out of training so that evaluation
+can ask for a blue dog.
+Leaves out how anything looks.
 
-The default mix is made to be learnt in minutes: three images in four in the plain style, mostly one subject, mostly
-in the middle.
+The default frequencies make scenes quick to learn: three images in four have the plain style, and most show one
+subject in the middle.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -24,7 +25,7 @@ STYLES = ("plain", "pastel", "vintage", "neon", "ink", "duotone")
 POSITIONS = ("left", "middle", "right")
 SIZES = ("small", "big")
 
-# What the segmentation map tells apart: a subject's class is its label.
+# The classes of the segmentation map; a subject's class is its label.
 _SCENERY = ("cloud", "light", "hill", "mountain", "ground", "water", "sand", "foliage", "trunk", "building", "road")
 LABELS = ("sky", *SUBJECTS[1:], *_SCENERY)
 
@@ -34,7 +35,7 @@ SUMMER, AUTUMN, WINTER = SEASONS.index("summer"), SEASONS.index("autumn"), SEASO
 CLEAR, RAINY, SNOWY = WEATHERS.index("clear"), WEATHERS.index("rainy"), WEATHERS.index("snowy")
 SUNSET, NIGHT = TIMES.index("sunset"), TIMES.index("night")
 
-# Pairs that never occur in split "train"; quality on them is reported apart.
+# Pairs that never occur in split "train"; evaluation reports them separately.
 HELD_OUT = {
     "colour": (
         ("dog", "blue"),
@@ -52,7 +53,7 @@ HELD_OUT = {
 }
 _VALUES = {"colour": COLOURS, "time": TIMES, "place": PLACES}
 
-# The colours that animals wear in nature: two of three animals wear one of these.
+# The natural colours of animals; two of three animals have one of these.
 _NATURAL = {
     "dog": ("brown", "white", "black", "grey", "yellow"),
     "cat": ("grey", "black", "white", "orange"),
@@ -66,7 +67,7 @@ class Factors:
     """The choices behind N images: arrays (N,), indices into the tuples above unless said otherwise."""
 
     subject: np.ndarray
-    colour: np.ndarray  # of the subject; a tree wears its season instead
+    colour: np.ndarray  # of the subject; a tree has the colour of its season instead
     place: np.ndarray
     season: np.ndarray
     time: np.ndarray
@@ -75,7 +76,7 @@ class Factors:
     count: np.ndarray  # 1, 2 or 3 of the subject
     size: np.ndarray
     position: np.ndarray
-    facing: np.ndarray  # 1 looks to the right, -1 to the left
+    facing: np.ndarray  # 1: the subject faces right, -1: left
     hue: np.ndarray  # float32 in [0, 1): the tone of the style "duotone", which no word names
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class Factors:
         return Factors(*(getattr(self, field.name)[images] for field in fields(self)))
 
     def held_out(self) -> np.ndarray:
-        """Return which images show a pair that training never sees: (N,) bool."""
+        """Return which images show a pair that training never contains: (N,) bool."""
         found = np.zeros(len(self), bool)
         for factor, pairs in HELD_OUT.items():
             for subject, value in pairs:
@@ -102,22 +103,22 @@ class Factors:
 def choose(seed: int, split: str, sample: np.ndarray) -> Factors:
     """Choose the factors of the images numbered `sample`: int64 (N,).
 
-    In split "train" the second half of a held-out pair is replaced by the next value of its factor.
+    In split "train" the second member of a held-out pair is replaced by the next value of its factor.
     """
     dice = Dice.roll(seed, split, Part.FACTORS, sample, 16)
     factors = Factors(
-        subject=dice.whole(len(SUBJECTS)),
-        colour=dice.whole(len(COLOURS)),
-        place=dice.whole(len(PLACES)),
-        season=dice.whole(len(SEASONS)),
-        time=dice.weighted((0.62, 0.2, 0.18)),
-        weather=dice.weighted((0.76, 0.14, 0.10, 0.0)),  # snow comes with winter, below
-        style=dice.weighted((0.75, 0.05, 0.05, 0.05, 0.05, 0.05)),
-        count=1 + dice.weighted((0.92, 0.05, 0.03)),
-        size=dice.weighted((0.15, 0.85)),
-        position=dice.weighted((0.12, 0.76, 0.12)),
-        facing=1 - 2 * dice.whole(2),
-        hue=dice.between(),
+        subject=dice.integers(len(SUBJECTS)),
+        colour=dice.integers(len(COLOURS)),
+        place=dice.integers(len(PLACES)),
+        season=dice.integers(len(SEASONS)),
+        time=dice.categorical((0.62, 0.2, 0.18)),
+        weather=dice.categorical((0.76, 0.14, 0.10, 0.0)),  # `sensible` turns rain in winter into snow
+        style=dice.categorical((0.75, 0.05, 0.05, 0.05, 0.05, 0.05)),
+        count=1 + dice.categorical((0.92, 0.05, 0.03)),
+        size=dice.categorical((0.15, 0.85)),
+        position=dice.categorical((0.12, 0.76, 0.12)),
+        facing=1 - 2 * dice.integers(2),
+        hue=dice.uniform(),
     )
     factors = replace(factors, colour=_natural(factors, dice))
     if split == "train":
@@ -126,7 +127,7 @@ def choose(seed: int, split: str, sample: np.ndarray) -> Factors:
 
 
 def sensible(factors: Factors) -> Factors:
-    """Return the factors with what cannot be: boats on land, seasons at sea, rain in the desert, small crowds."""
+    """Correct impossible factors: boats on land, seasons at sea, rain in the desert, three small subjects."""
     place = np.where(factors.subject == BOAT, SEA, factors.place)
     season = np.where((place == SEA) | (place == DESERT), SUMMER, factors.season)
     weather = np.where((factors.weather >= RAINY) & (season == WINTER), SNOWY, factors.weather)
@@ -137,9 +138,9 @@ def sensible(factors: Factors) -> Factors:
 
 
 def _natural(factors: Factors, dice: Dice) -> np.ndarray:
-    """Return the colours, natural ones for most animals."""
+    """Return the colours, with natural ones for two of three animals."""
     colour = factors.colour.copy()
-    natural, which = dice.happens(2 / 3), dice.between()
+    natural, which = dice.bernoulli(2 / 3), dice.uniform()
     for name, wears in _NATURAL.items():
         animals = np.flatnonzero((factors.subject == SUBJECTS.index(name)) & natural)
         table = np.array([COLOURS.index(colour) for colour in wears])

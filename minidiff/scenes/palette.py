@@ -1,8 +1,8 @@
-"""The colours of the scenes: what things are called, what the seasons wear, and what the hour makes of it all.
+"""The colours of scenes: named colours, the colours of the seasons, and the light of each time of day.
 
-Idea: a colour stands once, as 0 to 255, and is used as float32 in [0, 1].  The light of the hour multiplies every
-colour but those that shine by themselves: sun, moon and lit windows.
-Comes after stamps.py.  Leaves out the styles, which repaint a finished image.
+Idea: a colour is written once, as 0 to 255, and used as float32 in [0, 1].  The light multiplies every colour except
+those of light sources: sun, moon and lit windows.
+Leaves out the styles, which repaint a finished image: styles.py.
 """
 
 import numpy as np
@@ -36,9 +36,9 @@ _NAMED = {
 NAMED = table(*(_NAMED[name] for name in COLOURS))
 
 WHITE, CREAM = table((255, 255, 255))[0], table((255, 246, 222))[0]
-HAZE = table((196, 218, 236), (246, 190, 160), (70, 84, 150))  # by time: what distance does to colours
+HAZE = table((196, 218, 236), (246, 190, 160), (70, 84, 150))  # by time: the colour that distant things fade to
 
-# One row a time: day, sunset, night.
+# One row for each time: day, sunset, night.
 SKY_TOP = table((70, 150, 232), (96, 82, 168), (22, 28, 78))
 SKY_LOW = table((208, 236, 250), (255, 188, 128), (76, 82, 158))
 LIGHT = table((255, 255, 255), (255, 216, 192), (134, 144, 206))
@@ -50,10 +50,10 @@ SAND = table((242, 210, 146), (238, 166, 116), (104, 100, 168))
 DUNE = table((226, 172, 104), (200, 110, 92), (74, 70, 140))
 WINDOW = table((150, 202, 234), (255, 222, 130), (255, 218, 110))
 
-# One row a season: spring, summer, autumn, winter.
+# One row for each season: spring, summer, autumn, winter.
 GRASS = table((172, 222, 98), (74, 154, 72), (206, 146, 62), (238, 244, 250))
-LEAVES = table((246, 176, 202), (64, 148, 74), (230, 116, 44), (214, 230, 240))  # of the subject
-GROVE = table((246, 176, 202), (58, 136, 76), (222, 132, 52), (92, 138, 132))  # of a wood, from afar
+LEAVES = table((246, 176, 202), (64, 148, 74), (230, 116, 44), (214, 230, 240))  # of the subject "tree"
+GROVE = table((246, 176, 202), (58, 136, 76), (222, 132, 52), (92, 138, 132))  # of distant trees
 PINE = table((70, 148, 96), (44, 120, 82), (96, 124, 70), (70, 118, 116))
 
 BARK, ROCK, ROAD = table((112, 78, 56), (128, 136, 164), (112, 116, 128))
@@ -63,11 +63,11 @@ PETALS = table((250, 120, 150), (255, 226, 110), (255, 255, 255), (214, 120, 214
 
 
 def light(factors: Factors, strength: float = 1.0) -> np.ndarray:
-    """Return what white looks like in each image's hour and weather: (N, 3) float32."""
+    """Return the light of each image, from its time and weather: (N, 3) float32.  strength: 0 is white light."""
     return mix(WHITE, LIGHT[factors.time] * weather_light(factors), strength)
 
 
 def weather_light(factors: Factors) -> np.ndarray:
-    """Return what the weather alone makes of white, a little less under clouds by day: (N, 3) float32."""
+    """Return the light of the weather alone, darker under clouds by day: (N, 3) float32."""
     dull = (factors.weather != CLEAR) & (factors.time != NIGHT)
     return mix(WHITE, np.float32(0.9) * WHITE, dull[:, None])

@@ -1,8 +1,8 @@
-"""The data set of scenes: image number k, drawn when it is asked for.
+"""The dataset of scenes: image number k is rendered when it is asked for.
 
-Idea: there are no files.  The seed and the number of an image say everything about it, so a training run never sees
-an image twice, needs no disk and no network, and can be repeated to the byte.
-Comes last of the scenes.  Leaves out nothing: sample the factors, compose the sheet, raster, finish.
+Idea: there are no files.  The seed and the number of an image determine it, so a training run never repeats an image,
+needs neither disk nor network, and can be reproduced to the byte.  An image is made in four steps: choose the factors,
+place shapes on a canvas, rasterise it, apply the style.
 """
 
 import hashlib
@@ -19,34 +19,34 @@ from minidiff.scenes.dice import Dice, Part
 from minidiff.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.scenes.places import draw_places
 from minidiff.scenes.sky import CLOUD_LABEL, LIGHT_LABEL, SKY_LABEL, draw_sky, draw_weather
-from minidiff.scenes.stamps import Sheet
+from minidiff.scenes.stamps import Canvas
 from minidiff.scenes.styles import finish
 from minidiff.scenes.subjects import draw_subjects
 
-VERSION = 1  # to be raised whenever a number gives another image
-_AHEAD = 256  # images drawn at once, so that they share what each call of NumPy costs
-_FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and all that is in it
+VERSION = 1  # incremented whenever a number gives another image
+_AHEAD = 256  # images rendered at once, to share the overhead of NumPy calls
+_FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and everything in it: farthest in the depth map
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """N drawn scenes: the images and the exact maps of what is in them."""
+class Rendering:
+    """N rendered scenes: images and their exact edge, segmentation and depth maps."""
 
     image: np.ndarray  # (N, size, size, 3) uint8
     edge: np.ndarray  # (N, size, size) float32 in [0, 1]: the outlines
     label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
-    depth: np.ndarray | None = None  # (N, size, size) uint8: 0 the sky, larger is nearer, 255 the nearest; if asked for
+    depth: np.ndarray | None = None  # (N, size, size) uint8: 0 is the sky, 255 the nearest
 
-    def of(self, images: slice) -> "Drawing":
-        """Return a copy of some of the drawings."""
+    def of(self, images: slice) -> "Rendering":
+        """Return a copy of some of the scenes."""
         depth = None if self.depth is None else self.depth[images].copy()
-        return Drawing(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
+        return Rendering(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
 
     @staticmethod
-    def joined(parts: Sequence["Drawing"]) -> "Drawing":
-        """Return all drawings of all parts; with depth, if they all have it."""
+    def joined(parts: Sequence["Rendering"]) -> "Rendering":
+        """Return the scenes of all parts; with depth, if all parts have it."""
         depths = [part.depth for part in parts if part.depth is not None]
-        return Drawing(
+        return Rendering(
             np.concatenate([part.image for part in parts]),
             np.concatenate([part.edge for part in parts]),
             np.concatenate([part.label for part in parts]),
@@ -54,52 +54,52 @@ class Drawing:
         )
 
 
-def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Sheet:
-    """Return the sheet on which scenes with these factors are placed."""
+def compose(factors: Factors, seed: int, split: str, sample: np.ndarray) -> Canvas:
+    """Return the canvas with all shapes of scenes with these factors."""
 
     def dice(part: Part, columns: int) -> Dice:
         return Dice.roll(seed, split, part, sample, columns)
 
-    sheet = Sheet(palette.light(factors))
-    sun = draw_sky(sheet, factors, dice(Part.SKY, 40))
-    draw_places(sheet, factors, dice(Part.PLACE, 60), sun)
-    draw_subjects(sheet, factors, dice(Part.SUBJECT, 8))
-    draw_weather(sheet, factors, dice(Part.WEATHER, 40))
-    return sheet
+    canvas = Canvas(palette.light(factors))
+    sun = draw_sky(canvas, factors, dice(Part.SKY, 40))
+    draw_places(canvas, factors, dice(Part.PLACE, 60), sun)
+    draw_subjects(canvas, factors, dice(Part.SUBJECT, 8))
+    draw_weather(canvas, factors, dice(Part.WEATHER, 40))
+    return canvas
 
 
-def draw(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Drawing:
-    """Draw scenes with the given factors; the details come from (seed, split, sample), sample being int64 (N,).
+def render(factors: Factors, size: int, seed: int, split: str, sample: np.ndarray, depth: bool = False) -> Rendering:
+    """Render scenes with the given factors.  The details follow from (seed, split, sample); sample is int64 (N,).
 
-    depth: whether to draw the depth map too, which takes the rasteriser a second time.
+    depth: whether to render the depth map too, which runs the rasteriser a second time.
     """
-    sheet = compose(factors, seed, split, sample)
-    rgb, edge, label = backend.current().raster(*sheet.lists(), size)
+    canvas = compose(factors, seed, split, sample)
+    rgb, edge, label = backend.current().raster(*canvas.lists(), size)
     image = finish(rgb, edge, factors.style, factors.hue)
-    return Drawing(image, edge, label, _depth(sheet, label, size) if depth else None)
+    return Rendering(image, edge, label, _depth(canvas, label, size) if depth else None)
 
 
-def _depth(sheet: Sheet, label: np.ndarray, size: int) -> np.ndarray:
-    """Return the depth map, (N, size, size) uint8: the visible layers of each image, in even steps from 0 to 255.
+def _depth(canvas: Canvas, label: np.ndarray, size: int) -> np.ndarray:
+    """Return the depth map, (N, size, size) uint8: the visible layers of each image, evenly spaced from 0 to 255.
 
-    There are no distances in a scene, only what hides what, and that is all that the map says.
+    A scene has no distances, only an order in which things hide each other; the map shows this order.
     """
-    layer = backend.current().raster(*sheet.layers().lists(), size)[2]
+    layer = backend.current().raster(*canvas.layers().lists(), size)[2]
     layer[np.isin(label, _FAR)] = 0
     n = np.arange(len(layer))[:, None, None]
     visible = np.zeros((len(layer), 256), bool)
     visible[n, layer] = True
-    visible[:, 0] = True  # the sky is at 0 even where trees hide all of it
+    visible[:, 0] = True  # the sky has rank 0 even if trees hide all of it
     rank = visible.cumsum(1) - 1  # (N, 256): how many visible layers lie behind
     level = rank * 255 // np.maximum(rank[:, -1:], 1)
     return level.astype(np.uint8)[n, layer]
 
 
 class Scenes:
-    """An endless data set of drawn images, with captions or, instead, labelled with their subject.
+    """An endless dataset of rendered images, labelled with their captions or with their subject.
 
-    size: pixels along each side, 16 or more.  split: "train" leaves out the pairs of factors.HELD_OUT; "test" has
-    images of its own, with every pair.
+    size: height and width in pixels, at least 16.  split: "train" has none of the pairs in factors.HELD_OUT; "test"
+    has all pairs, and other images.
     """
 
     name = "scenes"
@@ -116,61 +116,65 @@ class Scenes:
         self.split, self.seed = split, seed
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
         self.tokenizer = TOKENIZER if captions else None
-        self._ahead: tuple[int, Drawing, np.ndarray] | None = None  # the first number, the drawings, the labels
+        self._ahead: tuple[int, Rendering, np.ndarray] | None = None  # number of the first scene, scenes, labels
 
     @property
     def digest(self) -> str:
-        """Stands for what the settings of a training do not say: how scenes are drawn."""
+        """A hash of what the settings of a training run do not determine: how scenes are rendered."""
         return hashlib.sha256(f"{self.name} {VERSION} {self.height}".encode()).hexdigest()
 
     def __len__(self) -> int:
-        return 1 << 32  # the numbers that a random key has for images
+        return 1 << 32  # the image numbers that a random key can hold
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the images numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
 
-        Short runs of consecutive numbers, which training asks for, are drawn ahead; all else as it comes.
+        For consecutive numbers, which training asks for, images are rendered ahead; other numbers on request.
         """
-        drawing, labels = self._drawn(index, depth=False)
-        return drawing.image, labels
+        rendering, labels = self._rendered(index, depth=False)
+        return rendering.image, labels
 
     def factors(self, index: np.ndarray) -> Factors:
         """Return what the images numbered `index` show."""
         return choose(self.seed, self.split, index)
 
     def captions(self, index: np.ndarray, factors: Factors) -> list[str]:
-        """Return what is said of the images numbered `index`."""
+        """Return captions of the images numbered `index`."""
         return caption(factors, self.seed, self.split, index).texts
 
-    def draw(self, index: np.ndarray, depth: bool = False) -> Drawing:
+    def render(self, index: np.ndarray, depth: bool = False) -> Rendering:
         """Return the images numbered `index` with their edge, segmentation and, if asked for, depth maps.
 
-        They are drawn together with the images of `batch`, so of the same numbers one may ask for both.
+        They are rendered together with the images of `batch`, so asking for both costs no second rendering.
         """
-        return self._drawn(index, depth)[0]
+        return self._rendered(index, depth)[0]
 
-    def _drawn(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+    def _rendered(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
+        """Return scenes and labels, for consecutive numbers from those rendered ahead."""
         n = len(index)
         first = int(index[0]) if n else 0
         if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
-            parts = [self._draw(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
-            return Drawing.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+            parts = [self._render(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
+            return Rendering.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         if self._ahead is None or not self._holds(first, n, depth):
-            more = depth or (self._ahead is not None and self._ahead[1].depth is not None)  # who asked once asks again
-            self._ahead = first, *self._draw(np.arange(first, min(first + _AHEAD, len(self))), more)
-        start, drawing, labels = self._ahead
+            more = depth or (
+                self._ahead is not None and self._ahead[1].depth is not None
+            )  # a caller of depth maps will want the next ones, too
+            self._ahead = first, *self._render(np.arange(first, min(first + _AHEAD, len(self))), more)
+        start, rendering, labels = self._ahead
         here = slice(first - start, first - start + n)
-        return drawing.of(here), labels[here].copy()
+        return rendering.of(here), labels[here].copy()
 
     def _holds(self, first: int, n: int, depth: bool) -> bool:
+        """Return whether scenes first … first + n - 1 are rendered already, with depth maps if these are wanted."""
         if self._ahead is None:
             return False
-        start, drawing, labels = self._ahead
-        return start <= first and first + n <= start + len(labels) and not (depth and drawing.depth is None)
+        start, rendering, labels = self._ahead
+        return start <= first and first + n <= start + len(labels) and not (depth and rendering.depth is None)
 
-    def _draw(self, index: np.ndarray, depth: bool) -> tuple[Drawing, np.ndarray]:
+    def _render(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
         factors = self.factors(index)
-        drawing = draw(factors, self.height, self.seed, self.split, index, depth)
+        rendering = render(factors, self.height, self.seed, self.split, index, depth)
         if self.tokenizer is None:
-            return drawing, factors.subject.astype(np.int64)
-        return drawing, self.tokenizer.encode(self.captions(index, factors))
+            return rendering, factors.subject.astype(np.int64)
+        return rendering, self.tokenizer.encode(self.captions(index, factors))

@@ -1,8 +1,8 @@
-"""What is above: the sky with its sun or moon, stars and clouds; and what falls from it.
+"""The sky with its sun or moon, stars and clouds; and rain and snow.
 
-Idea: a gradient is a shape whose edge is blurred over half the canvas, and so are glows.  Stars, rain and snow are
-few and soft: single bright pixels are the last thing that a denoiser learns, and it draws them as speckles.
-Comes after subjects.py.  Leaves out the ground: places.py.
+Idea: a gradient is a shape whose edge is blurred over half the canvas, and so is a glow.  Stars, rain and snow are few
+and soft, because a denoiser learns single bright pixels last, and draws them as speckles.
+Leaves out the ground: places.py.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from minidiff.scenes.factors import CLEAR, LABELS, NIGHT, RAINY, SNOWY, SUNSET, 
 from minidiff.scenes.stamps import (
     SHINING,
     SHINING_SECOND,
-    Sheet,
+    Canvas,
     box,
     capsule,
     ellipse,
@@ -52,44 +52,44 @@ DROP = stamp(mark(paint(226, 238, 252), capsule(0.12, 0.5, -0.12, -0.5, 0.1), op
 FLAKE = stamp(mark(paint(255, 255, 255), ellipse(0, 0, 1, 1), blur=0.8, opacity=0.9))
 
 
-def draw_sky(sheet: Sheet, f: Factors, dice: Dice) -> np.ndarray:
-    """Place the sky; returns where the sun or moon stands across: (N,) float32, for its path on the sea."""
+def draw_sky(canvas: Canvas, f: Factors, dice: Dice) -> np.ndarray:
+    """Place the sky.  Returns the x coordinate of the sun or moon, (N,) float32, for its reflection on the sea."""
     dull = np.where(f.weather == CLEAR, 0.0, np.where(f.time == NIGHT, 0.25, 0.6)).astype(np.float32)[:, None]
     top, low = palette.SKY_TOP[f.time], palette.SKY_LOW[f.time]
     grey = palette.table((186, 194, 208), (170, 156, 166), (52, 56, 84))[f.time]
     top, low = palette.mix(top, grey * np.float32(0.85), dull), palette.mix(low, grey, dull)
-    shade = dice.between(0.96, 1.04)[:, None]
-    sheet.place(BACKDROP, 0, 0, 1, colours=[top * shade, low * shade])
+    shade = dice.uniform(0.96, 1.04)[:, None]
+    canvas.place(BACKDROP, 0, 0, 1, colours=[top * shade, low * shade])
 
     clear, night = f.weather == CLEAR, f.time == NIGHT
-    side = 1 - 2 * dice.whole(2)
-    x, y = side * dice.between(0.5, 0.78), np.where(f.time == SUNSET, dice.between(0.3, 0.5), dice.between(0.6, 0.76))
+    side = 1 - 2 * dice.integers(2)
+    x, y = side * dice.uniform(0.5, 0.78), np.where(f.time == SUNSET, dice.uniform(0.3, 0.5), dice.uniform(0.6, 0.76))
     body = palette.BODY[f.time]
-    sheet.place(GLOW, x, y, 0.27, colours=[body], visible=clear)
-    sheet.place(SUN, x, y, 0.2, colours=[body], visible=clear & ~night)
-    sheet.place(MOON, x, y, 0.22, facing=-side, colours=[body], visible=clear & night)
+    canvas.place(GLOW, x, y, 0.27, colours=[body], visible=clear)
+    canvas.place(SUN, x, y, 0.2, colours=[body], visible=clear & ~night)
+    canvas.place(MOON, x, y, 0.22, facing=-side, colours=[body], visible=clear & night)
     for _ in range(5):
-        where = dice.between(-0.95, 0.95), dice.between(0.25, 0.95)
-        sheet.place(STAR, *where, dice.between(0.03, 0.045), colours=[palette.CREAM], visible=clear & night)
-    _draw_clouds(sheet, f, dice, side)
+        where = dice.uniform(-0.95, 0.95), dice.uniform(0.25, 0.95)
+        canvas.place(STAR, *where, dice.uniform(0.03, 0.045), colours=[palette.CREAM], visible=clear & night)
+    _draw_clouds(canvas, f, dice, side)
     return x
 
 
-def _draw_clouds(sheet: Sheet, f: Factors, dice: Dice, side: np.ndarray) -> None:
+def _draw_clouds(canvas: Canvas, f: Factors, dice: Dice, side: np.ndarray) -> None:
     tone = np.where((f.weather == CLEAR)[:, None], palette.CLOUD[f.time], palette.CLOUD[f.time] * np.float32(0.86))
     under = palette.mix(tone, palette.SKY_TOP[f.time], 0.35)
     for k in range(3):
-        away = -side if k == 0 else 1 - 2 * dice.whole(2)  # the first cloud leaves the sun alone
-        x, y, size = away * dice.between(0.35, 0.85), dice.between(0.45, 0.8), dice.between(0.32, 0.44)
-        there = np.where(f.weather == CLEAR, dice.happens(0.5) & (k == 0) & (f.time < NIGHT), True)
-        sheet.place(CLOUDS.pick(dice.whole(2)), x, y, size, size * 0.9, away, [tone, under], there)
+        away = -side if k == 0 else 1 - 2 * dice.integers(2)  # the first cloud does not cover the sun
+        x, y, size = away * dice.uniform(0.35, 0.85), dice.uniform(0.45, 0.8), dice.uniform(0.32, 0.44)
+        there = np.where(f.weather == CLEAR, dice.bernoulli(0.5) & (k == 0) & (f.time < NIGHT), True)
+        canvas.place(CLOUDS.pick(dice.integers(2)), x, y, size, size * 0.9, away, [tone, under], there)
 
 
-def draw_weather(sheet: Sheet, f: Factors, dice: Dice) -> None:
-    """Place rain or snow before everything else."""
+def draw_weather(canvas: Canvas, f: Factors, dice: Dice) -> None:
+    """Place rain or snow in front of everything else."""
     wet = np.flatnonzero(f.weather >= RAINY)
-    sheet, f, dice = sheet.of(wet), f.of(wet), dice.of(wet)
-    for k in range(10):  # on a loose grid, so that they neither meet nor leave a hole
-        x, y = -0.8 + 0.4 * (k % 5) + dice.between(-0.18, 0.18), 0.5 - k // 5 + dice.between(-0.45, 0.45)
-        sheet.place(DROP, x, y, dice.between(0.24, 0.34), visible=f.weather == RAINY)
-        sheet.place(FLAKE, x, y, dice.between(0.05, 0.065), visible=f.weather == SNOWY)
+    canvas, f, dice = canvas.of(wet), f.of(wet), dice.of(wet)
+    for k in range(10):  # on a jittered grid, for an even distribution
+        x, y = -0.8 + 0.4 * (k % 5) + dice.uniform(-0.18, 0.18), 0.5 - k // 5 + dice.uniform(-0.45, 0.45)
+        canvas.place(DROP, x, y, dice.uniform(0.24, 0.34), visible=f.weather == RAINY)
+        canvas.place(FLAKE, x, y, dice.uniform(0.05, 0.065), visible=f.weather == SNOWY)

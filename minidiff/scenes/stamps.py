@@ -1,14 +1,14 @@
-"""How things are drawn: shapes make figures, figures make a stamp, and stamps are placed on a sheet.
+"""Shapes make figures, figures make a stamp, and stamps are placed on a canvas.
 
-Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  Placing it in 500 images
-at 500 sizes and colours is then a few multiplications of whole arrays, whatever the stamp shows.  A sheet collects
-what was placed, in order from the sky to the nearest thing, as the display lists that the backend's `raster` draws;
-the columns of a row are explained in kernels/raster/reference.py.
+Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  To place it in 500 images,
+in 500 sizes and colours, takes a few operations on whole arrays, whatever the stamp shows.  A canvas collects the
+placed stamps, from the sky to the nearest thing, as display lists, which the backend's `raster` draws.  The columns of
+a row in a display list are explained in kernels/raster/reference.py.
 
     BALL = stamp(solid(OWN, ellipse(0, 0.5, 0.5, 0.5)), mark(WHITE, ellipse(-0.2, 0.7, 0.1, 0.1)))
-    sheet.place(BALL, x=0, y=-0.8, width=0.6, colours=[red])
+    canvas.place(BALL, x=0, y=-0.8, width=0.6, colours=[red])
 
-Comes after factors.py.  Leaves out what there is to draw: subjects.py, sky.py, places.py.
+Leaves out the stamps themselves: subjects.py, sky.py, places.py.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-# The kinds of shape and the ways to join them, as in kernels/raster/reference.py (a test compares them).
+# The kinds of shapes and the ways to join them, as in kernels/raster/reference.py (a test compares them).
 ELLIPSE, CAPSULE, POLYGON = 1, 2, 3
 BEGIN, UNITE, WITHIN, WITHOUT = 0, 1, 2, 3
 GEOMETRY, JOINING, BLUR, COLOUR, OPACITY, LABEL, OUTLINE = slice(1, 9), 9, 10, slice(11, 14), 14, 15, 16
 COLUMNS = 17
 MARK = -1
-OWN_LABEL = -2  # in a stamp only: the label is given when it is placed
+OWN_LABEL = -2  # in a stamp only: `Canvas.place` sets the label
 
 
 # ---- shapes: a kind and eight numbers ----
@@ -34,34 +34,34 @@ class Shape:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> Shape:
-    """An ellipse round (x, y)."""
+    """Return an ellipse round (x, y) with radii rx and ry."""
     return Shape(ELLIPSE, (x, y, rx, ry, 0, 0, 0, 0))
 
 
 def capsule(ax: float, ay: float, bx: float, by: float, r: float) -> Shape:
-    """A line from a to b, r thick to each side, with round ends."""
+    """Return a line from a to b with round ends; r is half its thickness."""
     return Shape(CAPSULE, (ax, ay, bx, by, r, 0, 0, 0))
 
 
 def polygon(*corners: tuple[float, float]) -> Shape:
-    """A convex polygon with three or four corners."""
+    """Return a convex polygon with three or four corners."""
     corners = (*corners, corners[-1])[:4]
     return Shape(POLYGON, tuple(number for corner in corners for number in corner))
 
 
 def box(left: float, bottom: float, right: float, top: float) -> Shape:
-    """An upright rectangle."""
+    """Return a rectangle with sides parallel to the axes."""
     return polygon((left, bottom), (left, top), (right, top), (right, bottom))
 
 
-# What each of the eight numbers is: a place across (x) or up (y), a length across (w) or up (h), nothing (-).
+# The role of each of the eight numbers: a coordinate (x, y), a length along x (w) or along y (h), or unused (-).
 _ROLES = {ELLIPSE: "xywh----", CAPSULE: "xyxyh---", POLYGON: "xyxyxyxy"}
 
 
-# ---- paints: a share of a colour that is given on placing, and a fixed rest ----
+# ---- paints: a share of a colour that is given when a stamp is placed, plus a fixed colour ----
 @dataclass(frozen=True)
 class Paint:
-    """rgb = share * colours[slot] + fixed, times the light of the hour unless it shines by itself."""
+    """rgb = share * colours[slot] + fixed, multiplied by the light unless the paint shines by itself."""
 
     share: float
     fixed: tuple[float, float, float]  # in [0, 1]
@@ -69,27 +69,27 @@ class Paint:
     shines: bool = False
 
     def towards(self, red: float, green: float, blue: float, amount: float) -> "Paint":
-        """Mix with a fixed colour, given as 0 to 255."""
+        """Return this paint mixed with a fixed colour, given as 0 to 255."""
         r, g, b = (old * (1 - amount) + new / 255 * amount for old, new in zip(self.fixed, (red, green, blue)))
         return Paint(self.share * (1 - amount), (r, g, b), self.slot, self.shines)
 
 
 def paint(red: float, green: float, blue: float) -> Paint:
-    """A fixed colour, given as 0 to 255."""
+    """Return a paint of a fixed colour, given as 0 to 255."""
     return Paint(0.0, (red / 255, green / 255, blue / 255))
 
 
-OWN = Paint(1.0, (0.0, 0.0, 0.0))  # the first colour given on placing
+OWN = Paint(1.0, (0.0, 0.0, 0.0))  # the first colour that is given when a stamp is placed
 SECOND = Paint(1.0, (0.0, 0.0, 0.0), slot=1)
 SHINING = Paint(1.0, (0.0, 0.0, 0.0), shines=True)
 SHINING_SECOND = Paint(1.0, (0.0, 0.0, 0.0), slot=1, shines=True)
 
 
-# ---- figures: shapes painted as one ----
+# ---- figures: shapes that are painted together ----
 @dataclass(frozen=True)
 class Figure:
     paint: Paint
-    shapes: tuple[tuple[int, Shape], ...]  # (how it joins, shape)
+    shapes: tuple[tuple[int, Shape], ...]  # (way of joining, shape)
     label: int
     outline: float
     blur: float
@@ -104,7 +104,7 @@ def solid(
     without: Iterable[Shape] = (),
     opacity: float = 1.0,
 ) -> Figure:
-    """A thing: the union of the shapes; it hides what is behind it and shows in the edge map and the labels."""
+    """Return a thing: the union of the shapes.  It hides what is behind it, and the edge and label maps show it."""
     return Figure(ink, _join(shapes, (), without), label, outline, 0.0, opacity)
 
 
@@ -115,7 +115,7 @@ def mark(
     blur: float = 0.0,
     opacity: float = 1.0,
 ) -> Figure:
-    """A mark on things: it colours what is there; the edge map and the labels do not see it."""
+    """Return a mark, which colours the things below it; the edge and label maps do not show it."""
     return Figure(ink, _join(shapes, within, ()), MARK, 0.0, blur, opacity)
 
 
@@ -128,10 +128,10 @@ def _join(shapes: Sequence[Shape], within: Iterable[Shape], without: Iterable[Sh
 # ---- stamps: figures as numbers ----
 @dataclass(frozen=True)
 class Stamp:
-    """Rows of a display list in coordinates of their own; a set of S stamps of up to K rows each."""
+    """A set of S stamps: up to K rows of a display list each, in coordinates of their own."""
 
     rows: np.ndarray  # (S, K, 17) float32
-    roles: dict[str, np.ndarray]  # "x", "y", "w", "h": (S, K, 8) float32, 1 where a number of the geometry is that
+    roles: dict[str, np.ndarray]  # "x", "y", "w", "h": (S, K, 8) float32, 1 where a number has that role
     share: np.ndarray  # (S, K, 1) float32
     slot: np.ndarray  # (S, K) int64
     shines: np.ndarray  # (S, K, 1) float32
@@ -140,23 +140,23 @@ class Stamp:
         return len(self.rows)
 
     def pick(self, choice: np.ndarray) -> "Stamp":
-        """Return one stamp of the set for each image: choice is int64 (N,)."""
+        """Return one stamp of the set for each image.  choice: (N,) int64."""
         roles = {name: role[choice] for name, role in self.roles.items()}
         return Stamp(self.rows[choice], roles, self.share[choice], self.slot[choice], self.shines[choice])
 
 
 def stamp(*figures: Figure) -> Stamp:
-    """Make a stamp of figures, the farthest first."""
+    """Return a stamp of figures, the farthest first."""
     return stamps([figures])
 
 
-def stamps(drawings: Sequence[Sequence[Figure]]) -> Stamp:
-    """Make a set of stamps, of which `pick` chooses; the shorter ones end in empty rows."""
-    shape = len(drawings), max(sum(len(figure.shapes) for figure in figures) for figures in drawings)
+def stamps(figure_lists: Sequence[Sequence[Figure]]) -> Stamp:
+    """Return a set of stamps for `Stamp.pick`; shorter stamps are padded with empty rows."""
+    shape = len(figure_lists), max(sum(len(figure.shapes) for figure in figures) for figures in figure_lists)
     rows, share, shines = (np.zeros((*shape, width), np.float32) for width in (COLUMNS, 1, 1))
     roles = {name: np.zeros((*shape, 8), np.float32) for name in "xywh"}
     slot = np.zeros(shape, np.int64)
-    for s, figures in enumerate(drawings):
+    for s, figures in enumerate(figure_lists):
         parts = [(figure, way, shape) for figure in figures for way, shape in figure.shapes]
         for k, (figure, way, part) in enumerate(parts):
             ink = figure.paint
@@ -168,25 +168,25 @@ def stamps(drawings: Sequence[Sequence[Figure]]) -> Stamp:
     return Stamp(rows, roles, share, slot, shines)
 
 
-# ---- sheets: where stamps are placed ----
-class Sheet:
-    """The display lists of N images in the making."""
+# ---- canvas: where stamps are placed ----
+class Canvas:
+    """The display lists of N images."""
 
     def __init__(self, light: np.ndarray):
-        """light: (N, 3) float32, what the hour and the weather make of white."""
+        """light: (N, 3) float32, the colour of white in each image's time and weather."""
         self.light = light
         self._images = np.arange(len(light))
         self._placed: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def of(self, images: np.ndarray) -> "Sheet":
-        """Return some of the images as a sheet; what is placed on it stands on this sheet too."""
-        part = Sheet(self.light[images])
+    def of(self, images: np.ndarray) -> "Canvas":
+        """Return a view of some of the images: what is placed on it is placed on this canvas."""
+        part = Canvas(self.light[images])
         part._images, part._placed = self._images[images], self._placed
         return part
 
-    def under(self, light: np.ndarray) -> "Sheet":
-        """Return the same sheet in another light: (N, 3) float32."""
-        part = Sheet(light)
+    def under(self, light: np.ndarray) -> "Canvas":
+        """Return a view of this canvas with another light, (N, 3) float32."""
+        part = Canvas(light)
         part._images, part._placed = self._images, self._placed
         return part
 
@@ -202,13 +202,13 @@ class Sheet:
         visible: ArrayLike = True,
         label: ArrayLike = 0,
     ) -> None:
-        """Place a stamp before everything placed so far, in every image of the sheet.
+        """Place a stamp in front of everything placed so far, in every image of the canvas.
 
             across = x + facing * width * u,   up = y + height * v        for a point (u, v) of the stamp
 
-        x, y, width, height (the width if None), facing (1 or -1), visible: numbers or (N,).
+        x, y, width, height (default: the width), facing (1 or -1), visible: numbers or arrays (N,).
         colours: for each slot of the stamp's paints an array (3,) or (N, 3) in [0, 1].
-        label: of the figures that have none, a number or (N,).
+        label: number or (N,), the label of figures that have none.
         """
         n = len(self.light)
         x, y, width, height = (_column(value) for value in (x, y, width, width if height is None else height))
@@ -231,9 +231,9 @@ class Sheet:
             rgb = rgb + what.share * palette[np.arange(n)[:, None], what.slot]
         return rgb * (what.shines + (1 - what.shines) * self.light[:, None, :])
 
-    def layers(self) -> "Sheet":
-        """Return the same sheet with layers for labels: what was placed first on an image is 0, what came next 1."""
-        relabelled, layer = Sheet(self.light), np.zeros(len(self.light), np.float32)
+    def layers(self) -> "Canvas":
+        """Return a canvas whose labels are layers: 0 for the first stamp placed on an image, 1 for the next, …"""
+        relabelled, layer = Canvas(self.light), np.zeros(len(self.light), np.float32)
         for images, rows in self._placed:
             rows = rows.copy()
             rows[..., LABEL] = np.where(rows[..., LABEL] == MARK, MARK, layer[images, None])
@@ -242,7 +242,7 @@ class Sheet:
         return relabelled
 
     def lists(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the display lists: shapes (N, K, 17) float32 and count (N,) int64."""
+        """Return the display lists: shapes (N, K, 17) float32, and the number of shapes of each image (N,) int64."""
         count = np.zeros(len(self.light), np.int64)
         for images, rows in self._placed:
             count[images] += rows.shape[1]
@@ -256,5 +256,5 @@ class Sheet:
 
 
 def _column(value: ArrayLike) -> np.ndarray:
-    """A number or (N,) as (1 or N, 1, 1) float32, to broadcast against (N, K, 8)."""
+    """Return a number or (N,) as (1 or N, 1, 1) float32, which broadcasts against (N, K, 8)."""
     return np.asarray(value, np.float32).reshape(-1, 1, 1)

@@ -1,8 +1,8 @@
-"""The six styles: a finished image is repainted from its colours and its edges.
+"""The six styles: each repaints a finished image from its colours and its edges.
 
-Idea: "neon" and "ink" come out of the edge map, the others out of colour and brightness alone.  All of them keep
-some of the colour, so that the colour of a subject can still be told.
-Comes after places.py.  Leaves out brush and paper: no style moves anything.
+Idea: "neon" and "ink" use the edge map, the other styles only colour and brightness.  Every style keeps some of the
+colour, so that the colour of a subject can still be recognised.
+Leaves out textures of brush and paper: a style moves no pixel.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ _VIOLET, _GLOW, _PAPER, _INK = table((18, 12, 44), (90, 24, 110), (250, 244, 230
 def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray) -> np.ndarray:
     """Return the images as uint8 (N, H, W, 3).
 
-    rgb: (N, H, W, 3) float32 about [0, 1], overwritten.  edge: (N, H, W) float32.  style: (N,) indices.
-    hue: (N,) float32, of the style "duotone".
+    rgb: (N, H, W, 3) float32, about in [0, 1]; it is overwritten.  edge: (N, H, W) float32.  style: (N,) indices into
+    STYLES.  hue: (N,) float32, used by the style "duotone".
     """
     for number, repaint in enumerate(_REPAINT.values()):
         chosen = np.flatnonzero(style == number)
@@ -59,13 +59,13 @@ def _mix(a: np.ndarray, b: np.ndarray, amount: float | np.ndarray) -> np.ndarray
 
 
 def _brightness(rgb: np.ndarray) -> np.ndarray:
-    """(N, H, W, 1): added up by hand, since the order of additions belongs to the image."""
+    """Return (N, H, W, 1).  The sum is written out because its order of additions determines the bits of the image."""
     red, green, blue = rgb[..., 0:1], rgb[..., 1:2], rgb[..., 2:3]
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
 
 
 def _rainbow(hue: np.ndarray) -> np.ndarray:
-    """The pure colour of a hue in [0, 1): (N, 1, 1, 3), three triangle waves a third of a turn apart."""
+    """Return the pure colour of a hue in [0, 1), (N, 1, 1, 3): three triangle waves a third of a turn apart."""
     turn = (hue[:, None] + np.array([0, 2 / 3, 1 / 3], np.float32)) % 1
     return np.clip(np.abs(turn * 6 - 3) - 1, 0, 1)[:, None, None, :]
 

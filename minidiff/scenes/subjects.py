@@ -1,9 +1,10 @@
 """The ten subjects: what an image is an image of.
 
-Idea: each is drawn about as large as it stands on the canvas, feet at v = 0, looking to the right.  Big and alone it
-covers about a quarter of the image (a test measures it).  Outlines differ as much as they can: a network trained
-for minutes has little more than the outline to go by.  OWN is the subject's colour, SECOND that of its windows.
-Comes after palette.py.  Leaves out what is behind: sky.py and places.py.
+Idea: a subject is drawn about as large as it appears on the canvas, with its feet at v = 0, facing right.  A single big
+subject covers about a quarter of the image; a test measures it.  The outlines differ as much as possible, because a
+network that trains for minutes learns little more than outlines.  OWN is the colour of the subject, SECOND that of its
+windows.
+Leaves out the background: sky.py and places.py.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from minidiff.scenes.factors import NIGHT, NOTHING, SUBJECTS, TREE, Factors
 from minidiff.scenes.stamps import (
     OWN,
     SHINING_SECOND,
+    Canvas,
     Figure,
-    Sheet,
     box,
     capsule,
     ellipse,
@@ -176,7 +177,7 @@ A_FLOWER = [
     mark(EYE, ellipse(0, 1.1, 0.19, 0.19)),
 ]
 
-_DRAWINGS = {
+_FIGURES = {
     "nothing": [],
     "dog": A_DOG,
     "cat": A_CAT,
@@ -189,34 +190,36 @@ _DRAWINGS = {
     "balloon": A_BALLOON,
     "flower": A_FLOWER,
 }
-STAMPS = stamps([_DRAWINGS[name] for name in SUBJECTS])
+STAMPS = stamps([_FIGURES[name] for name in SUBJECTS])
 
-# How far a stamp reaches to each side, and how high on the canvas its feet stand.
+# Half the width of a stamp, and the height on the canvas at which its feet stand.
 _HALF_WIDTH = {"dog": 0.9, "cat": 0.7, "rabbit": 0.6, "bird": 1.0, "house": 0.8, "car": 0.9, "boat": 0.9}
 HALF_WIDTH = np.array([_HALF_WIDTH.get(name, 0.65) for name in SUBJECTS], np.float32)
 _FEET = {"bird": -0.5, "boat": -0.72, "balloon": -0.8}
 FEET = np.array([_FEET.get(name, -0.84) for name in SUBJECTS], np.float32)
 
 _SIZE = np.array([0.74, 0.93], np.float32)  # small, big
-# For one, two and three of a kind: how large, and where.
+# The sizes and x coordinates of one, two and three subjects.
 _SCALE = np.array([1.0, 0.66, 0.56], np.float32)
 _PLACES = np.array([[0, 0, 0], [-0.46, 0.46, 0], [-0.6, 0.6, 0]], np.float32)
-_STEPS = np.array([0.0, 0.0, -0.1], np.float32)  # the third stands nearer
+_STEPS = np.array([0.0, 0.0, -0.1], np.float32)  # the third stands lower, and so nearer
 
 
-def draw_subjects(sheet: Sheet, factors: Factors, dice: Dice) -> None:
-    """Place each image's subject, once, twice or three times."""
+def draw_subjects(canvas: Canvas, factors: Factors, dice: Dice) -> None:
+    """Place the subject of each image one, two or three times."""
     some = np.flatnonzero(factors.subject != NOTHING)
     f, dice = factors.of(some), dice.of(some)
-    sheet = sheet.of(some).under(palette.light(f, 0.55))  # the hour changes a subject less than its place
-    shade = dice.between(0.93, 1.07)[:, None]
+    canvas = canvas.of(some).under(
+        palette.light(f, 0.55)
+    )  # the time changes the colours of a subject less than those of its place
+    shade = dice.uniform(0.93, 1.07)[:, None]
     own = np.where((f.subject == TREE)[:, None], palette.LEAVES[f.season], palette.NAMED[f.colour]) * shade
     pane = np.where((f.time == NIGHT)[:, None], palette.WINDOW[NIGHT], palette.WINDOW[0])
-    scale = _SIZE[f.size] * _SCALE[f.count - 1] * dice.between(0.95, 1.05)
+    scale = _SIZE[f.size] * _SCALE[f.count - 1] * dice.uniform(0.95, 1.05)
     room = np.maximum(np.float32(0.98) - scale * HALF_WIDTH[f.subject], np.float32(0))
-    x, y = dice.between(-0.05, 0.05), FEET[f.subject] + dice.between(-0.03, 0.03)
+    x, y = dice.uniform(-0.05, 0.05), FEET[f.subject] + dice.uniform(-0.03, 0.03)
     x += np.where(f.count == 1, (f.position - 1) * room, np.float32(0))
     what = STAMPS.pick(f.subject)
     for k in range(3):
         at, up = x + _PLACES[f.count - 1, k], y + np.where(f.count > 1, _STEPS[k], np.float32(0))
-        sheet.place(what, at, up, scale, facing=f.facing, colours=[own, pane], visible=f.count > k, label=f.subject)
+        canvas.place(what, at, up, scale, facing=f.facing, colours=[own, pane], visible=f.count > k, label=f.subject)

@@ -1,4 +1,4 @@
-"""Maps of images by number: exact for scenes, the same with every backend, and drawn once with the images."""
+"""Maps of images by number: exact for scenes, the same with every backend, and rendered once with the images."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,9 @@ SKY = [LABELS.index(name) for name in ("sky", "cloud", "light")]
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def rendered():
     data = Scenes(32, "test")
-    return data.factors(INDEX), data.draw(INDEX, depth=True)
+    return data.factors(INDEX), data.render(INDEX, depth=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -29,15 +29,15 @@ def test_shapes(kind):
     assert maps(Scenes(16), np.empty(0, np.int64), kind).shape == (0, 16, 16, channels(kind))
 
 
-def test_edges_and_segmentation_are_those_of_the_drawing(drawn):
-    _, drawing = drawn
+def test_edges_and_segmentation_are_those_of_the_drawing(rendered):
+    _, rendering = rendered
     data = Scenes(32, "test")
     np.testing.assert_allclose(
-        maps(data, INDEX, "edges")[..., 0] / 255, drawing.edge, atol=0.5 / 255 + 1e-6
+        maps(data, INDEX, "edges")[..., 0] / 255, rendering.edge, atol=0.5 / 255 + 1e-6
     )  # rounding
     painted = maps(data, INDEX, "segmentation")
     label = (painted[..., None, :] == PALETTE).all(-1).argmax(-1)
-    np.testing.assert_array_equal(label, drawing.label)
+    np.testing.assert_array_equal(label, rendering.label)
 
 
 def test_colours_of_the_palette_are_far_apart():
@@ -46,29 +46,29 @@ def test_colours_of_the_palette_are_far_apart():
     assert difference[~np.eye(len(LABELS), dtype=bool)].min() >= 127
 
 
-def test_depth_is_nought_in_the_sky_and_nowhere_else(drawn):
-    _, drawing = drawn
-    np.testing.assert_array_equal(drawing.depth == 0, np.isin(drawing.label, SKY))
-    np.testing.assert_array_equal(drawing.depth.max((1, 2)), np.full(len(INDEX), 255))
+def test_depth_is_nought_in_the_sky_and_nowhere_else(rendered):
+    _, rendering = rendered
+    np.testing.assert_array_equal(rendering.depth == 0, np.isin(rendering.label, SKY))
+    np.testing.assert_array_equal(rendering.depth.max((1, 2)), np.full(len(INDEX), 255))
 
 
-def test_a_subject_has_one_depth_and_is_the_nearest(drawn):
-    f, drawing = drawn
+def test_a_subject_has_one_depth_and_is_the_nearest(rendered):
+    f, rendering = rendered
     for i in np.flatnonzero((f.subject > 0) & (f.count == 1)):
-        inside = drawing.label[i] == f.subject[i]
-        assert (drawing.depth[i][inside] == 255).all()
-        assert (drawing.depth[i][~inside] < 255).all()
+        inside = rendering.label[i] == f.subject[i]
+        assert (rendering.depth[i][inside] == 255).all()
+        assert (rendering.depth[i][~inside] < 255).all()
 
 
 def test_depths_are_the_layers_in_their_order():
     """Two or three of a subject: each its own layer, the last placed the nearest; the levels are evenly spaced."""
     data = Scenes(32, "test")
     several = INDEX[(data.factors(INDEX).count > 1) & (data.factors(INDEX).subject > 0)]
-    f, drawing = data.factors(several), data.draw(several, depth=True)
+    f, rendering = data.factors(several), data.render(several, depth=True)
     assert len(several) > 10
     for i in range(len(several)):
-        inside = np.unique(drawing.depth[i][drawing.label[i] == f.subject[i]])
-        levels = np.union1d(0, drawing.depth[i])
+        inside = np.unique(rendering.depth[i][rendering.label[i] == f.subject[i]])
+        levels = np.union1d(0, rendering.depth[i])
         assert len(inside) == f.count[i]
         np.testing.assert_array_equal(inside, levels[-f.count[i] :])
         np.testing.assert_array_equal(levels, np.arange(len(levels)) * 255 // (len(levels) - 1))
@@ -76,8 +76,8 @@ def test_depths_are_the_layers_in_their_order():
 
 def test_layers_count_placings_and_leave_marks_alone():
     data = Scenes(16, "test")
-    sheet = scenes.compose(data.factors(INDEX[:20]), 0, "test", INDEX[:20])
-    (rows, count), (layers, same) = sheet.lists(), sheet.layers().lists()
+    canvas = scenes.compose(data.factors(INDEX[:20]), 0, "test", INDEX[:20])
+    (rows, count), (layers, same) = canvas.lists(), canvas.layers().lists()
     np.testing.assert_array_equal(same, count)
     np.testing.assert_array_equal(layers[..., :15], rows[..., :15])
     np.testing.assert_array_equal(layers[..., 15] == -1, rows[..., 15] == -1)
@@ -89,7 +89,7 @@ def test_backends_draw_the_same_depth():
     results = []
     for name in RUN_HERE:
         with backend.using(name):
-            results.append(Scenes(32).draw(np.arange(16), depth=True).depth)
+            results.append(Scenes(32).render(np.arange(16), depth=True).depth)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
 
@@ -108,10 +108,10 @@ def test_maps_do_not_depend_on_what_was_asked_before(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_run_draws_images_and_maps_together(kind, monkeypatch):
-    """Eight steps of 32 images with their maps: one call of `draw`, for depth two at the start."""
+    """Eight steps of 32 images with their maps: one call of `render`, for depth two at the start."""
     calls = []
-    draw = scenes.draw
-    monkeypatch.setattr(scenes, "draw", lambda *given: calls.append(len(given[0])) or draw(*given))
+    render = scenes.render
+    monkeypatch.setattr(scenes, "render", lambda *given: calls.append(len(given[0])) or render(*given))
     data = Scenes(16)
     for step in range(8, 16):
         index = np.arange(step * 32, step * 32 + 32)
@@ -125,10 +125,10 @@ def test_a_training_run_draws_images_and_maps_together(kind, monkeypatch):
 
 def test_a_drawing_belongs_to_the_caller():
     data = Scenes(16)
-    drawing = data.draw(np.arange(4), depth=True)
-    kept = drawing.label.copy(), drawing.depth.copy()
-    drawing.label[:], drawing.depth[:] = 0, 0
-    again = data.draw(np.arange(4), depth=True)
+    rendering = data.render(np.arange(4), depth=True)
+    kept = rendering.label.copy(), rendering.depth.copy()
+    rendering.label[:], rendering.depth[:] = 0, 0
+    again = data.render(np.arange(4), depth=True)
     np.testing.assert_array_equal(again.label, kept[0])
     np.testing.assert_array_equal(again.depth, kept[1])
 

@@ -1,4 +1,4 @@
-"""The judge itself: it learns, it is the same every time, and it reads images one by one."""
+"""The classifier: it learns, training is reproducible, and each image is classified independently of the others."""
 
 import os
 from pathlib import Path
@@ -11,29 +11,28 @@ from minidiff import backend
 from minidiff.autograd import Tensor
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset
+from minidiff.evaluation.convnet import TrainConfig, random_shift
 from minidiff.evaluation.labels.classifier import (
     FEATURES,
     Classifier,
-    TrainConfig,
-    count_right,
+    classify,
+    count_correct,
     make_classifier,
-    read,
-    shifted,
     train,
     train_config_for,
 )
 from minidiff.evaluation.split import train_and_test_sets
 
-STUDY = TrainConfig(steps=40, batch=48)
+TRAIN_CONFIG = TrainConfig(steps=40, batch=48)
 
 
 def test_learns(each_backend):
-    """40 steps are enough for three shapes; guessing would read 20 of 60 right."""
+    """40 steps are enough for three shapes; guessing would be right for 20 of 60."""
     losses = []
-    model = train(toy_images.make(300), STUDY, losses.append)
-    assert len(losses) == STUDY.steps
+    model = train(toy_images.make(300), TRAIN_CONFIG, losses.append)
+    assert len(losses) == TRAIN_CONFIG.steps
     assert losses[0] == pytest.approx(np.log(3), rel=1e-5)  # the last layer starts at 0: all classes alike
-    assert count_right(model, toy_images.make(60, seed=1)) >= 57
+    assert count_correct(model, toy_images.make(60, seed=1)) >= 57
 
 
 def test_same_seed_same_weights():
@@ -44,27 +43,27 @@ def test_same_seed_same_weights():
     assert not np.array_equal(one["conv_in.w"].data, other["conv_in.w"].data)
 
 
-def test_reads_each_image_by_itself():
-    """What is seen on an image does not depend on the others, nor on the batch, but for float32's rounding."""
+def test_classifies_each_image_by_itself():
+    """A prediction depends neither on the other images nor on the batch size, except for float32 rounding."""
     with backend.using("numpy"):
         data = toy_images.make(20)
         model = make_classifier(data)
         model.initialize(0)
-        model.conv_out.w.data += np.random.default_rng(0).normal(size=model.conv_out.w.shape).astype(np.float32)
-        labels, features = read(model, data.images)
-        in_parts = read(model, data.images, batch=3)
+        model.fc.w.data += np.random.default_rng(0).normal(size=model.fc.w.shape).astype(np.float32)
+        labels, features = classify(model, data.images)
+        in_parts = classify(model, data.images, batch=3)
     assert labels.shape == (20,) and labels.dtype == np.int64
     assert features.shape == (20, FEATURES) and features.dtype == np.float32
     np.testing.assert_array_equal(in_parts[0], labels)
     np.testing.assert_allclose(in_parts[1], features, rtol=1e-4, atol=1e-5)
 
 
-def test_counts_what_is_right():
+def test_counts_correct_predictions():
     with backend.using("numpy"):
         data = toy_images.make(31)
         model = make_classifier(data)
-        model.initialize(0)  # all logits are 0, so it reads everything as class 0
-        assert count_right(model, data, batch=7) == 11
+        model.initialize(0)  # all logits are 0, so it predicts class 0 for everything
+        assert count_correct(model, data, batch=7) == 11
 
 
 @pytest.mark.parametrize("size", [(8, 8, 1), (28, 28, 1), (5, 9, 3), (33, 20, 3), (2, 2, 1)])
@@ -78,11 +77,11 @@ def test_any_size(size):
 
 
 def test_shifts():
-    """Every pixel of a shifted image is one of the image, at most two away, or its border repeated."""
+    """Every pixel of a random_shift image is one of the image, at most two away, or its border repeated."""
     x = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1).repeat(40, axis=0)
     with backend.using("numpy"):
-        moved = shifted(x, seed=0, step=3)
-        again, later = shifted(x, seed=0, step=3), shifted(x, seed=0, step=4)
+        moved = random_shift(x, seed=0, step=3)
+        again, later = random_shift(x, seed=0, step=3), random_shift(x, seed=0, step=4)
     np.testing.assert_array_equal(again, moved)
     assert not np.array_equal(later, moved)
     seen = set()
@@ -94,7 +93,7 @@ def test_shifts():
     assert len(seen) > 15  # of 25; 80 draws miss each with probability 0.04
 
 
-def test_how_long_to_study():
+def test_how_long_to_train():
     def images(count, channels):
         return ImageDataset("p", np.zeros((count, 1, 1, channels), np.uint8), np.zeros(count, np.int64), ("a",))
 
@@ -107,14 +106,14 @@ def test_how_long_to_study():
 @pytest.mark.skipif("MINIDIFF_MNIST" not in os.environ, reason="set MINIDIFF_MNIST to the folder of MNIST's files")
 def test_mnist():
     """The promise: 98% of MNIST's test set.  Takes half a minute on two cores."""
-    study, exam = train_and_test_sets(DataConfig(data="mnist", data_dir=Path(os.environ["MINIDIFF_MNIST"])))
+    train_set, test_set = train_and_test_sets(DataConfig(data="mnist", data_dir=Path(os.environ["MINIDIFF_MNIST"])))
     with backend.using("numba"):
-        assert count_right(train(study, train_config_for(study)), exam) >= 9800
+        assert count_correct(train(train_set, train_config_for(train_set)), test_set) >= 9800
 
 
 @pytest.mark.skipif("MINIDIFF_SLOW" not in os.environ, reason="set MINIDIFF_SLOW=1 to train on scenes for a minute")
 def test_scenes():
     """The promise: 95% of held-out scenes."""
-    study, exam = train_and_test_sets(DataConfig())
+    train_set, test_set = train_and_test_sets(DataConfig())
     with backend.using("numba"):
-        assert count_right(train(study, train_config_for(study)), exam) >= 9500
+        assert count_correct(train(train_set, train_config_for(train_set)), test_set) >= 9500

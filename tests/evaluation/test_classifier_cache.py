@@ -1,4 +1,4 @@
-"""A classifier is trained once, and again when anything that it follows from has changed or its file is damaged."""
+"""A classifier is trained once, and again when anything that it depends on changes or its file is damaged."""
 
 import re
 
@@ -11,10 +11,11 @@ from minidiff import backend
 from minidiff.data.dataset import ImageDataset
 from minidiff.evaluation import cache
 from minidiff.evaluation.cache import classifier_for, fingerprint, name
-from minidiff.evaluation.labels.classifier import TrainConfig, read
+from minidiff.evaluation.convnet import TrainConfig
+from minidiff.evaluation.labels.classifier import classify
 from minidiff.evaluation.split import Subset
 
-STUDY = TrainConfig(steps=2, batch=8)
+TRAIN_CONFIG = TrainConfig(steps=2, batch=8)
 DATA = toy_images.make(30)
 
 
@@ -27,10 +28,10 @@ def plain_backend(request):
         yield
 
 
-def get(folder, data=DATA, study=STUDY):
+def get(folder, data=DATA, config=TRAIN_CONFIG):
     """Return the classifier, the lines that were said, and the steps that were trained."""
     lines, losses = [], []
-    kept = classifier_for(data, study, folder, lines.append, losses.append)
+    kept = classifier_for(data, config, folder, lines.append, losses.append)
     return kept, lines, len(losses)
 
 
@@ -40,7 +41,7 @@ def test_trained_once(tmp_path):
     assert lines == [f"training a classifier of toy: 2 steps of 8 images, kept in {first.path}"]
     second, lines, steps = get(tmp_path / "new" / "folder")
     assert (steps, lines, second.seconds, second.path) == (0, [], None, first.path)
-    for one, other in zip(read(first.model, DATA.images), read(second.model, DATA.images)):
+    for one, other in zip(classify(first.model, DATA.images), classify(second.model, DATA.images)):
         np.testing.assert_array_equal(one, other)
 
 
@@ -48,9 +49,9 @@ def test_a_kept_one_reads_on_every_backend(every_backend, tmp_path):
     """Its weights come from a file, and the images from the host: both must be where the backend computes."""
     with backend.using("numpy"):
         first, _, _ = get(tmp_path)
-        exact = read(first.model, DATA.images[:2])
+        exact = classify(first.model, DATA.images[:2])
     second, _, steps = get(tmp_path)
-    found = read(second.model, DATA.images[:2])
+    found = classify(second.model, DATA.images[:2])
     assert steps == 0
     np.testing.assert_array_equal(found[0], exact[0])
     np.testing.assert_allclose(found[1], exact[1], rtol=1e-4, atol=1e-5)
@@ -61,23 +62,23 @@ def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):
     images[7, 3, 2, 1] ^= 1
     labels[7] = (labels[7] + 1) % 3
     names = [
-        name(DATA, STUDY),
-        name(ImageDataset("toy", images, DATA.labels, DATA.classes), STUDY),
-        name(ImageDataset("toy", DATA.images, labels, DATA.classes), STUDY),
-        name(ImageDataset("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), STUDY),
+        name(DATA, TRAIN_CONFIG),
+        name(ImageDataset("toy", images, DATA.labels, DATA.classes), TRAIN_CONFIG),
+        name(ImageDataset("toy", DATA.images, labels, DATA.classes), TRAIN_CONFIG),
+        name(ImageDataset("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), TRAIN_CONFIG),
         name(DATA, TrainConfig(steps=3, batch=8)),
         name(DATA, TrainConfig(steps=2, batch=8, seed=1)),
     ]
     other_code = tmp_path / "classifier.py"
     other_code.write_text("# another network\n")
     monkeypatch.setattr(cache.classifier, "__file__", str(other_code))
-    names.append(name(DATA, STUDY))
+    names.append(name(DATA, TRAIN_CONFIG))
     assert len(set(names)) == len(names)
 
 
 def test_the_name_is_one_for_any_file_system():
     odd = ImageDataset("../my: images*", DATA.images, DATA.labels, DATA.classes)
-    assert re.fullmatch(r"_my_images_-[0-9a-f]{16}\.safetensors", name(odd, STUDY))
+    assert re.fullmatch(r"_my_images_-[0-9a-f]{16}\.safetensors", name(odd, TRAIN_CONFIG))
 
 
 def test_fingerprints():
@@ -85,7 +86,7 @@ def test_fingerprints():
     assert fingerprint(toy_images.make(30, channels=1)) != fingerprint(DATA)
     endless = Subset(DATA, 0, 2**32, endless=True)  # asked for its first images only, here made to be 30
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "DRAWN", 30)
+        patch.setattr(cache, "FINGERPRINT_IMAGES", 30)
         assert fingerprint(endless) == fingerprint(DATA)
 
 
@@ -121,7 +122,7 @@ def test_damaged_is_trained_again(tmp_path, damage):
     assert steps == 2 and len(lines) == 2
     assert str(whole.path) in lines[0] and reason in lines[0] and lines[0].endswith(": training it again")
     assert "\n" not in lines[0]
-    for one, other in zip(read(whole.model, DATA.images), read(again.model, DATA.images)):
+    for one, other in zip(classify(whole.model, DATA.images), classify(again.model, DATA.images)):
         np.testing.assert_array_equal(one, other)
     assert get(tmp_path)[2] == 0  # the new file is whole
 

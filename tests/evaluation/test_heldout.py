@@ -31,14 +31,17 @@ IMAGES = toy_images.make(30)
 
 
 class Silent:
-    """A network that always answers 0 and notes what it was asked."""
+    """A network that always predicts 0 and records its inputs."""
 
     def __init__(self, classes):
         self.config = UNetConfig(8, 8, 3, model_channels=8, channel_mult=(1,), attention_at=(), classes=classes)
-        self.asked = []
+        self.inputs = []
+
+    def condition(self, n, labels):
+        return labels
 
     def __call__(self, x, t, labels):
-        self.asked.append((x, t, labels))
+        self.inputs.append((x, t, labels))
         return Tensor(np.zeros_like(x))
 
 
@@ -48,14 +51,14 @@ def test_does_not_depend_on_batches_or_on_how_many_follow(network):
     fewer = held_out_loss(network, PROCESS, IMAGES, triples=11, batch=11)
     np.testing.assert_array_equal(parts.t, whole.t)
     # float32 products of other sizes add up in another order; a loss is a mean of 192 squares of about 1
-    np.testing.assert_allclose(parts.each, whole.each, rtol=1e-5)
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-5)
     np.testing.assert_array_equal(fewer.t, whole.t[:11])
-    np.testing.assert_allclose(fewer.each, whole.each[:11], rtol=1e-5)
+    np.testing.assert_allclose(fewer.losses, whole.losses[:11], rtol=1e-5)
 
 
 def test_the_seed_names_the_triples(network):
     one, same, other = (held_out_loss(network, PROCESS, IMAGES, seed, triples=20) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.each, same.each)
+    np.testing.assert_array_equal(one.losses, same.losses)
     assert not np.array_equal(one.t, other.t)
 
 
@@ -67,14 +70,14 @@ def test_value_where_it_is_known():
     assert error == pytest.approx(np.sqrt(2 / 192 / 300), rel=0.2)  # the variance of eps² is 2
 
 
-def test_labels_are_shown_and_every_image_is_asked_about():
+def test_no_label_is_dropped_and_every_image_is_used():
     silent = Silent(3)
     held_out_loss(silent, PROCESS, IMAGES, triples=30, batch=30)
-    ((_, _, labels),) = silent.asked
+    ((_, _, labels),) = silent.inputs
     assert np.bincount(labels).tolist() == [10, 10, 10]  # each image once; none has its label hidden
     unconditional = Silent(0)
     held_out_loss(unconditional, PROCESS, IMAGES, triples=5)
-    assert unconditional.asked[0][2] is None
+    assert unconditional.inputs[0][2] is None
 
 
 def test_nothing_is_recorded(network):

@@ -1,4 +1,4 @@
-"""Prompts held against images: what counts as asked, what as right, and what floor and ceiling are."""
+"""Prompts compared with images: which facts count, which are correct, and what floor and ceiling are."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.evaluation.labels.classifier import TrainConfig
-from minidiff.evaluation.labels.judge import Drawing
+from minidiff.evaluation.convnet import TrainConfig
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples
 from minidiff.evaluation.scenes import attributes, prompts, steering
-from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.evaluation.scenes import report as scenes_report
-from minidiff.evaluation.scenes.attributes import Attributes, answers, visible
+from minidiff.evaluation.scenes.attributes import AttributeClassifier, targets, visible
 from minidiff.evaluation.scenes.hue import hue, hue_error
 from minidiff.nn.tokenizer import split
 from minidiff.scenes import factors as f
@@ -28,17 +27,17 @@ def fast():
 
 @pytest.fixture
 def knows(monkeypatch):
-    """Judges that know what is on the images, which are numbers here: image k shows what prompt k asks for."""
+    """Classifiers that know what the images show, which are numbers here: image k shows what prompt k describes."""
 
     def make(asked, wrong=()):
-        def read(judge, images):
-            right = answers(asked.factors)
+        def classify(judge, images):
+            right = targets(asked.factors)
             found = {fact: right[fact][images].copy() for fact in right}
             for fact in wrong if judge == "second" else ():
                 found[fact] = (found[fact] + 1) % len(attributes.VALUES[fact])
             return found
 
-        monkeypatch.setattr(prompts, "read", read)
+        monkeypatch.setattr(prompts, "classify", classify)
         return ["first", "second"]
 
     return make
@@ -46,81 +45,81 @@ def knows(monkeypatch):
 
 @pytest.mark.parametrize("unseen", [False, True])
 def test_which_prompts(unseen):
-    asked = prompts.prompts(60, 0, unseen)
+    asked = prompts.make_prompts(60, 0, unseen)
     assert len(asked.factors) == len(asked.captions.texts) == 60
-    assert prompts.named_pair(asked.factors, asked.captions).all() == unseen
+    assert prompts.names_held_out_pair(asked.factors, asked.captions).all() == unseen
     assert asked.factors.held_out().all() == unseen
-    more = prompts.prompts(80, 0, unseen)
+    more = prompts.make_prompts(80, 0, unseen)
     assert more.captions.texts[:60] == asked.captions.texts
     for n, text in enumerate(asked.captions.texts):
         colour = f.COLOURS[asked.factors.colour[n]]
-        assert (colour in split(text) or colour in ("grey", "purple")) or not asked.captions.told["colour"][n]
+        assert (colour in split(text) or colour in ("grey", "purple")) or not asked.captions.mentions["colour"][n]
 
 
 def test_all_right_all_wrong_and_half(knows):
-    asked, images = prompts.prompts(200, 0, False), np.arange(200)
-    found = prompts.heard(knows(asked), FACTS, asked, images)
+    asked, images = prompts.make_prompts(200, 0, False), np.arange(200)
+    found = prompts.prompt_accuracy(knows(asked), FACTS, asked, images)
     assert found.whole == (200, 200)
-    assert found.mentioned[0] == found.mentioned[1] == sum(of for _, of in found.facts.values())
-    assert all(right == of for right, of in found.facts.values())
+    assert found.mentioned[0] == found.mentioned[1] == sum(of for _, of in found.by_fact.values())
+    assert all(right == of for right, of in found.by_fact.values())
 
-    half = prompts.heard(knows(asked, wrong=("place",)), FACTS, asked, images)  # one of two judges sees other places
-    places = half.facts["place"][1]
-    assert half.facts["place"] == (places / 2, places) and half.facts["time"][0] == half.facts["time"][1]
+    half = prompts.prompt_accuracy(knows(asked, wrong=("place",)), FACTS, asked, images)  # one of two is wrong
+    places = half.by_fact["place"][1]
+    assert half.by_fact["place"] == (places / 2, places) and half.by_fact["time"][0] == half.by_fact["time"][1]
     assert half.mentioned[0] == found.mentioned[0] - places / 2
     assert half.whole == (200 - places / 2, 200)
 
 
 def test_the_floor_is_other_prompts(knows):
-    asked = prompts.prompts(400, 0, False)
-    floor = prompts.heard(knows(asked), FACTS, asked, np.arange(400), 200)
-    right, of = floor.facts["subject"]
+    asked = prompts.make_prompts(400, 0, False)
+    floor = prompts.prompt_accuracy(knows(asked), FACTS, asked, np.arange(400), 200)
+    right, of = floor.by_fact["subject"]
     assert 0.02 < right / of < 0.25  # one in eleven by chance
     assert floor.whole[0] < 40
 
 
 def test_only_what_is_said_and_visible_is_asked(knows):
-    asked = prompts.prompts(300, 0, False)
-    found = prompts.heard(knows(asked), ("season", "colour"), asked, np.arange(300))
-    told, seen = asked.captions.told, visible(asked.factors)
+    asked = prompts.make_prompts(300, 0, False)
+    found = prompts.prompt_accuracy(knows(asked), ("season", "colour"), asked, np.arange(300))
+    told, seen = asked.captions.mentions, visible(asked.factors)
     for fact in ("season", "colour"):
-        assert found.facts[fact][1] == int((told[fact] & seen[fact]).sum()) > 20
+        assert found.by_fact[fact][1] == int((told[fact] & seen[fact]).sum()) > 20
     assert not (seen["season"] & (asked.factors.place == f.SEA)).any()
     assert not (seen["colour"] & (asked.factors.subject == f.TREE)).any()
 
 
-def test_a_judge_learns_and_is_examined():
+def test_a_classifier_learns_and_is_tested():
     judge = attributes.train(32, TrainConfig(steps=60, batch=64, seed=1))
-    exam = attributes.examine(judge, 32, count=300)
-    assert exam["time"][0] / exam["time"][1] > 0.8 and exam["subject"][1] == 300
-    blank = Attributes(32, 32)
+    test_set = attributes.count_correct(judge, 32, count=300)
+    assert test_set["time"][0] / test_set["time"][1] > 0.8 and test_set["subject"][1] == 300
+    blank = AttributeClassifier(32, 32)
     blank.initialize(0)
-    assert attributes.examine(blank, 32, count=300)["time"][0] < exam["time"][0]
-    accuracy, facts = prompts.counted([judge, blank], 32)
+    assert attributes.count_correct(blank, 32, count=300)["time"][0] < test_set["time"][0]
+    accuracy, facts = prompts.measure_classifiers([judge, blank], 32)
     assert set(accuracy) == set(FACTS) and facts == ()  # both must be good enough
 
 
 def test_drawings_and_references_that_are_followed_and_that_are_not():
-    """A painter that draws the very scenes follows everything; one that draws others follows nothing."""
+    """A model that renders the described scenes follows everything; one that renders other scenes follows nothing."""
     sample = prompts.FIRST + np.arange(60)
 
     def perfect(texts, control=None, reference=None):
         asked = prompts.Prompts(sample, f.choose(0, "test", sample), None)
-        return reference if reference is not None else prompts.renders(asked, 32, 0)
+        return reference if reference is not None else prompts.render_prompts(asked, 32, 0)
 
-    def deaf(texts, control=None, reference=None):
+    def unrelated(texts, control=None, reference=None):
         other = sample + 1000
-        return prompts.renders(prompts.Prompts(other, f.choose(0, "test", other), None), 32, 0)
+        return prompts.render_prompts(prompts.Prompts(other, f.choose(0, "test", other), None), 32, 0)
 
-    good, bad = (steering.judge_control(paint, 32, 0, sample) for paint in (perfect, deaf))
+    good, bad = (steering.judge_control(paint, 32, 0, sample) for paint in (perfect, unrelated))
     assert good.edges.score == pytest.approx(1)
     assert abs(bad.edges.score) < 0.3
 
-    good, bad = (steering.judge_reference(paint, 32, 0, sample) for paint in (perfect, deaf))
+    good, bad = (steering.judge_reference(paint, 32, 0, sample) for paint in (perfect, unrelated))
     assert np.median(good.error) == 0 and np.median(good.real) < 20
     assert np.median(bad.error) > 40 and 60 < np.median(good.shuffled) < 120
-    assert not any({"tones", "duotone", "ink", "neon"} & set(split(text)) for text in good.asked.captions.texts)
-    assert (good.asked.factors.subject != f.NOTHING).all() and good.asked.captions.told["subject"].all()
+    assert not any({"tones", "duotone", "ink", "neon"} & set(split(text)) for text in good.prompts.captions.texts)
+    assert (good.prompts.factors.subject != f.NOTHING).all() and good.prompts.captions.mentions["subject"].all()
 
 
 def test_the_hue_of_two_tones_is_seen_whatever_the_scene():
@@ -129,24 +128,34 @@ def test_the_hue_of_two_tones_is_seen_whatever_the_scene():
     other = f.sensible(replace(other, style=tones, hue=one.hue, time=one.time, season=one.season))
     one = f.sensible(replace(one, style=tones))
     a, b = (
-        prompts.renders(prompts.Prompts(k, each, None), 32, 0)
+        prompts.render_prompts(prompts.Prompts(k, each, None), 32, 0)
         for k, each in ((np.arange(200), one), (np.arange(200), other))
     )
     assert np.median(hue_error(hue(a), hue(b))) < 15
 
 
 def test_the_table_says_what_the_json_says(knows):
-    asked = prompts.prompts(100, 0, False)
+    asked = prompts.make_prompts(100, 0, False)
     judges = knows(asked)
     sides = {"samples": 0, "floor": 50, "ceiling": 0}
     found = {
-        kind: {side: prompts.heard(judges, FACTS, asked, np.arange(100), shift) for side, shift in sides.items()}
+        kind: {
+            side: prompts.prompt_accuracy(judges, FACTS, asked, np.arange(100), shift) for side, shift in sides.items()
+        }
         for kind in ("seen", "unseen")
     }
-    listed = {kind: {side: scenes_report._heard(each) for side, each in sets.items()} for kind, sets in found.items()}
+    listed = {kind: {side: scenes_report.shares(each) for side, each in sets.items()} for kind, sets in found.items()}
     result = {
         "checkpoint": {"path": "runs/x", "step": 7},
-        "settings": {"count": 100, "sampler": "ddim", "steps": 5, "guidance_scale": 3.0, "seed": 0, "backend": "numba"},
+        "settings": {
+            "count": 100,
+            "sampler": "ddim",
+            "steps": 5,
+            "eta": 0.0,
+            "guidance_scale": 3.0,
+            "seed": 0,
+            "backend": "numba",
+        },
         "judges": {"accuracy": {"place": [0.99, 0.98], "size": [0.99, 0.9]}, "asked": ["place"], "needed": 0.97},
         "prompts": listed,
         "held_out_loss": {"mean": 0.1, "standard_error": 0.01, "count": 20},
@@ -168,6 +177,6 @@ def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
             yield SimpleNamespace(x_prev=control.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
 
     done = []
-    drawn = scenes_judge.draw(Model(), Drawing(count=10, batch=batch), texts, {"control": maps}, done.append)
+    drawn = generate_samples(Model(), EvaluationSampling(count=10, batch=batch), texts, {"control": maps}, done.append)
     assert sum(done) == len(drawn) == 10
     assert (np.diff(drawn.ravel().astype(int)) > 0).all()

@@ -26,7 +26,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from minidiff import backend
-from minidiff.evaluation.labels.classifier import TrainConfig
+from minidiff.evaluation.convnet import TrainConfig
 from minidiff.training import preview
 from tests.fuzz.case import KINDS, Case
 from tests.fuzz.kinds import planted

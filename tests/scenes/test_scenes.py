@@ -16,10 +16,10 @@ MANY = np.arange(20_000)
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    """A thousand images at 32 pixels: factors and drawing."""
+def rendered():
+    """A thousand images at 32 pixels: factors and rendering."""
     data, index = Scenes(32), np.arange(1000)
-    return data.factors(index), data.draw(index)
+    return data.factors(index), data.render(index)
 
 
 def choose(**fixed):
@@ -30,8 +30,8 @@ def choose(**fixed):
     return replace(chosen, **{name: np.resize(value, n) for name, value in plain.items()})
 
 
-def draw(chosen, size=32):
-    return scenes.draw(chosen, size, 0, "train", np.arange(len(chosen)))
+def render(chosen, size=32):
+    return scenes.render(chosen, size, 0, "train", np.arange(len(chosen)))
 
 
 def test_is_a_dataset():
@@ -64,7 +64,7 @@ def test_backends_draw_the_same_bytes():
     results = []
     for name in RUN_HERE:
         with backend.using(name):
-            results.append(Scenes(32).draw(np.arange(60)))
+            results.append(Scenes(32).render(np.arange(60)))
     for other in results[1:]:
         np.testing.assert_array_equal(other.image, results[0].image)
         np.testing.assert_array_equal(other.edge, results[0].edge)
@@ -130,9 +130,9 @@ def test_held_out_pairs_are_no_references_either(monkeypatch, split):
 
     def note(factors, *rest):
         shown.append(factors)
-        return scenes.draw(factors.of(np.arange(1)), 16, 0, split, np.arange(1))
+        return scenes.render(factors.of(np.arange(1)), 16, 0, split, np.arange(1))
 
-    monkeypatch.setattr(alike, "draw", note)
+    monkeypatch.setattr(alike, "render", note)
     data = alike.Alike(16, split)
     data.alike(MANY)
     (reference,), image = shown, data.factors(MANY)
@@ -161,56 +161,56 @@ def test_scenes_make_sense(split):
 
 
 @pytest.mark.parametrize("subject", range(1, 11), ids=SUBJECTS[1:])
-def test_a_subject_is_a_quarter_of_the_image(drawn, subject):
-    f, drawing = drawn
+def test_a_subject_is_a_quarter_of_the_image(rendered, subject):
+    f, rendering = rendered
     chosen = (f.subject == subject) & (f.count == 1) & (f.size == 1)
-    area = (drawing.label[chosen] == subject).mean((1, 2))
+    area = (rendering.label[chosen] == subject).mean((1, 2))
     assert len(area) > 40
     assert 0.22 < np.median(area) < 0.31
 
 
-def test_labels_show_the_subject_and_no_other(drawn):
-    f, drawing = drawn
+def test_labels_show_the_subject_and_no_other(rendered):
+    f, rendering = rendered
     for subject in range(1, 11):
-        shown = (drawing.label == subject).any((1, 2))
+        shown = (rendering.label == subject).any((1, 2))
         np.testing.assert_array_equal(shown, f.subject == subject)
-    assert drawing.label.max() < len(LABELS)
+    assert rendering.label.max() < len(LABELS)
 
 
 def test_one_of_a_subject_stays_inside():
     """The middle of a subject that stands in the middle is near the image's middle, and nothing is cut off."""
     subject = np.repeat(np.arange(1, 11), 20)
-    label = draw(choose(subject=subject)).label == subject[:, None, None]
+    label = render(choose(subject=subject)).label == subject[:, None, None]
     across = (label.sum(1) * (np.arange(32) - 15.5)).sum(1) / label.sum((1, 2))
     assert np.abs(across).max() < 4
     assert not label[:, 0].any() and not label[:, -1].any()
 
 
-def test_edges_follow_the_labels(drawn):
+def test_edges_follow_the_labels(rendered):
     """Where the subject's label ends, the edge map has a line.
 
     The outline passes between two neighbouring pixels' centres, so one of them lies within half a pixel of it, and
     there the edge is 1/2 or more; curved outlines stray a little from that, and the boat's mast has none.
     """
-    f, drawing = drawn
+    f, rendering = rendered
     plain = (f.subject > 0) & (f.subject != factors.BOAT)
-    inside = drawing.label[plain] == f.subject[plain, None, None]
-    edge = drawing.edge[plain]
+    inside = rendering.label[plain] == f.subject[plain, None, None]
+    edge = rendering.edge[plain]
     across = inside[:, :, 1:] != inside[:, :, :-1]
     strength = np.maximum(edge[:, :, 1:], edge[:, :, :-1])[across]
     assert len(strength) > 10_000
     assert (strength > 0.4).mean() > 0.98
-    assert 0.02 < (drawing.edge > 0.5).mean() < 0.2  # lines, and not a thicket
+    assert 0.02 < (rendering.edge > 0.5).mean() < 0.2  # lines, and not a thicket
 
 
 def test_night_and_style_change_the_colours_alone():
     base = choose(subject=np.arange(11), time=0)
-    expected = draw(base)
+    expected = render(base)
     for style in range(1, len(STYLES)):
-        drawing = draw(replace(base, style=np.full(11, style)))
-        np.testing.assert_array_equal(drawing.edge, expected.edge)
-        np.testing.assert_array_equal(drawing.label, expected.label)
-        difference = np.abs(drawing.image.astype(int) - expected.image)
+        rendering = render(replace(base, style=np.full(11, style)))
+        np.testing.assert_array_equal(rendering.edge, expected.edge)
+        np.testing.assert_array_equal(rendering.label, expected.label)
+        difference = np.abs(rendering.image.astype(int) - expected.image)
         assert difference.mean() > 10, STYLES[style]
 
 
@@ -218,8 +218,8 @@ def test_night_and_style_change_the_colours_alone():
 def test_no_style_hides_the_colour_of_a_subject(style):
     """A red car differs from a blue one by more than 20 of 255, on average over the car, wheels and all."""
     car, red, blue = SUBJECTS.index("car"), factors.COLOURS.index("red"), factors.COLOURS.index("blue")
-    one = draw(choose(subject=np.full(6, car), place=np.arange(6), colour=red, style=style))
-    other = draw(choose(subject=np.full(6, car), place=np.arange(6), colour=blue, style=style))
+    one = render(choose(subject=np.full(6, car), place=np.arange(6), colour=red, style=style))
+    other = render(choose(subject=np.full(6, car), place=np.arange(6), colour=blue, style=style))
     change = np.abs(one.image.astype(int) - other.image).mean(-1)
     assert change[one.label == car].mean() > 20
     assert change[one.label != car].mean() < 4  # pixels of the outline that are mostly something else
@@ -229,9 +229,9 @@ def test_everything_can_be_drawn_together():
     """Each subject in each place at each hour, in every season and weather as they come."""
     subject, place, time = (grid.ravel() for grid in np.meshgrid(range(11), range(6), range(3), indexing="ij"))
     chosen = factors.sensible(choose(subject=subject, place=place, time=time, weather=np.arange(198) % 4))
-    drawing = draw(chosen, 16)
-    assert len(np.unique(drawing.image.reshape(198, -1), axis=0)) == 198
-    assert (drawing.image.std((1, 2)).max(1) > 8).all()  # none is a blank
+    rendering = render(chosen, 16)
+    assert len(np.unique(rendering.image.reshape(198, -1), axis=0)) == 198
+    assert (rendering.image.std((1, 2)).max(1) > 8).all()  # none is a blank
 
 
 @pytest.mark.parametrize(

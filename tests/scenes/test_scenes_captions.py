@@ -45,7 +45,7 @@ def test_the_same_for_everybody_and_whatever_stands_beside():
     part = caption(chosen.of(some), 0, "train", some)
     assert part.texts == [whole.texts[k] for k in some]
     for fact in FACTS:
-        np.testing.assert_array_equal(part.told[fact], whole.told[fact][some])
+        np.testing.assert_array_equal(part.mentions[fact], whole.mentions[fact][some])
     assert caption(chosen, 1, "train", MANY[:200]).texts != whole.texts
     assert caption(chosen, 0, "test", MANY[:200]).texts != whole.texts
 
@@ -82,7 +82,7 @@ def test_what_is_told_stands_there_and_nothing_else(said, fact):
     value = getattr(chosen, fact)
     for n, text in enumerate(it.texts):
         name = names(fact)[value[n]]
-        if it.told[fact][n]:
+        if it.mentions[fact][n]:
             assert says(text, table[name]), (text, name)
             others = [phrase for other, phrases in table.items() if other != name for phrase in phrases]
             assert not says(text, others), (text, name)
@@ -96,9 +96,9 @@ def test_colours_are_told_of_subjects(said):
     table = {name: words_of(captions._COLOURS.get(name, name)) for name in factors.COLOURS}
     for n, text in enumerate(it.texts):
         found = {name for name, phrases in table.items() if says(text, phrases)}
-        assert found == ({factors.COLOURS[chosen.colour[n]]} if it.told["colour"][n] else set()), text
+        assert found == ({factors.COLOURS[chosen.colour[n]]} if it.mentions["colour"][n] else set()), text
     trees = chosen.subject == factors.TREE
-    assert not it.told["colour"][trees].any()  # a tree wears its season
+    assert not it.mentions["colour"][trees].any()  # a tree wears its season
 
 
 def test_weather_is_told_once(said):
@@ -110,7 +110,7 @@ def test_weather_is_told_once(said):
             for weather in captions._WEATHERS
             if says(text, [captions._WEATHERS[weather], captions._ADJECTIVES[weather]])
         }
-        assert told == ({name} if it.told["weather"][n] else set()), text
+        assert told == ({name} if it.mentions["weather"][n] else set()), text
         assert not (says(text, captions._WEATHERS.values()) and says(text, captions._ADJECTIVES.values())), text
 
 
@@ -118,7 +118,7 @@ def test_counts_agree_with_their_nouns(said):
     chosen, it = said
     plural = {one.split("/")[1] for entry in captions._SUBJECTS.values() for one in entry.split("|")}
     for n, text in enumerate(it.texts):
-        if not it.told["count"][n]:
+        if not it.mentions["count"][n]:
             assert chosen.subject[n] == factors.NOTHING
             continue
         count = int(chosen.count[n])
@@ -152,10 +152,10 @@ def test_facts_are_left_out_as_often_as_is_said(said):
         ("size", something, 0.5 * (1 - OMIT)),
         ("position", one, 0.4 * (1 - OMIT)),
     ):
-        share = it.told[fact][where].mean()
+        share = it.mentions[fact][where].mean()
         assert close(share, expected, where.sum()), (fact, share, expected)
     for fact in ("subject", "colour", "count", "size", "position"):
-        assert not it.told[fact][~something].any()
+        assert not it.mentions[fact][~something].any()
 
 
 def test_synonyms_come_as_often_as_is_said(said):

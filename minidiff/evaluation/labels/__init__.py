@@ -1,1 +1,4 @@
-"""Judging models that are asked for labels: read classifier.py, judge.py, report.py."""
+"""Evaluation of models with class labels.
+
+`classifier` trains the classifier, `judge` applies it to samples, and `report` makes the JSON and the table.
+"""

@@ -1,9 +1,10 @@
-"""A checkpoint before its judges: everything that evaluation measures, for one model and one kind of images.
+"""Evaluation of a checkpoint with class labels: everything that is measured of it.
 
-Idea: three questions that no single number answers.  Does a sample show what was asked for?  A classifier reads it.
-Are the samples as good and as varied as real images?  The Fréchet distance of their features says, beside that of
-real images to real ones.  Has the network learnt to denoise, or its images by heart?  The loss on held-out ones.
-After cache.py.  Leaves out how the answers are shown: report.py.
+Idea: three questions that no single number answers.  Does a sample show the label that it was drawn for?  A classifier
+predicts its label.  Are the samples as good and as varied as real images?  Distances between their features answer
+that, beside the distances between real images and other real images.  Has the network learnt to denoise, or has it
+memorised its training images?  The loss on held-out images shows that.
+Leaves out how the results are shown: report.py.
 """
 
 import time
@@ -15,54 +16,27 @@ import numpy as np
 
 from minidiff import random
 from minidiff.data.dataset import Numbered
-from minidiff.diffusion.clipping import Clip
-from minidiff.diffusion.solvers import SamplerName
-from minidiff.diffusion.timesteps import Spacing
 from minidiff.errors import MinidiffError
-from minidiff.evaluation.cache import Kept
+from minidiff.evaluation.cache import CachedClassifier
 from minidiff.evaluation.heldout import TRIPLES, HeldOutLoss, held_out_loss
-from minidiff.evaluation.labels.classifier import count_right, read
+from minidiff.evaluation.labels.classifier import Classifier, classify, count_correct
 from minidiff.evaluation.metrics.frechet import deviation, frechet_distance
 from minidiff.evaluation.metrics.kid import kid, kid_deviation
-from minidiff.evaluation.metrics.nearest import MOST, nearest
+from minidiff.evaluation.metrics.nearest import MAX_TRAINING_IMAGES, nearest
 from minidiff.evaluation.metrics.precision_recall import NEIGHBOURS, precision_recall
-from minidiff.evaluation.split import Part
-from minidiff.images.files import to_uint8
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples, sampling_steps
+from minidiff.evaluation.split import Purpose
 from minidiff.limits import check_limits
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.random import Key, Stream
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How the samples are drawn; their labels go round all labels of the data."""
-
-    count: int = 1000
-    """Number of samples."""
-    sampler: SamplerName = "ddim"
-    """The way from noise to image, as `python -m minidiff.sample --help` tells."""
-    steps: int | None = None
-    """Steps from noise to image, as `python -m minidiff.sample --help` tells."""
-    spacing: Spacing = "trailing"
-    """Where the steps lie, as `python -m minidiff.sample --help` tells."""
-    eta: float = 0.0
-    """Fresh noise in ddim, from 0, none, to 1, as much as ddpm."""
-    guidance_scale: float = 3.0
-    """How hard the label pulls; 1 is as learnt."""
-    clip: Clip = "clip"
-    """What becomes of guesses outside the range of images: cut off, scaled into it (dynamic), or left (none)."""
-    seed: int = 0
-    """Names all randomness: the samples' noise, and which held-out images and noise the loss is taken on."""
-    batch: int = 64
-    """Images drawn at once; fewer need less memory."""
-
-
-@dataclass(frozen=True)
 class Frechet:
-    """Fréchet distances between n and n images, each with its jackknife's standard deviation.
+    """Fréchet distances between two sets of n images, each with its jackknife standard deviation.
 
-    samples: of samples to real images.  real: of other real images to the same ones; no samples of this many
-    images can be expected to come closer.
+    samples: from the samples to real images.  real: from other real images to the same ones.  Samples of this number
+    cannot be expected to come closer than these.
     """
 
     n: int
@@ -72,10 +46,10 @@ class Frechet:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Between n samples and n real images, each beside what n other real images have.
+    """How alike n samples and n real images are.  Each pair holds the value of the samples and of other real images.
 
-    kid: distances, with deviations.  precision, recall: shares.  nearest: the median distance to the nearest training
-    image, None where training never sees an image twice.
+    kid: distances with their standard deviations.  precision, recall: shares.  nearest: median distances to the nearest
+    training image; None if training never repeats an image.
     """
 
     kid: tuple[tuple[float, float], tuple[float, float]]
@@ -85,52 +59,58 @@ class Likeness:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the judges found.
+class LabelResults:
+    """What was measured of a model with class labels.
 
-    classifier_right: of the `exam` held-out images, how many the classifier reads as they are labelled.
-    samples: (N, H, W, C) uint8.  asked, read: (N,) int64, the label each was to show, and what the classifier sees.
-    frechet: None where there are not even four held-out images, likeness: eight.  seconds: what took how long.
+    classifier_correct: for how many of the `test_count` images of the test set the classifier predicts the true label.
+    samples: (N, H, W, C) uint8.  labels: (N,) int64, the labels that the samples were drawn for.
+    predicted: (N,) int64, the labels that the classifier predicts for them.
+    frechet: None for fewer than 2 samples or fewer than 4 held-out images.
+    likeness: None for fewer than 4 samples or fewer than 8 held-out images.
+    seconds: the time that each part took.
     """
 
-    classifier_right: int
-    exam: int
+    classifier_correct: int
+    test_count: int
     samples: np.ndarray
-    asked: np.ndarray
-    read: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
     frechet: Frechet | None
     likeness: Likeness | None
     loss: HeldOutLoss
     seconds: dict[str, float]
 
 
-def check(model: Pipeline, exam: Numbered, drawing: Drawing) -> None:
-    """Raise MinidiffError for whatever cannot be judged, before anything takes time."""
-    check_limits(vars(drawing), "--{}")
-    if drawing.count < 2:
-        raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {drawing.count}")
-    theirs, ours = model.shape, (exam.height, exam.width, exam.channels)
+def check(model: Pipeline, test_set: Numbered, sampling: EvaluationSampling) -> None:
+    """Raise MinidiffError for everything that cannot be evaluated, before any work is done."""
+    check_limits(vars(sampling), "--{}")
+    if sampling.count < 2:
+        raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {sampling.count}")
+    theirs, ours = model.shape, (test_set.height, test_set.width, test_set.channels)
     if theirs != ours:
-        raise MinidiffError(f"{model.path} draws images of {_size(theirs)}; those of {exam.name} have {_size(ours)}")
-    if model.classes != exam.classes:
-        theirs_, ours_ = (f"{len(names)} ({_few(names)})" for names in (model.classes, exam.classes))
-        raise MinidiffError(f"{model.path} was trained on other labels: it has {theirs_}, {exam.name} has {ours_}")
-    _steps(model, drawing, 0, 1)  # checks its settings at once, and draws nothing before it is asked to
+        raise MinidiffError(
+            f"{model.path} draws images of {_size(theirs)}; those of {test_set.name} have {_size(ours)}"
+        )
+    if model.classes != test_set.classes:
+        theirs_, ours_ = (f"{len(names)} ({_few(names)})" for names in (model.classes, test_set.classes))
+        raise MinidiffError(f"{model.path} was trained on other labels: it has {theirs_}, {test_set.name} has {ours_}")
+    sampling_steps(model, sampling, 0, 1)  # checks the settings; no step is taken
 
 
 def judge(
     model: Pipeline,
-    kept: Kept,
-    exam: Numbered,
-    drawing: Drawing,
-    tell: Callable[[int], Any] = lambda done: None,
-    study: Numbered | None = None,
-) -> Verdict:
-    """Examine the classifier, take the held-out loss, draw the samples, and have them read and compared.
+    classifier: CachedClassifier,
+    test_set: Numbered,
+    sampling: EvaluationSampling,
+    on_step: Callable[[int], Any] = lambda images: None,
+    train_set: Numbered | None = None,
+) -> LabelResults:
+    """Test the classifier, take the held-out loss, draw the samples, classify them and compare them with real images.
 
-    exam: the held-out images, finite.  study: those that the model was trained on, to look for copies.
-    tell: called after each sampling step with the number of images it moved.
+    test_set: held-out images, finite.  train_set: the images that the model was trained on, to search for copies.
+    on_step: called after each sampling step with the number of images in the batch.
     """
+    network: Classifier = classifier.model
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -139,82 +119,69 @@ def judge(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    right = count_right(kept.model, exam)
-    lap("exam")
-    loss = held_out_loss(model.model, model.process, exam, drawing.seed, TRIPLES)
+    correct = count_correct(network, test_set)
+    lap("classifier_test")
+    loss = held_out_loss(model.model, model.process, test_set, sampling.seed, TRIPLES)
     lap("held_out_loss")
-    samples = draw(model, drawing, tell)
+    samples = generate_samples(model, sampling, on_step=on_step)
     lap("samples")
-    seen, features = read(kept.model, samples)
-    real = real_features(kept, len(features), exam, drawing.seed)
-    frechet, likeness = compare(features, real), liken(kept, features, real, study)
+    predicted, features = classify(network, samples)
+    real = real_features(network, len(features), test_set, sampling.seed)
+    frechet = compare_frechet(features, real)
+    likeness = compare_likeness(network, features, real, train_set)
     lap("comparison")
-    asked = model.labels(drawing.count)
-    assert asked is not None  # check
-    return Verdict(right, len(exam), samples, asked, seen, frechet, likeness, loss, seconds)
+    labels = model.labels(sampling.count)
+    assert labels is not None  # `check` saw that the model has classes
+    return LabelResults(correct, len(test_set), samples, labels, predicted, frechet, likeness, loss, seconds)
 
 
-def draw(model: Pipeline, drawing: Drawing, tell: Callable[[int], Any] = lambda done: None) -> np.ndarray:
-    """Draw the samples: (count, H, W, C) uint8."""
-    parts = []
-    for first in range(0, drawing.count, drawing.batch):
-        count = min(drawing.batch, drawing.count - first)
-        for step in _steps(model, drawing, first, count):
-            x = step.x_prev
-            tell(count)
-        parts.append(to_uint8(x))
-    return np.concatenate(parts)
-
-
-def real_features(kept: Kept, samples: int, exam: Numbered, seed: int) -> np.ndarray:
+def real_features(classifier: Classifier, samples: int, test_set: Numbered, seed: int) -> np.ndarray:
     """Return the features of 2 n held-out images: (2 n, D).
 
-    n is the number of samples, or half of the held-out images where these are fewer: all sets that are compared have
-    the same size, since distances shrink as they grow.
+    n is the number of samples, but at most half of the held-out images.  All sets that are compared have n images,
+    because distances depend on the size of the sets.
     """
-    n = min(samples, len(exam) // 2)
-    chosen = random.permutation(Key(seed, Stream.EVALUATE, Part.REAL, 0), len(exam))[: 2 * n]
-    return read(kept.model, exam.batch(chosen)[0])[1] if n else np.zeros((0, 1))
+    n = min(samples, len(test_set) // 2)
+    chosen = random.permutation(Key(seed, Stream.EVALUATE, Purpose.REAL, 0), len(test_set))[: 2 * n]
+    return classify(classifier, test_set.batch(chosen)[0])[1] if n else np.zeros((0, 1))
 
 
-def compare(features: np.ndarray, real: np.ndarray) -> Frechet | None:
-    """Return the distance of the samples' features (N, D) to the first half of real ones, and that of both halves."""
+def compare_frechet(features: np.ndarray, real: np.ndarray) -> Frechet | None:
+    """Compare samples with real images by the Fréchet distance; None if there are fewer than 2 of either.
+
+    features: (N, D), of the samples.  real: (2 n, D), n at most N.  The first half of the real images is compared with
+    n samples, and with the second half.
+    """
     n = len(real) // 2
     if n < 2:
         return None
     pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
-    samples, floor = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
-    return Frechet(n, samples, floor)
+    samples, others = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
+    return Frechet(n, samples, others)
 
 
-def liken(kept: Kept, features: np.ndarray, real: np.ndarray, study: Numbered | None) -> Likeness | None:
-    """Return how like real images the samples are, by features as in `compare`."""
+def compare_likeness(
+    classifier: Classifier, features: np.ndarray, real: np.ndarray, train_set: Numbered | None
+) -> Likeness | None:
+    """Compare samples with real images by KID, precision, recall and copies; None if there are fewer than 4 of either.
+
+    Precision and recall need the third neighbour of every image.  features, real: as in `compare_frechet`.
+    """
     n = len(real) // 2
     if n <= NEIGHBOURS:
         return None
-    sets = features[:n], real[n:]
-    shares = [precision_recall(each, real[:n]) for each in sets]
-    found = None
-    if study is not None and not study.endless:
-        training = read(kept.model, study.batch(np.arange(min(len(study), MOST)))[0])[1]
-        samples, others = (float(np.median(nearest(each, training))) for each in sets)
-        found = samples, others
-    distances, (ours, theirs) = [(kid(each, real[:n]), kid_deviation(each, real[:n])) for each in sets], shares
-    return Likeness((distances[0], distances[1]), (ours[0], theirs[0]), (ours[1], theirs[1]), found)
-
-
-def _steps(model: Pipeline, drawing: Drawing, first: int, count: int) -> Any:
-    return model.generate(
-        count,
-        sampler=drawing.sampler,
-        steps=drawing.steps,
-        spacing=drawing.spacing,
-        eta=drawing.eta,
-        guidance_scale=drawing.guidance_scale,
-        clip=drawing.clip,
-        seed=drawing.seed,
-        first=first,
+    samples, others, real = features[:n], real[n:], real[:n]
+    distances = None
+    if train_set is not None and not train_set.endless:
+        known = train_set.batch(np.arange(min(len(train_set), MAX_TRAINING_IMAGES)))[0]
+        training = classify(classifier, known)[1]
+        from_samples, from_others = (float(np.median(nearest(each, training))) for each in (samples, others))
+        distances = from_samples, from_others
+    kid_samples, kid_others = ((kid(each, real), kid_deviation(each, real)) for each in (samples, others))
+    (precision, recall), (precision_others, recall_others) = (
+        precision_recall(each, real) for each in (samples, others)
     )
+    return Likeness((kid_samples, kid_others), (precision, precision_others), (recall, recall_others), distances)
 
 
 def _size(shape: tuple[int, int, int]) -> str:

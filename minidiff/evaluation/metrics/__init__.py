@@ -1,1 +1,7 @@
-"""Distances between sets of images, and how sure a number is."""
+"""Statistics of samples that know nothing of networks.
+
+`intervals`: how precise a measured number is.
+`frechet`, `kid`: distances between two sets of images, from their features.
+`precision_recall`: fidelity and diversity, one number each.
+`nearest`: whether training images were memorised.
+"""

@@ -1,7 +1,7 @@
-"""How sure is a number that was measured on a few hundred images?
+"""How precise is a number that was measured on a few hundred images?
 
-Idea: a share of 95% of 100 samples and one of 95% of 10,000 are different statements; the interval says which.
-First of the evaluation's files.  Leaves out the Fréchet distance, whose error is not that of a mean: frechet.py.
+Idea: 95% of 100 samples and 95% of 10,000 samples are different statements; a confidence interval tells them apart.
+Leaves out the error of the Fréchet distance, which is not a mean: frechet.py.
 """
 
 import math
@@ -12,11 +12,11 @@ Z = 1.959963984540054  # a normal variable lies within ± Z standard deviations 
 
 
 def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Return the ends of the interval in which the true share lies, given `successes` of `n` trials; 95% by default.
+    """Return the ends of the confidence interval of a share, given `successes` of `n` trials; 95% by default.
 
         (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n),     p = successes / n
 
-    Unlike p ± z sqrt(p (1 - p) / n) it stays inside [0, 1], and 100 of 100 still leaves room for an error.
+    Unlike p ± z sqrt(p (1 - p) / n) it stays inside [0, 1], and its width is not 0 for 100 successes of 100.
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference",
     doi:10.1080/01621459.1927.10502953.
     """
@@ -25,12 +25,12 @@ def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
     p = successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # Rounding alone would put the end of 0 of n and of n of n a hair beside 0 and 1.
+    # For 0 and n successes one end is 0 or 1 exactly; the formula gives it only up to rounding.
     return (0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half)
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean of (n,) numbers and its standard error, sqrt(variance / n); the error of one number is nan."""
+    """Return the mean of numbers (n,) and its standard error sqrt(variance / n), which is nan for n = 1."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"mean_and_error: expected (n,) numbers, got {values.shape}")

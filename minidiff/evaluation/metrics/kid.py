@@ -1,9 +1,8 @@
-"""The kernel distance: how far apart are two heaps of images, without a bias?
+"""The kernel distance (KID): an unbiased distance between two sets of images.
 
-Idea: compare every image with every other by a kernel.  If both heaps come from the same source, images are as
-alike across the heaps as within them, and the difference is zero in the mean, however few they are; the Fréchet
-distance is not.
-After frechet.py.
+Idea: compare every image with every other by a kernel.  If both sets come from one distribution, images are as similar
+across the sets as within them, and the expected difference is zero for any number of images.  The Fréchet distance
+lacks this property.
 Source: Bińkowski et al. 2018, arXiv:1801.01401, section 3 ("KID").
 """
 
@@ -19,7 +18,7 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
 
         mean of k(a_i, a_j), i != j   +   mean of k(b_i, b_j), i != j   -   2 mean of k(a_i, b_j)
 
-    a: (n, D), b: (m, D) float, n and m of 2 or more; in float64.  It may be below 0.
+    a: (n, D), b: (m, D) float, n and m at least 2; computed in float64.  It may be negative.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"kid: expected (n, D) and (m, D) with n, m of 2 or more, got {a.shape}, {b.shape}")
@@ -28,7 +27,7 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kid_deviation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the standard deviation of the distance of two sets of n, by leaving out parts as frechet.py does."""
+    """Estimate the standard deviation of `kid` of two sets of n by the jackknife of frechet.py; nan for n below 4."""
     n, groups = len(a), min(GROUPS, len(a) // 2)
     if n < 4:
         return math.nan

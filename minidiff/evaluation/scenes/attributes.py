@@ -1,17 +1,14 @@
-"""A judge of facts: one network that says which subject, place, season, hour, style and colour a scene shows.
+"""A classifier of scenes: one network predicts the subject, place, season, time, style and other facts of an image.
 
-Idea: an image is described once, and one linear layer a fact reads its answer off the description.  What an image
-does not show is not asked, neither in training nor in judging: there is no season at sea, and no colour on a tree.
-After classifier.py.  Leaves out prompts: prompts.py.
-
-It learns from drawn scenes of split "test", in which rare values are made frequent and all pairs occur, so that it can
-judge what the diffusion model has never seen.
+Idea: the convolutions describe an image once, and one linear layer for each fact predicts its value.  A fact that an
+image cannot show is left out of training and evaluation: there is no season at sea, and a tree has no colour.
+It is trained on scenes of split "test" in which rare values are frequent and all pairs occur, so that it can classify
+what the diffusion model has never seen.
+Leaves out prompts: prompts.py.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,16 +16,14 @@ import numpy as np
 from minidiff import backend, ops, random
 from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.config import OptimizerConfig
-from minidiff.evaluation.labels.classifier import GROUPS, SMALLEST, Level, TrainConfig, shifted
-from minidiff.evaluation.split import Part
+from minidiff.evaluation.convnet import ConvNet, TrainConfig, down_blocks, fit, random_shift
+from minidiff.evaluation.split import Purpose
 from minidiff.images.files import to_float
-from minidiff.nn import Conv2d, GroupNorm, Linear, Module
-from minidiff.nn.flat_parameters import FlatParameters
+from minidiff.nn import Linear
 from minidiff.random import Key, Stream
 from minidiff.scenes import factors as f
 from minidiff.scenes.factors import Factors
-from minidiff.scenes.scenes import draw
-from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
+from minidiff.scenes.scenes import render
 
 VALUES = {
     "subject": f.SUBJECTS,
@@ -44,17 +39,17 @@ VALUES = {
 }
 WIDTHS = (24, 48, 96, 128)
 STEPS = 1200
-EXAM_FIRST, EXAM = 1 << 28, 4000  # the numbers of the scenes that judges are examined on
+TEST_FIRST, TEST_COUNT = 1 << 28, 4000  # the numbers of the scenes that the classifiers are tested on
 OPTIMIZER = OptimizerConfig(lr=6e-3, warmup=100, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
 
 
-def answers(factors: Factors) -> dict[str, np.ndarray]:
-    """Return the number of each fact's value in VALUES: fact -> (N,) int64."""
+def targets(factors: Factors) -> dict[str, np.ndarray]:
+    """Return the true value of each fact, as an index into VALUES[fact]: fact -> (N,) int64."""
     return {fact: getattr(factors, fact) - (1 if fact == "count" else 0) for fact in VALUES}
 
 
 def visible(factors: Factors) -> dict[str, np.ndarray]:
-    """Return on which images each fact can be seen: fact -> (N,) bool."""
+    """Return which images show each fact: fact -> (N,) bool."""
     some = factors.subject != f.NOTHING
     everywhere = np.ones(len(factors), bool)
     return {
@@ -67,17 +62,17 @@ def visible(factors: Factors) -> dict[str, np.ndarray]:
         "style": everywhere,
         "count": some,
         "size": some,
-        "position": some & (factors.count == 1),  # several stand in a row
+        "position": some & (factors.count == 1),  # two or three stand in a row
     }
 
 
 def varied(factors: Factors, seed: int, sample: np.ndarray) -> Factors:
-    """Return the factors with what is rare made frequent: all styles, hours, colours, sizes and positions alike."""
+    """Return the factors with rare values made frequent: styles, times, colours, sizes and positions become uniform."""
 
     def whole(column: int, count: int) -> np.ndarray:
         return (numbers[:, column] * np.float32(count)).astype(np.int64)
 
-    numbers = random.uniform(Key(seed, Stream.EVALUATE, Part.VARIED, sample), 8)
+    numbers = random.uniform(Key(seed, Stream.EVALUATE, Purpose.VARIED, sample), 8)
     weather = np.where(numbers[:, 4] < 0.5, whole(5, 4), factors.weather)
     changed = replace(
         factors,
@@ -92,59 +87,49 @@ def varied(factors: Factors, seed: int, sample: np.ndarray) -> Factors:
     return f.sensible(changed)
 
 
-class Attributes(Module):
-    """Images (N, H, W, 3) in [-1, 1] to logits for each fact: fact -> (N, values).
+class AttributeClassifier(ConvNet):
+    """Images (N, H, W, 3) in [-1, 1] to the logits of each fact: fact -> (N, values).
 
-    The convolutions of classifier.py; but all of the last small image is read and not its mean alone, since it
-    matters here where things stand.
+    Unlike `Classifier` it does not average over positions, because "left" and "right" depend on them.
     """
 
     def __init__(self, height: int, width: int) -> None:
-        levels = max(1, math.ceil(math.log2(max(height, width) / SMALLEST)))
-        widths = [*WIDTHS, *[WIDTHS[-1]] * levels][: levels + 1]
-        self.conv_in = Conv2d(3, widths[0])
-        self.norm = GroupNorm(GROUPS, widths[0], silu=True)
-        self.levels = [Level(inputs, outputs) for inputs, outputs in pairwise(widths)]
-        for _ in range(levels):
+        blocks = down_blocks(height, width)
+        widths = [*WIDTHS, *[WIDTHS[-1]] * blocks][: blocks + 1]
+        super().__init__(3, widths)
+        for _ in range(blocks):
             height, width = -(-height // 2), -(-width // 2)
         self.heads = [Linear(height * width * widths[-1], len(values), zero=True) for values in VALUES.values()]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        h = self.norm(self.conv_in(x))
-        for level in self.levels:
-            h = level(h)
+        h = self.convolve(x)
         h = h.reshape((len(h.data), -1))
         return {fact: head(h) for fact, head in zip(VALUES, self.heads, strict=True)}
 
 
-def train(size: int, study: TrainConfig, tell: Callable[[float], Any] = lambda loss: None) -> Attributes:
-    """Train a judge on scenes of size×size pixels and return it with its averaged weights."""
-    model = Attributes(size, size)
-    model.initialize(study.seed)
-    parameters = FlatParameters(model)
-    for step in range(study.steps):
-        sample = np.arange(step * study.batch, (step + 1) * study.batch)
-        factors = varied(f.choose(study.seed, "test", sample), study.seed, sample)
-        images = draw(factors, size, study.seed, "test", sample).image
-        seen, right = visible(factors), answers(factors)
-        parameters.g[:] = 0
-        logits = model(Tensor(backend.to_device(shifted(to_float(images), study.seed, step))))
+def train(size: int, config: TrainConfig, on_step: Callable[[float], Any] = lambda loss: None) -> AttributeClassifier:
+    """Train a classifier on scenes of size × size pixels and return it with its averaged weights; see `fit`."""
+    model = AttributeClassifier(size, size)
+
+    def loss_of_step(step: int) -> Tensor:
+        """Return the cross-entropy of each fact over the images that show it, summed over the facts."""
+        sample = np.arange(step * config.batch, (step + 1) * config.batch)
+        factors = varied(f.choose(config.seed, "test", sample), config.seed, sample)
+        images = render(factors, size, config.seed, "test", sample).image
+        shown, target = visible(factors), targets(factors)
+        logits = model(Tensor(backend.to_device(random_shift(to_float(images), config.seed, step))))
         loss = ops.as_tensor(np.float32(0))
         for fact in VALUES:
-            asked = np.flatnonzero(seen[fact])
-            if len(asked):
-                loss = loss + ops.cross_entropy(ops.embedding(logits[fact], asked), right[fact][asked])
-        loss.backward()
-        norm, numbers = gradient_norm(parameters, [loss.data])
-        lr = learning_rate(OPTIMIZER, step + 1, study.steps)
-        update(parameters, OPTIMIZER, step + 1, lr, norm, ema_decay(step + 1, OPTIMIZER.ema))
-        tell(*numbers)
-    parameters.w[:] = parameters.ema
-    return model
+            rows = np.flatnonzero(shown[fact])
+            if len(rows):
+                loss = loss + ops.cross_entropy(ops.embedding(logits[fact], rows), target[fact][rows])
+        return loss
+
+    return fit(model, config, OPTIMIZER, loss_of_step, on_step)
 
 
-def read(model: Attributes, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
-    """Return what the judge sees on images (N, H, W, 3) uint8: fact -> (N,) int64."""
+def classify(model: AttributeClassifier, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
+    """Return the predicted value of each fact for images (N, H, W, 3) uint8: fact -> (N,) int64."""
     parts = []
     with no_grad():
         for first in range(0, len(images), batch):
@@ -154,17 +139,21 @@ def read(model: Attributes, images: np.ndarray, batch: int = 250) -> dict[str, n
 
 
 def train_config_for(seed: int) -> TrainConfig:
-    """Return how a judge learns; two of them, with different seeds, learn from different scenes."""
+    """Return how a classifier is trained; classifiers with different seeds are trained on different scenes."""
     return TrainConfig(steps=STEPS, seed=seed)
 
 
-def examine(model: Attributes, size: int, seed: int = 0, count: int = EXAM) -> dict[str, tuple[int, int]]:
-    """Return how many held-out scenes are read right where the fact is visible: fact -> (right, of).
+def count_correct(
+    model: AttributeClassifier, size: int, seed: int = 0, count: int = TEST_COUNT
+) -> dict[str, tuple[int, int]]:
+    """Return for how many test scenes each fact is predicted correctly: fact -> (correct, images that show it).
 
-    They are scenes as they come, with numbers that no judge learns from.
+    The test scenes are drawn as in training of the diffusion model; no classifier is trained on their numbers.
     """
-    sample = EXAM_FIRST + np.arange(count)
+    sample = TEST_FIRST + np.arange(count)
     factors = f.choose(seed, "test", sample)
-    found = read(model, draw(factors, size, seed, "test", sample).image)
-    seen, right = visible(factors), answers(factors)
-    return {fact: (int((found[fact] == right[fact])[seen[fact]].sum()), int(seen[fact].sum())) for fact in VALUES}
+    predicted = classify(model, render(factors, size, seed, "test", sample).image)
+    shown, target = visible(factors), targets(factors)
+    return {
+        fact: (int((predicted[fact] == target[fact])[shown[fact]].sum()), int(shown[fact].sum())) for fact in VALUES
+    }

@@ -1,12 +1,11 @@
-"""Does an image have its edges where they were asked for?
+"""Does a sample have edges where its edge map has them?
 
-Idea: a drawing steers the image, so the edges detected in the sample should be the drawing's.  Nobody hits lines to
-the pixel, and neither does a detector: an edge counts as found if there is one within a pixel of it.
-Leaves out whether the image is a good one: judge.py.
+Idea: an edge map controls a sample, so the edges detected in the sample should be those of the map.  Neither a model
+nor a detector is exact to the pixel, so an edge counts as found if the other map has one within a pixel of it.
+Leaves out the quality of the image: metrics/.
 
-The number means little alone, for no detector finds all outlines of even a perfect image, and two images that have
-nothing to do with each other share some.  `control_score` puts it between these two: 0 is chance, 1 what real images
-of those outlines reach.
+The F1 score means little alone: a detector misses some outlines even of a perfect image, and two unrelated images share
+some edges by chance.  `control_score` maps it to a scale on which 0 is chance and 1 is what real images reach.
 """
 
 from dataclasses import dataclass
@@ -15,30 +14,30 @@ import numpy as np
 
 from minidiff.images.edges import edges
 
-EDGE = 128  # from here on a pixel of a map counts as an edge: less than half a pixel away from a line
+EDGE = 128  # pixels of a map from this value on are edges: they lie within half a pixel of a line
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """precision: which share of the detected edges was wanted; recall: which share of the wanted ones is there."""
+    """precision: the share of detected edges that the map has; recall: the share of its edges that are detected."""
 
     precision: float
     recall: float
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both: 2 p r / (p + r)."""
+        """The harmonic mean of precision p and recall r: 2 p r / (p + r)."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
 def agreement(wanted: np.ndarray, detected: np.ndarray) -> Agreement:
-    """Compare edge maps, counting a pixel as found if the other map has one within 1 pixel, diagonals included.
+    """Compare edge maps; an edge pixel is found if the other map has one at most 1 pixel away, diagonals included.
 
         precision = |detected within 1 of wanted| / |detected|,    recall = |wanted within 1 of detected| / |wanted|
 
-    wanted, detected: (N, H, W, 1) uint8, white on black.  The counts are those of the whole set.  Of no pixels all
-    are found: precision is 1 if nothing is detected, recall 1 if nothing is wanted.
+    wanted, detected: (N, H, W, 1) uint8, white on black.  Pixels are counted over all N maps.  Precision is 1
+    if nothing is detected, recall is 1 if nothing is wanted.
     Source: Martin, Fowlkes and Malik 2004, doi:10.1109/TPAMI.2004.1273918, without their one-to-one assignment.
     """
     if wanted.shape != detected.shape or wanted.ndim != 4 or wanted.shape[3] != 1:
@@ -50,7 +49,7 @@ def agreement(wanted: np.ndarray, detected: np.ndarray) -> Agreement:
 def control_score(f1: float, floor: float, ceiling: float) -> float:
     """Return (f1 - floor) / (ceiling - floor): 0 for images that ignore the maps, 1 for images drawn from them.
 
-    floor: F1 of the same images against the maps of others.  ceiling: F1 of real images of these maps.
+    floor: F1 of the same images with the maps of other images.  ceiling: F1 of real images with their own maps.
     """
     if not floor < ceiling:
         raise ValueError(f"control_score: expected floor < ceiling, got {floor} and {ceiling}")
@@ -59,7 +58,7 @@ def control_score(f1: float, floor: float, ceiling: float) -> float:
 
 @dataclass(frozen=True)
 class EdgeControl:
-    """How well edge maps steer: of the samples, of the samples against the maps of others, of real images."""
+    """Agreement with edge maps: samples with their own, samples with other images' maps, real images with theirs."""
 
     samples: Agreement
     shuffled: Agreement
@@ -67,16 +66,16 @@ class EdgeControl:
 
     @property
     def score(self) -> float:
-        """See control_score."""
+        """The score of `control_score`."""
         return control_score(self.samples.f1, self.shuffled.f1, self.real.f1)
 
 
 def edge_control(wanted: np.ndarray, samples: np.ndarray, real: np.ndarray) -> EdgeControl:
-    """Judge samples that were made from edge maps.
+    """Measure how well samples follow the edge maps that they were drawn with.
 
-    wanted: (N, H, W, 1) uint8, the maps, N of 2 or more.  samples: (N, H, W, C) uint8, made from them in this order.
-    real: (N, H, W, C) uint8, the images that have these maps.  For the floor every sample meets the map of the one
-    half the set before it.
+    wanted: (N, H, W, 1) uint8, the maps, N at least 2.  samples: (N, H, W, C) uint8, drawn with these maps in order.
+    real: (N, H, W, C) uint8, the images that the maps were made of.  For the floor the maps are shifted by N // 2, so
+    that every sample is compared with the map of another image.
     """
     if not 2 <= len(wanted) == len(samples) == len(real):
         raise ValueError(
@@ -93,7 +92,7 @@ def _share(found: np.ndarray, all_: np.ndarray) -> float:
 
 
 def _grown(x: np.ndarray) -> np.ndarray:
-    """Add the eight neighbours of each pixel: (N, H, W) bool."""
+    """Set the eight neighbours of every set pixel: (N, H, W) bool."""
     p = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     p = p[:, :-2] | p[:, 1:-1] | p[:, 2:]
     return p[..., :-2] | p[..., 1:-1] | p[..., 2:]

@@ -1,9 +1,9 @@
-"""Does an image show what its prompt says?  Fact by fact, for pairs that training has seen and pairs that it has not.
+"""Does a sample show what its prompt says?  Each fact is counted apart, for pairs that training has and has not shown.
 
-Idea: the captions of scenes are made from known facts, so it is known what each prompt asks for, and judges of
-single facts (attributes.py) can be asked for just that.  A share alone says little: beside it stand the floor, the
-same samples held against other prompts, and the ceiling, real renders of the very scenes.
-After attributes.py.  Leaves out whether the images are beautiful.
+Idea: captions of scenes are made from known facts, so it is known which facts a prompt mentions.  Classifiers of single
+facts (attributes.py) predict exactly those.  One share says little, so two others are reported with it: the floor, for
+which samples are compared with other prompts, and the ceiling, for which real renders of the scenes are classified.
+Leaves out whether the images look good: metrics/.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidiff.evaluation.scenes.attributes import Attributes, answers, examine, read, visible
+from minidiff.evaluation.scenes.attributes import AttributeClassifier, classify, count_correct, targets, visible
 from minidiff.scenes.captions import Captions, caption
 from minidiff.scenes.factors import HELD_OUT, Factors, choose
-from minidiff.scenes.scenes import draw
+from minidiff.scenes.scenes import render
 
-MUST = ("subject", "place", "season", "time", "style", "colour")
-NEEDED = 0.97  # of the held-out renders a judge must read right to be asked about a fact
+REQUIRED_FACTS = ("subject", "place", "season", "time", "style", "colour")
+MIN_ACCURACY = 0.97  # of a classifier on held-out renders; below it, a fact is left out
 FIRST = 1 << 26  # the number of the first scene that prompts are taken from
-_STRETCH = 10_000
+_CHUNK = 10_000
+
+# From prompts, and by keyword edge maps ("control") or reference images ("reference"), to images (N, H, W, 3) uint8.
+Generate = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """N scenes that are asked for: their numbers (N,) in split "test", what they show, and what is said of them."""
+    """N prompts with the scenes that they describe.  sample: (N,) int64, the scenes' numbers in split "test"."""
 
     sample: np.ndarray
     factors: Factors
@@ -32,100 +35,112 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Of what was asked for, how much is seen.
+class PromptAccuracy:
+    """How many of the facts that prompts mention the samples show, as pairs (correct, of).
 
-    facts: fact -> (right, of).  mentioned: of all mentioned facts together.  whole: prompts with all facts right.
-    The two judges' counts are averaged.
+    by_fact: fact -> pair.  mentioned: all facts together.  whole: prompts of which every mentioned fact is correct.
+    `correct` is the mean over the classifiers.
     """
 
-    facts: dict[str, tuple[float, int]]
+    by_fact: dict[str, tuple[float, int]]
     mentioned: tuple[float, int]
     whole: tuple[float, int]
 
 
-def counted(judges: list[Attributes], size: int) -> tuple[dict[str, list[float]], tuple[str, ...]]:
-    """Return the judges' accuracy on held-out renders, fact -> one number a judge, and the facts they may judge."""
-    exams = [examine(judge, size) for judge in judges]
-    accuracy = {fact: [exam[fact][0] / exam[fact][1] for exam in exams] for fact in exams[0]}
-    return accuracy, tuple(fact for fact, each in accuracy.items() if min(each) >= NEEDED)
+def measure_classifiers(
+    classifiers: list[AttributeClassifier], size: int
+) -> tuple[dict[str, list[float]], tuple[str, ...]]:
+    """Return the accuracies of each fact on held-out renders, one for each classifier, and the facts to evaluate.
+
+    These are the facts that every classifier predicts with MIN_ACCURACY.
+    """
+    counts = [count_correct(classifier, size) for classifier in classifiers]
+    accuracy = {fact: [count[fact][0] / count[fact][1] for count in counts] for fact in counts[0]}
+    return accuracy, tuple(fact for fact, each in accuracy.items() if min(each) >= MIN_ACCURACY)
 
 
-def prompts(count: int, seed: int, unseen: bool) -> Prompts:
+def make_prompts(count: int, seed: int, unseen: bool) -> Prompts:
     """Return `count` prompts in the order of their scenes' numbers.
 
-    unseen: those that name a pair that no training image shows, such as a blue dog; else those of scenes without one.
+    unseen: prompts that name a pair that no training image shows, such as a blue dog; otherwise, prompts of scenes
+    without such a pair.
     """
     found: list[np.ndarray] = []
     first = FIRST
     while sum(map(len, found)) < count:
-        sample = np.arange(first, first + _STRETCH)
+        sample = np.arange(first, first + _CHUNK)
         factors = choose(seed, "test", sample)
         if unseen:
-            wanted = named_pair(factors, caption(factors, seed, "test", sample))
+            wanted = names_held_out_pair(factors, caption(factors, seed, "test", sample))
         else:
             wanted = ~factors.held_out()
         found.append(sample[wanted])
-        first += _STRETCH
+        first += _CHUNK
     sample = np.concatenate(found)[:count]
     factors = choose(seed, "test", sample)
     return Prompts(sample, factors, caption(factors, seed, "test", sample))
 
 
-def named_pair(factors: Factors, captions: Captions) -> np.ndarray:
+def names_held_out_pair(factors: Factors, captions: Captions) -> np.ndarray:
     """Return which captions name both halves of a held-out pair: (N,) bool."""
     named = np.zeros(len(factors), bool)
     for fact, pairs in HELD_OUT.items():
         for subject, value in pairs:
-            named |= factors.shows(subject, fact, value) & captions.told["subject"] & captions.told[fact]
+            named |= factors.shows(subject, fact, value) & captions.mentions["subject"] & captions.mentions[fact]
     return named
 
 
-def renders(asked: Prompts, size: int, seed: int) -> np.ndarray:
-    """Return the real images of these scenes: (N, size, size, 3) uint8."""
-    return draw(asked.factors, size, seed, "test", asked.sample).image
+def render_prompts(prompts: Prompts, size: int, seed: int) -> np.ndarray:
+    """Return real images of the scenes that the prompts describe: (N, size, size, 3) uint8."""
+    return render(prompts.factors, size, seed, "test", prompts.sample).image
 
 
-def heard(
-    judges: list[Attributes], facts: tuple[str, ...], asked: Prompts, images: np.ndarray, shift: int = 0
-) -> Heard:
-    """Hold images (N, H, W, 3) uint8 against the prompts that they were drawn from.
+def prompt_accuracy(
+    classifiers: list[AttributeClassifier],
+    facts: tuple[str, ...],
+    prompts: Prompts,
+    images: np.ndarray,
+    shift: int = 0,
+) -> PromptAccuracy:
+    """Compare images (N, H, W, 3) uint8 with the prompts that they were drawn for.
 
-    shift: hold image k against prompt k + shift, for the floor.
+    facts: those that are evaluated.  shift: image k is compared with prompt k + shift, for the floor.
     """
     n = len(images)
-    turn = (np.arange(n) + shift) % n
-    told, right, seen = asked.captions.told, answers(asked.factors), visible(asked.factors)
-    asks = {fact: (told[fact] & seen[fact])[turn] for fact in facts}  # (N,) bool
-    views = [read(judge, images) for judge in judges]
-    hits = {fact: [view[fact] == right[fact][turn] for view in views] for fact in facts}  # a (N,) bool a judge
-    each = {fact: (_mean([hit[asks[fact]].sum() for hit in hits[fact]]), int(asks[fact].sum())) for fact in facts}
-    complete = [np.all([hits[fact][j] | ~asks[fact] for fact in facts], axis=0).sum() for j in range(len(judges))]
-    total = sum(right for right, _ in each.values()), sum(of for _, of in each.values())
-    return Heard({fact: pair for fact, pair in each.items() if pair[1]}, total, (_mean(complete), n))
+    order = (np.arange(n) + shift) % n
+    target, shown = targets(prompts.factors), visible(prompts.factors)
+    counted = {fact: (prompts.captions.mentions[fact] & shown[fact])[order] for fact in facts}  # (N,) bool each
+    predictions = [classify(classifier, images) for classifier in classifiers]
+    by_fact, whole = {}, [np.ones(n, bool) for _ in classifiers]
+    for fact in facts:
+        correct = [each[fact] == target[fact][order] for each in predictions]  # (N,) bool for each classifier
+        by_fact[fact] = _mean([(each & counted[fact]).sum() for each in correct]), int(counted[fact].sum())
+        whole = [before & (each | ~counted[fact]) for before, each in zip(whole, correct)]
+    mentioned = sum(right for right, _ in by_fact.values()), sum(of for _, of in by_fact.values())
+    by_fact = {fact: pair for fact, pair in by_fact.items() if pair[1]}
+    return PromptAccuracy(by_fact, mentioned, (_mean([each.sum() for each in whole]), n))
 
 
 def _mean(counts: list) -> float:
     return float(np.mean(counts))
 
 
-Paint = Callable[..., np.ndarray]
-
-
-def listen(
-    paint: Paint, judges: list[Attributes], facts: tuple[str, ...], size: int, seed: int, count: int
-) -> dict[str, dict[str, Heard]]:
-    """Judge a model by `count` prompts of each kind: "seen" and "unseen" -> "samples", "floor", "ceiling".
-
-    paint: from texts to images (N, H, W, 3) uint8.
-    """
+def evaluate_prompts(
+    generate: Generate,
+    classifiers: list[AttributeClassifier],
+    facts: tuple[str, ...],
+    size: int,
+    seed: int,
+    count: int,
+) -> dict[str, dict[str, PromptAccuracy]]:
+    """Evaluate a model on `count` prompts of each kind: "seen" and "unseen" -> "samples", "floor", "ceiling"."""
     found = {}
     for kind in ("seen", "unseen"):
-        asked = prompts(count, seed, kind == "unseen")
-        samples, real = paint(asked.captions.texts), renders(asked, size, seed)
+        prompts = make_prompts(count, seed, kind == "unseen")
+        samples, real = generate(prompts.captions.texts), render_prompts(prompts, size, seed)
         found[kind] = {
-            "samples": heard(judges, facts, asked, samples),
-            "floor": heard(judges, facts, asked, samples, count // 2),
-            "ceiling": heard(judges, facts, asked, real),
+            "samples": prompt_accuracy(classifiers, facts, prompts, samples),
+            "floor": prompt_accuracy(classifiers, facts, prompts, samples, count // 2),
+            "ceiling": prompt_accuracy(classifiers, facts, prompts, real),
         }
     return found

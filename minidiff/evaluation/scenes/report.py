@@ -1,134 +1,148 @@
-"""What the judges of scenes found, as JSON to keep and as a table to read.
+"""The report of a model that draws scenes: a dictionary for JSON and a table.
 
-Idea: as in report.py, the table is made from the same dictionary as the JSON and cannot say more.
-After prompts.py and steering.py.
+Idea: see evaluation/report.py, which holds what this report has in common with that of class labels.
 """
 
-import platform
 from typing import Any
 
 import numpy as np
 
-from minidiff import __version__, backend
-from minidiff.checkpoint.settings import to_dict
+from minidiff.evaluation import report
 from minidiff.evaluation.heldout import HeldOutLoss
-from minidiff.evaluation.labels.judge import Drawing
-from minidiff.evaluation.metrics.intervals import mean_and_error, wilson
-from minidiff.evaluation.scenes.prompts import MUST, NEEDED, Heard
-from minidiff.evaluation.scenes.steering import ControlVerdict, ReferenceVerdict
-from minidiff.files import sha256
+from minidiff.evaluation.report import row, share
+from minidiff.evaluation.samples import EvaluationSampling
+from minidiff.evaluation.scenes.prompts import MIN_ACCURACY, REQUIRED_FACTS, PromptAccuracy
+from minidiff.evaluation.scenes.steering import ControlResults, ReferenceResults
 from minidiff.pipeline.pipeline import Pipeline
 
 
 def summary(
     model: Pipeline,
-    drawing: Drawing,
+    sampling: EvaluationSampling,
     accuracy: dict[str, list[float]],
     facts: tuple[str, ...],
-    found: dict[str, dict[str, Heard]],
+    by_kind: dict[str, dict[str, PromptAccuracy]],
     loss: HeldOutLoss,
-    steered: dict[str, Any],
+    adapters: dict[str, Any],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Return everything as a dictionary for JSON; steered: what `control` and `reference` return."""
-    computer, (mean, error) = backend.current(), mean_and_error(loss.each)
-    return {
-        "version": 1,
-        "checkpoint": {"path": model.path.as_posix(), "sha256": sha256(model.path), "step": model.step},
-        "data": {"name": "scenes", "captions": True},
-        "settings": {**to_dict(drawing), "backend": computer.name, "threads": computer.threads()},
-        "judges": {
-            "accuracy": accuracy,
-            "needed": NEEDED,
-            "asked": list(facts),
-            "left_out": [fact for fact in accuracy if fact not in facts],
-            "missing": [fact for fact in MUST if fact not in facts],
+    """Return all results and settings as a dictionary for JSON.
+
+    accuracy, facts: as `measure_classifiers` returns them.  by_kind: as `evaluate_prompts` returns it.
+    adapters: the dictionaries that `control` and `reference` return, under these names.
+    """
+    return report.summary(
+        model,
+        sampling,
+        loss,
+        seconds,
+        {
+            "data": {"name": "scenes", "captions": True},
+            "judges": {
+                "accuracy": accuracy,
+                "needed": MIN_ACCURACY,
+                "asked": list(facts),
+                "left_out": [fact for fact in accuracy if fact not in facts],
+                "missing": [fact for fact in REQUIRED_FACTS if fact not in facts],
+            },
+            "prompts": {
+                kind: {side: shares(each) for side, each in by_side.items()} for kind, by_side in by_kind.items()
+            },
+            **adapters,
         },
-        "prompts": {kind: {what: _heard(heard) for what, heard in each.items()} for kind, each in found.items()},
-        **steered,
-        "held_out_loss": {"mean": mean, "standard_error": error, "count": len(loss.each)},
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "versions": {"minidiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
-    }
+    )
 
 
-def control(verdict: ControlVerdict, with_: Heard, without: Heard) -> dict[str, Any]:
-    """Return what was found out about a ControlNet of edges."""
-    edges = verdict.edges
-    shares = {"samples": edges.samples, "floor": edges.shuffled, "ceiling": edges.real}
+def control(results: ControlResults, with_: PromptAccuracy, without: PromptAccuracy) -> dict[str, Any]:
+    """Return the results of a ControlNet of edge maps.  with_, without: accuracy of samples with maps and without."""
+    edges = results.edges
+    sides = {"samples": edges.samples, "floor": edges.shuffled, "ceiling": edges.real}
     return {
         "score": edges.score,
-        "f1": {name: each.f1 for name, each in shares.items()},
-        "mentioned": {"with": _share(with_.mentioned), "without": _share(without.mentioned)},
-        "count": len(verdict.with_),
+        "f1": {side: each.f1 for side, each in sides.items()},
+        "mentioned": {"with": share(*with_.mentioned), "without": share(*without.mentioned)},
+        "count": len(results.with_),
     }
 
 
-def reference(verdict: ReferenceVerdict, with_: Heard, without: Heard) -> dict[str, Any]:
-    """Return what was found out about an adapter of references."""
-    errors = {"samples": verdict.error, "shuffled": verdict.shuffled, "real": verdict.real}
+def reference(results: ReferenceResults, with_: PromptAccuracy, without: PromptAccuracy) -> dict[str, Any]:
+    """Return the results of an IP-Adapter.  with_, without: accuracy of samples with references and without."""
+    errors = {"samples": results.error, "shuffled": results.shuffled, "real": results.real}
+    subject = {"with": share(*with_.by_fact["subject"]), "without": share(*without.by_fact["subject"])}
     return {
         "median_hue_error": {name: float(np.median(each)) for name, each in errors.items()},
-        "subject": {"with": _share(with_.facts["subject"]), "without": _share(without.facts["subject"])},
-        "mentioned": {"with": _share(with_.mentioned), "without": _share(without.mentioned)},
-        "count": len(verdict.error),
+        "subject": subject,
+        "mentioned": {"with": share(*with_.mentioned), "without": share(*without.mentioned)},
+        "count": len(results.error),
     }
+
+
+def shares(accuracy: PromptAccuracy) -> dict[str, Any]:
+    """Return the shares of a `PromptAccuracy` for JSON."""
+    facts = {fact: share(*pair) for fact, pair in accuracy.by_fact.items()}
+    return {"facts": facts, "all mentioned": share(*accuracy.mentioned), "whole prompts": share(*accuracy.whole)}
 
 
 def table(result: dict[str, Any]) -> str:
     """Return the dictionary of `summary` as lines for a terminal."""
-    settings, judges, loss = result["settings"], result["judges"], result["held_out_loss"]
     lines = [
-        f"checkpoint       {result['checkpoint']['path']}, step {result['checkpoint']['step']}",
-        f"samples          {settings['count']} prompts of each kind by {settings['sampler']} in {settings['steps']} "
-        f"steps, guidance scale {settings['guidance_scale']:g}, seed {settings['seed']}, on {settings['backend']}",
+        report.checkpoint_row(result),
+        report.samples_row(result["settings"], "prompts of each kind "),
         "",
-        "two judges, right on held-out renders where the fact is visible:",
-        *(f"  {fact:<9} " + " and ".join(f"{100 * each:.2f}%" for each in pair)
-          + ("" if fact in judges["asked"] else f"   left out, below {judges['needed']:.0%}")
-          for fact, pair in judges["accuracy"].items()),
-    ]  # fmt: skip
-    for kind, each in result["prompts"].items():
-        lines += ["", f"{kind} pairs, facts mentioned in prompts{'':8}samples                     floor   ceiling"]
-        for fact in (*each["samples"]["facts"], "all mentioned", "whole prompts"):
-            samples, floor, ceiling = (_line(each[what], fact) for what in ("samples", "floor", "ceiling"))
-            low, high = (100 * end for end in samples["interval_95"])
-            shown = f"{100 * samples['share']:6.1f}%  ({low:.1f} to {high:.1f} of {samples['of']})"
-            lines.append(f"  {fact:<30} {shown:<36} {100 * floor['share']:5.1f}%   {100 * ceiling['share']:5.1f}%")
-    if found := result.get("control"):
-        f1, heard = found["f1"], found["mentioned"]
-        lines += [
-            "",
-            f"control          {found['score']:.3f} of the way from the floor to the ceiling: F1 of edges "
-            f"{f1['samples']:.3f}, of other maps {f1['floor']:.3f}, of real renders {f1['ceiling']:.3f} "
-            f"({found['count']})",
-            f"                 facts of prompts {_both(heard)}",
-        ]
-    if found := result.get("reference"):
-        hue = found["median_hue_error"]
-        lines += [
-            "",
-            f"reference        median hue error {hue['samples']:.1f}°, of other references {hue['shuffled']:.1f}°, "
+        "two classifiers, accuracy on held-out renders that show the fact:",
+        *_classifier_rows(result["judges"]),
+    ]
+    for kind, by_side in result["prompts"].items():
+        lines += ["", *_prompt_rows(kind, by_side)]
+    if "control" in result:
+        lines += ["", *_control_rows(result["control"])]
+    if "reference" in result:
+        lines += ["", *_reference_rows(result["reference"])]
+    return "\n".join([*lines, "", report.loss_row(result["held_out_loss"])])
+
+
+def _classifier_rows(judges: dict[str, Any]) -> list[str]:
+    lines = []
+    for fact, accuracies in judges["accuracy"].items():
+        left_out = "" if fact in judges["asked"] else f"   left out, below {judges['needed']:.0%}"
+        lines.append(f"  {fact:<9} " + " and ".join(f"{100 * each:.2f}%" for each in accuracies) + left_out)
+    return lines
+
+
+def _prompt_rows(kind: str, by_side: dict[str, Any]) -> list[str]:
+    lines = [f"{kind} pairs, facts mentioned in prompts{'':8}samples                     floor   ceiling"]
+    sides = [{**each["facts"], **each} for each in (by_side["samples"], by_side["floor"], by_side["ceiling"])]
+    for fact in (*by_side["samples"]["facts"], "all mentioned", "whole prompts"):
+        samples, floor, ceiling = (side[fact] for side in sides)
+        low, high = (100 * end for end in samples["interval_95"])
+        text = f"{100 * samples['share']:6.1f}%  ({low:.1f} to {high:.1f} of {samples['of']})"
+        lines.append(f"  {fact:<30} {text:<36} {100 * floor['share']:5.1f}%   {100 * ceiling['share']:5.1f}%")
+    return lines
+
+
+def _control_rows(found: dict[str, Any]) -> list[str]:
+    f1 = found["f1"]
+    return [
+        row(
+            "control",
+            f"{found['score']:.3f} of the way from the floor to the ceiling: F1 of edges {f1['samples']:.3f}, with the "
+            f"maps of other images {f1['floor']:.3f}, of real renders {f1['ceiling']:.3f} ({found['count']})",
+        ),
+        row("", f"facts of prompts {_with_and_without(found['mentioned'])}"),
+    ]
+
+
+def _reference_rows(found: dict[str, Any]) -> list[str]:
+    hue, mentioned = found["median_hue_error"], _with_and_without(found["mentioned"])
+    return [
+        row(
+            "reference",
+            f"median hue error {hue['samples']:.1f}°, with other references {hue['shuffled']:.1f}°, "
             f"of real renders {hue['real']:.1f}° ({found['count']})",
-            f"                 subject {_both(found['subject'])}; facts of prompts {_both(found['mentioned'])}",
-        ]
-    lines += ["", f"held-out loss    {loss['mean']:.4f} ± {loss['standard_error']:.4f} ({loss['count']} fixed triples)"]
-    return "\n".join(lines)
+        ),
+        row("", f"subject {_with_and_without(found['subject'])}; facts of prompts {mentioned}"),
+    ]
 
 
-def _heard(heard: Heard) -> dict[str, Any]:
-    facts = {fact: _share(pair) for fact, pair in heard.facts.items()}
-    return {"facts": facts, "all mentioned": _share(heard.mentioned), "whole prompts": _share(heard.whole)}
-
-
-def _line(each: dict[str, Any], fact: str) -> dict[str, Any]:
-    return each["facts"][fact] if fact in each["facts"] else each[fact]
-
-
-def _share(pair: tuple[float, int]) -> dict[str, Any]:
-    right, of = pair
-    return {"share": right / of, "interval_95": list(wilson(round(right), of)), "right": right, "of": of}
-
-
-def _both(pair: dict[str, Any]) -> str:
+def _with_and_without(pair: dict[str, Any]) -> str:
     return f"{100 * pair['with']['share']:.1f}% with, {100 * pair['without']['share']:.1f}% without"

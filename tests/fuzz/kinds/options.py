@@ -8,7 +8,7 @@ from types import NoneType
 
 from minidiff.checkpoint.config import Config
 from minidiff.evaluate import EvaluateConfig
-from minidiff.evaluation.labels.judge import Drawing
+from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.export import ExportConfig
 from minidiff.limits import LIMITS
 from minidiff.sample import SampleConfig
@@ -54,7 +54,7 @@ def options(*classes: type) -> dict[str, typing.Any]:
 
 TRAIN_OPTIONS = options(Config, Files)
 SAMPLE_OPTIONS = options(SampleConfig)
-EVALUATE_OPTIONS = options(EvaluateConfig, Drawing)
+EVALUATE_OPTIONS = options(EvaluateConfig, EvaluationSampling)
 EXPORT_OPTIONS = options(ExportConfig)
 
 
