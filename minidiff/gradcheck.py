@@ -162,7 +162,7 @@ def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, call: Callab
     inputs = {f"input {i}": Tensor(array, requires_grad=True) for i, array in enumerate(arrays)}
     parameters = layer.named_parameters()
     for parameter in parameters.values():
-        parameter.data = parameter.around + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
+        parameter.data = parameter.initial_mean + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
     return Case(name, lambda: (call or layer)(*inputs.values()), {**inputs, **parameters})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.autograd import Tensor, record
+from minidiff.fused_sum import record_fused_sum
 
 Operand = Tensor | Any
 
@@ -173,12 +174,12 @@ def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, stride: int = 1, upsam
     k = backend.current()
     y = k.conv2d(x.data, w.data, None if b is None else b.data, stride, upsample)
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride, upsample, so_far) if x.requires_grad else None
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride, upsample, add_to_gx) if x.requires_grad else None
         gw = k.conv2d_grad_w(gy, x.data, w.shape, stride, upsample) if w.requires_grad else None
         return (gx, gw) if b is None else (gx, gw, k.conv2d_grad_b(gy))
 
-    return record(y, (x, w) if b is None else (x, w, b), closure, adds=True)
+    return record_fused_sum(y, (x, w) if b is None else (x, w, b), closure)
 
 
 def norm_silu_conv2d(
@@ -194,11 +195,11 @@ def norm_silu_conv2d(
         x.data, scale.data, shift.data, groups, eps, w.data, b.data, None if add is None else add.data
     )
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        gradients = k.norm_silu_conv2d_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, so_far)
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        gradients = k.norm_silu_conv2d_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, add_to_gx)
         return gradients if add is None else (*gradients, gy)
 
-    return record(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure, adds=True)
+    return record_fused_sum(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure)
 
 
 def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
@@ -210,23 +211,23 @@ def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float,
     k = backend.current()
     y, mu, rstd = k.group_norm(x.data, scale.data, shift.data, groups, eps, silu)
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu, so_far)
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu, add_to_gx)
 
-    return record(y, (x, scale, shift), closure, adds=True)
+    return record_fused_sum(y, (x, scale, shift), closure)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, tell: Callable[[Any], object] | None = None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, on_weights: Callable[[Any], object] | None = None) -> Tensor:
     """Multi-head attention, softmax(q kᵀ / √d) v in each head; see kernels/attention/reference.py.
 
     q: (N, L, D); k, v: (N, M, D); D = heads · d.  Returns (N, L, D).
-    tell: called with the weights p (N, heads, L, M), for who wants to see where is looked.
+    on_weights: a callback that receives the attention weights p, (N, heads, L, M).
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     kernels = backend.current()
     y, p = kernels.attention(q.data, k.data, v.data, heads)
-    if tell is not None:
-        tell(p)
+    if on_weights is not None:
+        on_weights(p)
     return record(y, (q, k, v), lambda gy: kernels.attention_grad(gy, q.data, k.data, v.data, p, heads))
 
 

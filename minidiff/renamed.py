@@ -50,6 +50,7 @@ PARAMETERS = [
         (r"text\.place", "text.position_embedding"),
         (r"text\.layers\.(\d+)\.first\.(\w+)", r"text.layers.\1.linear1.\2"),
         (r"text\.layers\.(\d+)\.second\.(\w+)", r"text.layers.\1.linear2.\2"),
+        (r"(down|middle|up)\.(\d+)\.cross\.(.+)", r"\1.\2.cross_attention.\3"),
         (r"look\.(\w+)", r"hint_in.\1"),  # ControlNet
         (r"understand\.(\w+)", r"hint_out.\1"),
         (r"zeros\.(\d+)\.(\w+)", r"zero_convs.\1.\2"),

@@ -83,7 +83,7 @@ def unet_options(model: UNet) -> dict[str, Any]:
             f"diffusers gives the heads of all levels as many features, this network {_listed(head_widths)}; "
             "train with --heads 1, or with --attention-at at one level"
         )
-    attends = [height in config.attention_at for height in config.heights]
+    attends = [height in config.attention_at for height in config.level_heights]
     return {
         "_class_name": CLASS,
         "sample_size": config.height if config.height == config.width else [config.height, config.width],

@@ -32,14 +32,14 @@ class PositionalEmbedding(Module):
 
     def __init__(self, config: UNet2DConfig) -> None:
         self.waves = config.block_out_channels[0]
-        self.short_of, self.cosines_first = config.freq_shift, config.flip_sin_to_cos
+        self.freq_shift, self.flip_sin_to_cos = config.freq_shift, config.flip_sin_to_cos
         self.width = config.time_embedding_dim or 4 * self.waves
         self.linear1 = Linear(self.waves, self.width)
         self.linear2 = Linear(self.width, self.width)
 
     def forward(self, t: Any) -> Tensor:
         t = backend.to_device(t.astype(self.linear1.w.dtype))
-        waves = Tensor(sinusoidal(t, self.waves, self.short_of, self.cosines_first))
+        waves = Tensor(sinusoidal(t, self.waves, self.freq_shift, self.flip_sin_to_cos))
         return ops.silu(self.linear2(ops.silu(self.linear1(waves))))
 
 

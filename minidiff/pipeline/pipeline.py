@@ -206,7 +206,7 @@ class Pipeline:
                 raise MinidiffError(f"{name} is a setting of {having}; {sampler} has none, got {value}")
         labels = self.asked(count, label, prompt, first, edit is not None)
         if labels is None and reference is not None and self.tokenizer is not None:
-            labels = np.zeros((count, self.tokenizer.length), np.int64)  # what is asked for is the reference
+            labels = np.zeros((count, self.tokenizer.max_tokens), np.int64)  # what is asked for is the reference
         scale = self.guidance(guidance_scale, labels is None)
         model = self.steered(count, control, control_kind, control_scale, reference, reference_scale)
         away = None if negative is None else self.prompts(count, negative, first)
@@ -303,7 +303,7 @@ class Pipeline:
         several = [prompt] if isinstance(prompt, str) else list(prompt)
         if not several:
             raise MinidiffError("prompt is an empty list; give None for none")
-        rows = np.stack([self.tokenizer.read(one) for one in several])
+        rows = np.stack([self.tokenizer.encode_prompt(one) for one in several])
         return rows[np.arange(first, first + count) % len(rows)]
 
     def between(self, interval: tuple[float, float] | None) -> tuple[float, float]:

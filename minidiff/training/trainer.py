@@ -26,7 +26,7 @@ from minidiff.images.files import to_float
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.flat_parameters import FlatParameters
-from minidiff.nn.tokenizer import thinned
+from minidiff.nn.tokenizer import drop_caption_parts
 from minidiff.random import Key, Stream
 from minidiff.scenes import Scenes
 from minidiff.training.nonfinite import first_gradient, first_layer
@@ -77,7 +77,7 @@ class Trainer:
             check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
             self.model.initialize(config.run.seed)
             if isinstance(self.model, ControlNet):
-                self.model.copy(self.unet)
+                self.model.copy_weights(self.unet)
             self.parameters = FlatParameters(self.model)
         else:
             check_same(checkpoint, config, self.network, dataset, base)
@@ -104,7 +104,7 @@ class Trainer:
         images, labels = self.dataset.batch(index)
         if isinstance(self.dataset, ImageDataset) and self.dataset.parts is not None and labels is not None:
             u = random.uniform(Key(self.config.run.seed, Stream.CAPTION, self.step, sample), 1 + labels.shape[1])
-            labels = thinned(labels, self.dataset.parts[index], u)
+            labels = drop_caption_parts(labels, self.dataset.parts[index], u)
         if self.config.data.flip:
             chosen = random.uniform(Key(self.config.run.seed, Stream.FLIP, self.step, sample), ()) < 0.5
             images, labels = mirrored(self.dataset, images, labels, chosen)

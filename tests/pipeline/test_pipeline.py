@@ -154,7 +154,7 @@ def reader(tmp_path_factory):
 
 
 def test_a_model_that_reads(reader):
-    assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.length == 4
+    assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.max_tokens == 4
     assert reader.prompts(3, "A small dog!").tolist() == [[1, 6, 4, 0]] * 3
     assert reader.prompts(3, ["a cat", "night"], first=1).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]
     assert reader.asked(2, None, None) is None

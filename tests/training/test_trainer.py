@@ -8,7 +8,7 @@ from minidiff.checkpoint import file as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
-from minidiff.nn import watch
+from minidiff.nn import on_forward
 from minidiff.training import trainer as trainers
 from minidiff.training.nonfinite import tensors
 from minidiff.training.optimizer import gradient_norm
@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings)
     config = settings(data="scenes", data_dir=None, size=16, patch=2, text_width=8, text_layers=1, groups=4)
     it = Trainer(config, open_data(config.data))
     seen = []
-    with watch(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
+    with on_forward(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
         it.loss(np.arange(2), np.arange(2))
     assert ("TextEncoder", 2) in seen and all(count for _, count in seen)  # none is passed over
     it.model.text.layers[0].linear1.w.data[:] = np.inf
