@@ -17,10 +17,10 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "backend", "random", "autograd",
-    "fused_sum", "ops", "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/", "training/",
-    "interop/", "explain/", "pipeline/", "evaluation/", "train", "sampling/", "sample", "export", "evaluate",
-    "__main__",
+    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "cache_folders", "backend", "random",
+    "autograd", "fused_sum", "ops", "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/",
+    "training/", "interop/", "explain/", "pipeline/", "evaluation/", "train", "sampling/", "sample", "export",
+    "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": [

@@ -54,7 +54,9 @@ class _Options:
 
     def __post_init__(self) -> None:
         if not LIMITS["num_timesteps"].holds(self.num_train_timesteps):
-            raise MinidiffError(f"num_train_timesteps must be {LIMITS['num_timesteps']}, got {self.num_train_timesteps}")
+            raise MinidiffError(
+                f"num_train_timesteps must be {LIMITS['num_timesteps']}, got {self.num_train_timesteps}"
+            )
         if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end <= BETA_MAX:
             raise MinidiffError(
                 f"expected 0 < beta_start <= beta_end <= {BETA_MAX}, got {self.beta_start} and {self.beta_end}"
