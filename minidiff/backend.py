@@ -122,7 +122,7 @@ def _first_of(*candidates: str) -> Backend:
 
 
 def host() -> Backend:
-    """Return the backend for work on the CPU: the current one, or the fastest CPU backend if a GPU backend is in use."""
+    """Return the backend for work on the CPU: the current one, or the fastest CPU backend beside a GPU backend."""
     chosen = current()
     return chosen if chosen.xp is np else _on_cpu()
 

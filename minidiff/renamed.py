@@ -1,14 +1,14 @@
-"""Names of settings and parameters that earlier versions used, and the names that replaced them.
+"""Names of settings and parameters in earlier versions, and the present names.
 
-Idea: files outlive names.  Whatever reads a file or a command line of an earlier version translates its names here, and
-nowhere else, so that the rest of the code knows only today's names.
+Idea: files are kept longer than names.  All code that reads files or command lines of earlier versions translates their
+names here, so that the rest of the code knows only the present names.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Table of a file ("sample": of a grid's settings) to old name to new name.
+# By the table of the file ("sample": the settings in a grid.png), the old name and the new name.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "base": "model_channels",
@@ -29,14 +29,14 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "diffusion": {"times": "num_timesteps", "draw_t": "timestep_sampling", "label_drop": "cond_dropout"},
 }
 
-# Options of the commands; what stands in no file of settings is listed beside what does.
+# Command-line options: those of settings in the tables above, and others.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
     for table in ("model", "diffusion")
     for old, new in SETTINGS[table].items()
 }
 
-# Dotted names of parameters: a pattern that matches a whole name, and its replacement.
+# Dotted names of parameters: a pattern for the whole old name, and the new name.
 PARAMETERS = [
     (re.compile(pattern), new)
     for pattern, new in (
@@ -62,7 +62,7 @@ PARAMETERS = [
 
 
 def settings(values: Any) -> Any:
-    """Return tables of settings, {"model": {"base": 8}}, with today's names; anything else as it is."""
+    """Translate the names in tables of settings, such as {"model": {"base": 8}}; return other values unchanged."""
     if not isinstance(values, dict):
         return values
     return {name: _table(value, SETTINGS.get(name, {})) for name, value in values.items()}
@@ -73,7 +73,7 @@ def _table(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def parameter(name: str) -> str:
-    """Return today's dotted name of a parameter."""
+    """Return the present dotted name of a parameter."""
     for pattern, new in PARAMETERS:
         if match := pattern.fullmatch(name):
             return match.expand(new)

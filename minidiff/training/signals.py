@@ -56,8 +56,8 @@ class Stop:
             if error.errno not in (errno.EPIPE, errno.EIO):  # the second: of a terminal that was closed
                 raise
             self.note(SIGPIPE)
-            streams.let_go(sys.stdout)
-            streams.let_go(sys.stderr)
+            streams.flush_or_silence(sys.stdout)
+            streams.flush_or_silence(sys.stderr)
 
 
 @contextmanager
