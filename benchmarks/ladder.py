@@ -28,7 +28,7 @@ from benchmarks.peers import machine
 from benchmarks.peers.problems import Convolution
 from benchmarks.peers.records import Log, Record, paired_ratio
 from benchmarks.peers.workers import Worker, calls_for, require_torch
-from minidiff import backend
+from minidiff import backend, cache_folders
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.kernels.conv2d.ladder import blocked, im2col, naive
 from minidiff.kernels.conv2d.reference import conv2d as define
@@ -262,7 +262,7 @@ def describe(threads: int, rounds: int) -> Record:
         "cpu": machine.processor(),
         "system": platform.platform(),
         "versions": {"python": platform.python_version(), **versions},
-        "kernels": backend.cache_folder().name.removeprefix("kernels-"),
+        "kernels": cache_folders.kernel_folder().name.removeprefix("kernels-"),
         "environment": environment,
         "settings": {"threads": threads, "rounds": rounds},
     }

@@ -30,7 +30,7 @@ from minidiff.data.folder import folder
 from minidiff.diffusion import Noise, Process, Run, ddim, make_schedule
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_float, to_uint8
-from minidiff.nn import UNet, sinusoidal, watch
+from minidiff.nn import UNet, on_forward, sinusoidal
 from minidiff.nn.attention import SelfAttention
 from minidiff.random import Key, Stream, normal
 from minidiff.scenes import Scenes
@@ -78,7 +78,7 @@ def unet() -> np.ndarray:
             attends = any(isinstance(part, SelfAttention) for _, part in module.named_modules())
             seen.append((name, output.shape[1:], type(module).__name__, attends))
 
-    with watch(look), no_grad():
+    with on_forward(look), no_grad():
         model(np.zeros((1, 32, 32, 3), np.float32), np.zeros(1, np.float32), None)
 
     scale, pad, font = 2, 60, ImageFont.load_default(22)

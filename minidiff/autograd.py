@@ -1,9 +1,9 @@
-"""A tensor that remembers how it was made, and the walk back through that memory.
+"""Automatic differentiation: a tensor records the operation that made it, and `backward` walks the records.
 
-Idea: every operation records its inputs and a closure that turns the gradient of its result into the gradients of
-those inputs.  The chain rule is then a walk over the records, from the loss back to the weights.
-Stands third in the reading order, before the operations themselves (ops.py).  Leaves out higher derivatives: the tape
-is freed as it is walked.
+Idea: every operation records its inputs and a closure, which turns the gradient of the operation's result into the
+gradients of its inputs.  All records together are called the tape.  By the chain rule, a walk over the tape from the
+loss back to the weights gives the gradient of the loss by each weight.
+After random.py, before the operations (ops.py).  Leaves out higher derivatives: the walk frees the tape.
 Source: reverse-mode differentiation, Linnainmaa 1970; surveyed in Baydin et al. 2018, arXiv:1502.05767, section 3.2.
 """
 
@@ -22,14 +22,15 @@ _recording = True
 
 
 class Tensor:
-    """An array and, if gradients are wanted, the record of the operation that made it.
+    """An array, and the record of the operation that made it if an input of that operation requires gradients.
 
-    data: an array of any shape.  grad: an array of the same shape once `backward` has reached a leaf, else None.
+    data: an array of any shape.  grad: an array of the same shape after `backward`, for a tensor that no operation made
+    (a leaf) and that requires gradients; else None.
     Arithmetic on tensors (+ - * / @ and so on) is defined in ops.py.
     """
 
-    __slots__ = ("__weakref__", "_adds", "_closure", "_inputs", "_serial", "data", "grad", "requires_grad")
-    __array_ufunc__ = None  # so that array + tensor asks the tensor, not NumPy
+    __slots__ = ("__weakref__", "_closure", "_inputs", "_serial", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # array + tensor then calls Tensor.__radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
@@ -40,7 +41,6 @@ class Tensor:
         self.requires_grad = requires_grad
         self._inputs: tuple[Tensor, ...] = ()
         self._closure: Closure | None = None
-        self._adds = False
         self._serial = next(_serial)
 
     @property
@@ -52,45 +52,57 @@ class Tensor:
         return self.data.dtype
 
     def item(self) -> float:
-        """Return the one number inside."""
+        """Return the value of a tensor of one element."""
         return self.data.item()
 
     def __repr__(self) -> str:
         return f"Tensor({self.data!r}{', requires_grad=True' if self.requires_grad else ''})"
 
     def backward(self) -> None:
-        """Add d self / d leaf to the `grad` of every leaf that asks for it.
+        """Add d self / d leaf to the `grad` of every leaf that requires gradients.
 
-        self must hold one number.  A tensor is always younger than its inputs, so taking the youngest first reaches
-        each record only after everything that used its result.  Records are freed on the way, and a gradient lives
-        only until its record has used it.
-        Raises ValueError if self is not a single number, or if its tape has been walked already.
+        self must have one element.  A tensor always has a larger serial number than its inputs.  So the walk takes the
+        tensor with the largest number first: by then, every operation that used the tensor has added its gradient.
+        Each record and each gradient is freed as soon as it has been used.
+        Raises ValueError if self does not have one element, or if the tape has been walked before.
         """
         if self.data.size != 1:
             raise ValueError(f"backward: expected a single number, got shape {self.shape}")
         if not self.requires_grad:
             raise ValueError("backward: nothing was recorded, no input asks for a gradient")
-        gradients: dict[int, Any] = {self._serial: self.data * 0 + 1}
-        waiting = [(-self._serial, self)]
+        sums: dict[int, Any] = {self._serial: self.data * 0 + 1}  # by serial number, the sum of the gradients so far
+        reached = {self._serial}
+        waiting = [(-self._serial, self)]  # a heap, whose first entry is the smallest
         while waiting:
             _, tensor = heapq.heappop(waiting)
-            gy = gradients.pop(tensor._serial)
+            gy = sums.pop(tensor._serial)
             if tensor._closure is None:
-                tensor._accumulate(gy)
+                tensor._add_to_grad(gy)
                 continue
-            so_far = (gradients.get(tensor._inputs[0]._serial),) if tensor._adds else ()
-            for i, (source, gradient) in enumerate(zip(tensor._inputs, tensor._closure(gy, *so_far), strict=True)):
+            for source, gradient in zip(tensor._inputs, tensor._gradients_of_inputs(gy, sums), strict=True):
                 if not source.requires_grad:
                     continue
                 gradient = unbroadcast(gradient, source.shape)
-                if source._serial not in gradients:
+                if source._serial in sums:
+                    gradient = backend.current().add(sums[source._serial], gradient)
+                sums[source._serial] = gradient
+                if source._serial not in reached:
+                    reached.add(source._serial)
                     heapq.heappush(waiting, (-source._serial, source))
-                elif i > 0 or not so_far:  # else it is in the sum already
-                    gradient = backend.current().add(gradients[source._serial], gradient)
-                gradients[source._serial] = gradient
-            tensor._inputs, tensor._closure, tensor._adds = (), _walked, False
+            tensor._inputs, tensor._closure = (), _already_walked
 
-    if TYPE_CHECKING:  # ops.py attaches these; here is their list for editors and type checkers
+    def _gradients_of_inputs(self, gy: Any, sums: dict[int, Any]) -> tuple[Any, ...]:
+        """Return the gradients of the inputs, given that of the result.  (fused_sum.py also uses `sums`.)"""
+        assert self._closure is not None
+        return self._closure(gy)
+
+    def _add_to_grad(self, gradient: Any) -> None:
+        if self.grad is None:
+            self.grad = gradient.copy()  # an operation may have returned the same array for two inputs
+        else:
+            self.grad += gradient  # in place, because the array may be a view of the optimiser's flat array
+
+    if TYPE_CHECKING:  # ops.py defines these; they are declared here for type checkers
 
         def __add__(self, other: Any) -> "Tensor": ...
         def __radd__(self, other: Any) -> "Tensor": ...
@@ -106,35 +118,29 @@ class Tensor:
         def mean(self, axis: Any = None) -> "Tensor": ...
         def reshape(self, shape: Any) -> "Tensor": ...
 
-    def _accumulate(self, gradient: Any) -> None:
-        if self.grad is None:
-            self.grad = gradient.copy()  # an operation may have handed the same array to two inputs
-        else:
-            self.grad += gradient  # in place: an optimiser may own this memory
 
+def record(data: Any, inputs: tuple[Tensor, ...], closure: Closure, kind: type[Tensor] = Tensor) -> Tensor:
+    """Return the result of an operation as a Tensor, with a record of the operation.
 
-def record(data: Any, inputs: tuple[Tensor, ...], closure: Closure, adds: bool = False) -> Tensor:
-    """Return an operation's result as a Tensor that remembers its inputs.
-
-    closure(gy) returns one gradient an input, each of a shape that broadcasts from that input's (None where the
-    input does not ask).  It is dropped at once when nothing asks for a gradient.
-    adds: it is called as closure(gy, so_far), with the gradient that the first input has from elsewhere (None if none),
-    and returns the sum of both for it: on the way, an addition costs less than afterwards.
+    closure(gy): returns one gradient for each input, given the gradient gy of the result.  A gradient has the shape of
+    its input or one that the input broadcasts to.  It may be None for an input that does not require gradients.
+    kind: the class of the result, which fused_sum.py changes.
+    Nothing is recorded if no input requires gradients.
     """
-    out = Tensor(data)
+    out = kind(data)
     if _recording and any(source.requires_grad for source in inputs):
-        out.requires_grad, out._inputs, out._closure, out._adds = True, inputs, closure, adds
+        out.requires_grad, out._inputs, out._closure = True, inputs, closure
     return out
 
 
-def _walked(gy: Any) -> tuple[Any, ...]:
+def _already_walked(*_: Any) -> tuple[Any, ...]:
     raise ValueError("backward: this tape was walked before, and freed; compute the result anew")
 
 
 def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Sum a gradient over the axes along which its input of the given shape was repeated.
+    """Sum a gradient over the axes along which NumPy repeated an input of the given shape.
 
-    An input repeated k times is used k times, so its gradient is the sum of k gradients.
+    An input that is repeated k times is used k times, so its gradient is the sum of k gradients.
     """
     if gradient.shape == shape:
         return gradient
@@ -147,7 +153,7 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing inside the `with` block: for sampling and for evaluation."""
+    """Record nothing inside the `with` block, for sampling and for evaluation."""
     global _recording
     before, _recording = _recording, False
     try:

@@ -1,8 +1,9 @@
-"""The words after a command's name become settings.
+"""Parsing the command line into a dataclass of settings.
 
-Idea: tyro turns a dataclass into options, its docstrings into help.  Whatever can be wrong with the words alone, and
-with the numbers among them, is said here, for every command, before anything is read or made.
-After limits.py.  Leaves out the command line of a training: training/cli.py.
+Idea: tyro makes an option of each field of a dataclass, and help of its docstring.  This file adds, for all commands,
+the checks that need nothing but the command line: encodings, renamed options, ranges of numbers.  They run before any
+file is read or written.
+After renamed.py.  Leaves out the command line of the training: training/cli.py.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from minidiff.renamed import OPTIONS
 
 D = TypeVar("D")
 
-# A setting that several commands have; its text is their help.
+# The type of an option that several commands have, with its help text.
 BackendName = Annotated[
     str,
     tyro.conf.arg(
@@ -31,11 +32,11 @@ BackendName = Annotated[
 
 
 def read(kind: type[D], command: str, words: Sequence[str], default: D | None = None) -> D:
-    """Return the settings `kind`, a dataclass, that the words ask for on top of `default`.
+    """Parse the words of a command line into `kind`, a dataclass of settings.
 
-    command: its name in `python -m minidiff.NAME`.
-    Raises MinidiffError for a number beyond its limit or an option that is given nothing; SystemExit from tyro, after
-    its own message, for a mistyped option or for --help.
+    command: the command's name, as in `python -m minidiff.NAME`.  default: the values of options that are not given.
+    Raises MinidiffError for a number out of range, or an empty value; SystemExit, after a message of tyro, for an
+    unknown option or --help.
     """
     check_words(words)
     config = cli(
@@ -46,13 +47,13 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
     settings = dict(_settings(config))
-    settings.pop("threads", None)  # the backend knows how many there are here
+    settings.pop("threads", None)  # the backend checks it against the machine
     check_limits(settings, "--{}")
     return config
 
 
 def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
-    """Call tyro, which repeats mistyped words in its messages: these are safe to print, whatever the words are."""
+    """Call tyro so that its messages, which repeat unknown words, contain only printable characters."""
     shown = [printable(word, MAX_PRINTED) for word in words]
     if shown == list(words):
         return tyro.cli(kind, args=list(words), **options)
@@ -60,17 +61,17 @@ def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(kind, args=list(words), **options)
     except SystemExit as leaving:
-        if not leaving.code:  # of --help
+        if not leaving.code:  # after --help
             raise
-    tyro.cli(kind, args=shown, **options)  # says the same of other words
+    tyro.cli(kind, args=shown, **options)  # prints the same message, with the words made printable
     raise MinidiffError("an option has characters in it that cannot be printed")
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raise MinidiffError for words that no command line has: with a NUL, half of a character, or nothing as a value;
-    and for options that have another name today.
+    """Raise MinidiffError for words with NUL or characters that cannot be encoded, for empty values, and for options
+    that have been renamed.
 
-    A path that is written as an empty text would be the current folder.
+    An empty value is refused because an empty path would mean the current folder.
     """
     for word in words:
         try:
@@ -90,7 +91,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:
-    """All fields and their values, those of dataclasses within, too."""
+    """Yield names and values of all fields, also of dataclasses inside."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):

@@ -1,8 +1,9 @@
-"""Mistakes of a user, said in one line.
+"""Errors that a user can correct, reported in one line.
 
-Whatever a user can get wrong (a value, a file, a folder) raises `MinidiffError` with one sentence that names
-what was expected and what came. A command prints that sentence and exits; a traceback from a command is a bug.
-Programming errors (two arrays that do not fit) stay ordinary ValueErrors and keep their traceback.
+Idea: a wrong value, file or folder raises `MinidiffError` with one sentence, which names what was expected and what was
+given.  A command prints that sentence and exits; a traceback from a command is a bug.  Programming errors, such as two
+arrays whose shapes do not fit, stay ordinary ValueErrors with a traceback.
+After streams.py.
 """
 
 import contextlib
@@ -27,11 +28,11 @@ EXIT_INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 128 + 13  # and for SIGPIPE
 
 MAX_PRINTED = 4000  # characters of a message
-_JOINERS = "\u200c\u200d"  # which parts of emoji and of some scripts' words need
+_JOINERS = "\u200c\u200d"  # zero-width joiners, used in emoji and in some scripts
 
 
 class MinidiffError(ValueError):
-    """A mistake that the user can put right; its text is one line."""
+    """An error that the user can correct; its text is one line."""
 
 
 def printable(text: object, most: int = 200) -> str:
@@ -57,13 +58,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
-    """Join the first `most` names; of the others only their number is told: "cat, dog and 8 more"."""
+    """Join the first `most` names, and count the others: "cat, dog and 8 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return separator.join(names[:most]) + more
 
 
 def one_line(error: BaseException) -> str:
-    """Say an error in one printable line: `error` is a MinidiffError, OSError or MemoryError.
+    """Return the message of a MinidiffError, OSError or MemoryError as one printable line.
 
     An OSError becomes "reason: path", without errno; a full disk and a forbidden path say what to do about it.
     """
@@ -78,7 +79,7 @@ def one_line(error: BaseException) -> str:
         paths = [path for path in (error.filename, error.filename2) if isinstance(path, str | bytes | os.PathLike)]
         text = ": ".join([text, *map(os.fsdecode, paths[:1])])
     elif isinstance(error, MemoryError):
-        said = str(error).removeprefix("Out of memory ")  # as CuPy begins, of the GPU's
+        said = str(error).removeprefix("Out of memory ")  # as messages of CuPy begin
         text = f"out of memory: {said}" if said else "out of memory"
     else:
         text = str(error) or type(error).__name__
@@ -86,11 +87,11 @@ def one_line(error: BaseException) -> str:
 
 
 def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command's main: its user's mistakes end as one line on stderr and exit code 2, not as a traceback.
+    """Decorate the main function of a command: errors of the user become one line on stderr and an exit code.
 
-    MinidiffError, OSError (a full disk, a forbidden path) and MemoryError: "error: ..." and 2. Ctrl-C: 130, silently.
-    A reader that hung up (`| head`): 141, silently. Everything else is a bug and keeps its traceback.  What can be
-    printed where, streams.py tells.
+    MinidiffError, OSError (a full disk, a forbidden path), MemoryError: "error: ..." and exit code 2.
+    Ctrl-C: exit code 130, silently.  A broken pipe (`| head`): exit code 141, silently.
+    Any other exception is a bug and keeps its traceback.  streams.py prepares stdout and stderr.
     """
 
     @functools.wraps(main)
@@ -101,7 +102,7 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
                 try:
                     return main(*args, **kwargs)
                 finally:
-                    sys.stdout.flush()  # what cannot be written shows here, not in the interpreter's last moment
+                    sys.stdout.flush()  # so that a write error is raised here, not when Python exits
             except BrokenPipeError:
                 code = EXIT_BROKEN_PIPE
             except (MinidiffError, OSError, MemoryError) as error:
@@ -110,7 +111,7 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
                 code = EXIT_MISTAKE
             except KeyboardInterrupt:
                 code = EXIT_INTERRUPTED
-            streams.let_go(sys.stdout)
+            streams.flush_or_silence(sys.stdout)
             raise SystemExit(code)
 
     return guarded
@@ -118,12 +119,12 @@ def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt inside a command, where somebody catches it and files are tidied up.
+    """Let Ctrl-C raise KeyboardInterrupt inside a command, which can then remove temporary files.
 
-    Before it, while Python imports, and after it, while Python leaves, Ctrl-C just ends the process (start.py).
+    Before the command, during imports, and after it, Ctrl-C ends the process silently (start.py).
     """
-    here = threading.current_thread() is threading.main_thread()  # which alone may set handlers
-    if not here or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+    is_main_thread = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    if not is_main_thread or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)

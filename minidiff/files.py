@@ -1,12 +1,11 @@
-"""Files are written so that they are whole, and read so that nothing in them is believed.
+"""Writing files atomically, and reading files from untrusted sources.
 
-A file is either the old one or the whole new one, never half of one.  Checkpoints, images and downloads are all
-written here: into a temporary file beside the target, which is forced to the disk and then renamed over the target.
-POSIX promises that the rename is one step, so whoever reads the name, even after a power cut, finds one of the two
-whole files.
-
-A name that a user or another file gives may be that of a pipe, which never ends, or of a file without bounds.  So every
-file that is read is opened here: it must be a regular file, and no larger than what its reader expects.
+Idea: a written file is either complete or unchanged.  Checkpoints, images and downloads are written to a temporary file
+in the same folder, which is synced to the disk and then renamed to the target.  POSIX guarantees that the rename is
+atomic, so that a reader finds the old file or the new file, even after a power failure.
+A path from a user or from another file may name a pipe, which never ends, or a very large file.  So every file that is
+read is opened here: it must be a regular file, and not larger than its reader expects.
+After errors.py.  Leaves out the formats of files.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO
 
 from minidiff.errors import MinidiffError, one_line, printable
 
-MAX_TEXT = 1 << 20  # bytes of a file of settings
+MAX_TEXT = 1 << 20  # bytes of a settings file
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -34,13 +33,13 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 def open_regular(path: str | os.PathLike[str], most: int | None = None) -> io.BufferedReader:
     """Open a regular file of at most `most` bytes for reading.
 
-    Raises MinidiffError for a folder, a device, a pipe or a socket, for a larger file, and for a name that no file can
-    have; OSError if the file is missing or forbidden.
+    Raises MinidiffError for a folder, a device, a pipe or a socket, for a larger file, and for an impossible file name;
+    OSError if the file does not exist or may not be read.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes would wait for ever.
+        # Without O_NONBLOCK, opening a pipe without a writer would block for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (ValueError, UnicodeError) as error:  # a NUL in the name, or a character that the file system lacks
+    except (ValueError, UnicodeError) as error:  # a NUL in the name, or a character that cannot be encoded
         raise MinidiffError(f"{printable(os.fspath(path))} cannot be the name of a file: {error}") from error
     try:
         status = os.fstat(descriptor)
@@ -48,7 +47,7 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> io.Bu
             raise MinidiffError(f"{path} is {_kind(status.st_mode)}; expected a regular file")
         if most is not None and status.st_size > most:
             raise MinidiffError(f"{path} holds {status.st_size} bytes; expected at most {most}")
-        return open(descriptor, "rb")  # noqa: PTH123  # of a descriptor, and closed by the caller
+        return open(descriptor, "rb")  # noqa: PTH123  # from a descriptor; the caller closes it
     except BaseException:
         os.close(descriptor)
         raise
@@ -60,28 +59,30 @@ def _kind(mode: int) -> str:
 
 
 def check_regular(path: str | os.PathLike[str], most: int | None = None) -> None:
-    """Raise what `open_regular` raises: for readers that open a file by themselves."""
+    """Raise the errors of `open_regular`, for a library that opens the file itself."""
     open_regular(path, most).close()
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
-    """Return what is in a regular file of at most `most` bytes; raises as `open_regular` does."""
+    """Return the content of a regular file of at most `most` bytes.  Raises as `open_regular`."""
     with open_regular(path, most) as file:
-        data = file.read(most + 1)  # it may grow, or lie about its size as those under /proc do
+        data = file.read(most + 1)  # the file may have grown, and files in /proc report size 0
     if len(data) > most:
         raise MinidiffError(f"{path} holds more than {most} bytes")
     return data
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a regular file, in hexadecimal: it names exactly this content; raises as `open_regular`."""
+    """Return the SHA-256 of a regular file, in hexadecimal.  Raises as `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: str | os.PathLike[str], most: int = MAX_TEXT) -> str:
-    """Return a regular file of at most `most` bytes as UTF-8 text, without a byte order mark; raises MinidiffError for
-    other bytes, and as `open_regular` does."""
+    """Return the content of a regular file of at most `most` bytes as UTF-8 text, without a byte order mark.
+
+    Raises MinidiffError for bytes that are not UTF-8, and as `open_regular`.
+    """
     try:
         return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,7 +90,7 @@ def read_text(path: str | os.PathLike[str], most: int = MAX_TEXT) -> str:
 
 
 def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
-    """Return what a JSON file of at most `most` bytes says; raises MinidiffError if it cannot be read or is none."""
+    """Return the parsed content of a JSON file of at most `most` bytes.  Raises MinidiffError if that fails."""
     try:
         return parse_json(read_text(path, most), str(path))
     except OSError as error:
@@ -97,8 +98,10 @@ def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return what JSON text says; where: names it in messages.  Raises MinidiffError if it is none, nests too deeply or
-    has a number of too many digits."""
+    """Parse JSON text.  where: the name of its source, for messages.
+
+    Raises MinidiffError if it is not JSON, nests too deeply, or has a number with too many digits.
+    """
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -110,12 +113,13 @@ def parse_json(text: str, where: str) -> Any:
 def write_atomically(
     path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object], new: bool = False
 ) -> None:
-    """Write a file in one step: afterwards `path` is whole, or as it was before.
+    """Write a file atomically: afterwards `path` is complete, or unchanged if an error occurred.
 
-    data: the bytes, or a function that writes them into the binary, seekable file that it is given.
-    new: whether no file may be there, not even one that came while this one was made; then MinidiffError is raised.
-    Raises OSError that names `path` if the folder is missing or forbidden or the disk full. Whatever is raised,
-    Ctrl-C included, the temporary file is removed first; only a killed process leaves one (see `remove_temporary`).
+    data: the bytes, or a function that writes them to a binary, seekable file.
+    new: raise MinidiffError if a file of that name exists, even one created during the writing.
+    Raises OSError that names `path` if the folder does not exist or is not writable, or if the disk is full.
+    On any error, Ctrl-C included, the temporary file is removed.  Only a killed process leaves it behind; see
+    `remove_temporary`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -127,7 +131,7 @@ def write_atomically(
                 else:
                     file.write(data)
                 file.flush()
-                os.fsync(file.fileno())  # the content must be on the disk before its name is
+                os.fsync(file.fileno())  # the content must be on the disk before the rename
             if new:
                 _link(temporary, path)
             else:
@@ -138,20 +142,20 @@ def write_atomically(
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        # A full disk names no file, a forbidden folder names the temporary one: the user knows neither.
+        # The error of a full disk names no file, and that of an unwritable folder names the temporary file.
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Give a file the name that it is to have, unless there is a file of that name: a rename would replace it."""
+    """Rename a file unless a file with the new name exists, which a plain rename would replace."""
     try:
         try:
             os.link(temporary, path)
         except FileExistsError:
             raise
-        except OSError:  # a disk without links: there a file of the last moment goes unseen
+        except OSError:  # a file system without links: a file created just now could be overwritten
             if os.path.lexists(path):
                 raise FileExistsError from None
             temporary.replace(path)
@@ -163,11 +167,11 @@ def _link(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path | None, ending: str = "", instead: str = "name another folder") -> Iterator[Path]:
-    """Make a folder to write into, this process alone while the block lasts: a free name, or an empty folder.
+    """Create a folder, or take an empty one, and lock it for this process inside the `with` block.
 
-    path: None for runs/<date and time><ending>.  instead: what to do if the folder is not empty, for the message.
-    If what is done with it fails before a file is there, the folders in it go again, and so does a new one itself.
-    Raises MinidiffError if the name is taken, or the folder cannot be made or written.
+    path: None for runs/<date and time><ending>.  instead: advice for the message if the folder is not empty.
+    If the block fails before it has created a file, the folders inside are removed, and the folder itself if it is new.
+    Raises MinidiffError if `path` is a file or a folder with files, or if the folder cannot be created or written.
     """
     new = path is None
     try:
@@ -182,7 +186,7 @@ def new_folder(path: Path | None, ending: str = "", instead: str = "name another
     with claimed(path):
         if any(path.iterdir()):
             raise MinidiffError(f"--out {path} is not empty, and nothing is overwritten; {instead}")
-        if not os.access(path, os.W_OK):  # better now than after an hour of work
+        if not os.access(path, os.W_OK):  # report it now, not after an hour of training
             raise MinidiffError(f"cannot write into the folder {path}")
         try:
             yield path
@@ -196,7 +200,7 @@ def new_folder(path: Path | None, ending: str = "", instead: str = "name another
 
 
 def _dated(ending: str) -> Path:
-    """Make a new folder named by the time, and numbered if there is one of this second already; return it."""
+    """Create a folder named by date and time, with a number if that name exists; return its path."""
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + ending
     for number in itertools.count(1):
         path = Path("runs") / (f"{name}_{number}" if number > 1 else name)
@@ -208,14 +212,14 @@ def _dated(ending: str) -> Path:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the block lasts; they must ask in the same way.
+    """Lock a folder inside the `with` block, against other processes that use this function too.
 
-    The system lets go of the lock when the process ends, however it does.  Where there are no such locks, on Windows
-    and on some network disks, nobody is kept out.
-    Raises MinidiffError if another process has the folder.
+    The system releases the lock when the process ends in any way.  On systems and disks without such locks (Windows,
+    some network disks) nothing is locked.
+    Raises MinidiffError if another process holds the lock.
     """
     try:
-        import fcntl  # POSIX alone has it
+        import fcntl  # on POSIX systems only
     except ImportError:
         yield
         return
@@ -233,9 +237,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def remove_temporary(folder: str | os.PathLike[str]) -> int:
-    """Remove what killed writers left in `folder`, and return how many files that were.
+    """Remove the temporary files that killed processes left in a folder, and return their number.
 
-    For a folder with one writer, such as a training run's: another's unfinished file would go as well.
+    Only for a folder with a single writer, such as a run folder: temporary files of other writers are removed as well.
     """
     removed = 0
     for path in Path(folder).iterdir():
@@ -246,7 +250,7 @@ def remove_temporary(folder: str | os.PathLike[str]) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force a rename to the disk. Windows opens no folders and some file systems cannot sync one; no harm done."""
+    """Sync a rename to the disk, where the system can sync folders (Windows and some file systems cannot)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,12 +1,12 @@
-"""Is a gradient right?  Every operation, every layer and a whole small U-Net, checked.
+"""Checks of every gradient: of each operation, each layer and a whole small U-Net.
 
     python -m minidiff.gradcheck [--backend numba]
 
-Idea: a derivative is what a small step does.  Along a direction d, a gradient g foretells the change g . d, and the
-central difference (f(x + h d) - f(x - h d)) / 2h measures it.  All entries of d are random and none is small, so one
-wrong entry of g shows as well as many.  NumPy's float64 gradients are held against such differences, one input at a
-time; on another backend, whose kernels work in float32, every entry is held against these.
-Stands sixth in the reading order, after the network that it checks.
+Idea: a gradient g predicts that a step h d changes the value f by h (g . d).  The central difference
+(f(x + h d) - f(x - h d)) / 2h measures that change per h.  No entry of the random direction d is small, so that a
+single wrong entry of g shows.  The float64 gradients of the NumPy backend are compared with such differences, one input
+at a time.  The float32 gradients of another backend are compared with those of NumPy, entry by entry.
+After nn/, which it checks.
 """
 
 import sys
@@ -44,14 +44,14 @@ DIRECTIONS = 2  # for each input: along one, two wrong entries may cancel
 
 @dataclass(frozen=True)
 class Case:
-    """Something with a gradient.  function() computes a Tensor of any shape from the `inputs`, float64 leaves."""
+    """A differentiable function: function() computes a Tensor of any shape from `inputs`, which are float64 leaves."""
 
     name: str
     function: Callable[[], Tensor]
     inputs: dict[str, Tensor]
 
     def gradients(self, dtype: Any) -> dict[str, np.ndarray]:
-        """Walk the tape once in the given dtype and return every input's gradient, on the host."""
+        """Return the gradient of every input, computed in the given dtype, on the host."""
         xp = backend.current().xp
         exact = {name: tensor.data for name, tensor in self.inputs.items()}
         for name, tensor in self.inputs.items():
@@ -64,7 +64,7 @@ class Case:
         return found
 
     def value(self) -> float:
-        """The number whose gradients these are: a fixed random weighting of everything that comes out."""
+        """Return the number that `gradients` differentiates: the sum of all outputs with fixed random weights."""
         with no_grad():
             y = self.function()
         return float((y.data * self._cotangent(y)).sum())
@@ -75,7 +75,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Everything that has a gradient, at small odd sizes."""
+    """Yield a case for everything that has a gradient, with small odd sizes."""
     rng = np.random.default_rng(0)
 
     def draw(*shape: int) -> np.ndarray:
@@ -158,19 +158,19 @@ def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray)
 
 
 def _layer(name: str, layer: Module, rng: Any, *arrays: np.ndarray, call: Callable[..., Tensor] | None = None) -> Case:
-    """A layer as a function of its inputs and parameters; what starts at zero is moved, or it would hide errors."""
+    """A layer as a function of its inputs and parameters; parameters that start at zero get random values here."""
     inputs = {f"input {i}": Tensor(array, requires_grad=True) for i, array in enumerate(arrays)}
     parameters = layer.named_parameters()
     for parameter in parameters.values():
-        parameter.data = parameter.around + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
+        parameter.data = parameter.initial_mean + (parameter.std or 0.3) * rng.standard_normal(parameter.planned_shape)
     return Case(name, lambda: (call or layer)(*inputs.values()), {**inputs, **parameters})
 
 
 def largest_error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """The largest difference over all inputs, relative to the largest expected gradient of its input.
+    """Return the largest difference over all inputs, relative to the largest expected gradient of that input.
 
-    Some gradients are zero by nature (a bias on attention's keys moves all scores alike); they are held against a
-    thousandth of the case's largest gradient.
+    Some gradients are exactly zero in theory, such as that of a bias on the keys of attention.  Their differences are
+    relative to a thousandth of the largest gradient of the case.
     """
     floor = 1e-3 * max(np.abs(gradient).max() for gradient in expected.values())
     errors = [np.abs(found[key] - expected[key]).max() / max(np.abs(expected[key]).max(), floor) for key in expected]
@@ -178,28 +178,28 @@ def largest_error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray])
 
 
 def error_along_directions(case: Case, gradients: dict[str, np.ndarray], together: bool) -> float:
-    """The largest error of a case's gradients along random directions, by central differences; all float64, NumPy.
+    """Return the largest error of the gradients of a case along random directions, by central differences in float64.
 
-    together: move all inputs at once, which takes a few steps instead of a few an input.
-    Relative to the norm of the gradient of what moves, which is how far g . d spreads over the directions d; gradients
-    that are zero by nature are held against a thousandth of the case's largest.
+    together: change all inputs at once, which needs fewer evaluations, instead of one input at a time.
+    The error is relative to the norm of the gradient, which is the standard deviation of g . d over random d.  For
+    gradients that are zero in theory it is relative to a thousandth of the largest norm of the case.
     """
     rng, errors = np.random.default_rng(2), []
     norms = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
     exact = {name: tensor.data for name, tensor in case.inputs.items()}
-    for moved in [list(exact)] if together else [[name] for name in exact]:
-        size = max(float(np.linalg.norm([norms[name] for name in moved])), 1e-3 * max(norms.values()))
+    for changed in [list(exact)] if together else [[name] for name in exact]:
+        size = max(float(np.linalg.norm([norms[name] for name in changed])), 1e-3 * max(norms.values()))
         for _ in range(DIRECTIONS):
-            d = {name: _direction(rng, exact[name].shape) for name in moved}
+            d = {name: _direction(rng, exact[name].shape) for name in changed}
             values = []
             for step in (STEP, -STEP):
-                for name in moved:
+                for name in changed:
                     case.inputs[name].data = exact[name] + step * d[name]
                 values.append(case.value())
-            for name in moved:
+            for name in changed:
                 case.inputs[name].data = exact[name]
-            foretold = sum(float((gradients[name] * d[name]).sum()) for name in moved)
-            errors.append(abs(foretold - (values[0] - values[1]) / (2 * STEP)) / size)
+            predicted = sum(float((gradients[name] * d[name]).sum()) for name in changed)
+            errors.append(abs(predicted - (values[0] - values[1]) / (2 * STEP)) / size)
     return float(np.max(errors))
 
 
@@ -208,10 +208,10 @@ def _direction(rng: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check(case: Case, name: str) -> tuple[float, bool]:
-    """Return how far a case's gradients are off on a backend, and whether that is little enough.
+    """Return the error of the gradients of a case on a backend, and whether it is within the bound.
 
-    NumPy's gradients are held against differences; those of another backend against NumPy's, every entry, and NumPy's
-    then against differences along directions of all inputs together: a rule may be wrong on all backends alike.
+    The gradients of NumPy are compared with central differences.  Those of another backend are compared with NumPy's,
+    entry by entry; NumPy's are then checked too, since the rule in ops.py may be wrong for all backends alike.
     """
     with backend.using("numpy"):
         exact = case.gradients(np.float64)
@@ -224,7 +224,7 @@ def check(case: Case, name: str) -> tuple[float, bool]:
 
 
 def run(name: str) -> bool:
-    """Check everything on one backend, print a line a case, and return whether all gradients are right."""
+    """Check all cases on one backend, print a line for each, and return whether all gradients are right."""
     name = backend.get(name).name
     bound = BOUND_FLOAT64 if name == "numpy" else BOUND_FLOAT32
     against = "central differences" if name == "numpy" else "NumPy in float64"

@@ -1,10 +1,9 @@
-"""How large a number may be that decides how much work is done, or what is computed; and what no text may hold.
+"""The allowed range of every setting that is a number, and a check of texts.
 
-Idea: a number may come from a command line, a settings file, a stranger's checkpoint, an image's metadata.  Wherever
-it enters, the same row of this table says what it may be.  So no file can ask for a network of a billion blocks, and no
-setting is infinite or NaN.  What numbers must be to each other (heads divide channels) is checked where they meet.
-Texts enter beside them, and are written into files again, which hold UTF-8.
-After files.py.
+Idea: a setting may come from a command line, a settings file, a checkpoint of an unknown author, or the metadata of an
+image.  One table gives its range, whatever its source.  So no file can ask for a network of a billion blocks, and no
+setting is infinite or NaN.  Texts must be valid UTF-8, since they are written to files again.
+After files.py.  Leaves out conditions between several settings (heads must divide channels): unet_config.py and others.
 """
 
 import math
@@ -17,7 +16,7 @@ from minidiff.errors import MinidiffError, printable
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `least` to `most`; above: `least` itself is not one of them, below: nor is `most`."""
+    """The numbers from `least` to `most`.  above: without `least` itself.  below: without `most` itself."""
 
     least: float
     most: float
@@ -25,7 +24,7 @@ class Range:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies in the range; NaN lies in none."""
+        """Whether a number is in the range; NaN never is."""
         return (self.least < value if self.above else self.least <= value) and (
             value < self.most if self.below else value <= self.most
         )
@@ -40,16 +39,16 @@ class Range:
 
 
 def _shown(number: float) -> str:
-    """A power of two is said as one: 4294967295 would not be recognised."""
+    """Write 4294967295 as 2^32 - 1, and so on."""
     for power in (32, 64):
         if number == 2**power - 1:
             return f"2^{power} - 1"
     return f"{number:g}" if isinstance(number, float) else str(number)
 
 
-_HUGE = 1e12  # greater numbers are typing mistakes, and their squares no float32
+_HUGE = 1e12  # larger numbers are typing errors
 
-# Every setting that is a number, by its name in the code; options of the command line have "-" for "_".
+# By the name of the setting in the code; command-line options have "-" instead of "_".
 LIMITS: Mapping[str, Range] = {
     # images and data
     "size": Range(1, 4096),
@@ -111,10 +110,10 @@ LIMITS: Mapping[str, Range] = {
 
 
 def check_limits(settings: Mapping[str, object], say: str = "{}") -> None:
-    """Raise MinidiffError, with what was expected and what came, for a number outside its row of the table.
+    """Raise MinidiffError for a number outside its range in LIMITS.
 
-    settings: names to values; None, texts and names that the table lacks pass, of tuples each entry is looked at.
-    say: how a message names a setting, such as "--{}", which then is spelt as an option.
+    settings: names to values.  Each entry of a tuple is checked.  None, texts and names without a range are ignored.
+    say: how the message writes the name of a setting; with "--{}" it is written as an option.
     """
     for name, value in settings.items():
         limit = LIMITS.get(name)
@@ -126,9 +125,9 @@ def check_limits(settings: Mapping[str, object], say: str = "{}") -> None:
 
 
 def check_text(value: object, where: str) -> None:
-    """Raise MinidiffError for a text or a path that no UTF-8 file could hold, or that has a NUL, as no name may.
+    """Raise MinidiffError for a text or path that cannot be encoded as UTF-8, or that contains NUL.
 
-    where: how the message names it.  What is neither passes.
+    where: the name of the value in the message.  Values of other types are ignored.
     """
     if not isinstance(value, str | Path):
         return
@@ -141,7 +140,7 @@ def check_text(value: object, where: str) -> None:
 
 
 def number_text(number: float) -> str:
-    """Return a number as text; Python refuses to write out whole numbers of over 4,300 digits."""
+    """Return a number as text; Python cannot convert whole numbers of more than 4,300 digits."""
     try:
         return str(number)
     except ValueError:

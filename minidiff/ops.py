@@ -1,9 +1,9 @@
-"""The differentiable operations: value and derivative of each on one screen.
+"""The differentiable operations, each with its value and its derivative.
 
-Idea: an operation computes its result and returns it with a closure that maps the gradient `gy` of a loss with respect
-to that result to the gradients with respect to the inputs.  That is all that training a network needs.
-Stands fourth in the reading order.  Leaves out whatever no part of minidiff uses, and the inside of the operations that
-have kernels: those are defined in kernels/<operation>/reference.py, derivative included.
+Idea: an operation computes its result, and records a closure with it.  The closure takes `gy`, the gradient of the loss
+with respect to the result, and returns the gradients of the loss with respect to the inputs.
+After autograd.py.  Leaves out operations that minidiff does not use.  Operations with kernels, such as `conv2d`, are
+defined together with their derivatives in kernels/<operation>/reference.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +13,17 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.autograd import Tensor, record
+from minidiff.fused_sum import record_fused_sum
 
 Operand = Tensor | Any
 
 
 def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
-    """Return value as a Tensor; a plain number takes the dtype of `like`, so that float32 stays float32."""
+    """Return value as a Tensor; a plain number gets the dtype of `like`, so that results stay float32."""
     if isinstance(value, Tensor):
         return value
     if like is not None and np.ndim(value) == 0:
-        return Tensor(like.dtype.type(value))  # NumPy's scalar, also where arrays are a GPU's
+        return Tensor(like.dtype.type(value))  # a NumPy scalar, which CuPy accepts too
     return Tensor(value)
 
 
@@ -91,43 +92,43 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sum(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    """The sum over the axes (all by default), which vanish.  Each summand gets the gradient of the sum."""
+    """The sum over the axes (all by default), which are removed.  Each summand receives the gradient of the sum."""
     kept = x.data.sum(axis=axis, keepdims=True)
     y = kept.sum() if axis is None else kept.squeeze(axis)
     return record(y, (x,), lambda gy: (_xp().broadcast_to(gy.reshape(kept.shape), x.shape),))
 
 
 def mean(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    """The mean over the axes (all by default), which vanish."""
+    """The mean over the axes (all by default), which are removed."""
     total = sum(x, axis)
     return mul(total, total.data.size / x.data.size)
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """The same numbers in another shape."""
+    """The same values in another shape."""
     return record(x.data.reshape(shape), (x,), lambda gy: (gy.reshape(x.shape),))
 
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The axes in another order."""
+    """The axes in another order: axis i of the result is axis axes[i] of x."""
     back = tuple(int(i) for i in np.argsort(axes))
     return record(x.data.transpose(axes), (x,), lambda gy: (gy.transpose(back),))
 
 
 def concat(a: Tensor, b: Tensor) -> Tensor:
-    """The channels of b behind those of a, (…, A) and (…, B) to (…, A + B); each gets its part of the gradient."""
+    """The channels of a followed by those of b: (…, A) and (…, B) to (…, A + B)."""
     k = backend.current()
     return record(k.concat(a.data, b.data), (a, b), lambda gy: k.split(gy, a.shape[-1]))
 
 
 def pad(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Zeros above and on the left: (N, H, W, C) to (N, rows + H, columns + W, C)."""
+    """Add rows of zeros above and columns of zeros on the left: (N, H, W, C) to (N, rows + H, columns + W, C)."""
     y = _xp().pad(x.data, ((0, 0), (rows, 0), (columns, 0), (0, 0)))
     return record(y, (x,), lambda gy: (gy[:, rows:, columns:],))
 
 
 def crop(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Without the first rows and columns, (N, H, W, C) to (N, H - rows, W - columns, C); they get no gradient."""
+    """Remove the first rows and columns: (N, H, W, C) to (N, H - rows, W - columns, C).  Their gradient is zero."""
     y = _xp().ascontiguousarray(x.data[:, rows:, columns:])
     return record(y, (x,), lambda gy: (_xp().pad(gy, ((0, 0), (rows, 0), (columns, 0), (0, 0))),))
 
@@ -140,14 +141,14 @@ def silu(x: Tensor) -> Tensor:
 
     Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2; "swish" in arXiv:1710.05941.
     """
-    s = 0.5 * (1 + _xp().tanh(0.5 * x.data))  # the sigmoid, written so that exp cannot overflow
+    s = 0.5 * (1 + _xp().tanh(0.5 * x.data))  # the sigmoid, in a form that cannot overflow
     return record(x.data * s, (x,), lambda gy: (gy * s * (1 + x.data * (1 - s)),))
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x w + b.  x: (…, C_in), w: (C_in, C_out), b: (C_out,).  Returns (…, C_out).
 
-    Rows that lie side by side are the pixels of an image one pixel wide, and this is its 1×1 convolution.
+    It is computed as the 1×1 convolution of an image one pixel wide, whose pixels are the rows of x.
     """
     if x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear: x has {x.shape[-1]} channels, w expects {w.shape[0]}")
@@ -168,23 +169,23 @@ def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, stride: int = 1, upsam
     """Convolution with zero padding KH // 2; definition and derivative: kernels/conv2d/reference.py.
 
     x: (N, H, W, C_in), w: (KH, KW, C_in, C_out), b: (C_out,).  Returns (N, ⌈H/stride⌉, ⌈W/stride⌉, C_out).
-    upsample: x is made twice as high and wide first, each pixel becoming 2 × 2 equal ones.
+    upsample: double height and width of x first; each pixel becomes 2 × 2 equal pixels.
     """
     k = backend.current()
     y = k.conv2d(x.data, w.data, None if b is None else b.data, stride, upsample)
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride, upsample, so_far) if x.requires_grad else None
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        gx = k.conv2d_grad_x(gy, w.data, x.shape, stride, upsample, add_to_gx) if x.requires_grad else None
         gw = k.conv2d_grad_w(gy, x.data, w.shape, stride, upsample) if w.requires_grad else None
         return (gx, gw) if b is None else (gx, gw, k.conv2d_grad_b(gy))
 
-    return record(y, (x, w) if b is None else (x, w, b), closure, adds=True)
+    return record_fused_sum(y, (x, w) if b is None else (x, w, b), closure)
 
 
 def norm_silu_conv2d(
     x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, w: Tensor, b: Tensor, add: Tensor | None = None
 ) -> Tensor:
-    """`conv2d` of SiLU of `group_norm` of x, plus `add`, as one operation that keeps nothing of what lies between.
+    """conv2d(silu(group_norm(x))) + add as one operation, which does not keep the intermediate results.
 
     x: (N, H, W, C_in); scale, shift: (C_in,) or (N, C_in); w: (KH, KW, C_in, C_out); b: (C_out,) or (N, C_out);
     add: (N, H, W, C_out).  Returns (N, H, W, C_out).  See kernels/norm_silu_conv2d/reference.py.
@@ -194,46 +195,46 @@ def norm_silu_conv2d(
         x.data, scale.data, shift.data, groups, eps, w.data, b.data, None if add is None else add.data
     )
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        gradients = k.norm_silu_conv2d_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, so_far)
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        gradients = k.norm_silu_conv2d_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, w.data, add_to_gx)
         return gradients if add is None else (*gradients, gy)
 
-    return record(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure, adds=True)
+    return record_fused_sum(y, (x, scale, shift, w, b) if add is None else (x, scale, shift, w, b, add), closure)
 
 
 def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """Group normalisation, then SiLU if asked; definition and derivative: kernels/norm/reference.py.
+    """Group normalisation, followed by SiLU if `silu`; definition and derivative: kernels/norm/reference.py.
 
-    x: (N, H, W, C); scale and shift: (C,), or (N, C) where they differ from image to image.
+    x: (N, H, W, C).  scale, shift: (C,), or (N, C) with values for each image.
     Source: Wu and He 2018, arXiv:1803.08494, eq. 1 and 7.
     """
     k = backend.current()
     y, mu, rstd = k.group_norm(x.data, scale.data, shift.data, groups, eps, silu)
 
-    def closure(gy: Any, so_far: Any) -> tuple[Any, ...]:
-        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu, so_far)
+    def closure(gy: Any, add_to_gx: Any) -> tuple[Any, ...]:
+        return k.group_norm_grad(gy, x.data, scale.data, shift.data, mu, rstd, groups, silu, add_to_gx)
 
-    return record(y, (x, scale, shift), closure, adds=True)
+    return record_fused_sum(y, (x, scale, shift), closure)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, tell: Callable[[Any], object] | None = None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, on_weights: Callable[[Any], object] | None = None) -> Tensor:
     """Multi-head attention, softmax(q kᵀ / √d) v in each head; see kernels/attention/reference.py.
 
     q: (N, L, D); k, v: (N, M, D); D = heads · d.  Returns (N, L, D).
-    tell: called with the weights p (N, heads, L, M), for who wants to see where is looked.
+    on_weights: a callback that receives the attention weights p, (N, heads, L, M).
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     kernels = backend.current()
     y, p = kernels.attention(q.data, k.data, v.data, heads)
-    if tell is not None:
-        tell(p)
+    if on_weights is not None:
+        on_weights(p)
     return record(y, (q, k, v), lambda gy: kernels.attention_grad(gy, q.data, k.data, v.data, p, heads))
 
 
 def embedding(table: Tensor, index: Any) -> Tensor:
-    """Row index[i] of a table.  table: (n, D), index: (N,) integers in [0, n), on the host.  Returns (N, D).
+    """Rows of a table by index.  table: (n, D), index: (N,) integers in [0, n), on the host.  Returns (N, D).
 
-    A row that was taken twice gets both gradients.
+    A row that is used twice receives the sum of both gradients.  Raises ValueError for an index outside [0, n).
     """
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < table.shape[0]):
         raise ValueError(f"embedding: index must be in [0, {table.shape[0]}), got {index.min()} to {index.max()}")
@@ -247,9 +248,12 @@ def embedding(table: Tensor, index: Any) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
-    """The mean of -log softmax(logits)[label].  logits: (N, n), labels: (N,) integers.  Its gradient is p - one-hot."""
+    """The mean of -log softmax(logits)[label].  logits: (N, n), labels: (N,) integers.
+
+    Its derivative by the logits is (softmax(logits) - one_hot(labels)) / N.
+    """
     xp = _xp()
-    shifted = logits.data - logits.data.max(axis=-1, keepdims=True)  # softmax ignores a shift; exp stays finite
+    shifted = logits.data - logits.data.max(axis=-1, keepdims=True)  # does not change softmax, and keeps exp finite
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
     n = len(labels)
     rows, labels = xp.arange(n), xp.asarray(labels)
@@ -266,7 +270,7 @@ def _xp() -> Any:
     return backend.current().xp
 
 
-# Arithmetic on tensors reads like arithmetic.  It is attached here because autograd.py stands before the operations.
+# The operators of Tensor.  They are attached here because autograd.py is read before the operations.
 _OPERATORS = {
     "__add__": add,
     "__radd__": add,

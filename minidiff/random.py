@@ -1,9 +1,9 @@
-"""Random numbers that can be replayed anywhere: a counter and a key instead of a hidden state.
+"""Random numbers as a function of a key, without a hidden state.
 
-Idea: a *counter-based* generator is a pure function of a key.  Ask for the noise of image 7 at step 300 and you
-get it without drawing what came before, in any order, in any batch, on any number of threads, on any backend.
-Stands second in the reading order, after the backend table.  Leaves out the generator itself (Philox 4x32-10):
-that is kernels/noise/reference.py, the next thing to read.
+Idea: a counter-based generator is a pure function: the same key always gives the same numbers.  The noise of image 7
+at step 300 can be drawn without drawing anything before it.  It does not depend on the order of the calls, the batch
+size, the number of threads or the backend.
+After backend.py.  Leaves out the generator itself (Philox 4x32-10), which is defined in kernels/noise/reference.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,29 +16,29 @@ from minidiff import backend
 
 
 class Stream(IntEnum):
-    """What a random number is for: one number line each, so that no two purposes ever share noise."""
+    """What a random number is used for.  Each use has a stream of its own, so that no two uses share random numbers."""
 
-    INIT = 0  # weights before training
+    INIT = 0  # initial weights
     ORDER = 1  # the order of the images in an epoch
-    FLIP = 2  # which images are mirrored
-    T = 3  # the time t of each training image
-    NOISE = 4  # the noise put on each training image
-    LABEL_DROP = 5  # which labels are hidden, for classifier-free guidance
-    START = 6  # x_T, the noise that a sampler starts from
-    SAMPLER = 7  # fresh noise z inside stochastic samplers
-    SCENE = 8  # the factors of a drawn scene
-    EVALUATE = 9  # held-out triples (image, t, noise)
-    CLASSIFIER = 10  # everything inside the classifier that judges samples
-    KNOWN = 11  # noise on an image that is edited
-    AGAIN = 12  # noise put back on while it is edited
-    CAPTION = 13  # which parts of captions are left out while training
+    FLIP = 2  # which training images are mirrored
+    T = 3  # the timestep t of each training image
+    NOISE = 4  # the noise added to each training image
+    LABEL_DROP = 5  # which labels are dropped, for classifier-free guidance
+    START = 6  # x_T, the initial noise of a sampler
+    SAMPLER = 7  # the new noise z of a stochastic sampler's step
+    SCENE = 8  # what a generated scene shows
+    EVALUATE = 9  # image, t and noise for the loss on held-out images
+    CLASSIFIER = 10  # the training of the classifier that evaluates samples
+    KNOWN = 11  # the noise added to the original of an edited image
+    AGAIN = 12  # the noise added when an edit resamples (RePaint)
+    CAPTION = 13  # which parts of training captions are dropped
 
 
 class Key(NamedTuple):
-    """The name of a piece of randomness.
+    """The key that determines an array of random numbers.
 
     seed: int in [0, 2**64).  stream: a Stream.  step: int in [0, 2**32).
-    sample: int in [0, 2**32), or a 1-D array of N of them for N pieces at once.
+    sample: int in [0, 2**32), or a 1-D array of N of them, for N independent arrays in one call.
     """
 
     seed: int
@@ -48,17 +48,17 @@ class Key(NamedTuple):
 
 
 def bits(key: Key, shape: int | Sequence[int]) -> np.ndarray:
-    """Return uniform 32-bit words: (*shape) for one sample, (N, *shape) for an array of N samples; uint32."""
+    """Return uniform random uint32: (*shape) for one sample, (N, *shape) for an array of N samples."""
     return _draw(backend.host().random_bits, key, shape)
 
 
 def uniform(key: Key, shape: int | Sequence[int]) -> np.ndarray:
-    """Return float32 multiples of 2**-24 in [0, 1), shaped as in `bits`; equal to the bit on every backend."""
+    """Return uniform float32 in [0, 1), multiples of 2**-24, shaped as in `bits`; bit for bit equal on all backends."""
     return _draw(backend.host().uniform, key, shape)
 
 
 def normal(key: Key, shape: int | Sequence[int]) -> np.ndarray:
-    """Return float32 standard normals, shaped as in `bits`; within 1 ULP on every backend.
+    """Return standard normal float32, shaped as in `bits`; backends differ by at most 1 ULP from the reference.
 
     Source: Box and Muller 1958, doi:10.1214/aoms/1177706645.
     """
@@ -66,9 +66,10 @@ def normal(key: Key, shape: int | Sequence[int]) -> np.ndarray:
 
 
 def integers(key: Key, shape: int | Sequence[int], high: int) -> np.ndarray:
-    """Return int64 in [0, high), shaped as in `bits`.
+    """Return uniform int64 in [0, high), shaped as in `bits`.
 
-    The word w becomes floor(w high / 2**32); no value is favoured by more than high / 2**32, relative.
+    Each random 32-bit word w becomes floor(w high / 2**32).  The probabilities of two values differ by at most
+    high / 2**32, relative to either.
     Source: Lemire 2019, arXiv:1805.10941, section 3 without the rejection.
     """
     if not 1 <= high <= 1 << 32:
@@ -77,9 +78,9 @@ def integers(key: Key, shape: int | Sequence[int], high: int) -> np.ndarray:
 
 
 def permutation(key: Key, n: int) -> np.ndarray:
-    """Return the numbers 0 … n-1 in an order that the key names: (n,) int64 on the host.
+    """Return the numbers 0 … n-1 in random order: (n,) int64 on the host.
 
-    Sorts n random words, with equal words left in place; one sample only.
+    It is the stable order that sorts n random words.  Raises ValueError for a key with several samples.
     """
     if not np.isscalar(key.sample):
         raise ValueError("permutation: the key's sample must be one number")

@@ -1,14 +1,14 @@
-"""Names of settings and parameters that earlier versions used, and the names that replaced them.
+"""Names of settings and parameters in earlier versions, and the present names.
 
-Idea: files outlive names.  Code that reads a file or a command line of an earlier version translates its names with
-these tables and nowhere else, so that the rest of the code knows only today's names.
+Idea: files are kept longer than names.  All code that reads files or command lines of earlier versions translates their
+names here, so that the rest of the code knows only the present names.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# From the table of a file ("sample" is the settings in a grid) to its old names and the new ones.
+# By the table of the file ("sample": the settings in a grid.png), the old name and the new name.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "base": "model_channels",
@@ -32,14 +32,14 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 # Setting to old value to new value.
 VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
 
-# Options of the commands.
+# Command-line options: those of settings in the tables above, and others.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
     for table in ("model", "diffusion")
     for old, new in SETTINGS[table].items()
 }
 
-# Dotted names of parameters: a pattern that matches a whole name, and its replacement.
+# Dotted names of parameters: a pattern for the whole old name, and the new name.
 PARAMETERS = [
     (re.compile(pattern), new)
     for pattern, new in (
@@ -53,6 +53,7 @@ PARAMETERS = [
         (r"text\.place", "text.position_embedding"),
         (r"text\.layers\.(\d+)\.first\.(\w+)", r"text.layers.\1.linear1.\2"),
         (r"text\.layers\.(\d+)\.second\.(\w+)", r"text.layers.\1.linear2.\2"),
+        (r"(down|middle|up)\.(\d+)\.cross\.(.+)", r"\1.\2.cross_attention.\3"),
         (r"look\.(\w+)", r"hint_in.\1"),  # ControlNet
         (r"understand\.(\w+)", r"hint_out.\1"),
         (r"zeros\.(\d+)\.(\w+)", r"zero_convs.\1.\2"),
@@ -64,7 +65,7 @@ PARAMETERS = [
 
 
 def settings(values: Any) -> Any:
-    """Return tables of settings, {"model": {"base": 8}}, with today's names; anything else as it is."""
+    """Translate the names in tables of settings, such as {"model": {"base": 8}}; return other values unchanged."""
     if not isinstance(values, dict):
         return values
     return {name: _table(value, SETTINGS.get(name, {})) for name, value in values.items()}
@@ -75,7 +76,7 @@ def _table(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def parameter(name: str) -> str:
-    """Return today's dotted name of a parameter."""
+    """Return the present dotted name of a parameter."""
     for pattern, new in PARAMETERS:
         if match := pattern.fullmatch(name):
             return match.expand(new)

@@ -1,20 +1,21 @@
-"""What a command sees to before NumPy is imported, in its first moment.
+"""What a command does before NumPy is imported: it handles Ctrl-C, and checks the memory limit.
 
-Idea: libraries take memory and time as they are loaded, before a command's own code runs.  If the process may not have
-that memory, they abort it in words of their own; if somebody presses Ctrl-C meanwhile, Python prints where it stood.
-First of all, called by minidiff/__init__.py; errors.py takes over from here.
+Idea: importing the libraries takes time and memory before any code of a command runs.  If the process may not use that
+much memory, a library aborts it with a message that does not name the cause.  If Ctrl-C is pressed during the imports,
+Python prints a traceback.  Both are prevented here.
+First of all files, called by minidiff/__init__.py; errors.py handles what happens after the imports.
 """
 
 import signal
 import sys
 
-LEAST_MEMORY = 1200 << 20  # bytes of addresses; NumPy's and Numba's libraries take 900 MiB of them on two cores
+LEAST_MEMORY = 1200 << 20  # bytes of address space; the libraries of NumPy and Numba use 900 MiB on two cores
 
 
 def prepare() -> None:
-    """Let Ctrl-C end the process without a word, and end it in one line if it may not have enough memory."""
+    """Let Ctrl-C end the process silently, and exit with one line if the process may not use enough memory."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # errors.py turns it into KeyboardInterrupt again
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # errors.py restores KeyboardInterrupt
     try:
         import resource
     except ImportError:  # Windows has no such limits

@@ -1,10 +1,10 @@
-"""Standard output and standard error, as a command may rely on them.
+"""Standard output and standard error that a command can always print to.
 
-Idea: whoever starts a command may have closed them, or sent them to a full disk, to a reader that hangs up, or to a
-terminal whose encoding lacks "×".  Then a character that is lacking is escaped, and what is printed to a closed stream
-is gone.  Standard error tells of progress, and no work is given up because that cannot be told; standard output holds
-what a command has to say, so a failure there ends it, by its name.
-First of all; errors.py puts this around every command.
+Idea: a command may be started with these streams closed, or redirected to a full disk, to a program that stops reading,
+or to a terminal whose encoding has no "×".  Here a character that cannot be encoded is escaped, and text for a closed
+stream is dropped.  A write error on standard error is ignored, because progress messages must not stop the work.  A
+write error on standard output stops the command with a message, because the result of the command is lost.
+After start.py; errors.py applies it to every command.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import TextIO
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output: an error says that it is the one concerned."""
+    """Standard output: write errors name it."""
 
     def write(self, text: str) -> int:
         with _named("standard output"):
@@ -28,8 +28,8 @@ class _Output(io.TextIOWrapper):
             super().flush()
 
 
-class _Telling(io.TextIOWrapper):
-    """Standard error: what cannot be written is dropped, unless nobody listens any more."""
+class _ErrorStream(io.TextIOWrapper):
+    """Standard error: write errors are ignored, except a broken pipe."""
 
     def write(self, text: str) -> int:
         with _dropped(self):
@@ -62,16 +62,16 @@ def _dropped(stream: io.TextIOWrapper) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reliable() -> Iterator[None]:
-    """Make sys.stdout and sys.stderr what this file promises, and leave them as they were afterwards.
+    """Replace sys.stdout and sys.stderr inside the block by streams as described above.
 
-    Streams that somebody else has put there, such as a notebook, are theirs and stay.
+    Streams that other code has installed, such as a notebook, are kept.
     """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
         if sys.stdout in (None, sys.__stdout__):
             sys.stdout = stack.enter_context(_instead_of(sys.stdout, 1, _Output))
         if sys.stderr in (None, sys.__stderr__):
-            sys.stderr = stack.enter_context(_instead_of(sys.stderr, 2, _Telling))
+            sys.stderr = stack.enter_context(_instead_of(sys.stderr, 2, _ErrorStream))
         try:
             yield
         finally:
@@ -80,11 +80,11 @@ def reliable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _instead_of(stream: TextIO | None, number: int, kind: type[io.TextIOWrapper]) -> Iterator[TextIO]:
-    if stream is None:  # Python's way to say that it was closed
+    if stream is None:  # it was closed before Python started
         try:
             os.fstat(number)
         except OSError:
-            _point_at_nothing(number)  # or the next file to be opened would have the number of the stream
+            _redirect_to_null(number)  # else the next opened file would get the number of the stream
         with Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace") as nothing:
             yield nothing
     elif isinstance(stream, io.TextIOWrapper):
@@ -98,15 +98,15 @@ def _instead_of(stream: TextIO | None, number: int, kind: type[io.TextIOWrapper]
         try:
             yield own
         finally:
-            let_go(own)
-            own.detach()  # or it would close the stream with it
+            flush_or_silence(own)
+            own.detach()  # else it would close the buffer of the original stream
     else:
         yield stream
 
 
-def let_go(stream: TextIO | None) -> None:
-    """Empty a stream; where that fails, point it at nothing, or Python's exit tries again and complains about it."""
-    if stream is None:  # closed from the beginning
+def flush_or_silence(stream: TextIO | None) -> None:
+    """Flush a stream; if that fails, redirect it to the null device, or Python would report the error again at exit."""
+    if stream is None:  # it was closed before Python started
         return
     try:
         stream.flush()
@@ -115,12 +115,12 @@ def let_go(stream: TextIO | None) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    with contextlib.suppress(io.UnsupportedOperation):  # it is no file, and the system knows nothing of it
-        _point_at_nothing(stream.fileno())
+    with contextlib.suppress(io.UnsupportedOperation):  # a stream without a file descriptor
+        _redirect_to_null(stream.fileno())
 
 
-def _point_at_nothing(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != number:
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+def _redirect_to_null(number: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)

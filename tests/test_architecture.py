@@ -17,14 +17,15 @@ PACKAGE = ROOT / "minidiff"
 
 # A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
 ORDER = [
-    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "backend", "random", "autograd", "ops",
-    "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/", "training/", "interop/", "explain/",
-    "pipeline/", "evaluation/", "train", "sampling/", "sample", "export", "evaluate", "__main__",
+    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "cache_folders", "backend", "random",
+    "autograd", "fused_sum", "ops", "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/",
+    "training/", "interop/", "explain/", "pipeline/", "evaluation/", "train", "sampling/", "sample", "export",
+    "evaluate", "__main__",
 ]  # fmt: skip
 INSIDE = {
     "nn": [
-        "module", "flat_parameters", "layers", "attention", "tokenizer", "text", "embedding", "unet", "controlnet",
-        "ip_adapter", "adapted_unet", "__init__",
+        "module", "flat_parameters", "layers", "attention", "embedding", "tokenizer", "unet_config", "conditioning",
+        "cross_attention", "text", "unet", "controlnet", "ip_adapter", "adapted_unet", "__init__",
     ],
     "diffusion": [
         "schedule", "timesteps", "process", "guidance", "clipping", "run", "samplers", "solvers", "editing",

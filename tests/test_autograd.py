@@ -90,6 +90,14 @@ def test_the_tape_is_freed_as_it_is_walked():
     assert loss.item() == pytest.approx(4 * float((x.data**2).sum()))
 
 
+def test_a_second_walk_is_refused_by_a_fused_sum_too():
+    with backend.using("numpy"):
+        y = ops.conv2d(leaf(1, 3, 3, 2), leaf(3, 3, 2, 2))
+        ops.sum(y).backward()
+        with pytest.raises(ValueError, match="this tape was walked before"):
+            ops.sum(y).backward()
+
+
 def test_a_second_walk_is_refused():
     x = leaf(3)
     loss = ops.sum(x * x)

@@ -11,7 +11,7 @@ import pytest
 
 from minidiff.__main__ import main as overview
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.streams import _dropped, _Telling, let_go
+from minidiff.streams import _dropped, _ErrorStream, flush_or_silence
 from minidiff.training.signals import SIGPIPE, StopRequest
 
 ROOT = Path(__file__).parents[1]
@@ -134,10 +134,10 @@ class Broken(io.TextIOWrapper):
 
 
 def test_a_stream_without_a_number_is_let_go(monkeypatch):
-    monkeypatch.setattr("minidiff.streams._point_at_nothing", lambda number: pytest.fail("there is none"))
-    let_go(Broken(OSError(errno.ENOSPC, "full")))
-    let_go(None)
-    telling = _Telling(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("minidiff.streams._redirect_to_null", lambda number: pytest.fail("there is none"))
+    flush_or_silence(Broken(OSError(errno.ENOSPC, "full")))
+    flush_or_silence(None)
+    telling = _ErrorStream(io.BytesIO(), encoding="utf-8")
     with _dropped(telling):
         raise OSError(errno.ENOSPC, "full")
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.gpu.bench import Bench, open_bench
-from minidiff import backend
+from minidiff import backend, cache_folders
 
 ORDER = ("machine", "ceilings", "compiling", "correctness", "convolutions", "operations", "networks")
 
@@ -47,7 +47,7 @@ def emulate() -> None:
     from minidiff.kernels import cuda_launch
     from tests.cuda.emulated import Emulated
 
-    cuda_launch.use(Emulated(backend.user_folder() / "cuda" / "emulated"))
+    cuda_launch.use(Emulated(cache_folders.user_folder() / "cuda" / "emulated"))
 
 
 def import_peers() -> None:

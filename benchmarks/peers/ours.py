@@ -18,7 +18,7 @@ from benchmarks.peers.problems import (
     random_weights,
     weights,
 )
-from minidiff import backend, ops
+from minidiff import backend, cache_folders, ops
 from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.build import make_process
 from minidiff.checkpoint.config import Config, DiffusionConfig, RunConfig
@@ -44,7 +44,7 @@ def about() -> dict[str, Any]:
 
     blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return {
-        "kernels": backend.cache_folder().name.removeprefix("kernels-"),
+        "kernels": cache_folders.kernel_folder().name.removeprefix("kernels-"),
         "blas": [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in blas],
     }
 

@@ -204,5 +204,5 @@ def random_weights(model: Module) -> dict[str, np.ndarray]:
     rng, made = np.random.default_rng(4), {}
     for name, parameter in model.named_parameters().items():
         noise = rng.standard_normal(parameter.planned_shape, np.float32)
-        made[name] = (parameter.around + math.hypot(parameter.std, 0.02) * noise).astype(np.float32)
+        made[name] = (parameter.initial_mean + math.hypot(parameter.std, 0.02) * noise).astype(np.float32)
     return made

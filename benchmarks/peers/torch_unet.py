@@ -93,7 +93,7 @@ class TorchUNet(nn.Module):
         super().__init__()
         self.patch = config.patch
         widths = [config.model_channels * multiplier for multiplier in config.channel_mult]
-        attends = [height in config.attention_at for height in config.heights]
+        attends = [height in config.attention_at for height in config.level_heights]
         seen = config.channels * config.patch**2
         self.embedding = TimeEmbedding(config)
         self.conv_in = nn.Conv2d(seen, config.model_channels, 3, padding=1)

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.peers.machine import environment, processor
 from benchmarks.peers.workers import cores
-from minidiff import __version__, backend
+from minidiff import __version__, cache_folders
 from minidiff import checkpoint as checkpoints
 from minidiff.errors import MinidiffError, one_line
 from minidiff.files import write_atomically
@@ -212,7 +212,7 @@ def time_left(
 
 def kernels() -> str:
     """The version of the kernels' sources."""
-    return backend.cache_folder().name.removeprefix("kernels-")
+    return cache_folders.kernel_folder().name.removeprefix("kernels-")
 
 
 def machine() -> Record:

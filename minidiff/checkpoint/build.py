@@ -49,7 +49,7 @@ def network_config(
         time=model.time,
         classes=classes,
         vocab_size=len(tokenizer) if tokenizer else 0,
-        max_tokens=tokenizer.length if tokenizer else 0,
+        max_tokens=tokenizer.max_tokens if tokenizer else 0,
         text_width=model.text_width,
         text_layers=model.text_layers,
         cross_attention_at=()
@@ -95,7 +95,7 @@ def check_memory(model: Module, network: UNetConfig, images: int) -> None:
         return
     parameters = model.count_parameters()
     widths = [network.model_channels * multiplier for multiplier in network.channel_mult]
-    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.heights)]
+    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.level_heights)]
     features = 2 * (2 * network.num_res_blocks + 1) * sum(width * n for width, n in zip(widths, places))
     need = 4 * (5 * parameters + images * features)
     if need > have:

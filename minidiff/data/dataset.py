@@ -101,7 +101,7 @@ class ImageDataset:
         expected: tuple[int, ...] = shape[:1]
         numbers = len(self.classes)
         if self.tokenizer is not None:
-            expected, numbers = (shape[0], self.tokenizer.length), len(self.tokenizer)
+            expected, numbers = (shape[0], self.tokenizer.max_tokens), len(self.tokenizer)
         if labels is not None and (labels.shape != expected or labels.dtype != np.int64):
             raise ValueError(f"ImageDataset: labels must be {expected} int64, got {labels.shape} {labels.dtype}")
         if labels is not None and not 0 <= labels.min() <= labels.max() < numbers:

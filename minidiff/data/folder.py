@@ -83,7 +83,7 @@ def folder(
     if said is None:
         return dataset()
     known = build_tokenizer(said)
-    return dataset(known.encode(said), tokenizer=known, parts=known.parts(said))
+    return dataset(known.encode(said), tokenizer=known, parts=known.caption_parts(said))
 
 
 def _label(path: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:

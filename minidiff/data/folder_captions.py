@@ -22,7 +22,7 @@ from typing import Any
 from minidiff.data.config import Captions
 from minidiff.errors import MinidiffError, listed, printable
 from minidiff.files import open_regular, parse_json
-from minidiff.nn.tokenizer import LONGEST, split
+from minidiff.nn.tokenizer import MAX_TOKENS, split
 
 METADATA = "metadata.jsonl", "metadata.csv"  # in any case
 KEYS = "text", "caption", "prompt"  # of metadata; the first that a line has counts
@@ -63,8 +63,8 @@ def captions(root: Path, images: Sequence[Path], written: Sequence[Path], where:
         if any(map(split, found)):
             silent = [inside(root, image) for image, text in zip(images, found) if not split(text)]
             warn(root, f"of {len(images)} images have no caption", silent)
-            long = [inside(root, image) for image, text in zip(images, found) if len(split(text)) > LONGEST]
-            warn(root, f"captions have more than {LONGEST} words, of which the rest is not learnt", long)
+            long = [inside(root, image) for image, text in zip(images, found) if len(split(text)) > MAX_TOKENS]
+            warn(root, f"captions have more than {MAX_TOKENS} words, of which the rest is not learnt", long)
             return found
     if where == "auto":
         return None

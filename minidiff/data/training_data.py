@@ -15,7 +15,7 @@ from minidiff.data.conditioning import Conditioning, conditioning_images
 from minidiff.data.dataset import Dataset, ImageDataset, order
 from minidiff.data.flip import mirrored
 from minidiff.errors import MinidiffError
-from minidiff.nn.tokenizer import thinned
+from minidiff.nn.tokenizer import drop_caption_parts
 from minidiff.random import Key, Stream
 from minidiff.scenes import Scenes
 
@@ -63,7 +63,7 @@ class TrainingData:
         images, labels = self.dataset.batch(index)
         if isinstance(self.dataset, ImageDataset) and self.dataset.parts is not None and labels is not None:
             u = random.uniform(Key(self.seed, Stream.CAPTION, step, sample), 1 + labels.shape[1])
-            labels = thinned(labels, self.dataset.parts[index], u)
+            labels = drop_caption_parts(labels, self.dataset.parts[index], u)
         if self.flip:
             chosen = random.uniform(Key(self.seed, Stream.FLIP, step, sample), ()) < 0.5
             images, labels = mirrored(self.dataset, images, labels, chosen)

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from minidiff import backend
+from minidiff import backend, cache_folders
 from minidiff.data.dataset import Numbered
 from minidiff.errors import MinidiffError, one_line
 from minidiff.evaluation import convnet
@@ -44,7 +44,7 @@ class CachedClassifier:
 
 def default_folder() -> Path:
     """Return the folder of the classifiers: beside the compiled kernels, in the user's cache folder."""
-    return backend.user_folder() / "classifiers"
+    return cache_folders.user_folder() / "classifiers"
 
 
 def classifier_for(

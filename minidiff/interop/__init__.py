@@ -1,7 +1,7 @@
-"""Models, noise and schedules of other tools: PyTorch's `randn`, and the U-Nets of the diffusers library, both ways.
+"""Exchange with other libraries: the noise of PyTorch, and networks of the diffusers library, read and written.
 
-Read torch_random and torch_noise, unet2d_config and unet2d (the network), tensor_names, diffusers_read, scheduler,
-steps and diffusers_write (its files).
+Read torch_random and torch_noise for the noise, unet2d_config and unet2d for the network of diffusers, tensor_names,
+diffusers_read, scheduler and steps for reading its files, and diffusers_write for writing them.
 """
 
 from minidiff.interop.diffusers_read import files_of, load_diffusers

@@ -1,14 +1,14 @@
-"""Read a U-Net that the diffusers library has saved, believing nothing in its files.
+"""Reading a U-Net that the diffusers library has saved, from files that may be wrong or malicious.
 
-Idea: a folder has config.json, which says what the network is, and diffusion_pytorch_model.safetensors, its weights.
-The network is built from the first, and the second must then hold exactly its tensors.  Sizes are compared before
-anything is allocated for them, and nothing is unpickled: a file from a stranger can be wrong, but it runs no code.
+Idea: a folder has config.json with the settings of the network, and diffusion_pytorch_model.safetensors with its
+weights.  The network is built from the settings, and the second file must then contain exactly its tensors.  Shapes are
+compared before memory is allocated.  Nothing is unpickled, so that no file can run code.
 
-    model = load_diffusers("google/ddpm-cifar10-32", …)         a folder on this machine; nothing is fetched
+    model = load_diffusers("google/ddpm-cifar10-32", …)         a folder on this machine; nothing is downloaded
 
-Weights of half the size have fp16 or bf16 in their file's name; large ones are spread over several files, which
+Files of 16-bit weights have fp16 or bf16 in their names.  Large weights are split into several files, which
 diffusion_pytorch_model.safetensors.index.json lists.
-After tensor_names.py.  Leaves out diffusers' other networks.
+After tensor_names.py.  Leaves out the other networks of diffusers.
 """
 
 import math
@@ -30,16 +30,16 @@ from minidiff.interop.unet2d_config import from_json
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-VARIANTS = ("", ".fp16", ".bf16")  # the first that is there is read
+VARIANTS = ("", ".fp16", ".bf16")  # the first one that exists is read
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-MAX_FILES = 100  # that weights are spread over
-MAX_HEADER = 100_000_008  # bytes that safetensors lets the header of a file have
+MAX_FILES = 100  # into which weights may be split
+MAX_HEADER = 100_000_008  # bytes of the header of a file, as safetensors allows
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor in a file: `name` there, and the opened file, which reads no more than is asked for."""
+    """A tensor in an opened file; name: its name there.  Its values are read only on request."""
 
     path: Path
     file: Any
@@ -47,18 +47,18 @@ class _Tensor:
 
 
 def load_diffusers(path: str | Path, size: tuple[int, int] | None = None) -> UNet2D:
-    """Return the network in a folder of diffusers', its weights as float32 on the backend in use.
+    """Return the network in a folder that diffusers has saved, with float32 weights on the backend in use.
 
     path: a folder with config.json and diffusion_pytorch_model.safetensors, a pipeline's folder with such a folder
     `unet` in it, or a .safetensors file with config.json beside it.
-    size: height and width of the images, where the network is to draw others than it was trained with, or its file
-    does not say.
-    Raises MinidiffError in one line if a file is missing, broken or foreign, or the network is none that we know.
+    size: height and width of the images, if they are to differ from those of the training, or if config.json does not
+    give them.
+    Raises MinidiffError if a file is missing or damaged, or if the network is of an unsupported kind.
     """
     config, *_ = files = files_of(path)
     options = from_json(read_json(config), str(config), size)
     weights = [file for file in files if file.suffix != ".json"]
-    there: dict[str, _Tensor] = {}  # by its present name
+    there: dict[str, _Tensor] = {}  # by present name
     with ExitStack() as opened:
         for tensor in _tensors(weights, opened):
             if (name := modern(tensor.name)) in there:
@@ -68,9 +68,9 @@ def load_diffusers(path: str | Path, size: tuple[int, int] | None = None) -> UNe
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
-    """Return the files of a network, config.json first and then its weights, with the list of these if they are many.
+    """Return the files of a network: config.json, the index of the weights if they are split, and the weights.
 
-    path: see `load_diffusers`.
+    path: as in `load_diffusers`.
     """
     path = Path(path)
     folder = locate(path)
@@ -87,7 +87,7 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 
 
 def locate(path: Path) -> Path:
-    """Return the folder of a network, see `load_diffusers`."""
+    """Return the folder of a network; path: as in `load_diffusers`."""
     if not path.exists():
         raise MinidiffError(f"no such file or folder: {path}")
     if path.is_file():
@@ -103,13 +103,13 @@ def locate(path: Path) -> Path:
 
 
 def _names(variant: str) -> tuple[str, str]:
-    """The file of all weights, and the list of the files that they are spread over; variant: "" or such as ".fp16"."""
+    """Return the names of the file of weights and of the index of split weights.  variant: one of VARIANTS."""
     stem, suffix = WEIGHTS.split(".")
     return f"{stem}{variant}.{suffix}", f"{WEIGHTS}.index{variant}.json"
 
 
 def _parts(listed: Path) -> list[Path]:
-    """Return the files that a list of weights names, which all must lie beside it."""
+    """Return the files that an index of split weights lists; all must be in the same folder."""
     _refuse_pointer(listed)
     table = read_json(listed)
     table = table.get("weight_map") if isinstance(table, dict) else None
@@ -127,10 +127,10 @@ def _parts(listed: Path) -> list[Path]:
 
 
 def _tensors(paths: list[Path], opened: ExitStack) -> Iterator[_Tensor]:
-    """Open files of weights, and go through their tensors, of which nothing but the names is read."""
+    """Open files of weights and yield their tensors, without reading the values."""
     for path in paths:
         try:
-            _refuse_pointer(path)  # what keeps a file from being read is said better by Python than by safetensors
+            _refuse_pointer(path)  # opens the file, because the errors of Python are clearer than those of safetensors
             file = opened.enter_context(safe_open(path, framework="numpy"))
         except OSError as error:
             raise MinidiffError(f"cannot read weights: {one_line(error)}") from error
@@ -140,7 +140,7 @@ def _tensors(paths: list[Path], opened: ExitStack) -> Iterator[_Tensor]:
 
 
 def _refuse_pointer(path: Path) -> None:
-    """Raise MinidiffError for what Git leaves in the place of a large file that it has not fetched."""
+    """Raise MinidiffError for a Git LFS pointer, the small text that stands for a large file that was not fetched."""
     with open_regular(path) as file:
         if file.read(len(GIT_LFS)) == GIT_LFS:
             raise MinidiffError(
@@ -162,8 +162,8 @@ def _pickled(path: Path) -> str:
 
 
 def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
-    """Compare names, shapes and dtypes, from the headers alone; then fill the network.  where: names them all."""
-    # Numbers in the config may be anything: a network of a million blocks must not be built to be compared.
+    """Compare names, shapes and dtypes from the file headers, then read the weights.  where: the file, for messages."""
+    # The config may contain any numbers, and a network of a million blocks must not be built just to be compared.
     if config.layers_per_block * len(config.block_out_channels) > len(there):
         raise MinidiffError(f"{where} does not fit its {CONFIG}, which asks for more blocks than the file has tensors")
     model = UNet2D(config)
@@ -183,7 +183,7 @@ def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
         if dtypes[name] not in ("F32", "F16", "BF16"):
             raise MinidiffError(f"{tensor.path}: {name} must be F32, F16 or BF16, got {dtypes[name]}")
 
-    # NumPy has no bfloat16: a file with some is read as bytes, no more of them than these tensors can have.
+    # NumPy has no bfloat16, so a file with bfloat16 is read as bytes, at most as many as these tensors can have.
     most = 4 * sum(math.prod(parameter.planned_shape) for parameter in parameters.values()) + MAX_HEADER
     half = {there[name].path for name, dtype in dtypes.items() if dtype == "BF16"}
     raw = {path: dict(deserialize(read_bytes(path, most))) for path in half}
@@ -202,5 +202,5 @@ def _read(there: dict[str, _Tensor], config: Any, where: Path) -> UNet2D:
 
 
 def _bfloat16(data: bytes) -> np.ndarray:
-    """The upper half of a float32 each, little-endian: flat float32."""
+    """Convert bfloat16, the upper halves of little-endian float32, to flat float32."""
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

@@ -1,13 +1,13 @@
-"""Save minidiff's U-Net so that the diffusers library loads it.
+"""Saving a U-Net of minidiff in the format of the diffusers library.
 
     save_as_diffusers(model, "for-diffusers", scheduler_options("cosine", 1000, "v"))
 
     >>> UNet2DModel.from_pretrained("for-diffusers")           in diffusers; and DDIMScheduler likewise
 
-Idea: of the networks that minidiff can build, diffusers can build those whose levels agree in what it says once for
-all: the groups of a normalisation, the features of a head.  They differ in nothing but names, so that saving is
-renaming; what cannot be said is refused with the setting to train with instead.
-After scheduler.py; last of interop/.  Leaves out labels.
+Idea: diffusers has one number of groups and one head width for all levels.  A network of minidiff whose levels agree
+in both is the same network in diffusers, with other names and layouts of its tensors.  Any other network is refused,
+with the setting to train with instead.
+After scheduler.py; last of interop/.  Leaves out networks with class labels or captions.
 """
 
 import json
@@ -29,10 +29,10 @@ from minidiff.nn import GroupNorm, SelfAttention, UNet
 
 
 def save_as_diffusers(model: UNet, folder: str | Path, scheduler: Mapping[str, Any] | None = None) -> None:
-    """Write a network's config.json and weights into a folder, and scheduler_config.json if it is given.
+    """Write config.json and the weights of a network to a folder, and scheduler_config.json if `scheduler` is given.
 
-    scheduler: what `scheduler_options` returns.  Each file is whole or as it was before, config.json the last.
-    Raises MinidiffError in one line if diffusers has no such network, OSError if a file cannot be written.
+    scheduler: from `scheduler_options`.  Each file is written atomically, config.json last.
+    Raises MinidiffError if diffusers cannot represent the network, OSError if a file cannot be written.
     """
     options, folder = unet_options(model), Path(folder)
     parameters = model.named_parameters()
@@ -48,7 +48,7 @@ def save_as_diffusers(model: UNet, folder: str | Path, scheduler: Mapping[str, A
 
 
 def unet_options(model: UNet) -> dict[str, Any]:
-    """Return the config.json of a network of minidiff's; see `save_as_diffusers`."""
+    """Return the content of config.json for a network; see `save_as_diffusers`."""
     config = model.config
     if config.patch > 1:
         raise MinidiffError(
@@ -83,7 +83,7 @@ def unet_options(model: UNet) -> dict[str, Any]:
             f"diffusers gives the heads of all levels as many features, this network {_listed(head_widths)}; "
             "train with --heads 1, or with --attention-at at one level"
         )
-    attends = [height in config.attention_at for height in config.heights]
+    attends = [height in config.attention_at for height in config.level_heights]
     return {
         "_class_name": CLASS,
         "sample_size": config.height if config.height == config.width else [config.height, config.width],
@@ -108,7 +108,7 @@ def unet_options(model: UNet) -> dict[str, Any]:
 
 
 def _name(types: Mapping[str, bool], attends: bool) -> str:
-    """The name of the block type that attends, or of the one that does not."""
+    """Return the name of the block type with self-attention, or without."""
     return next(name for name, does in types.items() if does == attends)
 
 

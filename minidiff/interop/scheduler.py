@@ -1,15 +1,15 @@
-"""The schedule of noise as diffusers writes it down: scheduler_config.json.
+"""The noise schedule in files of diffusers: scheduler_config.json.
 
-Idea: weights mean nothing without the alpha_bar and the target that they were trained for.  diffusers keeps both in a
-file beside the network; this one reads it, strictly, and says minidiff's schedules in its words.
+Idea: a network can only be used with the noise schedule and the prediction target of its training.  diffusers stores
+both in a file beside the network.  This module reads that file, refuses what it does not know, and writes the file for
+a schedule of minidiff.
 
-    beta_schedule   linear: evenly from beta_start to beta_end;  scaled_linear: the same for the roots
+    beta_schedule   linear: equal steps from beta_start to beta_end;  scaled_linear: equal steps of the square root
                     sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
     prediction_type epsilon, sample (x0) or v_prediction
 
-After diffusers_read.py; steps.py says where the samplers go that the rest of the file sets.  Leaves out the schedule
-itself, which diffusion/ makes of these words, and other schedulers' files: those of DDPM and DDIM have what a training
-fixes.
+After diffusers_read.py; steps.py computes the timesteps that the other options determine.  Leaves out the computation
+of the schedule, which is in diffusion/, and the files of schedulers other than DDPM and DDIM.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ from minidiff.limits import LIMITS
 
 SCHEDULER = "scheduler_config.json"
 CLASSES = ("DDPMScheduler", "DDIMScheduler")
-PIPELINE = "model_index.json"  # lies in the folder of a pipeline, beside its folders unet and scheduler
+PIPELINE = "model_index.json"  # in the folder of a pipeline, beside its folders unet and scheduler
 
 _SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
 _TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -41,7 +41,7 @@ class _Options:
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
     rescale_betas_zero_snr: bool = False
-    # What the samplers do, which training does not fix:
+    # For the samplers; these do not depend on the training:
     clip_sample: bool = True
     clip_sample_range: float = 1.0
     thresholding: bool = False
@@ -63,10 +63,10 @@ class _Options:
             )
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise MinidiffError(
-                "rescale_betas_zero_snr must be false with prediction_type epsilon: the last x_t is noise alone, and "
-                "who predicts it says nothing about the image"
+                "rescale_betas_zero_snr must be false with prediction_type epsilon: the last x_t is only noise, and "
+                "predicting the noise says nothing about the image"
             )
-        # What is not in use may be anything, as in diffusers.
+        # As in diffusers, options that have no effect may have any value.
         if not self.thresholding and self.clip_sample and not self.clip_sample_range > 0:
             raise MinidiffError(f"clip_sample_range must be above 0, got {self.clip_sample_range}")
         if self.thresholding and not 0 <= self.dynamic_thresholding_ratio <= 1:
@@ -82,26 +82,28 @@ class _Options:
 
 
 def scheduler_file(path: str | Path) -> Path | None:
-    """Return the scheduler_config.json of a network, None where it has none; path: as `load_diffusers` takes it.
+    """Return the path of the scheduler_config.json of a network, None if there is none.
 
-    It lies beside config.json or in a folder `scheduler` there; in a pipeline that folder lies beside `unet`.
+    path: as in `load_diffusers`.  The file is beside config.json, or in a folder `scheduler` there; in a pipeline, the
+    folder `scheduler` is beside the folder `unet`.
     """
     path = Path(path)
     folder = locate(path)
     places = [folder / SCHEDULER, (path if path.is_dir() else folder) / "scheduler" / SCHEDULER]
-    if folder.resolve().name == "unet" and (folder / ".." / PIPELINE).exists():  # else what lies there is a stranger's
+    if (
+        folder.resolve().name == "unet" and (folder / ".." / PIPELINE).exists()
+    ):  # else a folder beside it does not belong to it
         places.append(folder.resolve().parent / "scheduler" / SCHEDULER)
     return next((place for place in places if place.exists()), None)
 
 
 def read_scheduler(path: str | Path) -> dict[str, Any]:
-    """Return the options in the scheduler_config.json of a network, defaults filled in.
+    """Return the options in the scheduler_config.json of a network, with defaults for missing ones.
 
-    path: as `load_diffusers` takes it; for where the file lies see `scheduler_file`.
-    Returns num_train_timesteps, beta_schedule, beta_start, beta_end, prediction_type, rescale_betas_zero_snr,
-    clip_sample and the rest of `_Options`, in diffusers' words.
-    Without such a file they are DDPMScheduler's defaults.
-    Raises MinidiffError in one line if the file is broken, or has what minidiff does not know.
+    path: as in `load_diffusers`; `scheduler_file` finds the file.
+    Returns the fields of `_Options`, with the names and values of diffusers.  If there is no file, they are the
+    defaults of DDPMScheduler.
+    Raises MinidiffError if the file cannot be parsed, or has an option or value that minidiff does not support.
     """
     file = scheduler_file(path)
     if file is None:
@@ -110,7 +112,7 @@ def read_scheduler(path: str | Path) -> dict[str, Any]:
 
 
 def options_from_json(values: Any, where: str) -> dict[str, Any]:
-    """Return what `json.loads` made of a scheduler_config.json, checked; where: names it in messages."""
+    """Return the checked options of a parsed scheduler_config.json.  where: the name of the file, for messages."""
     if not isinstance(values, dict):
         raise MinidiffError(f"{where} must be a table of options")
     kind = values.get("_class_name", CLASSES[0])
@@ -121,9 +123,9 @@ def options_from_json(values: Any, where: str) -> dict[str, Any]:
     options = {name: value for name, value in values.items() if not name.startswith("_")}
     if options.pop("trained_betas", None) is not None:
         raise MinidiffError(f"{where}: trained_betas must be null, as betas that are listed one by one are not read")
-    for name in ("tensor_format", "timestep_values"):  # of early versions: how numbers are held
+    for name in ("tensor_format", "timestep_values"):  # options of early versions without effect here
         options.pop(name, None)
-    if options.pop("predict_epsilon", True) is False:  # what an early version says for prediction_type
+    if options.pop("predict_epsilon", True) is False:  # the option of early versions before prediction_type
         options.setdefault("prediction_type", "sample")
     try:
         return asdict(from_dict(_Options, options, "options"))
@@ -132,13 +134,14 @@ def options_from_json(values: Any, where: str) -> dict[str, Any]:
 
 
 def scheduler_options(schedule: str, T: int, target: str, zero_snr: bool = False) -> dict[str, Any]:
-    """Return a scheduler_config.json for a training of minidiff's, to give to `json.dumps`.
+    """Return the content of a scheduler_config.json for a training with minidiff, for `json.dumps`.
 
-    schedule: "linear", "scaled_linear", "cosine" or "sigmoid".  T: the number of times.  target: "eps", "x0" or "v".
-    zero_snr: whether the last time is pure noise.
-    minidiff stretches beta of the linear and the sigmoid schedule by 1000 / T, so that the last alpha_bar is the same
-    for any T; so the ends that are written depend on T.  Spacing "trailing" begins at the noisiest t, as ours does.
-    Raises MinidiffError for what diffusers has no word for.
+    schedule: "linear", "scaled_linear", "cosine" or "sigmoid".  T: number of timesteps.  target: "eps", "x0" or "v".
+    zero_snr: whether the last timestep is pure noise.
+    minidiff multiplies beta of all schedules but cosine by 1000 / T, so that the last alpha_bar hardly depends on T;
+    beta_start and beta_end in the file therefore depend on T.  Spacing "trailing" starts at the largest timestep, as
+    minidiff does.
+    Raises MinidiffError for a schedule or target that diffusers does not have.
     """
     for name, value, known in (("schedule", schedule, _SCHEDULES), ("target", target, _TARGETS)):
         if value not in known:
@@ -146,7 +149,7 @@ def scheduler_options(schedule: str, T: int, target: str, zero_snr: bool = False
     stretch = 1000 / T if T > 0 else 0.0
     if T < 2 or (schedule != "cosine" and 0.02 * stretch > 0.999):
         raise MinidiffError(
-            f"diffusers has no {schedule} schedule of {T} times that is ours; train with --num-timesteps 1000"
+            f"diffusers has no {schedule} schedule of {T} timesteps as in minidiff; train with --num-timesteps 1000"
         )
     options = _Options(
         num_train_timesteps=T,
@@ -158,6 +161,6 @@ def scheduler_options(schedule: str, T: int, target: str, zero_snr: bool = False
         timestep_spacing="trailing",
     )
     known = asdict(options)
-    ddpm = schedule == "sigmoid"  # which DDIMScheduler does not know
+    ddpm = schedule == "sigmoid"  # DDIMScheduler does not support it
     del known["set_alpha_to_one" if ddpm else "variance_type"]
     return {"_class_name": CLASSES[0] if ddpm else CLASSES[1], **known, "trained_betas": None}

@@ -1,11 +1,12 @@
-"""Where diffusers' samplers go: the times that they visit, and where each step of its DDIM ends.
+"""The timesteps that the samplers of diffusers visit, and the timestep at which each step of its DDIM ends.
 
-Idea: its DDPM steps to the time that it visits next, as we do.  Its DDIM steps to t - T // N, whatever it visits next,
+Idea: a step of diffusers' DDPM ends at the next timestep of the list, as in minidiff.  A step of its DDIM from t always
+ends at t - T // N, even if the next timestep of the list differs:
 
-    times, N = 10 of T = 1000, linspace:   999, 888, 777, …      and from 999 to 899, which is taken for 888
+    timesteps, N = 10 of T = 1000, linspace:   999, 888, 777, …      the first step ends at 899, the next begins at 888
 
-and that is the same only where N divides T, or in spacing "leading".  Whoever draws the same images goes there too.
-After scheduler.py.  Leaves out its other schedulers.
+Both agree only if N divides T or the spacing is "leading".  To draw the same images, minidiff does the same.
+After scheduler.py.  Leaves out the other schedulers of diffusers.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from minidiff.errors import MinidiffError
 
 
 def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> list[Level]:
-    """Return the levels that diffusers visits, as `spacing.levels` does; offset: is added to the times of "leading".
+    """Return the noise levels that diffusers visits, as `levels` in diffusion/timesteps.py does for minidiff.
 
-    Raises MinidiffError where diffusers would visit a time that is none.
+    offset: is added to the timesteps of spacing "leading" (steps_offset).
+    Raises MinidiffError if diffusers would visit a timestep that does not exist.
     """
     path, T = levels(schedule, steps, spacing), schedule.T
     if spacing == "leading" and offset:
@@ -42,12 +44,13 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> li
 
 
 def ends(schedule: Schedule, path: Sequence[Level], to_one: bool = True) -> list[Level]:
-    """Return where each step of diffusers' DDIM ends, of a path that `visited` returns.
+    """Return the noise level at which each step of diffusers' DDIM ends.
 
-    to_one: whether the end of all is the image (set_alpha_to_one), or else the level of time 0.
+    path: the levels from `visited`.  to_one: whether the last step ends at the image without noise (set_alpha_to_one),
+    or at the level of timestep 0.
     """
     *path, _ = path
     stride, end = schedule.T // len(path), CLEAN if to_one else schedule.level(0)
-    if not all(isinstance(level.t, int) for level in path):  # spacing "karras", which diffusers' DDIM has not
+    if not all(isinstance(level.t, int) for level in path):  # spacing "karras", which DDIM of diffusers does not have
         return [*path[1:], end]
     return [schedule.level(level.t - stride) if level.t >= stride else end for level in path]

@@ -1,9 +1,9 @@
-"""What each tensor is called in diffusers' files, and how it lies there.
+"""The names and the layouts of tensors in files of diffusers.
 
-Idea: both networks have the same parts in the same order, so one walk over ours says the name of every tensor of
-theirs; it serves to read and to write.  PyTorch stores what a matrix maps *to* first: linear weights are (out, in),
-convolutions (out, in, KH, KW); ours are (in, out) and (KH, KW, in, out).  Scale and shift of a block, two layers here,
-are one there, of twice the width.
+Idea: both networks have the same layers in the same order.  So one walk over minidiff's network gives the name of each
+tensor of diffusers, for reading and for writing.  In PyTorch, output channels come first: linear weights are (out, in),
+convolutions (out, in, KH, KW); in minidiff they are (in, out) and (KH, KW, in, out).  The scale and the shift of a
+residual block are two layers in minidiff, and one layer of twice the width in diffusers.
 After unet2d.py.  Leaves out files: diffusers_read.py and diffusers_write.py.
 """
 
@@ -32,7 +32,7 @@ _OLD_NAME = re.compile(rf"(.*\battentions\.\d+)\.({'|'.join(_OLD)})\.(weight|bia
 
 
 def correspondence(model: UNet | UNet2D) -> dict[str, tuple[str, ...]]:
-    """Return the names of all tensors in diffusers' file, each with our parameters that it holds, in its order."""
+    """Return the names of all tensors in a file of diffusers, each with the minidiff parameters that it contains."""
     parts = dict(_parts(model))
     table: dict[str, tuple[str, ...]] = {}
     for name in model.named_parameters():
@@ -40,12 +40,15 @@ def correspondence(model: UNet | UNet2D) -> dict[str, tuple[str, ...]]:
         layer, _, last = name.removeprefix(f"{part}.").rpartition(".")
         words = (parts[part], _LAYERS.get(layer, layer), _LAST[last])
         theirs = ".".join(word for word in words if word)
-        table[theirs] = (name, *table.get(theirs, ()))  # ours has shift before scale, theirs scale before shift
+        table[theirs] = (
+            name,
+            *table.get(theirs, ()),
+        )  # minidiff has shift before scale, diffusers has scale before shift
     return table
 
 
 def _parts(model: UNet | UNet2D) -> Iterator[tuple[str, str]]:
-    """Our name and theirs of every part of the network."""
+    """Yield the name in minidiff and the name in diffusers of every part of the network."""
     yield from {
         "embedding.linear1": "time_embedding.linear_1",
         "embedding.linear2": "time_embedding.linear_2",
@@ -69,24 +72,24 @@ def _parts(model: UNet | UNet2D) -> Iterator[tuple[str, str]]:
 
 
 def modern(name: str) -> str:
-    """Return the present name of a tensor that an early file may call by another."""
+    """Return the present name of a tensor that has another name in files of early versions of diffusers."""
     old = _OLD_NAME.fullmatch(name)
     return f"{old[1]}.{_OLD[old[2]]}.{old[3]}" if old else name
 
 
 def their_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape of the tensor that holds parameters of these shapes."""
+    """Return the shape of the diffusers tensor that contains parameters of these shapes."""
     first, *rest = ((*shape[:-3:-1], *shape[:-2]) for shape in shapes)
     return (first[0] + sum(other[0] for other in rest), *first[1:])
 
 
 def to_theirs(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay parameters as diffusers' tensor has them, one below another; convolution, linear weights or a vector each."""
+    """Concatenate parameters (convolution weights, linear weights or vectors) in the layout of diffusers."""
     order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
     return np.ascontiguousarray(np.concatenate([array.transpose(order[array.ndim]) for array in arrays]))
 
 
 def to_ours(array: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Undo `to_theirs`: the parameters, so many of them, that a tensor holds."""
+    """Split a tensor of diffusers into `parts` parameters; the inverse of `to_theirs`."""
     order = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[array.ndim]
     return [np.ascontiguousarray(part.transpose(order)) for part in np.split(array, parts)]

@@ -1,6 +1,8 @@
-"""The noise of a drawing as diffusers takes it: all images of a batch from one PyTorch generator, one after another.
+"""The noise of a sampling run as diffusers draws it: for all images at once, from one PyTorch generator.
 
-After torch_random.py; diffusion/run.py's `Noise` is minidiff's own, whose methods these are.
+Idea: diffusers draws the noise of a whole batch as one array, first x_T and then z step by step.  So the noise of an
+image depends on the number of images, and to get it the noise of all images must be drawn.
+It has the methods of `Noise` in diffusion/run.py, which draws minidiff's own noise.
 """
 
 from collections.abc import Sequence
@@ -13,27 +15,26 @@ from minidiff.interop.torch_random import TorchNormals
 
 
 class TorchNoise:
-    """What a drawing takes from `torch.Generator().manual_seed(seed)`: x_T of all images, then z step by step.
+    """The noise of `torch.Generator().manual_seed(seed)` for N of the images of a sampling run.
 
-    samples: (N,) int64, which of the images are drawn.  of: how many there are in all batches.  diffusers draws all
-    of them in one batch; so for each batch here the noise of all is drawn, and that of its own images taken.
+    samples: (N,) int64, the numbers of these images.  of: the number of all images, which diffusers draws in one batch.
     """
 
     def __init__(self, seed: int, samples: np.ndarray, of: int) -> None:
         self.normals, self.samples, self.of = TorchNormals(seed), samples, of
 
     def start(self, shape: Sequence[int]) -> Any:
-        """Return x_T: (N, *shape) float32, where an image's shape is (H, W, C)."""
+        """Return x_T: (N, *shape) float32.  shape: (H, W, C)."""
         return self._draw(shape)
 
     def mix(self, x: Any, x0_hat: Any, x0_hat_last: Any, c: Any, index: int) -> Any:
-        """Return c0 x + c1 x0_hat + c2 x0_hat_last + c3 z, with z the next noise."""
+        """Return c0 x + c1 x0_hat + c2 x0_hat_last + c3 z, where z is the next noise."""
         known = np.array([*c[:3], 0.0], dtype=x.dtype)
         y = backend.current().sampler_update(x, x0_hat, x0_hat_last, known, (0, 0, 0), self.samples)
         return y + float(c[3]) * self._draw(x.shape[1:]).astype(x.dtype) if c[3] else y
 
     def _draw(self, shape: Sequence[int]) -> Any:
-        """Channels first, as PyTorch draws them; channels last to us."""
+        """Draw with channels first, as PyTorch does, and return channels last."""
         h, w, c = shape
         drawn = self.normals.normal((self.of, c, h, w))[self.samples]
         return backend.to_device(np.ascontiguousarray(drawn.transpose(0, 2, 3, 1)))

@@ -1,10 +1,10 @@
-"""diffusers' U-Net, of minidiff's parts.
+"""The network `UNet2DModel` of diffusers, built of the layers of minidiff.
 
-Idea: put beside minidiff/nn/unet.py, this is the same network; what differs is small.  The time is written with other
-waves, zeros may be padded on two sides only before an image is halved, the middle may be scaled down and may attend
-without normalising, and the number of heads follows from the width.
-After unet2d_config.py, whose words it takes.  Leaves out weights: diffusers_read.py.
-Source: Ho et al. 2020, arXiv:2006.11239, appendix B; held against `diffusers.UNet2DModel` by tests/interop.
+Idea: it is the network of nn/unet.py with small differences.  The frequencies of the time embedding differ.  Before an
+image is halved, zeros may be padded on two sides only.  The outputs of the middle stages may be divided by a number,
+and their attention may have no normalisation.  The number of heads follows from the number of channels.
+After unet2d_config.py.  Leaves out the weights: diffusers_read.py.
+Source: Ho et al. 2020, arXiv:2006.11239, appendix B; tests/interop compares it with `diffusers.UNet2DModel`.
 """
 
 from typing import Any
@@ -28,46 +28,48 @@ from minidiff.nn import (
 
 
 class PositionalEmbedding(Module):
-    """Mix the waves of t into one vector an image: (N,) float32 to (N, width)."""
+    """The time embedding: (N,) float32 to (N, width)."""
 
     def __init__(self, config: UNet2DConfig) -> None:
         self.waves = config.block_out_channels[0]
-        self.short_of, self.cosines_first = config.freq_shift, config.flip_sin_to_cos
+        self.freq_shift, self.flip_sin_to_cos = config.freq_shift, config.flip_sin_to_cos
         self.width = config.time_embedding_dim or 4 * self.waves
         self.linear1 = Linear(self.waves, self.width)
         self.linear2 = Linear(self.width, self.width)
 
     def forward(self, t: Any) -> Tensor:
         t = backend.to_device(t.astype(self.linear1.w.dtype))
-        waves = Tensor(sinusoidal(t, self.waves, self.short_of, self.cosines_first))
+        waves = Tensor(sinusoidal(t, self.waves, self.freq_shift, self.flip_sin_to_cos))
         return ops.silu(self.linear2(ops.silu(self.linear1(waves))))
 
 
 class HalveAfter(Conv2d):
-    """Stride 2 with its zeros below and on the right: (N, H, W, C) to (N, H/2, W/2, C), for even H and W.
+    """A 3×3 convolution with stride 2 and zeros below and on the right only: (N, H, W, C) to (N, H/2, W/2, C).
+
+    H and W must be even.
 
         y[i, j] = b + sum_{kh, kw} x[2 i + kh, 2 j + kw] w[kh, kw]
 
-    That is our convolution, whose filter lies one pixel further up and left, of an image that is moved down and right
-    by two: one row and column of zeros, and one row and column of the result that nobody wants.
+    minidiff's convolution pads zeros on all sides.  So one row and one column of zeros are added above and on the left,
+    and the first row and column of the result are removed: the filter then starts at even rows and columns of x.
     """
 
-    def __init__(self, features: int) -> None:
-        super().__init__(features, features, stride=2)
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.crop(super().forward(ops.pad(x, 1, 1)), 1, 1)
 
 
 class Identity(Module):
-    """x: in the place of a normalisation that is left out."""
+    """Returns x; it replaces a normalisation that the network does not have."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class ScaledStage(Stage):
-    """A stage whose block and attention are divided by a number, each with the input that it adds."""
+    """A stage whose residual block and attention are each divided by a number, including the input that they add."""
 
     def __init__(self, block: ResidualBlock, attention: SelfAttention | None, divisor: float) -> None:
         super().__init__(block, attention)
@@ -91,31 +93,31 @@ class UNet2D(Module):
         widths = config.block_out_channels
 
         self.conv_in = Conv2d(config.in_channels, widths[0])
-        skips, features = [widths[0]], widths[0]
+        skips, channels = [widths[0]], widths[0]
         self.down: list[Module] = []
         for level, width in enumerate(widths):
             for _ in range(config.layers_per_block):
-                self.down.append(self._stage(features, width, config.attends_down[level]))
-                features = width
-                skips.append(features)
+                self.down.append(self._stage(channels, width, config.attends_down[level]))
+                channels = width
+                skips.append(channels)
             if level < len(widths) - 1:
                 self.down.append(
-                    HalveAfter(features) if config.downsample_padding == 0 else Conv2d(features, features, stride=2)
+                    HalveAfter(channels) if config.downsample_padding == 0 else Conv2d(channels, channels, stride=2)
                 )
-                skips.append(features)
+                skips.append(channels)
 
-        self.middle: list[Module] = self._middle(features) if config.mid_block_type else []
+        self.middle: list[Module] = self._middle(channels) if config.mid_block_type else []
 
         self.up: list[Module] = []
         for level in reversed(range(len(widths))):
             for _ in range(config.layers_per_block + 1):
-                self.up.append(self._stage(features + skips.pop(), widths[level], config.attends_up[level]))
-                features = widths[level]
+                self.up.append(self._stage(channels + skips.pop(), widths[level], config.attends_up[level]))
+                channels = widths[level]
             if level:
-                self.up.append(Conv2d(features, features, upsample=True))
+                self.up.append(Conv2d(channels, channels, upsample=True))
 
-        self.norm = GroupNorm(config.norm_num_groups, features, silu=True, eps=config.norm_eps)
-        self.conv_out = Conv2d(features, config.out_channels, zero=True)
+        self.norm = GroupNorm(config.norm_num_groups, channels, silu=True, eps=config.norm_eps)
+        self.conv_out = Conv2d(channels, config.out_channels, zero=True)
 
     def forward(self, x: Any, t: Any, cond: Conditioning | None = None) -> Tensor:
         expected = (self.config.height, self.config.width, self.config.channels)
@@ -134,25 +136,25 @@ class UNet2D(Module):
             raise ValueError("U-Net: this network knows no labels")
         return Conditioning()
 
-    def _stage(self, inputs: int, outputs: int, attends: bool) -> Stage:
-        return Stage(self._block(inputs, outputs), self._attention(outputs) if attends else None)
+    def _stage(self, in_channels: int, out_channels: int, attends: bool) -> Stage:
+        return Stage(self._block(in_channels, out_channels), self._attention(out_channels) if attends else None)
 
-    def _block(self, inputs: int, outputs: int) -> ResidualBlock:
+    def _block(self, in_channels: int, out_channels: int) -> ResidualBlock:
         c = self.config
         time = "scale_shift" if c.resnet_time_scale_shift == "scale_shift" else "add"
-        return ResidualBlock(inputs, outputs, self.embedding.width, c.norm_num_groups, time, c.norm_eps)
+        return ResidualBlock(in_channels, out_channels, self.embedding.width, c.norm_num_groups, time, c.norm_eps)
 
-    def _attention(self, features: int, groups: int | None = None) -> SelfAttention:
-        heads = features // self.config.head_width(features)
-        return SelfAttention(features, heads, groups or self.config.norm_num_groups, self.config.norm_eps)
+    def _attention(self, channels: int, groups: int | None = None) -> SelfAttention:
+        heads = channels // self.config.head_width(channels)
+        return SelfAttention(channels, heads, groups or self.config.norm_num_groups, self.config.norm_eps)
 
-    def _middle(self, features: int) -> list[Module]:
-        """Block, attention, block."""
+    def _middle(self, channels: int) -> list[Module]:
+        """Residual block, attention, residual block."""
         attention = None
         if self.config.attends_in_the_middle:
-            attention = self._attention(features, self.config.middle_groups)
+            attention = self._attention(channels, self.config.middle_groups)
             if self.config.middle_groups is None:
                 attention.norm = Identity()
-        pairs = ((self._block(features, features), attention), (self._block(features, features), None))
+        pairs = ((self._block(channels, channels), attention), (self._block(channels, channels), None))
         divisor = self.config.mid_block_scale_factor
         return [Stage(*pair) if divisor == 1 else ScaledStage(*pair, divisor) for pair in pairs]

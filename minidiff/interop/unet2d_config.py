@@ -1,10 +1,10 @@
-"""The shape of a U-Net of diffusers', as its config.json says it.
+"""The settings of a `UNet2DModel` of diffusers, read from its config.json.
 
-Idea: `UNet2DModel` of the diffusers library is the same network as ours with other choices: how many groups are
-normalised, which heads attend, where zeros are padded.  A dataclass with diffusers' names for them reads its file, and
-refuses, by name, what is not understood: a network that is built almost right draws noise and says nothing.
-After torch_random.py; unet2d.py builds the network.  Leaves out what neither the networks of DDPM nor diffusers' own
-training example use: labels, Fourier or learnt times, blocks that are resampled in other ways.
+Idea: `UNet2DModel` is the U-Net of minidiff with other settings, such as the number of groups of a normalisation, the
+width of a head, or the padding.  A dataclass has the options of diffusers with their names.  An option or value that is
+not supported is refused by name, since a network that is built almost correctly draws only noise, without an error.
+After torch_noise.py; unet2d.py builds the network.  Leaves out what neither the networks of DDPM nor the training
+example of diffusers use: class labels, Fourier or learnt time embeddings, other kinds of up- and downsampling.
 Source: the options and their defaults are those of `diffusers.UNet2DModel`, version 0.42.
 """
 
@@ -17,7 +17,7 @@ from minidiff.errors import MinidiffError
 from minidiff.limits import LIMITS
 
 CLASS = "UNet2DModel"
-DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}  # and whether it attends
+DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}  # block type to whether it has self-attention
 UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
 COUNTS = (
     "sample_size",
@@ -31,20 +31,21 @@ COUNTS = (
     "norm_num_groups",
     "attn_norm_num_groups",
 )
-MOST = 1 << 20  # of anything that is counted: more is a broken file, not a network
+MAX_COUNT = 1 << 20  # a larger number in COUNTS means a broken file
 
 
 @dataclass(frozen=True)
 class UNet2DConfig:
     """The options of `UNet2DModel`, with its names and defaults.
 
-    Level i has block_out_channels[i] features and half the height and width of level i - 1; block types are listed in
-    the order of the forward pass, so that of up_block_types the first belongs to the last level.
-    attention_head_dim: features a head, None for one head.  norm_num_groups: of every normalisation but that of the
-    attention in the middle, which has attn_norm_num_groups; where that is None, it has norm_num_groups with
-    resnet_time_scale_shift "default", and with "scale_shift" there is no such normalisation.
-    freq_shift, flip_sin_to_cos: `short_of` and `cosines_first` of the waves of t.  dropout, num_train_timesteps: of
-    no effect once a network is trained.
+    Level i has block_out_channels[i] channels, and half the height and width of level i - 1.  Block types are listed in
+    the order of the forward pass, so that the first of up_block_types belongs to the last level.
+    attention_head_dim: channels per head, None for a single head.
+    norm_num_groups: the groups of all normalisations except the one before the attention in the middle.  That one has
+    attn_norm_num_groups; if this is None, it has norm_num_groups with resnet_time_scale_shift "default", and with
+    "scale_shift" there is no normalisation before that attention.
+    freq_shift, flip_sin_to_cos: as in `sinusoidal` of nn/embedding.py.
+    dropout, num_train_timesteps: without effect after training.
     Raises MinidiffError if an option is not supported, or if the options do not make a network.
     """
 
@@ -77,7 +78,7 @@ class UNet2DConfig:
     num_class_embeds: int | None = None
     num_train_timesteps: int | None = None
 
-    null_cond: ClassVar[int] = 0  # what samplers ask every network's config for, beside height, width and channels
+    null_cond: ClassVar[int] = 0  # samplers read it, beside height, width and channels
 
     def __post_init__(self) -> None:
         for name in ("class_embed_type", "num_class_embeds"):
@@ -89,7 +90,7 @@ class UNet2DConfig:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             least = 0 if name == "downsample_padding" else 1
-            most = int(LIMITS["height"].most) if name == "sample_size" else MOST
+            most = int(LIMITS["height"].most) if name == "sample_size" else MAX_COUNT
             if not all(least <= number <= most for number in numbers):
                 raise MinidiffError(f"{name} must be from {least} to {most}, got {self._show(name)}")
         if self.downsample_padding > 1:
@@ -118,7 +119,7 @@ class UNet2DConfig:
                     raise MinidiffError(f"{name} must be of {', '.join(known)}, got {found[:60]!r}")
 
     def _check_features(self) -> None:
-        """Groups must divide what they normalise, heads what they attend to; both sides of a skip are such widths."""
+        """Check that groups and heads divide the channels of the layers that have them."""
         first, last = self.block_out_channels[0], self.block_out_channels[-1]
         if first % 2 or not first / 2 > self.freq_shift:  # not <=, because NaN must not pass
             raise MinidiffError(
@@ -167,7 +168,7 @@ class UNet2DConfig:
 
     @property
     def channels(self) -> int:
-        """Of what goes in; out_channels come out."""
+        """The channels of the input."""
         return self.in_channels
 
     @property
@@ -181,12 +182,12 @@ class UNet2DConfig:
 
     @property
     def attends_down(self) -> list[bool]:
-        """Whether each level attends on the way down, first level first."""
+        """For each level, whether its encoder stages have self-attention."""
         return [DOWN[name] for name in self.down_block_types]
 
     @property
     def attends_up(self) -> list[bool]:
-        """Whether each level attends on the way up, first level first too."""
+        """For each level, whether its decoder stages have self-attention; the first level comes first here too."""
         return [UP[name] for name in self.up_block_types[::-1]]
 
     @property
@@ -195,22 +196,22 @@ class UNet2DConfig:
 
     @property
     def middle_groups(self) -> int | None:
-        """The groups that are normalised before the attention in the middle; None where nothing is."""
+        """The groups of the normalisation before the attention in the middle; None without such a normalisation."""
         if self.attn_norm_num_groups is None and self.resnet_time_scale_shift == "default":
             return self.norm_num_groups
         return self.attn_norm_num_groups
 
     def head_width(self, width: int) -> int:
-        """Features of a head, of so many in all."""
+        """Return the channels per head of an attention with `width` channels."""
         return width if self.attention_head_dim is None else self.attention_head_dim
 
 
 def from_json(values: Any, where: str, size: tuple[int, int] | None = None) -> UNet2DConfig:
-    """Return what a config.json says.
+    """Return the settings in a config.json.
 
-    values: what `json.loads` made of it; names that begin with "_" are notes, not options.  where: names it in
-    messages.  size: height and width in place of its sample_size.
-    Raises MinidiffError in one line for another class of network, an unknown option or a value that is not supported.
+    values: the parsed JSON; names that begin with "_" are not options.  where: the name of the file, for messages.
+    size: height and width, instead of its sample_size.
+    Raises MinidiffError for another class of network, an unknown option or an unsupported value.
     """
     if not isinstance(values, dict):
         raise MinidiffError(f"{where} must be a table of options")
@@ -227,7 +228,7 @@ def from_json(values: Any, where: str, size: tuple[int, int] | None = None) -> U
         config = from_dict(UNet2DConfig, options, "options")
         if size is not None:
             config = replace(config, sample_size=size)
-        config._size  # noqa: B018  # raises where nobody has said it
+        config._size  # noqa: B018  # raises if the size is not known
     except MinidiffError as error:
         raise MinidiffError(f"{where}: {str(error).removeprefix('options: ')}") from error
     return config

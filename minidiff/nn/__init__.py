@@ -1,11 +1,19 @@
-"""The denoiser and the layers that it is built of; read module, layers, attention, text, embedding, unet."""
+"""The denoiser and its layers.
 
-from minidiff.nn.attention import Conditioning, CrossAttention, SelfAttention, on_attention
+Read module, layers, attention, embedding, unet_config and unet; for captions (chapter 14) conditioning,
+cross_attention, tokenizer and text; then the adapters controlnet (chapter 15), ip_adapter (chapter 16) and
+adapted_unet.  flat_parameters is for training.
+"""
+
+from minidiff.nn.attention import SelfAttention
+from minidiff.nn.conditioning import Conditioning
+from minidiff.nn.cross_attention import CrossAttention, on_attention
 from minidiff.nn.embedding import TimeEmbedding, sinusoidal
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear
-from minidiff.nn.module import Module, Parameter, watch
+from minidiff.nn.module import Module, Parameter, on_forward
 from minidiff.nn.text import TextEncoder
-from minidiff.nn.unet import ResidualBlock, Stage, UNet, UNetConfig, decode, encode, space_to_depth
+from minidiff.nn.unet import ResidualBlock, Stage, UNet, decode, encode, space_to_depth
+from minidiff.nn.unet_config import UNetConfig
 
 __all__ = [
     "Conditioning",
@@ -26,7 +34,7 @@ __all__ = [
     "decode",
     "encode",
     "on_attention",
+    "on_forward",
     "sinusoidal",
     "space_to_depth",
-    "watch",
 ]

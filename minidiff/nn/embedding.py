@@ -1,8 +1,8 @@
-"""Telling the network what time it is, and which class is asked for.
+"""Timesteps and classes as vectors that the network can use.
 
-Idea: a single number t is hard for a network to use; sines and cosines of it at many frequencies, from fast to slow,
-are easy.  A class is a learnt vector.  Both are added up and mixed by a small network.
-Leaves out how the result enters the denoiser: unet.py.
+Idea: the network cannot easily use a single number t.  Sines and cosines of t at many frequencies, from high to low,
+make close timesteps and distant timesteps equally easy to tell apart.  A class is a learnt vector, which is added.
+After layers.py.  Leaves out where the vector enters the denoiser: unet.py.
 """
 
 import math
@@ -14,26 +14,27 @@ from minidiff.nn.layers import Embedding, Linear
 from minidiff.nn.module import Module
 
 
-def sinusoidal(t: Any, width: int, short_of: float = 1, cosines_first: bool = False) -> Any:
-    """Write each time as `width` waves: [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (width/2 - short_of)).
+def sinusoidal(t: Any, width: int, freq_shift: float = 1, flip_sin_to_cos: bool = False) -> Any:
+    """Return sines and cosines of each t: [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (width/2 - freq_shift)).
 
-    t: (N,) float32, 0 … T.  width: even, at least 4.  Returns (N, width) float32.
-    short_of: 1 lets the slowest frequency be 1/10000; with 0, as in the paper, it stays a step short of that.
-    cosines_first: [cos, sin], which some networks of others were trained with.
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, sines first as in Ho et al. 2020, arXiv:2006.11239.
+    t: (N,) float32: discrete timesteps 0 … T - 1, or any other number that grows with the noise level, such as
+    250 ln(sigma), which may be negative.  width: even, at least 4.  Returns (N, width) float32.
+    freq_shift: with 1 the lowest frequency is 1/10000 exactly; with 0, as in the paper, it is a little higher.
+    flip_sin_to_cos: put the cosines first, as some networks of the diffusers library do.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5; sines first as in Ho et al. 2020, arXiv:2006.11239.
     """
     xp = backend.current().xp
     half = width // 2
-    frequency = xp.exp(xp.arange(half, dtype=t.dtype) * (-math.log(10000.0) / (half - short_of)))
+    frequency = xp.exp(xp.arange(half, dtype=t.dtype) * (-math.log(10000.0) / (half - freq_shift)))
     angle = t[:, None] * frequency[None, :]
     waves = [xp.sin(angle), xp.cos(angle)]
-    return xp.concatenate(waves[::-1] if cosines_first else waves, axis=1)
+    return xp.concatenate(waves[::-1] if flip_sin_to_cos else waves, axis=1)
 
 
 class TimeEmbedding(Module):
-    """From timesteps (N,) to one vector an image (N, 4 channels), which every residual block receives.
+    """From timesteps (N,) to the vectors (N, 4 channels) that every residual block receives.
 
-    classes: how many there are; row `classes` of the table, one past the last, stands for "no class" and is what
+    classes: number of classes.  The table of class vectors has one more row: index `classes` means "no class", which
     classifier-free guidance calls unconditional (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
     """
 
@@ -45,8 +46,8 @@ class TimeEmbedding(Module):
         if classes:
             self.class_embedding = Embedding(classes + 1, self.width)
 
-    def forward(self, t: Any, added: Tensor | None = None) -> Tensor:
-        """added: (N, 4 channels), of a class or a caption."""
+    def forward(self, t: Any, cond_embedding: Tensor | None = None) -> Tensor:
+        """cond_embedding: (N, 4 channels), of classes or captions; it is added."""
         waves = Tensor(sinusoidal(backend.to_device(t.astype(self.linear1.w.dtype)), self.channels))
         out = self.linear2(ops.silu(self.linear1(waves)))
-        return ops.silu(out if added is None else out + added)
+        return ops.silu(out if cond_embedding is None else out + cond_embedding)

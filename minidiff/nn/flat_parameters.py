@@ -1,9 +1,9 @@
-"""All parameters of a network as one array, with the arrays of the optimiser laid out beside it.
+"""All parameters of a network in one flat array, and beside it the arrays of the optimiser.
 
-Idea: the optimiser treats every number of the network alike, so the network is laid out as one array of all its
-numbers, in which each layer's weights are views.  Gradients, moments and the averaged weights lie the same way, so that
-an update is one pass over five arrays, and a checkpoint is four of them.
-Leaves out the update itself: training/optimizer.py.
+Idea: the optimiser applies the same update to every weight.  So all weights are stored in one flat array, and the
+parameters of the network become views of parts of it.  The gradients, the two moments of Adam and the averaged weights
+are flat arrays with the same layout.  An update is then one pass over five arrays, and a checkpoint stores four.
+After module.py.  Leaves out the update itself: training/optimizer.py.
 """
 
 import math
@@ -16,11 +16,11 @@ from minidiff.nn.module import Module
 
 
 class FlatParameters:
-    """A network's numbers side by side: weights w, gradients g, moments m and v, averaged weights ema, (n,) float32.
+    """Weights w, gradients g, moments m and v, averaged weights ema: each (n,) float32, for n weights in all.
 
-    Weights of two dimensions and more come first, w[:n_decay]: those that weight decay pulls at.  Gains and biases
-    come after them; decaying those would only move what the layers are centred on.
-    The network's parameters become views: an update of `w` changes the network, `backward` adds into `g`.
+    Parameters of two or more dimensions come first, in w[:n_decay]: weight decay applies to them.  Gains and biases
+    follow; weight decay does not apply to them, since it would only shift the outputs of the layers.
+    The parameters of the network become views: an update of `w` changes the network, and `backward` adds into `g`.
     """
 
     def __init__(self, model: Module) -> None:
@@ -36,7 +36,7 @@ class FlatParameters:
             parameter.data, parameter.grad = weights, gradients
 
     def split(self, flat: Any) -> dict[str, Any]:
-        """Cut one of the flat arrays into views by parameter: name to an array of the parameter's shape."""
+        """Return views of one of the flat arrays by parameter: name to an array of the shape of the parameter."""
         views, start = {}, 0
         for name, parameter in self.parameters.items():
             stop = start + math.prod(parameter.shape)
@@ -45,13 +45,13 @@ class FlatParameters:
         return views
 
     def finite(self) -> bool:
-        """Whether all weights, their average and the moments are numbers."""
+        """Whether all weights, averaged weights and moments are finite."""
         return all(bool(backend.current().xp.isfinite(flat).all()) for flat in (self.w, self.ema, self.m, self.v))
 
 
 @contextmanager
 def averaged(parameters: FlatParameters) -> Iterator[None]:
-    """Let the network carry the averaged weights inside a `with` block; afterwards it has its own, to the bit."""
+    """Use the averaged weights inside a `with` block; afterwards the network has its own weights again, bit for bit."""
     own = parameters.w.copy()
     parameters.w[:] = parameters.ema
     try:

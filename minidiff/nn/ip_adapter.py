@@ -1,9 +1,10 @@
-"""A reference image: "in this style", "in these colours", where words fail.
+"""IP-Adapter: a reference image determines style and colours, which are hard to say in words.
 
-Idea: a small network describes the image in a few vectors, as if in words of its own.  Wherever the denoiser looks at
-the words of the prompt, it looks at these as well, with keys and values of their own, and both answers are added up.
-The denoiser itself stays as it is.  The new values begin at zero, so that nothing is added at first.
-After control.py; steer.py adds it all up.
+Idea: an image encoder turns the reference image into a few vectors (tokens).  Every cross-attention layer of the
+denoiser attends to these tokens as well, with keys and values of their own, and adds the result to its attention to the
+caption.  The denoiser is not changed; only the adapter is trained.  The new values start at zero, so that the adapter
+adds nothing at first.
+After unet.py; adapted_unet.py combines it with the other adapters.
 Source: Ye et al. 2023, arXiv:2308.06721 (IP-Adapter), section 3.2: decoupled cross-attention.
 """
 
@@ -14,71 +15,80 @@ from typing import Any
 
 from minidiff import ops
 from minidiff.autograd import Tensor
-from minidiff.nn.attention import Conditioning, CrossAttention
+from minidiff.nn.conditioning import Conditioning
+from minidiff.nn.cross_attention import CrossAttention
 from minidiff.nn.layers import Conv2d, Linear
 from minidiff.nn.module import Module
 from minidiff.nn.unet import UNet
 
-TOKENS = 4
-WIDTHS = (32, 64, 128)
+NUM_TOKENS = 4  # vectors per image
+CHANNELS = (32, 64, 128)  # of the convolutions
 
 
 class ImageEncoder(Module):
-    """Images (N, H, W, C) in [-1, 1] to a few vectors each: (N, TOKENS, width).
+    """From images (N, H, W, C) in [-1, 1] to tokens (N, NUM_TOKENS, width).
 
-    Convolutions that halve the image, and the mean over what is left: it says what an image is like, not where.
-    Nothing is normalised, since that would take out the very colours.
+    Each convolution halves height and width.  The mean over all positions follows, so that the tokens describe what an
+    image looks like, not where things are.  No layer normalises, because that would remove the colours.
     """
 
     def __init__(self, channels: int, width: int) -> None:
         self.width = width
-        self.layers: list[Module] = [Conv2d(i, o, stride=2) for i, o in pairwise((channels, *WIDTHS))]
-        self.linear1 = Linear(WIDTHS[-1], 2 * WIDTHS[-1])
-        self.linear2 = Linear(2 * WIDTHS[-1], TOKENS * width)
+        self.layers: list[Module] = [Conv2d(i, o, stride=2) for i, o in pairwise((channels, *CHANNELS))]
+        self.linear1 = Linear(CHANNELS[-1], 2 * CHANNELS[-1])
+        self.linear2 = Linear(2 * CHANNELS[-1], NUM_TOKENS * width)
 
     def forward(self, image: Tensor) -> Tensor:
         h = image
         for layer in self.layers:
             h = ops.silu(layer(h))
         h = self.linear2(ops.silu(self.linear1(h.mean(axis=(1, 2)))))
-        return ops.reshape(h, (len(image.data), TOKENS, self.width))
+        return ops.reshape(h, (len(image.data), NUM_TOKENS, self.width))
 
 
 class ImageCrossAttention(Module):
-    """What one cross-attention adds: the image's answer to the questions that the words are asked."""
+    """The attention to the image that is added to one cross-attention layer, with the queries of that layer."""
 
-    def __init__(self, width: int, cross: CrossAttention) -> None:
-        channels = cross.q.w.planned_shape[1]
-        self.heads = cross.heads
+    def __init__(self, width: int, cross_attention: CrossAttention) -> None:
+        channels = cross_attention.q.w.planned_shape[1]
+        self.heads = cross_attention.heads
         self.k = Linear(width, channels)
         self.v = Linear(width, channels, zero=True)
 
-    def forward(self, q: Tensor, image: Tensor) -> Tensor:
-        return ops.attention(q, self.k(image), self.v(image), self.heads)
+    def forward(self, q: Tensor, tokens: Tensor) -> Tensor:
+        return ops.attention(q, self.k(tokens), self.v(tokens), self.heads)
 
 
 class IPAdapter(Module):
-    """An image encoder, and a look for each cross-attention of the denoiser `unet`, which must know words."""
+    """An image encoder, and an `ImageCrossAttention` for each cross-attention layer of the denoiser.
+
+    unet: a denoiser that reads captions.
+    """
 
     def __init__(self, unet: UNet) -> None:
         config = unet.config
         self.encoder = ImageEncoder(config.channels, config.text_width)
-        self.cross_attentions: list[Module] = [ImageCrossAttention(config.text_width, cross) for cross in crosses(unet)]
+        self.cross_attentions: list[Module] = [
+            ImageCrossAttention(config.text_width, layer) for layer in cross_attention_layers(unet)
+        ]
 
     def forward(self, unet: UNet, cond: Conditioning, image: Tensor, scale: Any) -> Conditioning:
-        """Return the condition with attention to the images (N, H, W, C) in [-1, 1] added.
+        """Return `cond` with the attention to reference images added.
 
-        scale: (N, 1, 1), the weight of what is added; 0 adds nothing.
+        image: (N, H, W, C) in [-1, 1].  scale: (N, 1, 1), the weight of the attention to each image; 0 for none.
         """
         tokens = self.encoder(image)
 
         def attend_with(layer: Module) -> Callable[[Tensor], Tensor]:
             return lambda q: layer(q, tokens) * scale
 
-        added = {cross: attend_with(layer) for cross, layer in zip(crosses(unet), self.cross_attentions)}
-        return replace(cond, image_attention=added)
+        layers = zip(cross_attention_layers(unet), self.cross_attentions)
+        image_attention: dict[Module, Callable[[Tensor], Tensor]] = {
+            original: attend_with(layer) for original, layer in layers
+        }
+        return replace(cond, image_attention=image_attention)
 
 
-def crosses(unet: UNet) -> list[CrossAttention]:
-    """Return the cross-attentions of a denoiser in the order in which they were written down."""
+def cross_attention_layers(unet: UNet) -> list[CrossAttention]:
+    """Return the cross-attention layers of a denoiser in the order of its modules."""
     return [module for _, module in unet.named_modules() if isinstance(module, CrossAttention)]

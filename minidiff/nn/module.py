@@ -1,7 +1,8 @@
-"""What every layer shares: it owns parameters and other layers, and it can be called.
+"""The base class of all layers and networks: it finds its parameters and inner layers, and runs `forward`.
 
-Idea: a network is a tree of modules; its parameters, in the order in which they were written down, are its whole state.
-First of the network's files.  Leaves out training: a module knows nothing of optimisers or checkpoints.
+Idea: a network is a tree of modules with parameters.  `named_parameters` walks the tree and lists all parameters, in
+the order in which the attributes were assigned; the list is the whole state of the network.
+First file of the network.  Leaves out training: a module knows nothing of optimisers or checkpoints.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,44 +15,47 @@ from minidiff import backend, random
 from minidiff.autograd import Tensor
 from minidiff.random import Key, Stream
 
-_watcher: Callable[["Module", Any], None] | None = None
+_forward_hook: Callable[["Module", Any], None] | None = None
 
 
 class Parameter(Tensor):
     """A tensor that training changes.
 
-    shape is known at once, the numbers come with `Module.initialize`: normal with standard deviation `std` around
-    `around`.
+    It is made with a shape only; `Module.initialize` then draws its values from a normal distribution with the given
+    mean and standard deviation.
     """
 
-    __slots__ = ("around", "planned_shape", "std")
+    __slots__ = ("initial_mean", "planned_shape", "std")
 
-    def __init__(self, shape: tuple[int, ...], std: float = 0.0, around: float = 0.0) -> None:
+    def __init__(self, shape: tuple[int, ...], std: float = 0.0, mean: float = 0.0) -> None:
         super().__init__(np.zeros(0, np.float32), requires_grad=True)
-        self.planned_shape, self.std, self.around = shape, std, around
+        self.planned_shape, self.std, self.initial_mean = shape, std, mean
 
 
 class Module:
-    """A part of a network.  Sub-classes write `forward`; attributes that are parameters or modules are found."""
+    """A layer or a network: sub-classes define `forward`, and assign their parameters and inner modules to attributes.
+
+    Modules may also stand in a list.
+    """
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError
 
     def __call__(self, *inputs: Any) -> Any:
         out = self.forward(*inputs)
-        if _watcher is not None:
-            _watcher(self, out)
+        if _forward_hook is not None:
+            _forward_hook(self, out)
         return out
 
     def named_modules(self, name: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all below it, with their dotted names, in the order in which they were written down."""
+        """Yield this module and all modules inside it with their dotted names, in the order of assignment."""
         yield name, self
         for key, child in self._children():
             if isinstance(child, Module):
                 yield from child.named_modules(f"{name}.{key}" if name else key)
 
     def named_parameters(self) -> dict[str, Parameter]:
-        """All parameters by dotted name, in a fixed order: that of a checkpoint."""
+        """Return all parameters by dotted name, in the order of assignment, which is the order in a checkpoint."""
         return {
             f"{name}.{key}" if name else key: child
             for name, module in self.named_modules()
@@ -60,11 +64,11 @@ class Module:
         }
 
     def initialize(self, seed: int, dtype: Any = np.float32) -> "Module":
-        """Fill every parameter from its own key (seed, INIT, 0, its number) and return self."""
+        """Draw the values of all parameters, number i with the key (seed, INIT, 0, i), and return self."""
         xp = backend.current().xp
         for number, parameter in enumerate(self.named_parameters().values()):
             shape = parameter.planned_shape
-            parameter.data = xp.full(shape, parameter.around, dtype=dtype)
+            parameter.data = xp.full(shape, parameter.initial_mean, dtype=dtype)
             if parameter.std:
                 parameter.data += (parameter.std * random.normal(Key(seed, Stream.INIT, 0, number), shape)).astype(
                     dtype
@@ -73,7 +77,7 @@ class Module:
         return self
 
     def count_parameters(self) -> int:
-        """How many numbers training may change."""
+        """Return the number of trainable values."""
         return sum(int(np.prod(parameter.planned_shape)) for parameter in self.named_parameters().values())
 
     def _children(self) -> Iterator[tuple[str, Any]]:
@@ -86,20 +90,20 @@ class Module:
                         yield f"{key}.{index}", item
 
 
-def watched() -> bool:
-    """Whether somebody wants every layer's result: then none may be skipped."""
-    return _watcher is not None
+def has_forward_hook() -> bool:
+    """Whether a hook is set: then every layer must run by itself, and none may be fused with another."""
+    return _forward_hook is not None
 
 
 @contextmanager
-def watch(callback: Callable[[Module, Any], None]) -> Iterator[None]:
-    """Call `callback(module, output)` after every module's forward pass inside the `with` block.
+def on_forward(hook: Callable[[Module, Any], None]) -> Iterator[None]:
+    """Call `hook(module, output)` after the forward pass of every module inside the `with` block.
 
-    For finding where a number went wrong; modules finish inside out, so the first report is the innermost.
+    It shows, for example, which layer first returned NaN.  An inner module is reported before the module around it.
     """
-    global _watcher
-    before, _watcher = _watcher, callback
+    global _forward_hook
+    before, _forward_hook = _forward_hook, hook
     try:
         yield
     finally:
-        _watcher = before
+        _forward_hook = before

@@ -1,10 +1,11 @@
-"""A sentence as the network sees it: a vector for every word, and one for the whole.
+"""The text encoder: a caption becomes one vector per word, and one vector for the whole.
 
-Idea: a word is a learnt vector, its place in the sentence another, and both are added up.  Words may then look at each
-other, layer by layer, so that "autumn" knows whether it speaks of a tree or of a forest.  The denoiser's places look at
-the words by cross-attention (attention.py); what the sentence says as a whole enters with the time.
-After attention.py.  Leaves out where the numbers come from: nn/tokenizer.py.
-Source: Vaswani et al. 2017, arXiv:1706.03762; normalised before each part as in Xiong et al. 2020, arXiv:2002.04745.
+Idea: each word is a learnt vector, each position in the caption another, and the two are added.  Self-attention then
+lets each word use the other words, so that "autumn" can depend on whether a tree or a forest follows.  The denoiser
+reads the words by cross-attention (cross_attention.py); the vector of the whole caption is added to the embedding of
+the timestep.
+After tokenizer.py, which makes token ids of words.
+Source: Vaswani et al. 2017, arXiv:1706.03762; normalisation before each part as in Xiong et al. 2020, arXiv:2002.04745.
 """
 
 from typing import Any
@@ -19,7 +20,10 @@ from minidiff.nn.tokenizer import PADDING
 
 
 class LayerNorm(Module):
-    """Normalise every vector by itself: (N, L, D) to the same; one group, of images one pixel large."""
+    """Normalise each vector by itself: (N, L, D) to the same shape.
+
+    It is group normalisation with one group, of images of one pixel.
+    """
 
     def __init__(self, width: int) -> None:
         self.norm = GroupNorm(1, width)
@@ -30,7 +34,10 @@ class LayerNorm(Module):
 
 
 class TransformerBlock(Module):
-    """Let the words look at each other, then think: (N, L, D) to the same; at first the identity."""
+    """Self-attention between the words, then a two-layer network for each word: (N, L, D) to the same shape.
+
+    Both are added to their input.  Their last layers start at zero, so that the block starts as the identity.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         self.heads = heads
@@ -48,25 +55,25 @@ class TransformerBlock(Module):
 
 
 class TextEncoder(Module):
-    """Captions as numbers of words (N, L), PADDING behind the last, to words (N, L, D) and sentences (N, D).
+    """From token ids (N, L), filled up with PADDING, to a vector per token (N, L, D) and one per caption (N, D).
 
-    words: how many numbers there are, with PADDING.  length: L.  width: D.  layers: in which words look at each other.
-    A sentence is the mean over its words, zero if there are none.
+    vocab_size: number of token ids, PADDING included.  max_tokens: L.  width: D.  layers: number of transformer blocks.
+    The vector of a caption is the mean over its tokens without PADDING, and zero for an empty caption.
     """
 
-    def __init__(self, words: int, length: int, width: int, layers: int, heads: int) -> None:
-        self.token_embedding = Embedding(words, width)
-        self.position_embedding = Parameter((length, width), std=0.3)
+    def __init__(self, vocab_size: int, max_tokens: int, width: int, layers: int, heads: int) -> None:
+        self.token_embedding = Embedding(vocab_size, width)
+        self.position_embedding = Parameter((max_tokens, width), std=0.3)
         self.layers: list[Module] = [TransformerBlock(width, heads) for _ in range(layers)]
         self.norm = LayerNorm(width)
 
-    def forward(self, tokens: Any) -> tuple[Tensor, Tensor]:
-        n, length = tokens.shape
-        words = ops.reshape(self.token_embedding(tokens.reshape(-1)), (n, length, -1)) + self.position_embedding
+    def forward(self, ids: Any) -> tuple[Tensor, Tensor]:
+        n, length = ids.shape
+        h = ops.reshape(self.token_embedding(ids.reshape(-1)), (n, length, -1)) + self.position_embedding
         for layer in self.layers:
-            words = layer(words)
-        words = self.norm(words)
-        there = (tokens != PADDING)[..., None]
-        share = there / np.maximum(there.sum(axis=1, keepdims=True), 1)  # (N, L, 1)
-        weight = Tensor(backend.to_device(share.astype(words.dtype)))
-        return words, (words * weight).sum(axis=1)
+            h = layer(h)
+        tokens = self.norm(h)
+        is_word = (ids != PADDING)[..., None]
+        share = is_word / np.maximum(is_word.sum(axis=1, keepdims=True), 1)  # (N, L, 1)
+        weight = Tensor(backend.to_device(share.astype(tokens.dtype)))
+        return tokens, (tokens * weight).sum(axis=1)

@@ -1,10 +1,10 @@
-"""Words become numbers: the vocabulary of a network, and how a sentence is read with it.
+"""The tokenizer: it turns captions into token ids, and refuses prompts with unknown words.
 
-Idea: a network that was trained on a hundred words knows a hundred words.  Each has a number, a sentence is the row of
-its words' numbers, filled up with zeros, and a word without a number is said to be unknown, with the nearest one that
-is known, rather than passed over in silence.
-First file of conditioning/.  Leaves out pieces of words, by which large models read anything at all (Sennrich et al.
-2015, arXiv:1508.07909), and grammar: word order is left to the network.
+Idea: the vocabulary is the list of all words in the training captions, and the id of a word is its place in that list.
+A caption becomes the ids of its words, filled up with zeros to a fixed length.  A word of a prompt that is not in the
+vocabulary is an error, which names the most similar known word, because the network could only ignore it.
+First of the files about captions.  Leaves out subword units, with which large models read any text (Sennrich et al.
+2015, arXiv:1508.07909).
 """
 
 import re
@@ -16,66 +16,69 @@ import numpy as np
 
 from minidiff.errors import MinidiffError, did_you_mean, listed
 
-PADDING = 0  # the number of "no word"; a caption of nothing else is none
-MAX_WORDS = 4096
-LONGEST = 32  # words that a caption may have; the rest of a longer one is not learnt
-LETTERS = 64  # that a word may have; what is longer is none
+PADDING = 0  # the id of "no word"; a caption of PADDING alone is no caption
+MAX_VOCAB_SIZE = 4096  # ids, PADDING included
+MAX_TOKENS = 32  # words of a caption; training does not use the words after them
+MAX_LETTERS = 64  # of a word; longer words are ignored
 
 
 class Tokenizer:
-    """The words that a network knows, in the order of their numbers 1, 2, …, and how long a caption may be.
+    """The vocabulary of a network, and the length of its captions.
 
-    words: lower case, each once.  length: L, the numbers in a row.
+    words: the vocabulary in lower case, each word once; they have the ids 1, 2, …  max_tokens: L, the ids per caption.
     """
 
-    def __init__(self, words: Sequence[str], length: int) -> None:
-        self.words, self.length = tuple(words), length
-        self._number = {word: number for number, word in enumerate(self.words, 1)}
+    def __init__(self, words: Sequence[str], max_tokens: int) -> None:
+        self.words, self.max_tokens = tuple(words), max_tokens
+        self._ids = {word: number for number, word in enumerate(self.words, 1)}
 
     def __len__(self) -> int:
-        """How many numbers there are, with that of no word."""
+        """The number of ids, PADDING included."""
         return len(self.words) + 1
 
     def encode(self, captions: Iterable[str]) -> np.ndarray:
-        """Return the numbers of captions from the data: (N, L) int64; what is unknown or too long is left out."""
-        rows = [[self._number[word] for word in split(caption) if word in self._number] for caption in captions]
+        """Return the ids of captions: (N, L) int64; unknown words, and words beyond L, are left out."""
+        rows = [[self._ids[word] for word in split(caption) if word in self._ids] for caption in captions]
         return self._fill(rows)
 
-    def parts(self, captions: Iterable[str]) -> np.ndarray:
-        """Return in which of a caption's parts each of its words stands: (N, L) int64, as `tokens` has them.
+    def caption_parts(self, captions: Iterable[str]) -> np.ndarray:
+        """Return the part of the caption that each word belongs to: (N, L) int64, word by word as in `encode`.
 
-        What commas or semicolons part, as in "cat, small animal, pet", is numbered 0, 1, …; what has no word is none.
+        Commas and semicolons separate parts, as in "cat, small animal, pet".  Parts are numbered 0, 1, …; parts without
+        a known word are not counted.
         """
         rows = []
         for caption in captions:
-            parts = [[word for word in split(part) if word in self._number] for part in re.split("[,;]", caption)]
+            parts = [[word for word in split(part) if word in self._ids] for part in re.split("[,;]", caption)]
             rows.append([number for number, part in enumerate(filter(None, parts)) for _ in part])
         return self._fill(rows)
 
-    def read(self, prompt: str) -> np.ndarray:
-        """Return the numbers of what a user asks for: (L,) int64.
+    def encode_prompt(self, prompt: str) -> np.ndarray:
+        """Return the ids of a prompt of a user: (L,) int64.
 
-        Raises MinidiffError in one line if it is empty or too long, or names its unknown words.
+        Raises MinidiffError if the prompt has no word, more than L words, or unknown words, which the message names.
         """
         words = split(prompt)
         if not words:
             raise MinidiffError(f"a prompt must have words, such as {self._example()}; got {shorten(prompt)!r}")
-        if len(words) > self.length:
-            raise MinidiffError(f"a prompt may have up to {self.length} words, got {len(words)}: {shorten(prompt)!r}")
-        if unknown := list(dict.fromkeys(word for word in words if word not in self._number)):
+        if len(words) > self.max_tokens:
+            raise MinidiffError(
+                f"a prompt may have up to {self.max_tokens} words, got {len(words)}: {shorten(prompt)!r}"
+            )
+        if unknown := list(dict.fromkeys(word for word in words if word not in self._ids)):
             raise MinidiffError(f"unknown {'words' if len(unknown) > 1 else 'word'} in the prompt: "
                                 f"{', '.join(map(self._offer, unknown[:5]))}; {self._known()}")  # fmt: skip
-        return self._fill([[self._number[word] for word in words]])[0]
+        return self._fill([[self._ids[word] for word in words]])[0]
 
-    def decode(self, tokens: np.ndarray) -> str:
-        """Return a row of numbers (L,) as words again."""
-        return " ".join(self.words[number - 1] for number in tokens.tolist() if number != PADDING)
+    def decode(self, ids: np.ndarray) -> str:
+        """Return the words of ids (L,), separated by spaces."""
+        return " ".join(self.words[number - 1] for number in ids.tolist() if number != PADDING)
 
     def _fill(self, rows: list[list[int]]) -> np.ndarray:
-        tokens = np.full((len(rows), self.length), PADDING, np.int64)
-        for row, numbers in zip(tokens, rows):
-            row[: len(numbers)] = numbers[: self.length]
-        return tokens
+        filled = np.full((len(rows), self.max_tokens), PADDING, np.int64)
+        for row, numbers in zip(filled, rows):
+            row[: len(numbers)] = numbers[: self.max_tokens]
+        return filled
 
     def _offer(self, word: str) -> str:
         hint = did_you_mean(word, self.words)
@@ -85,56 +88,57 @@ class Tokenizer:
         return f"known are {listed(sorted(self.words), most, ' ')}"
 
     def _example(self) -> str:
-        return "'a dog'" if "dog" in self._number else repr(self.words[0])
+        return "'a dog'" if "dog" in self._ids else repr(self.words[0])
 
 
-def thinned(tokens: np.ndarray, parts: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Leave out parts of captions, so that one keyword alone is learnt as well as all of them: (N, L) int64.
+def drop_caption_parts(ids: np.ndarray, parts: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Drop random parts of captions, so that the network also learns single keywords; returns ids, (N, L) int64.
 
-    tokens, parts: (N, L), from `Tokenizer`.  u: (N, 1 + L) in [0, 1); part k stays if u[1 + k] < u[0], so that every
-    number of them is as likely, none included.  In place of none, the one with the least u stays; so one is twice as
-    likely as any other number, 40% of the time of four parts.  A caption of one part stays as it is.
+    ids, parts: (N, L), from `Tokenizer.encode` and `Tokenizer.caption_parts`.  u: (N, 1 + L), uniform in [0, 1).
+    Part k stays if u[1 + k] < u[0].  So each number of remaining parts, 0 included, has the same probability.  If none
+    would remain, the part with the smallest u stays; one part therefore has twice the probability of any other number,
+    which is 40% for a caption of four parts.  A caption of one part never changes.
     """
-    mine = np.where(tokens == PADDING, 1, np.take_along_axis(u[:, 1:], parts, axis=1))
-    stays = (mine < u[:, :1]) | ((mine == mine.min(axis=1, keepdims=True)) & (mine < 1))
-    front = np.argsort(~stays, axis=1, kind="stable")  # words that stay move up, in their order
-    return np.take_along_axis(np.where(stays, tokens, PADDING), front, axis=1)
+    u_of_word = np.where(ids == PADDING, 1, np.take_along_axis(u[:, 1:], parts, axis=1))
+    stays = (u_of_word < u[:, :1]) | ((u_of_word == u_of_word.min(axis=1, keepdims=True)) & (u_of_word < 1))
+    order = np.argsort(~stays, axis=1, kind="stable")  # the remaining words first, in their order
+    return np.take_along_axis(np.where(stays, ids, PADDING), order, axis=1)
 
 
 def split(text: str) -> list[str]:
-    """Return the words of a text, in lower case: runs of letters and digits of any script, with their accents.
+    """Return the words of a text in lower case: runs of letters, digits and accents, in any script.
 
-    Chinese and Japanese are written without spaces; there every character is a word.
+    Chinese and Japanese are written without spaces; each of their characters is a word.
     """
     text = unicodedata.normalize("NFC", text.lower())  # an é may be written as one character or as two
-    words = "".join(map(_part, text)).split()
+    words = "".join(map(_spaced, text)).split()
     return [word for word in words if any(map(str.isalnum, word))]
 
 
-def _part(character: str) -> str:
-    """Return a character as it stands in words: a space for what parts them."""
+def _spaced(character: str) -> str:
+    """Return a character of a word as it is, a space for a character between words, and spaces around a word of one."""
     if "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff":
         return f" {character} "
     return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "
 
 
 def build_tokenizer(captions: Iterable[str]) -> Tokenizer:
-    """Return the vocabulary of a training: its words, at most the 4,095 most frequent, in alphabetical order.
+    """Return a tokenizer for training captions: at most their 4,095 most frequent words, in alphabetical order.
 
-    Raises MinidiffError if there is no word in any caption.
+    Raises MinidiffError if no caption has a word.
     """
     counts: Counter[str] = Counter()
     longest = 0
     for caption in captions:
-        words = [word for word in split(caption)[:LONGEST] if len(word) <= LETTERS]
+        words = [word for word in split(caption)[:MAX_TOKENS] if len(word) <= MAX_LETTERS]
         counts.update(words)
         longest = max(longest, len(words))
     if not counts:
         raise MinidiffError("the captions have no words")
-    words = sorted(word for word, _ in counts.most_common(MAX_WORDS - 1))
+    words = sorted(word for word, _ in counts.most_common(MAX_VOCAB_SIZE - 1))
     return Tokenizer(words, longest)
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """Cut a text for a message."""
+    """Return a text, cut to `most` characters, for a message."""
     return text if len(text) <= most else text[: most - 1] + "…"

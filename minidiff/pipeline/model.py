@@ -111,7 +111,7 @@ class Model:
         several = [prompt] if isinstance(prompt, str) else list(prompt)
         if not several:
             raise MinidiffError("prompt is an empty list; give None for none")
-        return np.stack([self.tokenizer.read(one) for one in several])
+        return np.stack([self.tokenizer.encode_prompt(one) for one in several])
 
     def labels(self, count: int, label: Label = None, first: int = 0) -> np.ndarray | None:
         """Return the labels of images first … first + count - 1, (count,) int64, or None for a model without."""

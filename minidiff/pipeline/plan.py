@@ -109,7 +109,7 @@ def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
     labels = model.conditioning(inputs)
     tokenizer = model.tokenizer
     if labels is None and inputs.reference is not None and tokenizer is not None:
-        labels = np.zeros((1, tokenizer.length), np.int64)  # the reference is what guidance leads to
+        labels = np.zeros((1, tokenizer.max_tokens), np.int64)  # the reference is what guidance leads to
     scale = model.guidance(settings.guidance_scale, labels is None)
     negative = None if inputs.negative is None else model.prompts(inputs.negative)
     if negative is not None and (labels is None or scale == 1):

@@ -13,7 +13,7 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.autograd import Tensor, no_grad
-from minidiff.nn import Module, watch
+from minidiff.nn import Module, on_forward
 
 
 def first_layer(model: Module, forward: Callable[[], Any], base: Module | None = None) -> str:
@@ -30,7 +30,7 @@ def first_layer(model: Module, forward: Callable[[], Any], base: Module | None =
         if not found and not all(map(_finite, tensors(output))):
             found.append(f"{names.get(id(module)) or 'the network'} ({type(module).__name__})")
 
-    with watch(check), no_grad(), np.errstate(all="ignore"):
+    with on_forward(check), no_grad(), np.errstate(all="ignore"):
         forward()
     return found[0] if found else "the loss itself: what every layer returns is finite"
 

@@ -56,8 +56,8 @@ class StopRequest:
             if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
                 raise
             self.record(SIGPIPE)
-            streams.let_go(sys.stdout)
-            streams.let_go(sys.stderr)
+            streams.flush_or_silence(sys.stdout)
+            streams.flush_or_silence(sys.stderr)
 
 
 @contextmanager

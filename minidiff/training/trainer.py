@@ -76,7 +76,7 @@ class Trainer:
         check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
         self.model.initialize(config.run.seed)
         if isinstance(self.model, ControlNet) and self.unet is not None:
-            self.model.copy(self.unet)
+            self.model.copy_weights(self.unet)
         self.parameters = FlatParameters(self.model)
 
     def _load_base(self, base: Checkpoint) -> Checkpoint:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numba.cuda.dispatcher import CUDADispatcher
 
-from minidiff import backend
+from minidiff import backend, cache_folders
 from minidiff.kernels import cuda_launch
 from minidiff.kernels.conv2d import reference as conv2d_reference
 from minidiff.kernels.noise import reference as noise_reference
@@ -50,7 +50,9 @@ class LastBlocks(Emulated):
 @pytest.fixture
 def cupy(monkeypatch):
     """The kernels in CUDA C++, of whose grids only the last blocks run, also where there is a GPU."""
-    monkeypatch.setattr(cuda_launch, "_device", [LastBlocks(backend.user_folder() / "cuda" / "emulated", workers=1)])
+    monkeypatch.setattr(
+        cuda_launch, "_device", [LastBlocks(cache_folders.user_folder() / "cuda" / "emulated", workers=1)]
+    )
     return backend._cupy.__wrapped__()
 
 

@@ -123,7 +123,7 @@ def test_a_digest_changes_with_all_that_steps_depend_on():
     def digest(images=images, captions=captions, known=known, classes=None, **others):
         if classes is not None:
             return ImageDataset("x", images, np.arange(2), classes).digest
-        tokens, parts = known.encode(captions), known.parts(captions)
+        tokens, parts = known.encode(captions), known.caption_parts(captions)
         return ImageDataset("x", images, tokens, tokenizer=known, parts=parts, **others).digest
 
     other = [
@@ -134,7 +134,7 @@ def test_a_digest_changes_with_all_that_steps_depend_on():
     ]  # fmt: skip
     assert len(set(other)) == len(other) and all(len(bytes.fromhex(each)) == 32 for each in other)
     assert digest() == digest(left_out=3) == ImageDataset("y", images, known.encode(captions), tokenizer=known,
-                                                      parts=known.parts(captions)).digest  # fmt: skip
+                                                      parts=known.caption_parts(captions)).digest  # fmt: skip
 
 
 def test_scenes_have_a_digest_and_no_number():

@@ -21,7 +21,7 @@ def turned(images):
 def captioned(*texts):
     known = build_tokenizer(texts)
     return ImageDataset(
-        "captioned", stripes(len(texts)), known.encode(texts), tokenizer=known, parts=known.parts(texts)
+        "captioned", stripes(len(texts)), known.encode(texts), tokenizer=known, parts=known.caption_parts(texts)
     )
 
 

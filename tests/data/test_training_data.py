@@ -19,7 +19,7 @@ def captioned():
     images = np.random.default_rng(0).integers(0, 256, (len(CAPTIONS), 8, 8, 3), dtype=np.uint8)
     tokenizer = build_tokenizer(CAPTIONS)
     return ImageDataset(
-        "captioned", images, tokenizer.encode(CAPTIONS), tokenizer=tokenizer, parts=tokenizer.parts(CAPTIONS)
+        "captioned", images, tokenizer.encode(CAPTIONS), tokenizer=tokenizer, parts=tokenizer.caption_parts(CAPTIONS)
     )
 
 

@@ -59,7 +59,7 @@ def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
 
 def test_library_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tiny_model.write(tmp_path / "runs" / "my-run", words=TOKENIZER.words, length=TOKENIZER.length)
+    tiny_model.write(tmp_path / "runs" / "my-run", words=TOKENIZER.words, length=TOKENIZER.max_tokens)
     Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("image.png")
     for page in ("chapter6", "chapter9", "chapter13"):
         blocks = fenced(DOCS / f"{page}.md", "python")

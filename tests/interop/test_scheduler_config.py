@@ -174,7 +174,9 @@ def test_what_diffusers_has_no_word_for():
         scheduler_options("laplace", 1000, "eps")
     with pytest.raises(MinidiffError, match=r"^target must be one of eps, x0, v, got 'epsilon'$"):
         scheduler_options("cosine", 1000, "epsilon")
-    with pytest.raises(MinidiffError, match=r"^diffusers has no linear schedule of 10 times that is ours; train with"):
+    with pytest.raises(
+        MinidiffError, match=r"^diffusers has no linear schedule of 10 timesteps as in minidiff; train with"
+    ):
         scheduler_options("linear", 10, "eps")  # ours ends at a beta of 0.999, theirs would have 2
 
 

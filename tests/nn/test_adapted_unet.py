@@ -7,7 +7,7 @@ from minidiff import backend, ops
 from minidiff.nn import UNet, UNetConfig
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.controlnet import ControlNet
-from minidiff.nn.ip_adapter import IPAdapter, crosses
+from minidiff.nn.ip_adapter import IPAdapter, cross_attention_layers
 
 SHAPE = UNetConfig(
     8, 8, 3, patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2, groups=4,
@@ -42,7 +42,7 @@ def question():
 def drawn(unet, seed=None, scale=1.0):
     net = ControlNet(unet, 1)
     net.initialize(2)
-    net.copy(unet)
+    net.copy_weights(unet)
     if seed is not None:
         stirred(net, seed)
     return ControlInput(net, np.abs(random(N, 8, 8, 1, seed=5)).clip(0, 1), scale)
@@ -140,9 +140,9 @@ def test_a_controlnet_begins_as_the_encoder(unet):
 
 
 def test_a_look_for_every_cross_attention(unet):
-    assert len(referred(unet).net.cross_attentions) == len(crosses(unet)) == 8
-    names = [name for name, module in unet.named_modules() if module in crosses(unet)]
-    assert all(name.endswith(".cross") for name in names)
+    assert len(referred(unet).net.cross_attentions) == len(cross_attention_layers(unet)) == 8
+    names = [name for name, module in unet.named_modules() if module in cross_attention_layers(unet)]
+    assert all(name.endswith(".cross_attention") for name in names)
 
 
 def test_all_backends_agree(every_backend, question):

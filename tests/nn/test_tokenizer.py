@@ -7,14 +7,14 @@ import pytest
 
 from minidiff.errors import MinidiffError
 from minidiff.nn import tokenizer as module
-from minidiff.nn.tokenizer import PADDING, Tokenizer, build_tokenizer, shorten, split, thinned
+from minidiff.nn.tokenizer import PADDING, Tokenizer, build_tokenizer, drop_caption_parts, shorten, split
 
 KNOWN = Tokenizer(("a", "cat", "dog", "winter"), 5)
 
 
 def refused(prompt, known=KNOWN):
     with pytest.raises(MinidiffError) as caught:
-        known.read(prompt)
+        known.encode_prompt(prompt)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -30,8 +30,8 @@ def test_captions_become_rows_of_numbers_and_words_again():
 
 def test_a_prompt_is_read_like_a_caption():
     for prompt in ("a dog", "  A\tDog…", "a_dog", "A-dog\n"):
-        assert KNOWN.read(prompt).tolist() == [1, 3, 0, 0, 0]
-    assert KNOWN.read("a a a a a").tolist() == [1] * 5
+        assert KNOWN.encode_prompt(prompt).tolist() == [1, 3, 0, 0, 0]
+    assert KNOWN.encode_prompt("a a a a a").tolist() == [1] * 5
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "…!?", "_"])
@@ -84,7 +84,7 @@ def test_of_many_known_words_the_first_are_listed():
 def test_words_of_any_script(text, words):
     assert split(text) == words
     known = build_tokenizer([text])
-    assert known.decode(known.read(text)) == " ".join(words)
+    assert known.decode(known.encode_prompt(text)) == " ".join(words)
 
 
 def test_an_accent_may_be_a_character_of_its_own():
@@ -95,27 +95,27 @@ def test_a_vocabulary_is_alphabetical_whatever_the_order_of_captions():
     captions = ["two dogs", "a cat", "a dog in the woods", ""]
     known = build_tokenizer(captions)
     assert known.words == ("a", "cat", "dog", "dogs", "in", "the", "two", "woods")
-    assert known.length == 5
+    assert known.max_tokens == 5
     assert build_tokenizer(reversed(captions)).words == known.words
 
 
 def test_a_vocabulary_keeps_the_most_frequent_words(monkeypatch):
-    monkeypatch.setattr(module, "MAX_WORDS", 4)
+    monkeypatch.setattr(module, "MAX_VOCAB_SIZE", 4)
     assert build_tokenizer(["d d d", "c b b", "a a"]).words == ("a", "b", "d")
 
 
 def test_ten_thousand_words_are_cut_to_those_that_there_are_numbers_for():
     captions = [f"common w{i}" for i in range(10_000)]
     known = build_tokenizer(captions)
-    assert len(known) == module.MAX_WORDS and "common" in known.words
+    assert len(known) == module.MAX_VOCAB_SIZE and "common" in known.words
     assert known.encode(captions[-1:]).tolist() == [[known.words.index("common") + 1, 0]]  # the rare word has none
 
 
 def test_what_is_never_learnt_is_not_known():
     """Words after the 32nd of a caption never reach the network, and what is longer than 64 letters is no word."""
-    known = build_tokenizer([" ".join(["dog"] * module.LONGEST + ["cat"]), "x" * 65 + " bird", "y" * 64])
+    known = build_tokenizer([" ".join(["dog"] * module.MAX_TOKENS + ["cat"]), "x" * 65 + " bird", "y" * 64])
     assert known.words == ("bird", "dog", "y" * 64)
-    assert known.length == module.LONGEST
+    assert known.max_tokens == module.MAX_TOKENS
 
 
 @pytest.mark.parametrize("captions", [[], ["", " ", "…"], ["x" * 65]])
@@ -131,7 +131,7 @@ def test_shorten():
 
 def test_parts_of_captions():
     known = build_tokenizer(["cat, small animal; pet", "a dog", ",, ,egg"])
-    assert known.parts(["cat, small animal; pet", "a dog", ",, ,egg, unheard, cat"]).tolist() == [
+    assert known.caption_parts(["cat, small animal; pet", "a dog", ",, ,egg, unheard, cat"]).tolist() == [
         [0, 1, 1, 2],
         [0, 0, 0, 0],
         [0, 1, 0, 0],
@@ -141,16 +141,16 @@ def test_parts_of_captions():
 def test_parts_left_out():
     caption = "cat, small animal; pet"
     known = build_tokenizer([caption, "a dog"])
-    tokens, parts = (each([caption] * 3 + ["a dog", ""]) for each in (known.tokens, known.parts))
+    tokens, parts = (each([caption] * 3 + ["a dog", ""]) for each in (known.encode, known.caption_parts))
     u = np.array([[0.0, 0.5, 0.2, 0.3, 0.9], [0.4, 0.5, 0.2, 0.3, 0.9], [0.6, 0.5, 0.2, 0.3, 0.9], [0] * 5, [0] * 5])
-    told = [known.decode(row) for row in thinned(tokens, parts, u)]
+    told = [known.decode(row) for row in drop_caption_parts(tokens, parts, u)]
     assert told == ["small animal", "small animal pet", "cat small animal pet", "a dog", ""]
 
 
 def test_every_number_of_parts_is_as_likely():
     known = build_tokenizer(["a, b, c"])
-    tokens, parts = (np.repeat(each(["a, b, c"]), 30_000, axis=0) for each in (known.tokens, known.parts))
-    told = thinned(tokens, parts, np.random.default_rng(0).random((30_000, 4), np.float32))
+    tokens, parts = (np.repeat(each(["a, b, c"]), 30_000, axis=0) for each in (known.encode, known.caption_parts))
+    told = drop_caption_parts(tokens, parts, np.random.default_rng(0).random((30_000, 4), np.float32))
     counts = np.bincount((told != 0).sum(1), minlength=4)  # one that is none becomes one
     np.testing.assert_allclose(counts, [0, 15_000, 7_500, 7_500], atol=400)
     alone = told[(told != 0).sum(1) == 1, 0]

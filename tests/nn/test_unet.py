@@ -6,7 +6,7 @@ import pytest
 from minidiff import backend, ops
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
-from minidiff.nn import Linear, Module, UNet, UNetConfig, sinusoidal, watch
+from minidiff.nn import Linear, Module, UNet, UNetConfig, on_forward, sinusoidal
 from minidiff.nn.unet import depth_to_space, space_to_depth
 from tests.backends import RUN_HERE
 
@@ -152,7 +152,7 @@ def test_watch_sees_modules_from_the_inside_out():
     net = Two().initialize(0)
     names = {id(module): name for name, module in net.named_modules()}
     seen = []
-    with watch(lambda module, out: seen.append((names[id(module)], out.shape))):
+    with on_forward(lambda module, out: seen.append((names[id(module)], out.shape))):
         net(ops.as_tensor(np.zeros((4, 2), np.float32)))
     assert seen == [("first", (4, 3)), ("second", (4, 1)), ("", (4, 1))]
     net(ops.as_tensor(np.zeros((4, 2), np.float32)))

@@ -159,7 +159,7 @@ def reader(tmp_path_factory):
 
 
 def test_a_model_that_reads(reader):
-    assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.length == 4
+    assert reader.classes == () and reader.tokenizer.words == tiny_model.WORDS and reader.tokenizer.max_tokens == 4
     labels_of = lambda prompt: reader.prepare(SamplingSettings(), Inputs(prompt=prompt)).labels_of(3)
     assert labels_of("A small dog!").tolist() == [[1, 6, 4, 0]] * 3
     assert labels_of(["night", "a cat"]).tolist() == [[5, 0, 0, 0], [1, 3, 0, 0], [5, 0, 0, 0]]

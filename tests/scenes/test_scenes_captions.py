@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minidiff.nn.tokenizer import LONGEST, PADDING, split
+from minidiff.nn.tokenizer import MAX_TOKENS, PADDING, split
 from minidiff.scenes import Scenes, captions, factors
 from minidiff.scenes.captions import FACTS, LENGTH, OMIT, OTHER_WORD, TOKENIZER, caption
 
@@ -57,8 +57,8 @@ def test_every_word_is_known_and_every_known_word_is_said(said):
 
 
 def test_the_longest_caption_fits(said):
-    assert max(len(split(text)) for text in said[1].texts) <= LENGTH <= LONGEST
-    assert TOKENIZER.length == LENGTH
+    assert max(len(split(text)) for text in said[1].texts) <= LENGTH <= MAX_TOKENS
+    assert TOKENIZER.max_tokens == LENGTH
     assert all(it and TOKENIZER.decode(row) == it for it, row in zip(said[1].texts, TOKENIZER.encode(said[1].texts)))
 
 

@@ -56,7 +56,7 @@ def captioned(settings):
     def make(texts, checkpoint=None, known=None, **changes):
         known = known or build_tokenizer(texts)
         images = np.stack([image(i % 3) for i in range(len(texts))])
-        data = ImageDataset("captioned", images, known.encode(texts), tokenizer=known, parts=known.parts(texts))
+        data = ImageDataset("captioned", images, known.encode(texts), tokenizer=known, parts=known.caption_parts(texts))
         config = settings(text_width=8, text_layers=1, cross_attention_at=(8, 4), **changes)
         return Trainer(config, data, checkpoint)
 
@@ -93,7 +93,7 @@ def test_every_part_of_the_text_learns(captioned):
     before = {name: p.data.copy() for name, p in it.model.named_parameters().items()}
     for _ in range(4):  # what starts at zero keeps what stands before it from learning for a step or two
         train_step(it)
-    text = [name for name in before if name.startswith(("text.", "sentence.")) or ".cross." in name]
+    text = [name for name in before if name.startswith(("text.", "text_projection.")) or ".cross_attention." in name]
     assert len(text) > 20
     still = [name for name in text if np.array_equal(before[name], it.model.named_parameters()[name].data)]
     assert not still
@@ -115,7 +115,7 @@ def test_a_checkpoint_goes_on_to_the_bit(captioned, tmp_path):
         train_step(alone)
         train_step(first)
     found = saved(first, tmp_path / "step_00000002.safetensors")
-    assert found.words == first.words and found.tokenizer.length == 3
+    assert found.words == first.words and found.tokenizer.max_tokens == 3
     second = captioned(texts, found)
     assert [train_step(second) for _ in range(2)] == [train_step(alone) for _ in range(2)]
     for name in ("w", "ema", "m", "v"):

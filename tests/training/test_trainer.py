@@ -8,7 +8,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
-from minidiff.nn import watch
+from minidiff.nn import on_forward
 from minidiff.training import loop
 from minidiff.training.loop import train_step
 from minidiff.training.nonfinite import tensors
@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings)
     config = settings(data="scenes", data_dir=None, size=16, patch=2, text_width=8, text_layers=1, groups=4)
     it = Trainer(config, open_data(config.data))
     seen = []
-    with watch(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
+    with on_forward(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):
         it.loss(it.training_data.batch(np.arange(2), 0, np.arange(2)))
     assert ("TextEncoder", 2) in seen and all(count for _, count in seen)  # none is passed over
     it.model.text.layers[0].linear1.w.data[:] = np.inf
