@@ -14,7 +14,9 @@ def rows() -> list[tuple[list[str], list[Path]]]:
     lines = re.findall(r"^\| (?!symbol|---).*\|$", (ROOT / "docs" / "notation.md").read_text("utf-8"), re.MULTILINE)
     cells = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
     assert all(len(row) == 5 for row in cells)
-    return [(re.findall(r"`(\w+)`", row[1]), [place(name) for name in re.findall(r"`([^`]+)`", row[4])]) for row in cells]
+    return [
+        (re.findall(r"`(\w+)`", row[1]), [place(name) for name in re.findall(r"`([^`]+)`", row[4])]) for row in cells
+    ]
 
 
 def place(name: str) -> Path:
