@@ -34,8 +34,8 @@ def write(
     """
     size = {"height": 8, "width": 8, "channels": channels}
     text = {
-        "words": len(words) + 1,
-        "length": length,
+        "vocab_size": len(words) + 1,
+        "max_tokens": length,
         "text_width": 8,
         "text_layers": 1,
         "cross_attention_at": cross_attention_at,
