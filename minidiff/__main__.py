@@ -39,7 +39,7 @@ def _other(words: Sequence[str]) -> None:
             print(f"  python -m minidiff.{name:<10} {what}")
     else:
         hint = did_you_mean(words[0], COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
-        raise MinidiffError(f"there is no command {printable(words[0], 60)}; {hint}")
+        raise MinidiffError(f"there is no command '{printable(words[0], 60)}'; {hint}")
 
 
 if __name__ == "__main__":

@@ -73,12 +73,13 @@ def test_the_first_word_names_a_command(capsys):
     ("word", "hint"),
     [
         ("smaple", "did you mean 'sample'?"),
+        ("", "the commands are train, sample, export, evaluate, gradcheck"),
         ("\x1b", "the commands are train, sample, export, evaluate, gradcheck"),
         ("__main__", "the commands are train, sample, export, evaluate, gradcheck"),
     ],
 )
 def test_a_command_that_is_none_is_one_line(fails, word, hint):
-    assert fails("__main__", word) == f"error: there is no command {ascii(word)[1:-1]}; {hint}\n"
+    assert fails("__main__", word) == f"error: there is no command {word!a}; {hint}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to look at")

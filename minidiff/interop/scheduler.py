@@ -53,7 +53,7 @@ class _Options:
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"
 
     def __post_init__(self) -> None:
-        if not LIMITS["times"].holds(self.num_train_timesteps):
+        if not LIMITS["num_timesteps"].holds(self.num_train_timesteps):
             raise MinidiffError(f"num_train_timesteps must be {LIMITS['times']}, got {self.num_train_timesteps}")
         if self.beta_schedule != "squaredcos_cap_v2" and not 0 < self.beta_start <= self.beta_end <= BETA_MAX:
             raise MinidiffError(

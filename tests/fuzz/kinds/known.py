@@ -145,7 +145,7 @@ def _(folder: Path, samples: Samples, value: str) -> Case:
     data = samples.words.read_bytes()
     header, _ = read_safetensors(data)
     text, name = header["__metadata__"]["minidiff"], value.split(":")[0]
-    before, _, after = text.rpartition(name + ":") if name != '"times"' else text.partition(name + ":")
+    before, _, after = text.rpartition(name + ":") if name != '"num_timesteps"' else text.partition(name + ":")
     text = before + value + after[after.index(",") :]
     tensors = from_safetensors(data)
     (folder / "spoilt.safetensors").write_bytes(tensors_file(tensors, {"minidiff": signed(text, tensors)}))

@@ -31,7 +31,7 @@ WORK = {
         "channel_mult",
         "resample",
     ),
-    *("heads", "groups", "patch", "minutes", "accumulate", "threads", "times"),
+    *("heads", "groups", "patch", "minutes", "accumulate", "threads", "num_timesteps"),
 }
 MUCH = 8
 NEVER = {"download", "help"}  # nothing is fetched from the world
