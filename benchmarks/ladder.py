@@ -30,101 +30,27 @@ from benchmarks.peers.records import Log, Record, paired_ratio
 from benchmarks.peers.workers import Worker, calls_for, require_torch
 from minidiff import backend
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.kernels.conv2d.ladder import blocked, im2col, naive
 from minidiff.kernels.conv2d.reference import conv2d as define
 from minidiff.kernels.norm_silu_conv2d.reference import norm_silu_conv2d as define_fused
-from minidiff.kernels.numba_memory import empty
 
 PROBLEM, TINY = Convolution(32, 32, 64, 64), Convolution(4, 8, 16, 16)
 SHARE = 8  # the naive rung gets every eighth picture, and its time is multiplied
-LINES = 4  # rows of a picture that are gathered at once: 4 x 32 pixels that see 576 numbers each, 288 KiB
 DEPTH, TIMES = 128, 20_000  # the roof: products of (8, 128) and (128, 32), 20 KiB, so many times
 BOUND = 5e-5  # of the largest number: Winograd's way is off by 1.5e-5 at most, a wrong formula by 1e-1 or more
 PEER = "torch channels_last"
 
 
-# ---- the rungs that are written here --------------------------------------------------------------------------------
-
-
-def for_each_picture(convolve_picture: Callable) -> Callable:
-    """Compile a function that fills y[n] for one n; return convolve(x, w) -> y, which shares pictures among threads."""
-    one_picture = njit(fastmath={"contract"})(convolve_picture)  # a b + c in one instruction, and no other liberty
-
-    @njit(parallel=True)
-    def all_pictures(x, w, y):
-        for n in prange(len(x)):
-            one_picture(x, w, y, n)
-
-    def convolve(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-        y = empty((*x.shape[:3], w.shape[3]))  # in memory that is used again, on every rung alike
-        all_pictures(x, w, y)
-        return y
-
-    convolve.__doc__ = convolve_picture.__doc__
-    return convolve
-
-
-@for_each_picture
-def naive(x, w, y, n):
-    """Seven loops, as the formula has them: one number at a time."""
-    _, H, W, C_in = x.shape
-    for i in range(H):
-        for j in range(W):
-            for o in range(w.shape[3]):
-                total = np.float32(0)
-                for kh in range(max(0, 1 - i), min(3, H + 1 - i)):
-                    for kw in range(max(0, 1 - j), min(3, W + 1 - j)):
-                        for c in range(C_in):
-                            total += x[n, i + kh - 1, j + kw - 1, c] * w[kh, kw, c, o]
-                y[n, i, j, o] = total
-
-
-@for_each_picture
-def blocked(x, w, y, n):
-    """The same loops, output channels innermost: they lie side by side, so the compiler takes a vector at a time.
-
-    A row of outputs (8 KiB) and the matrix of one filter position (16 KiB) stay in the nearest cache meanwhile.
-    """
-    _, H, W, C_in = x.shape
-    for i in range(H):
-        y[n, i] = 0
-        for kh in range(max(0, 1 - i), min(3, H + 1 - i)):
-            for kw in range(3):
-                for j in range(max(0, 1 - kw), min(W, W + 1 - kw)):
-                    for c in range(C_in):
-                        number = x[n, i + kh - 1, j + kw - 1, c]
-                        for o in range(w.shape[3]):
-                            y[n, i, j, o] += number * w[kh, kw, c, o]
-
-
-@for_each_picture
-def blas(x, w, y, n):
-    """Gather what each pixel of a few lines sees into a row ("im2col"), and let BLAS multiply the rows."""
-    _, H, W, C_in = x.shape
-    rows, filters = np.empty((LINES * W, 9 * C_in), np.float32), w.reshape(9 * C_in, -1)
-    for top in range(0, H, LINES):
-        bottom = min(top + LINES, H)
-        for i in range(top, bottom):
-            for j in range(W):
-                for k in range(9):
-                    h, v, row = i + k // 3 - 1, j + k % 3 - 1, (i - top) * W + j
-                    if 0 <= h < H and 0 <= v < W:
-                        for c in range(C_in):
-                            rows[row, k * C_in + c] = x[n, h, v, c]
-                    else:
-                        rows[row, k * C_in : (k + 1) * C_in] = 0
-        np.dot(rows[: (bottom - top) * W], filters, y[n, top:bottom].reshape(-1, w.shape[3]))
-
-
 # ---- the rungs that are kernels -------------------------------------------------------------------------------------
 
 
-def product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Multiply the same rows, with a product of our own that finds them where they lie and keeps sums in registers."""
-    return backend.get("numba-direct").conv2d(x, w)
+def gemm(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Implicit GEMM: the same product without the rows, by a micro-kernel that keeps its sums in registers."""
+    return backend.get("numba-gemm").conv2d(x, w)
 
 
 def winograd(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """A quarter of the multiplications; bringing the filter to the points is part of the time."""
+    """A quarter of the multiplications; the filter's transform is part of the time."""
     return backend.get("numba").conv2d(x, w)
 
 
@@ -142,13 +68,13 @@ class Block:
     add: np.ndarray
 
     def separate(self) -> np.ndarray:
-        """Four operations, one after the other: each writes a picture that the next one reads."""
+        """Four operations, one after the other: each writes an image that the next one reads."""
         k = backend.get("numba")
         a, _, _ = k.group_norm(self.x, self.scale, self.shift, self.groups, self.eps, True)
         return k.conv2d(a, self.w, self.b) + self.add
 
     def fused(self) -> np.ndarray:
-        """One operation: pixels are normalised where they are laid out, and the rest is added where y is written."""
+        """One operation: pixels are normalised where they are packed, and the rest is added where y is written."""
         return backend.get("numba").norm_silu_conv2d(*vars(self).values())[0]
 
 
@@ -179,9 +105,9 @@ def rungs(problem: Convolution) -> list[Rung]:
     return [
         Rung("naive", lambda: naive(few, w), exact[::SHARE], share=problem.batch / len(few)),
         Rung("blocked", lambda: blocked(x, w), exact, of="naive"),
-        Rung("blas", lambda: blas(x, w), exact, of="blocked"),
-        Rung("product", lambda: product(x, w), exact, of="blas"),
-        Rung("winograd", lambda: winograd(x, w), exact, of="product"),
+        Rung("im2col", lambda: im2col(x, w), exact, of="blocked"),
+        Rung("gemm", lambda: gemm(x, w), exact, of="im2col"),
+        Rung("winograd", lambda: winograd(x, w), exact, of="gemm"),
         Rung("separate", block.separate, exact_block),
         Rung("fused", block.fused, exact_block, of="separate"),
     ]
@@ -219,7 +145,7 @@ def roof(threads: int, times: int) -> Callable[[], int]:
     @njit
     def multiply(a, b, c):
         for _ in range(times):
-            multiply_wide(pointer(a), 0, DEPTH, 1, pointer(b), 0, WIDE, pointer(c), 0, WIDE, DEPTH, False)
+            multiply_wide(pointer(a), DEPTH, 1, pointer(b), WIDE, pointer(c), WIDE, DEPTH, False)
 
     @njit(parallel=True)
     def multiply_everywhere(a, b, c):
@@ -267,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.rounds < 1:
         raise MinidiffError(f"--rounds must be 1 or more, got {arguments.rounds}")
     if importlib.util.find_spec("scipy") is None:
-        raise MinidiffError("the rung blas takes SciPy's BLAS, which is not installed: pip install -e '.[test]'")
+        raise MinidiffError("the rung im2col takes SciPy's BLAS, which is not installed: pip install -e '.[test]'")
     threads = backend.use("numba", arguments.threads).threads()
     problem = TINY if arguments.quick else PROBLEM
     measure(problem, threads, 1 if arguments.quick else arguments.rounds, arguments.quick, Log(arguments.json))

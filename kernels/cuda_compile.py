@@ -1,11 +1,11 @@
-"""From CUDA C++ to what a GPU runs: NVRTC, and a folder that keeps what it made.
+"""From CUDA C++ to what a GPU runs: NVRTC, and a folder of its results.
 
-NVIDIA's run-time compiler is a library, and compiles on a machine without a GPU just as well. It is called here through
-ctypes, with a dozen functions of C, so that one way of compiling serves the program and the tests, and any place where
-the library may have come from. A result ("cubin") is kept, where whoever uses this says, under the hash of all that it
-depends on: source, options, architecture, version of the compiler.
+NVIDIA's run-time compiler is a library, and works also on a machine without a GPU. It is called here through ctypes, by
+a dozen C functions, so that the program and the tests compile in the same way, wherever the library was installed from.
+A result ("cubin") is kept, in the folder that the caller names, under the hash of all that it depends on: source,
+options, architecture, compiler version.
 
-Left out: headers. Every .cu file stands by itself, so there is nothing to search for.
+Leaves out headers: every .cu file is complete, so there is nothing to search for.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from pathlib import Path
 
 from minidiff.kernels.kept import opened, say_once, sealed
 
-OPTIONS = ("-std=c++17", "-Xptxas=-v")  # the second lets the log tell registers and spills
-PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")  # of PyPI that bring the library
+OPTIONS = ("-std=c++17", "-Xptxas=-v")  # the second writes registers and spills to the log
+PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")  # of PyPI that contain the library
 NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one kernel takes of a GPU: registers of a thread; bytes of stack, of spilled registers, of shared memory."""
+    """What one kernel uses of a GPU: registers of a thread; bytes of stack, of spilled registers, of shared memory."""
 
     registers: int
     stack: int
@@ -37,13 +37,13 @@ class Usage:
 
 @functools.cache
 def compiler() -> ctypes.CDLL:
-    """NVIDIA's run-time compiler.  Raises OSError in one line if it is nowhere to be found."""
+    """NVIDIA's run-time compiler.  Raises OSError in one line if it is not found."""
     for package in PACKAGES:
         try:
             files = importlib.metadata.files(package) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        # what the library itself loads must be there before it
+        # the library needs the built-ins to be loaded first
         for name in ("libnvrtc-builtins.so", "libnvrtc.so"):
             found = [file for file in files if file.name.startswith(name)]
             loaded = [ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL) for file in found]
@@ -91,7 +91,7 @@ def _get(program: ctypes.c_void_p, what: str) -> bytes:
 
 
 def usage(log: str) -> dict[str, Usage]:
-    """What each kernel of a compilation takes, by name, from the log."""
+    """What each kernel of a compilation uses, by name, from the log."""
     found = {}
     for entry in log.split("Compiling entry function '")[1:]:
         numbers = {

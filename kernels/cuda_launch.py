@@ -1,8 +1,8 @@
-"""Launching a kernel of a .cu file: who runs it, and whether its arguments are what it says it takes.
+"""Launching a kernel of a .cu file: on which device, and with which arguments.
 
-A `Device` runs kernels: `Gpu` does through CuPy. Tests have another, which runs the same files on the CPU. Either way a
-kernel's parameters are read from its source, and each argument is held against them first: a GPU would not say that it
-was given float64 numbers, it would read them as float32.
+A `Device` runs kernels: `Gpu` does through CuPy. Tests have another device, which runs the same files on the CPU. In
+both cases a kernel's parameters are read from its source, and each argument is checked against them first: a GPU would
+not complain about float64 numbers, it would read them as float32.
 """
 
 import functools
@@ -16,14 +16,14 @@ import numpy as np
 
 from minidiff.kernels import cuda_compile
 
-# How C++ names what NumPy names otherwise.
+# NumPy's dtypes by their names in C++.
 DTYPES = {"float": np.float32, "double": np.float64, "int": np.int32, "u32": np.uint32, "long": np.int64}
 KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\((\w+)\))?\s+(\w+)\(([^)]*)\)')
 STRUCT = re.compile(r"struct (\w+) \{([^{}]*)\};")
 LEAST = 70  # compute capability times ten: Volta
 MOST_BLOCKS = 2**31 - 1, 65_535, 65_535  # of a grid along x, y and z
 MOST_THREADS, MOST_ALONG = 1024, (1024, 1024, 64)  # of a block in all, and along x, y and z
-MOST_COUNTED = 2**31 - 2**16  # what a kernel counts in 32-bit integers, with room for the step beyond the last
+MOST_COUNTED = 2**31 - 2**16  # the largest count that a kernel's 32-bit integers may hold, with room for one step more
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Kernel:
 
 
 class Device(Protocol):
-    """Who runs kernels: an array library, arrays with anything in them, and a launch of checked arguments."""
+    """What runs kernels: an array library, uninitialised arrays, and a launch with checked arguments."""
 
     xp: Any
 
@@ -85,7 +85,8 @@ def declared(path: Path) -> dict[str, Kernel]:
         parameters = []
         for parameter in listed.split(","):
             match = re.fullmatch(r"\s*(?:const )?(\w+)(\*?) (\w+)\s*", parameter)
-            assert match is not None, parameter
+            if match is None:
+                raise ValueError(f"{path}: parameter {parameter.strip()!r} of {name} is not understood")
             kind, array, what = match.groups()
             parameters.append((what, dtypes[kind], bool(array)))
         kernels[name] = Kernel(path, name, int(constants.get(threads, threads)), tuple(parameters))
@@ -103,7 +104,7 @@ class Source:
         return list(declared(self.path))
 
     def __call__(self, name: str, grid: tuple[int, ...], *arguments: Any) -> None:
-        """Run a kernel over a grid of blocks; an empty grid is nothing to do.
+        """Run a kernel over a grid of blocks; an empty grid does nothing.
 
         arguments: in the kernel's order: arrays of the device, None for an array that may be absent, numbers, and
         tuples for structs. Raises TypeError in one line if one is not what the kernel takes, ValueError if a grid is
@@ -121,10 +122,11 @@ class Source:
 def check_launch(kernel: str, grid: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, int, int]:
     """The grid along x, y and z.  Raises ValueError in one line if it, or a block, is more than any GPU takes.
 
-    A count that comes from data (pictures, tokens, pixels) belongs into x, which alone takes more than 65,535.
+    A count that comes from data (images, tokens, pixels) must go along x: only x takes more than 65,535.
     Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
     """
-    blocks, threads = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
+    x, y, z = (*grid, 1, 1)[:3]
+    blocks, threads = (x, y, z), (*block, 1, 1)[:3]
     if any(count > most for count, most in zip(blocks, MOST_BLOCKS)):
         raise ValueError(f"{kernel}: a grid of {blocks} blocks is more than a GPU takes, at most {MOST_BLOCKS}")
     along = any(count > most for count, most in zip(threads, MOST_ALONG))
@@ -135,7 +137,7 @@ def check_launch(kernel: str, grid: tuple[int, ...], block: tuple[int, ...]) -> 
 
 
 def check_counts(function: str, **counts: int) -> None:
-    """Raise ValueError in one line unless the kernels can count so many: they do in 32 bits, as a GPU is fastest."""
+    """Raise ValueError in one line unless 32-bit integers hold the counts: kernels use those, which are fastest."""
     for what, count in counts.items():
         if count > MOST_COUNTED:
             raise ValueError(f"{function}: at most {MOST_COUNTED:,} {what.replace('_', ' ')} on a GPU, got {count:,}")
@@ -176,12 +178,12 @@ def float32(function: str, **arrays: Any) -> tuple[Any, ...]:
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-    """An array of the device with anything in it."""
+    """An uninitialised array of the device."""
     return device().empty(shape, dtype)
 
 
 def blocks(count: int, each: int) -> int:
-    """How many blocks of so many each cover a count."""
+    """How many blocks of `each` numbers cover a count."""
     return -(-count // each)
 
 

@@ -1,11 +1,12 @@
-"""`njit` for all kernels: machine code is kept on the disk, and checked before it runs.
+"""`njit` for all kernels: machine code is kept on disk, and checked before it runs.
 
-Numba keeps what it compiled as pickles of machine code, and believes them: half a file, after a power cut, would end
-every command that comes later.  Here each file has its sum (kept.py); one that does not fit is passed over, and its
-kernel compiled again.  A disk that is full costs the next process the time to compile, and nothing else.
+Numba keeps what it compiled as pickles of machine code, and does not check them: half a file, after a power cut, would
+break every later command.  Here each file begins with the SHA-256 of the rest (kept.py).  A file with another hash is
+ignored, and its kernel is compiled again.  If the disk is full, the next process has to compile again; nothing else
+happens.
 
-The sum does not tell who wrote a file: a pickle runs what it says.  So the folder must be its owner's alone, which
-whoever chooses it has to see to (minidiff does in backend.py).
+The hash does not prove who wrote a file, and a pickle runs any code that it contains.  So only the user may be able to
+write into the folder; the code that chooses the folder has to ensure that (in minidiff: backend.py).
 
     @njit(cache=True)                as `numba.njit`
 """
@@ -26,14 +27,14 @@ class CheckedFiles(IndexDataCacheFile):
     """The files of one kernel: an index, from types to names, and for each the machine code."""
 
     def load(self, key: Any) -> Any:
-        """Return what is kept for a key; None if there is nothing, or nothing whole."""
+        """Return what is kept for a key; None if there is nothing, or only a damaged file."""
         try:
             return super().load(key)
-        except Exception:  # what a damaged pickle raises can be anything
+        except Exception:  # a damaged pickle can raise any exception
             return None
 
     def save(self, key: Any, data: Any) -> None:
-        """Keep machine code for later; where that fails, say so once, as everything goes on without."""
+        """Keep machine code for later; if that fails, say so once and go on."""
         try:
             super().save(key, data)
         except OSError as error:
@@ -65,7 +66,7 @@ class CheckedFiles(IndexDataCacheFile):
 
 
 def njit(function: Callable | None = None, **options: Any) -> Any:
-    """`numba.njit`, with files that are checked; with `cache=True` as with Numba."""
+    """`numba.njit`, but its files are checked; takes `cache=True` as Numba's does."""
     if function is None:
         return functools.partial(njit, **options)
     kernel = numba.njit(function, **options)

@@ -1,8 +1,8 @@
 """What all Numba CUDA kernels share: how they are launched, and a sum over the threads of a block.
 
-Numba compiles a Python function for the GPU the first time that it is called. It takes CuPy's arrays as they are; with
-NUMBA_ENABLE_CUDASIM=1 in the environment it runs the same functions on the CPU instead, on NumPy's arrays, a Python
-thread for each thread of a block: slow, and a way to see what they do.
+Numba compiles a Python function for the GPU the first time that it is called. It takes CuPy's arrays. With
+NUMBA_ENABLE_CUDASIM=1 in the environment it runs the same functions on the CPU instead, on NumPy's arrays, with one
+Python thread for each thread of a block: slow, but a debugger can follow it.
 """
 
 import warnings
@@ -14,16 +14,18 @@ from numba.core.errors import NumbaPerformanceWarning
 
 from minidiff.kernels.cuda_launch import check_launch, device, empty
 
-THREADS, PARTS = 64, 8  # a block, where it does not matter much; how many of it add up the others' numbers
+THREADS, PARTS = 64, 8  # of a block; and how many of them add up the numbers of all
 
-warnings.filterwarnings("ignore", category=NumbaPerformanceWarning)  # that a grid is too small to fill the GPU
+warnings.filterwarnings(
+    "ignore", category=NumbaPerformanceWarning
+)  # it warns of grids that are too small to fill the GPU
 
 
 class Functions:
-    """Kernels written in Python, to be called by name as those of a .cu file are (`cuda_launch.Source`).
+    """Kernels written in Python, called by name like those of a .cu file (`cuda_launch.Source`).
 
-    kernels: by name, the threads of a block and the function. An absent array comes to it as one without numbers, of
-    `absent` dimensions: a kernel is compiled for how many there are, also where it looks at none.
+    kernels: by name, the threads of a block and the function. An absent array is passed as an empty one with `absent`
+    dimensions: a kernel is compiled for the number of dimensions, even if it reads nothing.
     """
 
     def __init__(self, absent: int = 1, **kernels: tuple[Any, Any]) -> None:
@@ -34,7 +36,7 @@ class Functions:
         return list(self.kernels)
 
     def __call__(self, name: str, grid: tuple[int, ...], *arguments: Any) -> None:
-        """Run a kernel over a grid of blocks; an empty grid is nothing to do.
+        """Run a kernel over a grid of blocks; an empty grid does nothing.
 
         Raises TypeError in one line for an array of the host, which Numba would copy to the GPU and back, ValueError
         if a grid is too large.
@@ -49,13 +51,15 @@ class Functions:
 
 
 def over_block(both):
-    """Make the function that brings the values of a block's THREADS threads together, always in the same order."""
+    """Make the function that reduces the values of a block's THREADS threads, always in the same order."""
 
     @cuda.jit(device=True)
     def reduced(value):
-        """The result for all of them; every thread gets it.  Two rounds of eight: a barrier is what costs here."""
+        """Return the result to every thread.  Two rounds of eight: the barriers are what costs time here."""
         values = cuda.shared.array(THREADS, float64)
-        parts = cuda.shared.array(PARTS, float64)  # apart: the next call writes values while others still read these
+        parts = cuda.shared.array(
+            PARTS, float64
+        )  # an array of its own: the next call writes `values` while other threads still read `parts`
         thread = cuda.threadIdx.x
         values[thread] = value
         cuda.syncthreads()
@@ -80,13 +84,13 @@ def sum_of_two(a, b):
 
 @cuda.jit(device=True)
 def larger(a, b):
-    """As `max`, which Numba 0.68 does not compile for a GPU."""
+    """Like `max`, which Numba 0.68 does not compile for a GPU."""
     return a if a > b else b
 
 
 @cuda.jit(device=True)
 def smaller(a, b):
-    """As `min`, likewise."""
+    """Like `min`, likewise."""
     return a if a < b else b
 
 

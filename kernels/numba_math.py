@@ -1,7 +1,7 @@
 """exp for float32, written so that the compiler turns a loop over them into SIMD instructions.
 
 `np.exp` inside a compiled loop calls the C library once a number, 3-5 ns each; this takes about 0.2 ns. It keeps
-its own floating-point rules when it is inlined into a kernel with looser ones: the order of operations matters.
+its own floating-point rules when it is inlined into a kernel with looser rules: the order of operations matters.
 """
 
 import numpy as np
@@ -13,13 +13,16 @@ from numba.extending import intrinsic
 from minidiff.kernels.numba_compile import njit
 
 LOG2_E = np.float32(1.4426950408889634)
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # the first has 9 bits: its multiples are exact
+LN2_HIGH, LN2_LOW = (
+    np.float32(0.693359375),
+    np.float32(-2.12194440e-4),
+)  # the first has 9 bits: its products with n are exact
 LIMIT = np.float32(87.0)  # up to here e^x and e^-x are normal numbers, which are much faster than denormal ones
 
 
 @intrinsic
 def fma(typing, a, b, c):
-    """a b + c for float32, rounded once where the machine can: here, and not where the compiler would like to."""
+    """a b + c for float32, rounded once where the machine can: exactly where this function is called."""
 
     def generate(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)

@@ -1,7 +1,7 @@
-"""Arrays whose memory is used again: a training step makes the same arrays every time.
+"""Arrays whose memory is used again: a training step allocates the same arrays every time.
 
 Fresh memory costs a page fault for every 4 KiB that is touched first: 1.4 ms for 8 MiB, as long as the convolution
-that fills it. So memory is kept here by size, and given out again once nobody holds an array in it.
+that fills it. So memory is kept here by size, and given out again when no array in it is referenced.
 """
 
 import itertools
@@ -11,27 +11,28 @@ import threading
 
 import numpy as np
 
-LINE = 64  # bytes: an array starts with a cache line, so that no vector straddles two
-SMALLEST = 1 << 16  # bytes: smaller arrays are malloc's business
-FORGOTTEN = 10_000  # calls, some dozen training steps: a block that nobody wanted for so long may go
+LINE = 64  # bytes: an array begins at a cache line, so that no vector lies in two
+SMALLEST = 1 << 16  # bytes: smaller arrays come from malloc
+FORGOTTEN = 10_000  # calls, some dozen training steps: a block that was not used for so long may be freed
 
 _kept: dict[int, list[np.ndarray]] = {}  # size in bytes: blocks of so many, and of one line more
 _starts: dict[int, list[int]] = {}  # where in each block the first line begins
 _wanted: dict[int, list[int]] = {}  # the number of the call that got each block last
 _calls = itertools.count()
 _lock, _of_thread = threading.Lock(), threading.local()
+_nothing: tuple[np.ndarray, dict[tuple, list[np.ndarray]]] = np.empty(0, np.uint8), {}  # of a thread at its first call
 
 
 def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """Float32 arrays of these shapes with anything in them, for use until the next call for this purpose.
+    """Return uninitialised float32 arrays of these shapes, for use until the next call for this purpose.
 
-    What a kernel needs while it runs, all kernels of a Python thread have in the same memory in turn. purpose:
-    "filter", for a filter brought into another form, or "kernel", for all else.
+    All kernels of a Python thread take turns in the same memory for what they need while they run. purpose: "filter",
+    for a filter that was packed or transformed, or "kernel", for everything else.
     """
-    memory, arrays = getattr(_of_thread, purpose, (b"", {}))
+    memory, arrays = getattr(_of_thread, purpose, _nothing)
     if shapes in arrays:
         return arrays[shapes]
-    starts, size = [], LINE  # where each array begins; with a line to begin at a cache line
+    starts, size = [], LINE  # where each array begins; one line more, so that it can begin at a cache line
     for shape in shapes:
         starts.append(size - LINE)
         size += -(-4 * math.prod(shape) // LINE) * LINE
@@ -44,12 +45,12 @@ def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array of the shape with anything in it, in memory that nothing else uses.
+    """Return an uninitialised float32 array of the shape, in memory that nothing else uses.
 
-    NumPy lets every view of an array hold the array itself, so memory is free when only `_kept` holds it: two
-    references, with the one that sys.getrefcount gets. (A name for it here would be a third, but not on every Python.)
-    Before a new block is made, those go that were free for long: whoever draws one picture, then two, then three at a
-    time does not need the memory of all.
+    Every view of a NumPy array references the array itself, so a block is free when only `_kept` references it: two
+    references, with the argument of sys.getrefcount. (A local name would be a third, but not on every Python.)
+    Before a new block is made, blocks that were free for long are freed: a program that samples one image, then two,
+    then three at a time does not need the memory of all.
     """
     size = 4 * math.prod(shape)
     if size < SMALLEST:
@@ -70,8 +71,8 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
         return np.ndarray(shape, np.float32, blocks[i], starts[i])
 
 
-def forget(call):
-    """Let blocks go that are free, and that nobody has wanted since this call."""
+def forget(call: int) -> None:
+    """Free the blocks that no array uses, and that were not used since this call."""
     for size, blocks in _kept.items():
         for i in reversed(range(len(blocks))):
             if _wanted[size][i] < call and sys.getrefcount(blocks[i]) == 2:

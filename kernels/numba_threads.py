@@ -1,8 +1,8 @@
-"""What all Numba kernels share: one thread for NumPy, as many workers as the work is worth, checked arrays.
+"""What all Numba kernels share: one thread for NumPy's BLAS, how many threads a call should use, checked arrays.
 
-NumPy brings a BLAS for products outside the kernels, with threads of its own. Waiting for work, these take the cores
-from the kernels that come next: with them a training step of the default network once took 1.01 s, without them
-0.29 s. So importing this module sets every BLAS of the process to one thread: whatever deserves more is a kernel.
+NumPy has a BLAS for products outside the kernels, with threads of its own. While they wait for work, they occupy the
+cores that the next kernels need: with them a training step of the default network once took 1.01 s, without them
+0.29 s. So importing this module sets every BLAS of the process to one thread. Products that need more are kernels.
 """
 
 import functools
@@ -16,7 +16,7 @@ import threadpoolctl
 
 from minidiff.kernels.numpy_threads import check_threads
 
-MIN_WORK = 1_000_000  # multiplications that are worth another thread: 5-10 us, where starting one costs 1-2
+MIN_WORK = 1_000_000  # multiplications that justify another thread: they take 5-10 us, starting a thread takes 1-2 us
 
 
 def one_thread_for_numpy() -> None:
@@ -34,9 +34,9 @@ def threads(n: int | None = None) -> int:
     """Let the kernels take n threads from now on, and each product inside them one; return how many they take.
 
     n: None leaves the number as it is: at first all cores that the process may use, or NUMBA_NUM_THREADS.
-    Raises ValueError in one line for a number that cannot be.
+    Raises ValueError in one line for a number that is not possible.
     """
-    one_thread_for_numpy()  # again: somebody may have given NumPy more in between
+    one_thread_for_numpy()  # again: NumPy may have been given more in between
     if n is not None:
         check_threads(n, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(n)
@@ -44,14 +44,14 @@ def threads(n: int | None = None) -> int:
 
 
 def workers_for(work: int) -> int:
-    """How many threads a call with so many multiplications should use: 1 if it is small, else all."""
+    """How many threads a call with so many multiplications should use: 1 if that is small, else all."""
     return min(numba.get_num_threads(), 1 + work // MIN_WORK)
 
 
-def unless_empty(reference: Callable) -> Callable:
-    """Make a decorator for a version of `reference`: calls with an array without numbers are the reference's business.
+def reference_if_empty(reference: Callable) -> Callable:
+    """Make a decorator for a version of `reference`: calls with an empty array go to the reference.
 
-    There is nothing to be fast at, and one place decides what comes out: zeros for sums of nothing, NaN for means.
+    There is nothing to be faster at, and one place decides the result: zeros for empty sums, NaN for means.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -67,7 +67,7 @@ def unless_empty(reference: Callable) -> Callable:
 
 
 def float32(function: str, **arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays, or copies of those that are not C-contiguous or cannot be written: Numba compiles each kind apart.
+    """Return the arrays, or copies of those that are not C-contiguous or read-only: Numba would compile for each kind.
 
     Raises ValueError in one line unless all are float32.
     """

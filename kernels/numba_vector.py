@@ -1,16 +1,17 @@
-"""Sixteen float32 numbers side by side as one value of a Numba kernel: what the hardware works on.
+"""Sixteen float32 numbers side by side as one value of a Numba kernel: a SIMD vector.
 
-A compiler turns a loop over channels into SIMD only where it can prove that arrays do not overlap, and spends a check
-and a remainder loop on each such loop: too much for the short loops of a convolution's transforms. Here the sixteen
-lanes are said out loud instead:
+A compiler turns a loop over channels into SIMD only where it can prove that arrays do not overlap, and adds a check and
+a remainder loop to each such loop: too much for the short loops of a convolution's transforms. Here the sixteen lanes
+are explicit instead:
 
     v = load(x, i) + 4 * load(x, i + 16)
     store(y, i, v)
 
 Sixteen numbers are one AVX-512 register, two of AVX2, four of NEON; LLVM splits them as the machine needs.
+
 `x` and `y` are pointers, from `pointer(array)`; indices count float32 numbers from the start of a C-contiguous array,
-whatever its shape, and nothing checks them. (Arrays themselves would be counted, here a reference, there one less:
-more work than the four numbers that it is about.)
+whatever its shape, and nothing checks them. Arrays are not passed
+themselves, because Numba counts the references to them, which would take longer than the few instructions.
 """
 
 import operator
@@ -53,7 +54,7 @@ class VectorModel(models.PrimitiveModel):
 
 @intrinsic
 def pointer(typing, array):
-    """Where the numbers of an array lie; the array must outlive it."""
+    """Return a pointer to the numbers of an array, which must outlive the pointer."""
 
     def generate(context, builder, signature, args):
         return context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -62,21 +63,21 @@ def pointer(typing, array):
 
 
 @intrinsic
-def beyond(typing, start, i):
-    """A pointer i numbers further on."""
+def offset(typing, start, i):
+    """Return the pointer i numbers further on."""
     return start(start, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic
-def room(typing, vectors):
-    """Room for so many vectors, a number known when compiling, until the function returns."""
+def alloca(typing, vectors):
+    """Return memory on the stack for so many vectors, until the function returns; the number is a constant."""
     if not isinstance(vectors, types.IntegerLiteral):
-        raise RequireLiteralValue("room: the number of vectors must be known when compiling")
+        raise RequireLiteralValue("alloca: the number of vectors must be known when compiling")
 
     def generate(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(VECTOR, vectors.literal_value))
-        place.align = 4 * LANES
-        return builder.bitcast(place, FLOAT.as_pointer())
+        memory = cgutils.alloca_once(builder, ir.ArrayType(VECTOR, vectors.literal_value))
+        memory.align = 4 * LANES
+        return builder.bitcast(memory, FLOAT.as_pointer())
 
     return floats(vectors), generate
 
@@ -86,20 +87,20 @@ def load(typing, array, i):
     """The numbers array[i : i + 16]."""
 
     def generate(context, builder, signature, args):
-        return builder.load(place(builder, *args), align=4)
+        return builder.load(vector_at(builder, *args), align=4)
 
     return vector(floats, types.intp), generate
 
 
 @intrinsic
-def load_part(typing, array, i, n):
-    """The numbers array[i : i + n], n ≤ 16, and zeros behind them; what lies beyond n is not touched."""
+def masked_load(typing, array, i, n):
+    """The numbers array[i : i + n], n ≤ 16, and zeros behind them; what lies beyond n is not read."""
 
     def generate(context, builder, signature, args):
-        address = place(builder, *args[:2])
+        address = vector_at(builder, *args[:2])
         kind = ir.FunctionType(VECTOR, [VECTOR.as_pointer(), INT32, MASK, VECTOR])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16f32.p0")
-        return builder.call(function, [address, INT32(4), first_lanes(builder, args[2]), ZERO])
+        return builder.call(function, [address, INT32(4), lane_mask(builder, args[2]), ZERO])
 
     return vector(floats, types.intp, types.intp), generate
 
@@ -109,46 +110,46 @@ def store(typing, array, i, value):
     """array[i : i + 16] = value."""
 
     def generate(context, builder, signature, args):
-        builder.store(args[2], place(builder, *args[:2]), align=4)
+        builder.store(args[2], vector_at(builder, *args[:2]), align=4)
         return context.get_dummy_value()
 
     return types.void(floats, types.intp, vector), generate
 
 
 @intrinsic
-def store_part(typing, array, i, value, n):
+def masked_store(typing, array, i, value, n):
     """array[i : i + n] = value[:n]."""
 
     def generate(context, builder, signature, args):
-        address = place(builder, *args[:2])
+        address = vector_at(builder, *args[:2])
         kind = ir.FunctionType(ir.VoidType(), [VECTOR, VECTOR.as_pointer(), INT32, MASK])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
         full = builder.icmp_signed(">=", args[3], INT64(LANES))
-        with builder.if_else(full) as (whole, part):  # masks on stores are slow where there is no AVX-512
+        with builder.if_else(full) as (whole, part):  # masked stores are slow without AVX-512
             with whole:
                 builder.store(args[2], address, align=4)
             with part:
-                builder.call(function, [args[2], address, INT32(4), first_lanes(builder, args[3])])
+                builder.call(function, [args[2], address, INT32(4), lane_mask(builder, args[3])])
         return context.get_dummy_value()
 
     return types.void(floats, types.intp, vector, types.intp), generate
 
 
-def place(builder, array, i):
-    """The address of number i of an array, as that of a vector."""
+def vector_at(builder, array, i):
+    """Return the address of number i of an array as the address of a vector."""
     return builder.bitcast(builder.gep(array, [i]), VECTOR.as_pointer())
 
 
-def first_lanes(builder, n):
-    """A mask of the first n lanes: all if n is more than there are, none if it is negative."""
+def lane_mask(builder, n):
+    """A mask of the first n lanes: all lanes if n is larger than 16, none if it is negative."""
     n = builder.select(builder.icmp_signed("<", n, INT64(LANES)), n, INT64(LANES))
-    n = builder.select(builder.icmp_signed(">", n, INT64(0)), n, INT64(0))  # now nothing is lost in 32 bits
-    every = spread(builder, builder.trunc(n, INT32), ir.VectorType(INT32, LANES))
+    n = builder.select(builder.icmp_signed(">", n, INT64(0)), n, INT64(0))  # now n fits 32 bits
+    every = broadcast(builder, builder.trunc(n, INT32), ir.VectorType(INT32, LANES))
     return builder.icmp_signed("<", ir.Constant(every.type, list(range(LANES))), every)
 
 
-def spread(builder, number, kind=VECTOR):
-    """One number in all lanes."""
+def broadcast(builder, number, kind=VECTOR):
+    """Return a vector with one number in all lanes."""
     nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, number, INT32(0))
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
@@ -156,18 +157,19 @@ def spread(builder, number, kind=VECTOR):
 
 @intrinsic
 def prefetch(typing, array, i):
-    """Ask for the cache line of array[i], which will be read."""
-    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, *args, 0, 2)
+    """Prefetch the cache line of array[i], which will be read."""
+    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, args, 0, 2)
 
 
 @intrinsic
 def prefetch_to_write(typing, array, i):
-    """Ask for the cache line of array[i], which will be written."""
-    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, *args, 1, 3)
+    """Prefetch the cache line of array[i], which will be written."""
+    return types.void(floats, types.intp), lambda context, builder, signature, args: fetch(builder, args, 1, 3)
 
 
-def fetch(builder, array, i, writing, near):
-    address = builder.gep(array, [i])
+def fetch(builder, args, writing, near):
+    """The instruction of both; args: array and i. near: from 0, to be used once, to 3, to be kept in all caches."""
+    address = builder.gep(args[0], [args[1]])
     kind = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     return builder.call(function, [address, INT32(writing), INT32(near), INT32(1)])
@@ -177,7 +179,7 @@ def fetch(builder, array, i, writing, near):
 def transpose(typing, array, i, step, to, j, to_step):
     """Sixteen vectors, `step` numbers apart from array[i], as the columns of sixteen others, `to_step` from to[j].
 
-    Interleaving row n with row n + 8, for all n, moves each number a quarter of its way: four rounds are the transpose.
+    Interleaving row n with row n + 8, for all n, moves each number a quarter of its way: four rounds transpose.
     """
 
     def generate(context, builder, signature, args):
@@ -190,13 +192,13 @@ def transpose(typing, array, i, step, to, j, to_step):
         def at(start, apart, n):
             return builder.add(start, builder.mul(apart, INT64(n)))
 
-        rows = [builder.load(place(builder, array, at(i, step, n)), align=4) for n in range(LANES)]
+        rows = [builder.load(vector_at(builder, array, at(i, step, n)), align=4) for n in range(LANES)]
         for _ in range(4):
             rows = [
                 builder.shuffle_vector(rows[n], rows[n + LANES // 2], mask) for n in range(LANES // 2) for mask in masks
             ]
         for n, row in enumerate(rows):
-            builder.store(row, place(builder, to, at(j, to_step, n)), align=4)
+            builder.store(row, vector_at(builder, to, at(j, to_step, n)), align=4)
         return context.get_dummy_value()
 
     n = types.intp
@@ -248,7 +250,7 @@ def store_six(array, i, step, values):
 @intrinsic
 def splat(typing, number):
     """A float32 number in all lanes."""
-    return vector(types.float32), lambda context, builder, signature, args: spread(builder, args[0])
+    return vector(types.float32), lambda context, builder, signature, args: broadcast(builder, args[0])
 
 
 @infer_global(operator.add)
@@ -290,7 +292,7 @@ def divide(context, builder, signature, args):
 
 @lower_builtin(operator.mul, types.float32, vector)
 def scale(context, builder, signature, args):
-    return builder.fmul(spread(builder, args[0]), args[1])
+    return builder.fmul(broadcast(builder, args[0]), args[1])
 
 
 @lower_builtin(operator.neg, vector)
@@ -302,13 +304,13 @@ def negate(context, builder, signature, args):
 def fma(typing, a, b, c):
     """a b + c, rounded once where the machine can; a: a vector, or a float32 number for all lanes.
 
-    Where it stands, the sum is fused, and elsewhere it is not: sums that the compiler may fuse as it likes have other
-    bits wherever it compiles them anew, alone or inside of another function.
+    The sum is fused where this is called, and nowhere else. Sums that the compiler may fuse as it chooses could differ
+    in their bits each time it compiles them, alone or inside of another function.
     """
 
     def generate(context, builder, signature, args):
         a, b, c = args
-        return fused(builder, a if signature.args[0] == vector else spread(builder, a), b, c)
+        return fused(builder, a if signature.args[0] == vector else broadcast(builder, a), b, c)
 
     return vector(vector if a == vector else types.float32, vector, vector), generate
 
@@ -341,7 +343,7 @@ def minimum(typing, a, b):
 
 @intrinsic
 def floor(typing, a):
-    """The largest whole number that is not above each number."""
+    """The largest integer that is not above each number."""
 
     def generate(context, builder, signature, args):
         kind = ir.FunctionType(VECTOR, [VECTOR])
@@ -352,7 +354,7 @@ def floor(typing, a):
 
 @intrinsic
 def power_of_two(typing, n):
-    """2^n for whole numbers n in [-126, 127], written as exponents into the bits of a float."""
+    """2^n for integers n in [-126, 127], written as exponents into the bits of a float."""
 
     def generate(context, builder, signature, args):
         whole = ir.VectorType(INT32, LANES)

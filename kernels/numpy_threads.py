@@ -1,4 +1,4 @@
-"""How many threads NumPy computes with: those of its BLAS, which multiplies matrices; everything else takes one."""
+"""How many threads NumPy uses: those of its BLAS, which multiplies matrices; everything else takes one."""
 
 import os
 
@@ -7,10 +7,10 @@ def threads(n: int | None = None) -> int | None:
     """Let matrix products take n threads from now on; return how many they take, None where BLAS does not tell.
 
     n: None changes nothing: BLAS starts with a thread a core, unless Numba's kernels have set it to one.
-    Raises ValueError in one line for a number that cannot be.
+    Raises ValueError in one line for a number that is not possible.
     """
     try:
-        import threadpoolctl  # here, as a machine that only tries a GPU may be without it
+        import threadpoolctl  # here, because a machine with a GPU may not have it
     except ImportError:
         if n is None:
             return None

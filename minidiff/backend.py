@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from minidiff import renamed
 from minidiff.errors import MinidiffError, one_line, printable
 
 AUTO = ("cupy", "numba", "numpy")  # what "auto" tries, in this order
+RENAMED = renamed.VALUES["backend"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def current() -> Backend:
 
 
 def use(name: str, threads: int | None = None) -> Backend:
-    """Select a backend for the process: "numpy", "numba", "numba-direct" (without Winograd's convolution), on a GPU
+    """Select a backend for the process: "numpy", "numba", "numba-gemm" (without Winograd), on a GPU
     "cupy" (kernels in CUDA C++) or "numba-cuda" (in Python), or "auto" (the first of AUTO that runs).
 
     threads: how many CPU threads compute; None leaves their number as it is, at first all that the process may use.
@@ -102,12 +104,14 @@ def get(name: str) -> Backend:
     """Return a backend's table without selecting it; see `use`."""
     if name == "auto":
         return _first_of(*(each for each in AUTO if each != "cupy" or find_spec("cupy")))
+    if name in RENAMED:
+        raise MinidiffError(f"backend {name!r} is now called {RENAMED[name]!r}")
     if name not in _BUILDERS:
         raise MinidiffError(f"backend {name!r} is not known; expected one of auto, {', '.join(_BUILDERS)}")
     try:
         return _BUILDERS[name]()
     except (ImportError, OSError, AttributeError, ValueError) as error:  # the last for a NUMBA_NUM_THREADS of 0
-        family = name.removesuffix("-direct")
+        family = name.removesuffix("-gemm")
         others = ", ".join(other for other in ("numba", "numpy") if other != family)
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise MinidiffError(f"backend {name!r} cannot run here: {reason}; try {others}") from error
@@ -176,26 +180,26 @@ def _numpy() -> Backend:
 
 
 @cache
-def _numba(direct: bool = False) -> Backend:
-    """direct: without Winograd's way of convolving."""
+def _numba(gemm: bool = False) -> Backend:
+    """gemm: every convolution by implicit GEMM, none by Winograd's algorithm."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise ImportError("NUMBA_DISABLE_JIT is set, and its kernels are nothing uncompiled")
     _set_cache_folder()  # before Numba is imported
     from minidiff.kernels import numba_threads
     from minidiff.kernels.attention import numba_cpu as attention
     from minidiff.kernels.conv2d import numba_cpu as conv2d
-    from minidiff.kernels.conv2d import numba_direct as conv2d_direct
+    from minidiff.kernels.conv2d import numba_gemm as conv2d_gemm
     from minidiff.kernels.elementwise import numba_cpu as elementwise
     from minidiff.kernels.noise import numba_cpu as noise
     from minidiff.kernels.norm import numba_cpu as norm
     from minidiff.kernels.norm_silu_conv2d import numba_cpu as norm_silu_conv2d
-    from minidiff.kernels.norm_silu_conv2d import numba_direct as norm_silu_conv2d_direct
+    from minidiff.kernels.norm_silu_conv2d import numba_gemm as norm_silu_conv2d_gemm
     from minidiff.kernels.optimizer import numba_cpu as optimizer
     from minidiff.kernels.raster import numba_cpu as raster
 
     _announce_compiling()
-    convolutions = (conv2d_direct, norm_silu_conv2d_direct) if direct else (conv2d, norm_silu_conv2d)
-    name = "numba-direct" if direct else "numba"
+    convolutions = (conv2d_gemm, norm_silu_conv2d_gemm) if gemm else (conv2d, norm_silu_conv2d)
+    name = "numba-gemm" if gemm else "numba"
     return _gather(name, np, numba_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
 
 
@@ -251,7 +255,7 @@ def _announce_compiling() -> None:
     """Pass on what Numba reports of its compiler to whom `on_compile` named."""
     from numba.core import event
 
-    class Announce(event.Listener):
+    class Announce(event.Listener):  # type: ignore[misc]  # which has no types
         depth = 0
 
         def on_start(self, occurrence: Any) -> None:
@@ -365,7 +369,7 @@ def _unusable(folder: Path, made_here: bool) -> str | None:
 _BUILDERS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
-    "numba-direct": lambda: _numba(direct=True),
+    "numba-gemm": lambda: _numba(gemm=True),
     "cupy": _cupy,
     "numba-cuda": _numba_cuda,
 }

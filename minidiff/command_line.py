@@ -24,7 +24,7 @@ D = TypeVar("D")
 BackendName = Annotated[
     str,
     tyro.conf.arg(
-        help="Which kernels compute: numpy; numba; numba-direct (without Winograd's convolution); on a GPU cupy (in "
+        help="Which kernels compute: numpy; numba; numba-gemm (without Winograd's convolution); on a GPU cupy (in "
         "CUDA C++) or numba-cuda (in Python); auto for the fastest that runs here."
     ),
 ]

@@ -244,7 +244,7 @@ class Arguments:
     """Check every gradient of minidiff: each operation, each layer, a whole small U-Net."""
 
     backend: str = "all"
-    """Which backend: numpy, numba, numba-direct, cupy, numba-cuda, or all that run here."""
+    """Which backend: numpy, numba, numba-gemm, cupy, numba-cuda, or all that run here."""
     threads: int | None = None
     """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
 
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a gradient is wrong."""
     asked = command_line.read(Arguments, "gradcheck", sys.argv[1:] if arguments is None else arguments)
     chosen = asked.backend
-    if chosen not in ("all", "auto", *backend.names()):
+    if chosen not in ("all", "auto", *backend.names(), *backend.RENAMED):
         raise MinidiffError(f"--backend: expected all, auto or one of {', '.join(backend.names())}; got {chosen!r}")
     backend.on_compile(lambda line: print(line, file=sys.stderr))
     right = []

@@ -29,6 +29,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "diffusion": {"times": "num_timesteps", "draw_t": "timestep_sampling", "label_drop": "cond_dropout"},
 }
 
+# Setting to old value to new value.
+VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
+
 # Options of the commands; what stands in no file of settings is listed beside what does.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"

@@ -12,4 +12,4 @@ except (ImportError, OSError):  # the CPU runs the same .cu files; Numba CUDA ha
     ON_GPU, WITH_A_GPU = ("cupy",), ()
 
 BACKENDS = ("numpy", "numba")
-RUN_HERE = (*BACKENDS, "numba-direct", *ON_GPU)
+RUN_HERE = (*BACKENDS, "numba-gemm", *ON_GPU)

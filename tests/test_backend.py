@@ -73,9 +73,14 @@ def test_threads_are_used_and_kept(name, monkeypatch):
 
 
 def test_an_unknown_backend_is_one_line():
-    known = "auto, numpy, numba, numba-direct, cupy, numba-cuda"
+    known = "auto, numpy, numba, numba-gemm, cupy, numba-cuda"
     with pytest.raises(MinidiffError, match=rf"^backend 'cuda' is not known; expected one of {known}$"):
         backend.get("cuda")
+
+
+def test_the_old_name_of_a_backend_is_refused_with_the_new_one():
+    with pytest.raises(MinidiffError, match=r"^backend 'numba-direct' is now called 'numba-gemm'$"):
+        backend.get("numba-direct")
 
 
 @pytest.mark.parametrize("what", ["raise ImportError('no such library')", "raise OSError('libsvml is broken\\nmore')"])

@@ -97,5 +97,5 @@ def test_an_unknown_backend_is_one_line(capsys):
     assert stop.value.code == 2
     assert (
         capsys.readouterr().err
-        == "error: --backend: expected all, auto or one of numpy, numba, numba-direct, cupy, numba-cuda; got 'gpu'\n"
+        == "error: --backend: expected all, auto or one of numpy, numba, numba-gemm, cupy, numba-cuda; got 'gpu'\n"
     )

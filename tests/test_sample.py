@@ -450,7 +450,7 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
         (("--guidance-scale", "nan"), "--guidance-scale must be from -10000 to 10000, got nan"),
         (
             ("--backend", "cuda"),
-            "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda",
+            "backend 'cuda' is not known; expected one of auto, numpy, numba, numba-gemm, cupy, numba-cuda",
         ),
     ],
 )

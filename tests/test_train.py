@@ -190,7 +190,7 @@ def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     assert fails(capsys, *make, "--batch", 0) == "--batch must be from 1 to 1048576, got 0"
     assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, at most 1e+12, got nan"
     line = fails(capsys, *make, "--backend", "abacus")
-    assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-direct, cupy, numba-cuda"
+    assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-gemm, cupy, numba-cuda"
     line = fails(capsys, *make, "--channel-mult", 1, 2, 2, 2, 2)
     assert line.startswith("U-Net: 5 levels need a height and a width that 16 divides")
     assert fails(capsys, *SMALL, "--data", "npz", "--data-dir", tmp_path / "no.npz").count("no.npz") == 1

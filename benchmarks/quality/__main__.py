@@ -34,7 +34,7 @@ Leave the machine alone meanwhile.
   python -m benchmarks.quality winograd --data mnist --data-dir data/mnist --json quality.json
   python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --minutes 2 -- --batch 64"""
 
-BACKENDS = ("numba", "numba-direct")
+BACKENDS = ("numba", "numba-gemm")
 PROBE_STEPS = 20
 
 
@@ -79,7 +79,7 @@ class SameMinutes(Options):
 
 @dataclass(frozen=True)
 class Winograd(Options):
-    """Train with the backends numba and numba-direct for the same steps."""
+    """Train with the backends numba and numba-gemm for the same steps."""
 
     steps: int = 2000
     """Steps of each training."""

@@ -1,7 +1,8 @@
-// Attention: a block a query of a head, which looks at all keys while they lie in its reach.
+// Attention: one block for each query of a head, which sees all keys.
 //
 // A block's threads share out the keys for the scores and the softmax, and the head's channels for the weighted sum of
-// the values. Scores stay in shared memory, which bounds how many keys there may be; p is kept for the way back.
+// the values. Scores stay in shared memory, which bounds how many keys there may be; p is kept for the
+// backward pass.
 // Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
 
 constexpr int THREADS = 128, MOST_KEYS = 4096;
@@ -14,7 +15,7 @@ __device__ float over_block(float value, bool largest) {
         float other = __shfl_xor_sync(~0u, value, apart);
         value = largest ? fmaxf(value, other) : value + other;
     }
-    __syncthreads();  // nobody reads what the call before left there any more
+    __syncthreads();  // no thread still reads the result of the previous call
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
     __syncthreads();
     float all = of_warp[0];
@@ -28,7 +29,7 @@ __device__ __forceinline__ float dot(const float* a, const float* b, int d) {
     return sum;
 }
 
-// sum (d,) = the rows, D apart, each times its weight: a thread a channel.
+// sum (d,) = the weighted sum of the rows, which are D numbers apart; each thread has a channel.
 __device__ __forceinline__ void weigh(const float* weight, const float* rows, float* sum, int M, int D, int d) {
     for (int c = threadIdx.x; c < d; c += THREADS) {
         float total = 0;
@@ -59,7 +60,7 @@ attend(const float* q, const float* k, const float* v, float* y, float* p, int L
     weigh(weight, v + keys, y + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
-// gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: N heads L, a block a query.
+// gs = p (gp - sum gp p) / sqrt(d), gp = gy v', and gq = gs k. grid: N heads L, one block for each query.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend_grad_queries(const float* gy, const float* k, const float* v, const float* p, float* gs, float* gq,
                        int L, int M, int D, int heads) {
@@ -78,7 +79,7 @@ attend_grad_queries(const float* gy, const float* k, const float* v, const float
     weigh(slope, k + keys, gq + ((long)n * L + l) * D + head * d, M, D, d);
 }
 
-// gk = gs' q and gv = p' gy. grid: N heads M, a block a key; threads have its channels.
+// gk = gs' q and gv = p' gy. grid: N heads M, one block for each key, whose threads have its channels.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend_grad_keys(const float* gy, const float* q, const float* p, const float* gs, float* gk, float* gv,
                     int L, int M, int D, int heads) {

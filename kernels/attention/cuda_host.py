@@ -1,16 +1,16 @@
-"""Attention on a GPU, around the kernels."""
+"""Attention on a GPU, around the kernels: checks, new arrays, and one block for each query, or key, of a head."""
 
 from collections.abc import Callable
 from typing import Any
 
-from minidiff.kernels.attention.reference import check_attention
+from minidiff.kernels.attention.checks import check_attention
 from minidiff.kernels.cuda_launch import empty, float32
 
 
 class Attention:
     """The functions of `reference.py` for float32 arrays of a device.
 
-    launch: runs the kernels attend, attend_grad_queries and attend_grad_keys. most_keys: that a block can look at.
+    launch: runs the kernels attend, attend_grad_queries and attend_grad_keys. most_keys: the largest number of keys.
     """
 
     def __init__(self, launch: Callable, most_keys: int) -> None:
@@ -37,6 +37,6 @@ class Attention:
         self.launch("attend_grad_keys", (N * heads * M,), gy, q, p, gs, gk, gv, L, M, D, heads)
         return gq, gk, gv
 
-    def _check(self, name, k):
+    def _check(self, name: str, k: Any) -> None:
         if k.shape[1] > self.most_keys:
             raise ValueError(f"{name}: at most {self.most_keys} keys on a GPU, got {k.shape[1]}")

@@ -1,22 +1,26 @@
-"""Attention on the CPU: one head of one picture at a time, in a thread's cache.
+"""Attention on the CPU: one head of one image at a time, in a thread's cache.
 
-`reference.py` builds the scores of the whole batch and passes over them five times. Here a thread copies one head out
-of q, k and v, so that its rows lie together and are as long as products like them, multiplies, turns the scores into
-weights while they are still in cache, and multiplies on.
+`reference.py` computes the scores of the whole batch and passes over them five times. Here a thread takes one head
+through all steps while it lies in cache:
+
+    copy the head's q, k' and v into buffers whose sizes suit the micro-kernel
+    scores = q k' / sqrt(d);  weights = softmax(scores);  y = weights v
+
+Reading order: after `reference.py`. In this file a_ is one head of a, and ' transposes.
 """
 
 import numpy as np
 from numba import prange
 
 from minidiff.kernels.attention import reference
-from minidiff.kernels.attention.reference import check_attention
+from minidiff.kernels.attention.checks import check_attention
 from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply
-from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
-from minidiff.kernels.numba_vector import LANES, exp, fma, load, maximum, pointer, room, splat, store
+from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
+from minidiff.kernels.numba_vector import LANES, alloca, exp, fma, load, maximum, offset, pointer, splat, store
 
 
-@unless_empty(reference.attention)
+@reference_if_empty(reference.attention)
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """`reference.attention` for float32; the same bits for any number of threads."""
     check_attention("attention", q.shape, k.shape, v.shape, heads)
@@ -26,7 +30,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
     return y, p
 
 
-@unless_empty(reference.attention_grad)
+@reference_if_empty(reference.attention_grad)
 def attention_grad(
     gy: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, p: np.ndarray, heads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,18 +59,18 @@ def attend_heads(q, k, v, y, p, first, last):
     """One worker's part of `attend`: heads first to last - 1, counted through the batch."""
     _, heads, L, M = p.shape
     d = q.shape[2] // heads
-    q_, k_turned, v_, y_, scores = buffer(L, d), buffer(d, M), buffer(M, d), buffer(L, d), buffer(L, M)
+    q_, k_transposed, v_, y_, scores = buffer(L, d), buffer(d, M), buffer(M, d), buffer(L, d), buffer(L, M)
     scale = np.float32(1 / np.sqrt(d))
     for unit in range(first, last):
         n, head = unit // heads, unit % heads
-        take_head(q, n, head, d, scale, q_)
-        take_head_turned(k, n, head, d, k_turned)
-        take_head(v, n, head, d, np.float32(1), v_)
-        product(q_, k_turned, scores, q_.shape[1], np.int64(1))
+        gather_head(q, n, head, d, scale, q_)
+        gather_head_transposed(k, n, head, d, k_transposed)
+        gather_head(v, n, head, d, np.float32(1), v_)
+        product(q_, k_transposed, scores, q_.shape[1], np.int64(1))
         softmax_rows(scores, L, M)
         p[n, head] = scores[:L, :M]
         product(scores, v_, y_, scores.shape[1], np.int64(1))
-        put_head(y_, n, head, d, y)
+        scatter_head(y_, n, head, d, y)
 
 
 @njit(parallel=True, cache=True)
@@ -82,51 +86,52 @@ def attend_grad_heads(gy, q, k, v, p, gq, gk, gv, first, last):
     """One worker's part of `attend_grad`: heads first to last - 1, counted through the batch."""
     _, heads, L, M = p.shape
     d = q.shape[2] // heads
-    gy_, q_, k_, v_turned = buffer(L, d), buffer(L, d), buffer(M, d), buffer(d, M)
+    gy_, q_, k_, v_transposed = buffer(L, d), buffer(L, d), buffer(M, d), buffer(d, M)
     gq_, gk_, gv_ = buffer(L, d), buffer(M, d), buffer(M, d)
     weights, gs = buffer(L, M), buffer(L, M)
     scale = np.float32(1 / np.sqrt(d))
     for unit in range(first, last):
         n, head = unit // heads, unit % heads
-        take_head(gy, n, head, d, np.float32(1), gy_)
-        take_head(q, n, head, d, np.float32(1), q_)
-        take_head(k, n, head, d, np.float32(1), k_)
-        take_head_turned(v, n, head, d, v_turned)
+        gather_head(gy, n, head, d, np.float32(1), gy_)
+        gather_head(q, n, head, d, np.float32(1), q_)
+        gather_head(k, n, head, d, np.float32(1), k_)
+        gather_head_transposed(v, n, head, d, v_transposed)
         weights[:L, :M] = p[n, head]
-        product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights', turned by its steps
-        product(gy_, v_turned, gs, gy_.shape[1], np.int64(1))
+        product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights', by its strides
+        product(gy_, v_transposed, gs, gy_.shape[1], np.int64(1))
         softmax_rows_grad(weights, scale, gs, L, M)
         product(gs, k_, gq_, gs.shape[1], np.int64(1))
         product(gs, q_, gk_, np.int64(1), gs.shape[1])
-        put_head(gq_, n, head, d, gq)
-        put_head(gk_, n, head, d, gk)
-        put_head(gv_, n, head, d, gv)
+        scatter_head(gq_, n, head, d, gq)
+        scatter_head(gk_, n, head, d, gk)
+        scatter_head(gv_, n, head, d, gv)
 
 
 @njit(cache=True, nogil=True)
 def buffer(rows, columns):
-    """Zeros, with rows and columns rounded up to what a product takes."""
+    """Return zeros, with rows and columns rounded up to what a product takes."""
     return np.zeros((-(-rows // LANES) * LANES, -(-columns // LANES) * LANES), np.float32)
 
 
 @njit(cache=True, nogil=True)
-def product(a, b, c, a_row, a_step):
-    """c = A b with A[r, k] at a[r a_row + k a_step]; all from `buffer`."""
+def product(a, b, c, a_row, a_column):
+    """c = A b with A[r, k] at a[r a_row + k a_column]; all from `buffer`."""
     (rows, columns), K = c.shape, b.shape[0]
-    from_a, from_b, into = pointer(a), pointer(b), pointer(c)
+    left, right, into = pointer(a), pointer(b), pointer(c)
     for i in range(0, rows, ROWS):
         for j in range(0, columns, WIDE):
-            width, to = min(WIDE, columns - j), i * columns + j
-            multiply(width, from_a, i * a_row, a_row, a_step, from_b, j, columns, into, to, columns, K, False)
+            to = offset(into, i * columns + j)
+            rows_of_a, columns_of_b = offset(left, i * a_row), offset(right, j)
+            multiply(min(WIDE, columns - j), rows_of_a, a_row, a_column, columns_of_b, columns, to, columns, K, False)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def softmax_rows(s, L, M):
     """Turn each of the L rows of s, from `buffer`, into exp(s) / sum(exp(s)) of its first M numbers, in place."""
-    columns, numbers, lanes = s.shape[1], pointer(s), room(1)
+    columns, numbers, lanes = s.shape[1], pointer(s), alloca(1)
     for i in range(L):
         row, largest, sums = i * columns, splat(np.float32(-np.inf)), splat(np.float32(0))
-        s[i, M:] = -np.inf  # so that whole vectors are compared
+        s[i, M:] = -np.inf  # so that the vectors' last lanes are never the largest
         for j in range(0, columns, LANES):
             largest = maximum(largest, load(numbers, row + j))
         store(lanes, 0, largest)
@@ -149,7 +154,7 @@ def softmax_rows_grad(p, scale, g, L, M):
 
     Both are from `buffer`, with zeros behind the first M numbers of a row.
     """
-    columns, weights, gradients, lanes = p.shape[1], pointer(p), pointer(g), room(1)
+    columns, weights, gradients, lanes = p.shape[1], pointer(p), pointer(g), alloca(1)
     for i in range(L):
         row, sums = i * columns, splat(np.float32(0))
         for j in range(0, columns, LANES):
@@ -162,7 +167,7 @@ def softmax_rows_grad(p, scale, g, L, M):
 
 @njit(cache=True, nogil=True)
 def sum_of_lanes(sums, lanes):
-    """The sum of the numbers of a vector, one after the other; lanes: room for them."""
+    """The sum of the numbers of a vector, one after the other; lanes: memory for them."""
     store(lanes, 0, sums)
     total = lanes[0]
     for lane in range(1, LANES):
@@ -171,7 +176,7 @@ def sum_of_lanes(sums, lanes):
 
 
 @njit(cache=True, nogil=True)
-def take_head(a, n, head, d, factor, out):
+def gather_head(a, n, head, d, factor, out):
     """out[:tokens, :d] = factor times one head's columns of a (N, tokens, D)."""
     for i in range(a.shape[1]):
         for j in range(d):
@@ -179,15 +184,15 @@ def take_head(a, n, head, d, factor, out):
 
 
 @njit(cache=True, nogil=True)
-def take_head_turned(a, n, head, d, out):
-    """out[:d, :tokens] = one head's columns of a (N, tokens, D), turned."""
+def gather_head_transposed(a, n, head, d, out):
+    """out[:d, :tokens] = one head's columns of a (N, tokens, D), transposed."""
     for i in range(a.shape[1]):
         for j in range(d):
             out[j, i] = a[n, i, head * d + j]
 
 
 @njit(cache=True, nogil=True)
-def put_head(a, n, head, d, out):
+def scatter_head(a, n, head, d, out):
     """Write a[:tokens, :d] into one head's columns of out (N, tokens, D)."""
     for i in range(out.shape[1]):
         for j in range(d):

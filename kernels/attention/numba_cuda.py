@@ -1,7 +1,6 @@
 """Attention on a GPU, written in Python: the kernels of `attention.cu`, to be read beside them.
 
-A block has a query of a head; its threads share out the keys. What they have to tell one another goes through shared
-memory.
+Each block has one query of a head, and its threads share out the keys. Threads exchange numbers through shared memory.
 """
 
 import math
@@ -16,7 +15,7 @@ MOST_KEYS = 4096
 
 @cuda.jit(device=True)
 def weigh(weight, rows, n, first, d, total):
-    """total (d channels from the first) = rows of picture n, each times its weight: a thread a channel."""
+    """total (d channels from the first) = the weighted sum of the rows of image n; each thread has a channel."""
     for c in range(first + cuda.threadIdx.x, first + d, THREADS):
         value = float32(0)
         for m in range(rows.shape[1]):
@@ -54,7 +53,7 @@ def attend(q, k, v, y, p, L, M, D, heads):
 
 @cuda.jit
 def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
-    """gs = p (gp - sum gp p) / sqrt(d) with gp = gy v', and gq = gs k. grid: N heads L, a block a query."""
+    """gs = p (gp - sum gp p) / sqrt(d) with gp = gy v', and gq = gs k. grid: N heads L, one block for each query."""
     slope = cuda.shared.array(MOST_KEYS, float32)
     block, thread = cuda.blockIdx.x, cuda.threadIdx.x
     i, head, n = block % L, block // L % heads, block // L // heads
@@ -77,7 +76,7 @@ def attend_grad_queries(gy, k, v, p, gs, gq, L, M, D, heads):
 
 @cuda.jit
 def attend_grad_keys(gy, q, p, gs, gk, gv, L, M, D, heads):
-    """gk = gs' q and gv = p' gy. grid: N heads M, a block a key."""
+    """gk = gs' q and gv = p' gy. grid: N heads M, one block for each key."""
     block = cuda.blockIdx.x
     m, head, n = block % M, block // M % heads, block // M // heads
     d = D // heads

@@ -1,21 +1,23 @@
-"""Attention, defined: every query takes a weighted average of the values, weighted by how well the keys match it.
+"""Attention, defined: every query gets an average of the values, weighted by how well their keys match it.
 
-D channels are split into `heads` heads of d = D / heads channels; each head attends by itself. Keys and values may
-come from another sequence than the queries (M tokens instead of L).
+D channels are split into `heads` heads of d = D / heads channels, and each head attends on its own. Keys and values may
+come from another sequence than the queries, with M tokens instead of L (cross-attention).
 
-Reading order: with `minidiff/nn/attention.py`, which makes q, k and v. Left out: masks and dropout. The weights p
-(N, heads, L, M) are kept for the gradient; pictures attend at low resolutions, where they are small.
+Reading order: with `minidiff/nn/attention.py`, which makes q, k and v. Leaves out masks and dropout. The weights p
+(N, heads, L, M) are kept for the gradient; a U-Net attends at low resolutions, where they are small.
 """
 
 import math
 
 import numpy as np
 
+from minidiff.kernels.attention.checks import check_attention
+
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """Scaled dot-product attention with several heads.
 
-        p = softmax(q k^T / sqrt(d)),   y = p v          for each picture and head, d = D / heads
+        p = softmax(q k^T / sqrt(d)),   y = p v          for each image and head, d = D / heads
 
     q: (N, L, D). k, v: (N, M, D). Any float dtype.
     Returns y (N, L, D) and p (N, heads, L, M), whose last axis sums to 1.
@@ -50,30 +52,11 @@ def attention_grad(
     return _merge_heads(gs @ k_), _merge_heads(gs.swapaxes(-1, -2) @ q_), _merge_heads(gv)
 
 
-def _split_heads(a, heads):
+def _split_heads(a: np.ndarray, heads: int) -> np.ndarray:
     N, L, D = a.shape
     return a.reshape(N, L, heads, D // heads).swapaxes(1, 2)  # (N, heads, L, d)
 
 
-def _merge_heads(a):
+def _merge_heads(a: np.ndarray) -> np.ndarray:
     N, heads, L, d = a.shape
     return a.swapaxes(1, 2).reshape(N, L, heads * d)
-
-
-def check_attention(name, q_shape, k_shape, v_shape, heads, gy_shape=None, p_shape=None):
-    """Raise ValueError in one line unless the shapes fit each other."""
-    if len(q_shape) != 3:
-        raise ValueError(f"{name}: q must be (N, L, D), got shape {tuple(q_shape)}")
-    N, L, D = q_shape
-    if len(k_shape) != 3 or (k_shape[0], k_shape[2]) != (N, D):
-        raise ValueError(f"{name}: k must be ({N}, M, {D}), got shape {tuple(k_shape)}")
-    if tuple(v_shape) != tuple(k_shape):
-        raise ValueError(f"{name}: v must be {tuple(k_shape)} like k, got shape {tuple(v_shape)}")
-    if D == 0 or k_shape[1] == 0:
-        raise ValueError(f"{name}: a query needs channels and at least one key, k has shape {tuple(k_shape)}")
-    if heads < 1 or D % heads:
-        raise ValueError(f"{name}: {heads} heads do not divide {D} channels")
-    if gy_shape is not None and tuple(gy_shape) != tuple(q_shape):
-        raise ValueError(f"{name}: gy must be {tuple(q_shape)}, got shape {tuple(gy_shape)}")
-    if p_shape is not None and tuple(p_shape) != (N, heads, L, k_shape[1]):
-        raise ValueError(f"{name}: p must be {(N, heads, L, k_shape[1])}, got shape {tuple(p_shape)}")

@@ -1,9 +1,9 @@
-// Convolution as it is defined, one thread an output number: the first rung.
+// Convolution as it is defined, one thread for each output number: the lowest rung.
 //
-// Neighbouring threads have neighbouring output channels, so that what a warp reads of the filter, and what it writes,
-// lies side by side in memory; of x all of them read the same number. Every number of x is fetched again by each of
-// the KH KW pixels and by each warp of output channels that see it, and each fetch is worth one multiply-add: the
-// arithmetic waits for memory.
+// Neighbouring threads have neighbouring output channels, so what a warp reads of the filter, and what it writes, is
+// contiguous in memory; of x all of its threads read the same number. Every number of x is loaded again for each of the
+// KH KW pixels that see it and for each warp of output channels, and each load serves one multiply-add: the arithmetic
+// waits for memory.
 
 struct Shape {
     int N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy;
@@ -28,7 +28,7 @@ conv2d_naive(const float* x, const float* w, const float* b, float* y, Shape s) 
     y[i] = b ? sum + b[o] : sum;
 }
 
-// gx (N, H, W, C_in): each number gathers from every output that saw it.
+// gx (N, H, W, C_in): each thread gathers from every output that saw its number.
 extern "C" __global__ void __launch_bounds__(256)
 conv2d_grad_x_naive(const float* gy, const float* w, float* gx, Shape s) {
     long i = blockIdx.x * 256l + threadIdx.x;
@@ -37,7 +37,7 @@ conv2d_grad_x_naive(const float* gy, const float* w, float* gx, Shape s) {
     float sum = 0;
     for (int kh = 0; kh < s.KH; kh++)
         for (int kw = 0; kw < s.KW; kw++) {
-            int h = row - kh + s.KH / 2, v = column - kw + s.KW / 2;  // stride times the output's place
+            int h = row - kh + s.KH / 2, v = column - kw + s.KW / 2;  // stride times the output's position
             if (h < 0 || v < 0 || h % s.stride || v % s.stride || h / s.stride >= s.Hy || v / s.stride >= s.Wy) continue;
             const float* pixel = gy + (((long)n * s.Hy + h / s.stride) * s.Wy + v / s.stride) * s.C_out;
             const float* filter = w + ((long)(kh * s.KW + kw) * s.C_in + c) * s.C_out;
@@ -46,7 +46,7 @@ conv2d_grad_x_naive(const float* gy, const float* w, float* gx, Shape s) {
     gx[i] = sum;
 }
 
-// gw (KH, KW, C_in, C_out): each number adds up over all pixels, a strip at a time, as the error grows with the length.
+// gw (KH, KW, C_in, C_out): each thread adds up over all pixels, line by line, so that the error does not grow with them.
 extern "C" __global__ void __launch_bounds__(256)
 conv2d_grad_w_naive(const float* gy, const float* x, float* gw, Shape s) {
     int i = blockIdx.x * 256 + threadIdx.x;

@@ -1,16 +1,16 @@
-// Convolution as a product of matrices that is never written down ("implicit GEMM"), in tiles.
+// Convolution as a product of matrices whose left one is never written to memory ("implicit GEMM"), in tiles.
 //
-// A block makes 128 x 64 numbers of the product. It brings 16 columns of A and 16 rows of B at a time into shared memory,
-// where every number is used by many threads; a thread takes 8 numbers of A and 4 of B from there into registers, and
-// makes 32 multiply-adds with them. So a number of A that was fetched from memory is used 64 times, one of B 128 times,
-// and one that was fetched from shared memory 4 or 8 times. While a step is multiplied, the numbers of the next are on their
-// way: `fetch` asks for them, `put` lays them into the other half of shared memory afterwards.
+// A block computes 128 x 64 numbers of the product. It brings 16 columns of A and 16 rows of B at a time into shared
+// memory, where many threads use each number. A thread takes 8 numbers of A and 4 of B from there into registers, and
+// makes 32 multiply-adds with them. So a number of A that was loaded from memory is used 64 times, one of B 128 times,
+// and one that was loaded from shared memory 4 or 8 times. While one step is multiplied, the numbers of the next are
+// loaded: `fetch` starts the loads, `put` stores the numbers in the other half of shared memory afterwards.
 //
 // Three products are three pairs of matrices, each a struct with `fetch` and `put`:
 //
-//     y  (pixels of y, C_out)    = what each sees of x (pixels, KH KW C_in)        times w  (KH KW C_in, C_out)
-//     gx (pixels of x, C_in)     = what each gave to gy (pixels, KH KW C_out)      times w' (KH KW C_out, C_in)
-//     gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)  times gy (pixels, C_out)
+//     y  (pixels of y, C_out)    = what each pixel sees of x (pixels, KH KW C_in)          times w  (KH KW C_in, C_out)
+//     gx (pixels of x, C_in)     = the gy of each output that saw it (pixels, KH KW C_out) times w' (KH KW C_out, C_in)
+//     gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)          times gy (pixels, C_out)
 //
 
 constexpr int BM = 128, BN = 64, BK = 16, THREADS = 256;
@@ -23,14 +23,14 @@ struct Shape {  // of a convolution, as all three products need it
 
 // ---- where the matrices come from ------------------------------------------------------------------------------------
 
-__device__ __forceinline__ float4 four(const float* from, int some) {  // numbers from there on, zeros behind `some`
+__device__ __forceinline__ float4 four(const float* from, int some) {  // the first `some` numbers from there on, and zeros
     return make_float4(some > 0 ? from[0] : 0, some > 1 ? from[1] : 0, some > 2 ? from[2] : 0, some > 3 ? from[3] : 0);
 }
 
 __device__ __forceinline__ float4 four_whole(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
-// Whether four numbers at a time may be taken as one from a matrix with rows of this width: they must begin at a multiple
-// of 16 bytes. The width alone does not tell: weights lie behind one another in one array.
+// Whether four numbers may be loaded at once from a matrix with rows of this width: they must begin at a multiple of 16
+// bytes. The width alone does not decide that: weights are views of one array.
 __device__ __forceinline__ bool in_fours(const float* from, int width) {
     return width % 4 == 0 && reinterpret_cast<unsigned long>(from) % 16 == 0;
 }
@@ -50,9 +50,9 @@ struct Seen {
         int h = BACK ? s.H : s.Hy, w = BACK ? s.W : s.Wy;
         column = pixel % w;
         row = pixel / w % h;
-        n = pixel / w / h;  // N or more: no pixel, sees zeros
+        n = pixel / w / h;  // N or more: not a pixel, sees zeros
     }
-    // Where pixel (row, column) looks through (kh, kw), or null if that is outside.
+    // Where pixel (row, column) looks at filter position (kh, kw), or null if that is outside.
     __device__ const float* at(int kh, int kw) const {
         if (BACK) {
             int h = row - kh + s.KH / 2, w = column - kw + s.KW / 2;
@@ -156,13 +156,13 @@ struct Rows {
 };
 
 // w' (KH KW C_out, C_in): row (kh, kw, o) and column c hold w[kh, kw, c, o].
-struct Turned {
+struct Transposed {
     const float* w;
     Shape s;
     int column;  // four threads a column, four rows a thread
     float fetched[4];
 
-    __device__ Turned(const float* w, const Shape& s, int first) : w(w), s(s), column(first + threadIdx.x / 4) {}
+    __device__ Transposed(const float* w, const Shape& s, int first) : w(w), s(s), column(first + threadIdx.x / 4) {}
     __device__ void fetch(int k) {
         k += threadIdx.x % 4 * 4;
         for (int i = 0; i < 4; i++, k++) {
@@ -241,7 +241,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 conv2d_grad_x_tiled(const float* gy, const float* w, float* gx, Shape s) {
     long m = (long)blockIdx.x * BM, M = (long)s.N * s.H * s.W;
     int n = blockIdx.y * BN, K = s.KH * s.KW * s.C_out;
-    multiply(Seen<true>(gy, s, m), Turned(w, s, n), 0, K, nullptr, gx, M, s.C_in, m, n);
+    multiply(Seen<true>(gy, s, m), Transposed(w, s, n), 0, K, nullptr, gx, M, s.C_in, m, n);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -1,38 +1,38 @@
-"""Convolution on a GPU, around the kernels: what is checked, made and shared out before they run.
+"""Convolution on a GPU, around the kernels: checks, new arrays, and how the work is cut into blocks.
 
-The three products of matrices that a convolution and its gradients are:
+A convolution and its gradients are three products of matrices:
 
-    y  (pixels of y, C_out)    = what each sees of x (pixels, KH KW C_in)        times w  (KH KW C_in, C_out)
-    gx (pixels of x, C_in)     = what each gave to gy (pixels, KH KW C_out)      times w' (KH KW C_out, C_in)
-    gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)  times gy (pixels, C_out)
+    y  (pixels of y, C_out)    = what each pixel sees of x (pixels, KH KW C_in)          times w  (KH KW C_in, C_out)
+    gx (pixels of x, C_in)     = the gy of each output that saw it (pixels, KH KW C_out) times w' (KH KW C_out, C_in)
+    gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)          times gy (pixels, C_out)
 
-The third is short and wide, a few blocks' worth of numbers that are sums over all pixels. So the pixels are cut into
-slices, which are added up afterwards, always in the same order: no two blocks add to one number, whose bits would
-depend on who comes first.
+The third has few results, enough for a few blocks, and each is a sum over all pixels. So the pixels are cut into slices
+for more blocks, and the sums of the slices are added up afterwards, always in the same order. No two blocks add to the
+same number: its bits would depend on which block comes first.
 """
 
 import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
+from minidiff.kernels.conv2d.checks import check_conv2d, check_conv2d_grad, check_like_x, output_shape
 from minidiff.kernels.cuda_launch import blocks, check_counts, device, empty, float32
 
-SLICE, MOST_SLICES = 4096, 64  # pixels that a block adds up at least, and slices at most
-UNIT = 16  # a slice is a multiple of this
-THREADS = 256  # a block, where each has one number
+SLICE, MOST_SLICES = 4096, 64  # the least number of pixels of a slice, and the largest number of slices
+UNIT = 16  # the pixels of a slice are a multiple of this
+THREADS = 256  # of a block in which each thread has one number
 
 
 class Convolution:
     """The functions of `reference.py` for float32 arrays of a device.
 
-    launch: runs the kernels conv2d_tiled, conv2d_grad_x_tiled, conv2d_grad_w_tiled and add_parts. rows, columns: of the
-    product that a block makes.
+    launch: runs the kernels conv2d_tiled, conv2d_grad_x_tiled, conv2d_grad_w_tiled and add_parts. rows, columns: the
+    size of the product that a block computes.
     """
 
     def __init__(self, launch: Callable, rows: int, columns: int) -> None:
         self.launch, self.rows, self.columns = launch, rows, columns
-        self.constant_filters = contextlib.nullcontext  # a filter is used as it is
+        self.constant_filters = contextlib.nullcontext  # nothing is derived from a filter
 
     def conv2d(self, x: Any, w: Any, b: Any = None, stride: int = 1, upsample: bool = False) -> Any:
         """`reference.conv2d`."""
@@ -40,28 +40,34 @@ class Convolution:
         x, w, b = float32("conv2d", x=x, w=w, b=b)
         y, C_out = empty(output_shape(x.shape, w.shape, stride, upsample)), w.shape[3]
         if not w.size:
-            return _sum_of_nothing(y, b)
+            return _empty_sum(y, b)
         shape = numbers_of(x.shape, w.shape, stride, upsample)
         self.launch("conv2d_tiled", self._tiles(y.size // max(1, C_out), C_out), x, w, b, y, shape)
         return y
 
     def conv2d_grad_x(
-        self, gy: Any, w: Any, x_shape: tuple[int, ...], stride: int = 1, upsample: bool = False, add: Any = None
+        self,
+        gy: Any,
+        w: Any,
+        x_shape: tuple[int, ...],
+        stride: int = 1,
+        upsample: bool = False,
+        gx_so_far: Any = None,
     ) -> Any:
         """`reference.conv2d_grad_x`."""
         check_conv2d_grad("conv2d_grad_x", gy.shape, x_shape, w.shape, stride, upsample)
-        check_like_x("conv2d_grad_x", "add", add, x_shape)
-        gy, w, add = float32("conv2d_grad_x", gy=gy, w=w, add=add)
+        check_like_x("conv2d_grad_x", "gx_so_far", gx_so_far, x_shape)
+        gy, w, gx_so_far = float32("conv2d_grad_x", gy=gy, w=w, gx_so_far=gx_so_far)
         N, H, W, C = x_shape
         times = 2 if upsample else 1
         gx = empty((N, times * H, times * W, C))
         if not w.size:
-            return _sum_of_nothing(empty(x_shape), add)
+            return _empty_sum(empty(x_shape), gx_so_far)
         shape = numbers_of(gx.shape, w.shape, stride)
         self.launch("conv2d_grad_x_tiled", self._tiles(gx.size // max(1, C), C), gy, w, gx, shape)
         if upsample:
             gx = gx.reshape(N, H, 2, W, 2, C).sum((2, 4))
-        return gx if add is None else gx + add
+        return gx if gx_so_far is None else gx + gx_so_far
 
     def conv2d_grad_w(self, gy: Any, x: Any, w_shape: tuple[int, ...], stride: int = 1, upsample: bool = False) -> Any:
         """`reference.conv2d_grad_w`; the same bits every time."""
@@ -85,12 +91,12 @@ class Convolution:
         (gy,) = float32("conv2d_grad_b", gy=gy)
         return gy.sum((1, 2))
 
-    def _tiles(self, rows, columns):
+    def _tiles(self, rows: int, columns: int) -> tuple[int, ...]:
         return blocks(rows, self.rows), blocks(columns, self.columns)
 
 
 class NaiveConvolution:
-    """The same without upsampling, a thread a number, to be compared: the first rung of the ladder.
+    """The lowest rung of the ladder, to be compared: each thread computes one number. Without upsampling.
 
     launch: runs the kernels conv2d_naive, conv2d_grad_x_naive and conv2d_grad_w_naive.
     """
@@ -104,7 +110,7 @@ class NaiveConvolution:
         x, w, b = float32("conv2d", x=x, w=w, b=b)
         y = empty(output_shape(x.shape, w.shape, stride))
         if not w.size:
-            return _sum_of_nothing(y, b)
+            return _empty_sum(y, b)
         self.launch("conv2d_naive", _each(y), x, w, b, y, numbers_of(x.shape, w.shape, stride))
         return y
 
@@ -114,7 +120,7 @@ class NaiveConvolution:
         gy, w = float32("conv2d_grad_x", gy=gy, w=w)
         gx = empty(x_shape)
         if not w.size:
-            return _sum_of_nothing(gx, None)
+            return _empty_sum(gx, None)
         self.launch("conv2d_grad_x_naive", _each(gx), gy, w, gx, numbers_of(x_shape, w.shape, stride))
         return gx
 
@@ -127,20 +133,20 @@ class NaiveConvolution:
         return gw
 
 
-def _sum_of_nothing(y, add):
-    """y filled with what a filter without channels gives, and `add`, which may be None, added."""
+def _empty_sum(y: Any, add: Any) -> Any:
+    """y filled with zeros, the result of a filter without channels, plus `add`, which may be None."""
     y[...] = 0
     return y if add is None else y + add
 
 
-def _each(array):
+def _each(array: Any) -> tuple[int, ...]:
     return (blocks(array.size, THREADS),)
 
 
 def numbers_of(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, upsample: bool = False
 ) -> tuple[int, ...]:
-    """N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy and whether each pixel of x in memory stands for 2 x 2 of H x W."""
+    """N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, and 1 if x is upsampled: H and W are those after upsampling."""
     N, H, W, C_in = x_shape
     times = 2 if upsample else 1
     KH, KW, _, C_out = w_shape

@@ -1,4 +1,4 @@
-"""Convolution on a GPU in CUDA C++: `conv2d_tiled.cu`, and `conv2d_naive.cu` as the rung below it."""
+"""Convolution on a GPU in CUDA C++: `conv2d_tiled.cu`, and the rung below it, `conv2d_naive.cu`."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""Convolution on the CPU: Winograd's way where it has fewer multiplications to make, the direct way elsewhere.
+"""Convolution on the CPU: Winograd where it makes fewer multiplications, implicit GEMM elsewhere.
 
-`winograd.py` and `direct.py` are the two ways; here stands which is taken when.
+The two are in `winograd_forward.py`, `winograd_backward_filter.py` and `implicit_gemm.py`. Here is decided which is
+taken when, and here a filter's transform is kept while the filter is constant.
 """
 
 import functools
@@ -8,26 +9,32 @@ import functools
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.conv2d import direct, reference, winograd
-from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x, output_shape
+from minidiff.kernels.conv2d import (
+    implicit_gemm,
+    reference,
+    winograd_backward_filter,
+    winograd_forward,
+    winograd_transforms,
+)
+from minidiff.kernels.conv2d.checks import check_conv2d, check_conv2d_grad, check_like_x, output_shape
 from minidiff.kernels.numba_compile import njit
-from minidiff.kernels.numba_product import rounded
-from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
-from minidiff.kernels.numba_vector import LANES, load_part, pointer, splat, store_part
+from minidiff.kernels.numba_product import round_up
+from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
+from minidiff.kernels.numba_vector import LANES, masked_load, masked_store, pointer, splat
 
-NOTHING, NO_BIAS = winograd.NOTHING, winograd.NO_BIAS
-STRIP = 128  # pixels that are added one after the other: about the root of how many there are
+NOTHING, NO_BIAS = implicit_gemm.NOTHING, implicit_gemm.NO_BIAS
+STRIP = 128  # pixels that are added one after the other: about the square root of how many there are
 
 
 def suits_winograd(y_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
-    """Whether a convolution with outputs y (N, H, W, C_out) is computed Winograd's way.
+    """Return whether a convolution with outputs y (N, H, W, C_out) is computed by Winograd's algorithm.
 
-    It makes 36 multiplications for a tile of 4x4 outputs, and as many for one that reaches over the edge; the direct
-    way 9 for each output that there is. Additions before and after cost as much as a few channels' multiplications,
-    and bringing the filter to the points as much as a few tiles. Measured on the shapes of a U-Net, it gains
+    It makes 36 multiplications for a tile of 4x4 outputs, also for a tile that reaches over the edge, where implicit
+    GEMM makes 9 for each output. The input and output transforms cost as much as the multiplications of a few channels,
+    the filter transform as much as a few tiles. Measured on the shapes of a U-Net, Winograd is faster
 
     - with tiles at least half full (7x7 and 3x3 outputs are, 5x5 and 2x2 are not),
-    - from 16 tiles on, in all pictures together,
+    - from 16 tiles on, in all images together,
     - from 8 channels on, in and out, for the outputs as well as for both gradients.
     """
     N, H, W, _ = y_shape
@@ -40,10 +47,10 @@ _winograd = True
 
 
 def without_winograd(function):
-    """`function`, with the direct way taken everywhere inside it."""
+    """Return `function`, with implicit GEMM taken everywhere inside it."""
 
     @functools.wraps(function)
-    def direct_only(*args, **kwargs):
+    def gemm_only(*args, **kwargs):
         global _winograd
         before, _winograd = _winograd, False
         try:
@@ -51,49 +58,50 @@ def without_winograd(function):
         finally:
             _winograd = before
 
-    return direct_only
+    return gemm_only
 
 
-@unless_empty(reference.conv2d)
+@reference_if_empty(reference.conv2d)
 def conv2d(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, stride: int = 1, upsample: bool = False
 ) -> np.ndarray:
     """`reference.conv2d` for float32; the same bits for any number of threads."""
     check_conv2d(x.shape, w.shape, None if b is None else b.shape, stride, upsample)
     x, w = float32("conv2d", x=x, w=w)
-    bias = NO_BIAS if b is None else full_vectors(*float32("conv2d", b=b))
+    bias = NO_BIAS if b is None else pad_bias(*float32("conv2d", b=b))
     shape = output_shape(x.shape, w.shape, stride, upsample)
     if suits_winograd(shape, w.shape, stride):
-        return winograd.convolve(x, filter_at_points(w), shape, bias, double=upsample)
-    x = doubled(x) if upsample else x
-    return direct.convolve(x, w, shape, stride, bias)
+        return winograd_forward.forward(x, transformed(w), shape, bias, upsample=upsample)
+    x = upsampled(x) if upsample else x
+    return implicit_gemm.forward(x, w, shape, stride, bias)
 
 
-@unless_empty(reference.conv2d_grad_x)
+@reference_if_empty(reference.conv2d_grad_x)
 def conv2d_grad_x(
     gy: np.ndarray,
     w: np.ndarray,
     x_shape: tuple[int, ...],
     stride: int = 1,
     upsample: bool = False,
-    add: np.ndarray | None = None,
+    gx_so_far: np.ndarray | None = None,
 ) -> np.ndarray:
     """`reference.conv2d_grad_x` for float32; the same bits for any number of threads."""
     check_conv2d_grad("conv2d_grad_x", gy.shape, x_shape, w.shape, stride, upsample)
-    check_like_x("conv2d_grad_x", "add", add, x_shape)
+    check_like_x("conv2d_grad_x", "gx_so_far", gx_so_far, x_shape)
     gy, w = float32("conv2d_grad_x", gy=gy, w=w)
-    if upsample and add is not None:
-        return conv2d_grad_x(gy, w, x_shape, stride, upsample) + add
-    (add,) = (NOTHING,) if add is None else float32("conv2d_grad_x", add=add)
+    if upsample and gx_so_far is not None:
+        return conv2d_grad_x(gy, w, x_shape, stride, upsample) + gx_so_far
+    (gx_so_far,) = (NOTHING,) if gx_so_far is None else float32("conv2d_grad_x", gx_so_far=gx_so_far)
     if suits_winograd(gy.shape, w.shape, stride):
-        return winograd.convolve(gy, filter_at_points(w, turned=True), x_shape, add=add, halve=upsample)
+        U = transformed(w, rotated=True)
+        return winograd_forward.forward(gy, U, x_shape, residual=gx_so_far, sum_pool=upsample)
     N, H, W, C = x_shape
     if upsample:
-        return direct.convolve_back(gy, w, (N, 2 * H, 2 * W, C)).reshape(N, H, 2, W, 2, C).sum((2, 4))
-    return direct.convolve_back(gy, w, x_shape, stride, add)
+        return implicit_gemm.backward_data(gy, w, (N, 2 * H, 2 * W, C)).reshape(N, H, 2, W, 2, C).sum((2, 4))
+    return implicit_gemm.backward_data(gy, w, x_shape, stride, gx_so_far)
 
 
-@unless_empty(reference.conv2d_grad_w)
+@reference_if_empty(reference.conv2d_grad_w)
 def conv2d_grad_w(
     gy: np.ndarray, x: np.ndarray, w_shape: tuple[int, ...], stride: int = 1, upsample: bool = False
 ) -> np.ndarray:
@@ -101,9 +109,9 @@ def conv2d_grad_w(
     check_conv2d_grad("conv2d_grad_w", gy.shape, x.shape, w_shape, stride, upsample)
     gy, x = float32("conv2d_grad_w", gy=gy, x=x)
     if suits_winograd(gy.shape, w_shape, stride):
-        return winograd.correlate(gy, x, double=upsample)
-    x = doubled(x) if upsample else x
-    return direct.correlate(gy, x, w_shape, stride)
+        return winograd_backward_filter.backward_filter(gy, x, upsample=upsample)
+    x = upsampled(x) if upsample else x
+    return implicit_gemm.backward_filter(gy, x, w_shape, stride)
 
 
 def conv2d_grad_b(gy: np.ndarray) -> np.ndarray:
@@ -116,6 +124,7 @@ def conv2d_grad_b(gy: np.ndarray) -> np.ndarray:
 
 @njit(parallel=True, cache=True)
 def sum_pixels(gy, gb, workers):
+    """Fill gb (N, C), each worker with its share of the images."""
     N = len(gy)
     for worker in prange(workers):
         sum_pixels_of(gy, gb, worker * N // workers, (worker + 1) * N // workers)
@@ -123,7 +132,7 @@ def sum_pixels(gy, gb, workers):
 
 @njit(cache=True, nogil=True)
 def sum_pixels_of(gy, gb, first, last):
-    """Fill gb[first:last]: sums of a strip of pixels, and the sum of these, lest the error grows with the picture."""
+    """Fill gb[first:last]: sums over strips of pixels are added up, so that the error does not grow with the image."""
     _, H, W, C = gy.shape
     from_gy, into = pointer(gy), pointer(gb)
     for n in range(first, last):
@@ -132,9 +141,9 @@ def sum_pixels_of(gy, gb, first, last):
             for start in range(0, H * W, STRIP):
                 strip = splat(np.float32(0))
                 for i in range(start, min(start + STRIP, H * W)):
-                    strip = strip + load_part(from_gy, (n * H * W + i) * C + c, C - c)
+                    strip = strip + masked_load(from_gy, (n * H * W + i) * C + c, C - c)
                 total = total + strip
-            store_part(into, n * C + c, total, C - c)
+            masked_store(into, n * C + c, total, C - c)
 
 
 # ---- filters that stay the same --------------------------------------------------------------------------------------
@@ -143,11 +152,11 @@ _kept: dict[tuple, tuple[np.ndarray, np.ndarray]] | None = None
 
 
 class ConstantFilters:
-    """`reference.constant_filters`: inside, each filter is brought to Winograd's points once and not at every call."""
+    """`reference.constant_filters`: inside, each filter is transformed once and not at every call."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
-        self.before: list = []  # one entry for each block that is open
+        self.before: list = []  # what was kept outside of each block that is open
 
     def __enter__(self) -> None:
         global _kept
@@ -162,27 +171,25 @@ class ConstantFilters:
 constant_filters = ConstantFilters
 
 
-def filter_at_points(w: np.ndarray, turned: bool = False) -> np.ndarray:
-    """The filter at Winograd's points; see `winograd.filter_at_points`."""
+def transformed(w: np.ndarray, rotated: bool = False) -> np.ndarray:
+    """The filter in the Winograd domain; see `winograd_transforms.transform_filter`."""
     if _kept is None:
-        return winograd.filter_at_points(w, turned)
-    key = w.ctypes.data, w.shape, turned
+        return winograd_transforms.transform_filter(w, rotated)
+    key = w.ctypes.data, w.shape, rotated
     if key not in _kept:
-        _kept[key] = (
-            winograd.filter_at_points(w, turned, keep=True),
-            w,
-        )  # w stays alive, lest another filter gets its address
+        # w is kept as well: were it freed, another filter could get its address
+        _kept[key] = winograd_transforms.transform_filter(w, rotated, keep=True), w
     return _kept[key][0]
 
 
-def full_vectors(b):
-    """A bias (C_out,) or (N, C_out) as (1 or N, C_out rounded up to 16), filled up with zeros."""
+def pad_bias(b: np.ndarray) -> np.ndarray:
+    """Return a bias (C_out,) or (N, C_out) as (1 or N, C_out rounded up to 16), with zeros behind it."""
     b = np.atleast_2d(b)
-    bias = np.zeros((len(b), rounded(b.shape[1], LANES)), np.float32)
+    bias = np.zeros((len(b), round_up(b.shape[1], LANES)), np.float32)
     bias[:, : b.shape[1]] = b
     return bias
 
 
-def doubled(x):
-    """x (N, H, W, C) with 2x2 equal pixels for each."""
+def upsampled(x: np.ndarray) -> np.ndarray:
+    """Return x (N, H, W, C) with 2x2 equal pixels for each: (N, 2 H, 2 W, C)."""
     return x.repeat(2, axis=1).repeat(2, axis=2)

@@ -1,11 +1,11 @@
-"""Convolution on a GPU, written in Python: the ladder's first two rungs, to be read beside the same in CUDA C++.
+"""Convolution on a GPU, written in Python: the two lower rungs, to be read beside the same kernels in CUDA C++.
 
-The naive kernels are those of `conv2d_naive.cu`: a thread an output number, which fetches everything for itself. In the
-tiled ones the 16 x 16 threads of a block share what they fetch: 16 columns of A and 16 rows of B at a time lie in
-shared memory, so that a number is fetched a sixteenth as often. `conv2d_tiled.cu` goes a step further, and keeps pieces
-of both in registers.
+The naive kernels are those of `conv2d_naive.cu`: each thread computes one number and loads everything for itself. In
+the tiled kernels the 16 x 16 threads of a block share what they load: 16 columns of A and 16 rows of B at a time lie in
+shared memory, so each number is loaded a sixteenth as often. `conv2d_tiled.cu` goes one step further and keeps parts of
+both in registers.
 
-A convolution's numbers come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, up.
+The sizes come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, up.
 """
 
 from numba import cuda, float32
@@ -15,7 +15,7 @@ from minidiff.kernels.numba_cuda_launch import Functions, smaller
 
 TILE = 16
 
-# ---- a thread a number ----------------------------------------------------------------------------------------------
+# ---- one thread for each number -------------------------------------------------------------------------------------
 
 
 @cuda.jit
@@ -38,7 +38,7 @@ def conv2d_naive(x, w, b, y, s):
 
 @cuda.jit
 def conv2d_grad_x_naive(gy, w, gx, s):
-    """gx (N, H, W, C_in): each number gathers from every output that saw it."""
+    """gx (N, H, W, C_in): each thread gathers from every output that saw its number."""
     _N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
     i = cuda.grid(1)
     if i >= gx.size:
@@ -47,7 +47,7 @@ def conv2d_grad_x_naive(gy, w, gx, s):
     total = float32(0)
     for kh in range(KH):
         for kw in range(KW):
-            h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's place
+            h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's position
             if h >= 0 and v >= 0 and h % stride == 0 and v % stride == 0 and h // stride < Hy and v // stride < Wy:
                 for o in range(C_out):
                     total += gy[n, h // stride, v // stride, o] * w[kh, kw, c, o]
@@ -56,7 +56,7 @@ def conv2d_grad_x_naive(gy, w, gx, s):
 
 @cuda.jit
 def conv2d_grad_w_naive(gy, x, gw, s):
-    """gw (KH, KW, C_in, C_out): each number adds up over all pixels, a line at a time, lest the error grows."""
+    """gw (KH, KW, C_in, C_out): each thread adds up all pixels, line by line, so that the error does not grow."""
     N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
     i = cuda.grid(1)
     if i >= gw.size:
@@ -81,7 +81,7 @@ def conv2d_grad_w_naive(gy, x, gw, s):
 
 @cuda.jit(device=True)
 def seen(x, s, pixel, k):
-    """What this pixel of y sees of x through k = (kh, kw, c); 0 outside."""
+    """What this pixel of y sees of x at k = (kh, kw, c); 0 outside."""
     N, H, W, C_in, KH, KW, _C_out, stride, Hy, Wy, up = s
     n, row, column = pixel // (Hy * Wy), pixel // Wy % Hy, pixel % Wy
     kh, kw, c = k // (KW * C_in), k // C_in % KW, k % C_in
@@ -92,12 +92,12 @@ def seen(x, s, pixel, k):
 
 
 @cuda.jit(device=True)
-def gave(gy, s, pixel, k):
-    """What this pixel of x gets back through k = (kh, kw, o); 0 where nobody saw it."""
+def seen_by(gy, s, pixel, k):
+    """The gradient of the output that saw this pixel of x at k = (kh, kw, o); 0 if there is none."""
     N, H, W, _C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
     n, row, column = pixel // (H * W), pixel // W % H, pixel % W
     kh, kw, o = k // (KW * C_out), k // C_out % KW, k % C_out
-    h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's place
+    h, v = row - kh + KH // 2, column - kw + KW // 2  # stride times the output's position
     inside = n < N and kh < KH and h >= 0 and v >= 0 and h // stride < Hy and v // stride < Wy
     if inside and h % stride == 0 and v % stride == 0:
         return gy[n, h // stride, v // stride, o]
@@ -113,7 +113,7 @@ def weight(w, s, k, o):
 
 
 @cuda.jit(device=True)
-def weight_turned(w, s, k, c):
+def weight_transposed(w, s, k, c):
     """w at k = (kh, kw, o), for input channel c."""
     _N, _H, _W, C_in, KH, KW, C_out, _stride, _Hy, _Wy, _up = s
     kh, kw, o = k // (KW * C_out), k // C_out % KW, k % C_out
@@ -122,7 +122,7 @@ def weight_turned(w, s, k, c):
 
 @cuda.jit(device=True)
 def seen_by_weight(x, s, k, pixel):
-    """`seen`, rows and columns exchanged."""
+    """`seen` with rows and columns exchanged."""
     return seen(x, s, pixel, k)
 
 
@@ -135,13 +135,15 @@ def gradient(gy, s, pixel, o):
 
 
 def product(number_of_a, number_of_b):
-    """Make the function that adds up one number of A B, from functions that know the numbers of A and of B."""
+    """Make the function that computes one number of A B, from functions that return the numbers of A and of B."""
 
     @cuda.jit(device=True)
     def multiply(left, right, s, first, stop):
         """The sum over columns first to stop - 1 of A, for this thread's row and column of the product."""
         a = cuda.shared.array((TILE, TILE), float32)
-        b = cuda.shared.array((TILE, TILE), float32)  # a line of its own: the simulator tells arrays apart by that
+        b = cuda.shared.array(
+            (TILE, TILE), float32
+        )  # on a line of its own: the simulator tells arrays apart by their lines
         i, j = cuda.threadIdx.y, cuda.threadIdx.x
         row, column = cuda.blockIdx.x * TILE + i, cuda.blockIdx.y * TILE + j
         total = float32(0)
@@ -151,13 +153,17 @@ def product(number_of_a, number_of_b):
             cuda.syncthreads()  # both tiles are there
             for p in range(TILE):
                 total += a[i, p] * b[p, j]
-            cuda.syncthreads()  # nobody needs them any more
+            cuda.syncthreads()  # no thread needs them any more
         return total
 
     return multiply
 
 
-forward, backward, of_filter = product(seen, weight), product(gave, weight_turned), product(seen_by_weight, gradient)
+forward, backward_data, backward_filter = (
+    product(seen, weight),
+    product(seen_by, weight_transposed),
+    product(seen_by_weight, gradient),
+)
 
 
 @cuda.jit
@@ -174,7 +180,7 @@ def conv2d_tiled(x, w, b, y, s):
 def conv2d_grad_x_tiled(gy, w, gx, s):
     """gx (N, H, W, C_in)."""
     N, H, W, C_in, KH, KW, C_out, _stride, _Hy, _Wy, _up = s
-    total = backward(gy, w, s, 0, KH * KW * C_out)
+    total = backward_data(gy, w, s, 0, KH * KW * C_out)
     pixel, c = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
     if pixel < N * H * W and c < C_in:
         gx[pixel // (H * W), pixel // W % H, pixel % W, c] = total
@@ -182,9 +188,9 @@ def conv2d_grad_x_tiled(gy, w, gx, s):
 
 @cuda.jit
 def conv2d_grad_w_tiled(gy, x, parts, slice_, s):
-    """parts (slices, KH KW C_in, C_out): the filter's gradient, a slice of the pixels each."""
+    """parts (slices, KH KW C_in, C_out): the filter's gradient over each slice of the pixels."""
     first = cuda.blockIdx.z * slice_
-    total = of_filter(x, gy, s, first, smaller(first + slice_, gy.size // gy.shape[3]))
+    total = backward_filter(x, gy, s, first, smaller(first + slice_, gy.size // gy.shape[3]))
     k, o = cuda.blockIdx.x * TILE + cuda.threadIdx.y, cuda.blockIdx.y * TILE + cuda.threadIdx.x
     if k < parts.shape[1] and o < parts.shape[2]:
         parts[cuda.blockIdx.z, k, o] = total

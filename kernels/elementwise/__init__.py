@@ -1,1 +1,1 @@
-"""Operations that look at one number, or one pixel, at a time: addition, and channels side by side."""
+"""Element-wise addition, and concatenation and splitting of channels."""

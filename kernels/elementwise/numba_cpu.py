@@ -1,18 +1,18 @@
-"""Addition, and channels side by side, on CPU threads: each takes a share of the numbers, sixteen at a time."""
+"""Addition, concatenation and splitting on CPU threads: each takes a share of the numbers, sixteen at a time."""
 
 import numpy as np
 from numba import prange
 
 from minidiff.kernels.elementwise import reference
-from minidiff.kernels.elementwise.reference import check_same
+from minidiff.kernels.elementwise.checks import check_same
 from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_memory import SMALLEST, empty
-from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
-from minidiff.kernels.numba_vector import LANES, load_part, pointer, store_part
+from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
+from minidiff.kernels.numba_vector import LANES, masked_load, masked_store, pointer
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`reference.add` for float32; small arrays, of any dtype, are NumPy's business."""
+    """`reference.add` for float32; small arrays, of any dtype, are added by NumPy."""
     check_same("add", a.shape, b.shape)
     if a.nbytes < SMALLEST:
         return a + b
@@ -22,7 +22,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-@unless_empty(reference.concat)
+@reference_if_empty(reference.concat)
 def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`reference.concat` for float32."""
     check_same("concat", a.shape[:-1], b.shape[:-1])
@@ -35,7 +35,7 @@ def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-@unless_empty(reference.split)
+@reference_if_empty(reference.split)
 def split(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """`reference.split` for float32."""
     (x,) = float32("split", x=x)
@@ -54,15 +54,15 @@ def add_all(a, b, y, workers):
         first, last = worker * len(y) // workers, (worker + 1) * len(y) // workers
         from_a, from_b, into = pointer(a), pointer(b), pointer(y)
         for i in range(first, last, LANES):
-            store_part(into, i, load_part(from_a, i, last - i) + load_part(from_b, i, last - i), last - i)
+            masked_store(into, i, masked_load(from_a, i, last - i) + masked_load(from_b, i, last - i), last - i)
 
 
 @njit(parallel=True, cache=True)
 def copy_channels(x, y, from_channel, to_channel, channels, workers):
-    """Copy so many channels of each row of x (rows, .) to a place in the rows of y (rows, .)."""
+    """Copy `channels` channels of each row of x (rows, .) into the rows of y (rows, .)."""
     for worker in prange(workers):
         from_x, into = pointer(x), pointer(y)
         for row in range(worker * len(x) // workers, (worker + 1) * len(x) // workers):
             at, to = row * x.shape[1] + from_channel, row * y.shape[1] + to_channel
             for c in range(0, channels, LANES):
-                store_part(into, to + c, load_part(from_x, at + c, channels - c), channels - c)
+                masked_store(into, to + c, masked_load(from_x, at + c, channels - c), channels - c)

@@ -1,12 +1,14 @@
-"""Addition, and channels side by side, defined.
+"""Addition, and concatenation and splitting of channels, defined.
 
-Trivial to write and, on large pictures, as slow as memory: what a fast version adds is threads, and memory that has
-been used before.
+Trivial to write, and on large images as slow as memory. A fast version adds threads, and memory that has been used
+before.
 
 Reading order: with `minidiff/ops.py`.
 """
 
 import numpy as np
+
+from minidiff.kernels.elementwise.checks import check_same
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -22,11 +24,5 @@ def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def split(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take `concat` apart again: the first so many channels, and the others."""
+    """Undo `concat`: return the first `channels` channels, and the others."""
     return np.ascontiguousarray(x[..., :channels]), np.ascontiguousarray(x[..., channels:])
-
-
-def check_same(name, a_shape, b_shape):
-    """Raise ValueError in one line unless the shapes are equal."""
-    if tuple(a_shape) != tuple(b_shape):
-        raise ValueError(f"{name}: shapes must be equal, got {tuple(a_shape)} and {tuple(b_shape)}")

@@ -1,7 +1,7 @@
 """Random numbers from keys on a GPU, around the kernels.
 
-A batch's sample numbers, and how much noise a picture gets, are decided by the host, and checked there: they may come
-as NumPy's arrays and are a few bytes on their way to the device.
+Sample numbers, and how much noise an image gets, are decided by the host and checked there. They may be NumPy arrays: a
+few bytes that are copied to the device.
 """
 
 import math
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from minidiff.kernels.cuda_launch import blocks, device, empty, float32
-from minidiff.kernels.noise.reference import MASK, Key, check_add_noise, check_key, check_sampler_update
+from minidiff.kernels.noise.checks import check_add_noise, check_key, check_sampler_update
+from minidiff.kernels.noise.reference import MASK, Key
 
 
 class Noise:
     """The functions of `reference.py` for arrays of a device.
 
     launch: runs the kernels fill_bits, fill_normals, fill_noised and fill_updated, whose grid is N times n / numbers.
-    numbers: that a block makes of one sample.
+    numbers: how many a block makes, all of one sample.
     """
 
     def __init__(self, launch: Callable, numbers: int) -> None:
@@ -43,7 +44,7 @@ class Noise:
         return z
 
     def add_noise(self, x0: Any, a: Any, s: Any, key: Key, sample: np.ndarray) -> tuple[Any, Any]:
-        """`reference.add_noise` for float32 pictures, in the pass that draws eps."""
+        """`reference.add_noise` for float32 images, in the pass that draws eps."""
         check_add_noise(x0.shape, a.shape, s.shape, sample)
         n = math.prod(x0.shape[1:])
         check_key("add_noise", key, sample, n)
@@ -55,27 +56,27 @@ class Noise:
         )  # fmt: skip
         return x_t.reshape(x0.shape), eps.reshape(x0.shape)
 
-    def sampler_update(self, x: Any, x0_hat: Any, x0_hat_prev: Any, c: np.ndarray, key: Key, sample: np.ndarray) -> Any:
+    def sampler_update(self, x: Any, x0_hat: Any, x0_hat_old: Any, c: np.ndarray, key: Key, sample: np.ndarray) -> Any:
         """`reference.sampler_update` for float32, in one pass."""
-        check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_prev is None else x0_hat_prev.shape, c, sample)
+        check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
         n = math.prod(x.shape[1:])
         check_key("sampler_update", key, sample, n)
-        given = float32("sampler_update", x=x, x0_hat=x0_hat, x0_hat_prev=x0_hat_prev)
+        given = float32("sampler_update", x=x, x0_hat=x0_hat, x0_hat_old=x0_hat_old)
         flat = [None if a is None else a.reshape(len(x), n) for a in given]
         y, numbers = empty((len(x), n)), [float(number) for number in c]
         words = _on_device(sample, np.uint32)
         self.launch("fill_updated", self._grid(sample, n), _words(key), words, *flat, *numbers, y, n)
         return y.reshape(x.shape)
 
-    def _grid(self, sample, n):
+    def _grid(self, sample: Any, n: int) -> tuple[int, ...]:
         return (blocks(n, self.numbers) * len(sample),)
 
 
-def _words(key):
+def _words(key: Key) -> tuple[int, int, int, int]:
     """The key as four 32-bit words: seed's low half, its high half, stream, step."""
     seed, stream, step = (int(number) for number in key)
     return seed & MASK, seed >> 32, stream, step
 
 
-def _on_device(a, dtype):
+def _on_device(a: Any, dtype: Any) -> Any:
     return device().xp.asarray(a.astype(dtype))

@@ -1,7 +1,7 @@
-// Random numbers from keys, and what diffusion does with them: a thread makes one block of four words.
+// Random numbers from keys, and what diffusion does with them: each thread computes one block of four words.
 //
-// Philox has no state, so any thread can have any number: thread b of picture i scrambles the counter
-// (b, sample[i], step, stream) and turns what comes out into up to four numbers of its own.
+// Philox has no state, so any thread can compute any number: thread b of image i maps the counter
+// (b, sample[i], step, stream) to four words, and these to up to four numbers.
 // Integers and uniforms are those of every other backend, to the bit. Normals are computed in float64 and rounded once.
 
 typedef unsigned int u32;
@@ -45,7 +45,7 @@ __device__ __forceinline__ void normals(float z[4], Key key, u32 block, u32 samp
     }
 }
 
-// Every kernel: grid: for each of N samples, in turn, as many blocks as its numbers take. sample (N,) as uint32.
+// The grid of every kernel: for each of N samples, in turn, as many blocks as its numbers take. sample (N,) as uint32.
 
 constexpr int THREADS = 128;
 
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_normals(Key key, cons
         if (j < place.some) z[place.at + j] = four[j];
 }
 
-// x_t = a x0 + s eps, with an a and an s for each picture.
+// x_t = a x0 + s eps, with one a and one s for each image.
 extern "C" __global__ void __launch_bounds__(THREADS)
 fill_noised(Key key, const u32* sample, const float* x0, const float* a, const float* s, float* x_t, float* eps, long n) {
     Place place(n);
@@ -91,9 +91,9 @@ fill_noised(Key key, const u32* sample, const float* x0, const float* a, const f
     }
 }
 
-// x' = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z; x0_hat_prev may be null, and z is drawn only if c3 is not 0.
+// x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z; x0_hat_old may be null, and z is drawn only if c3 is not 0.
 extern "C" __global__ void __launch_bounds__(THREADS)
-fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, const float* x0_hat_prev,
+fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, const float* x0_hat_old,
                float c0, float c1, float c2, float c3, float* y, long n) {
     Place place(n);
     float four[4] = {0, 0, 0, 0};
@@ -102,7 +102,7 @@ fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, co
         if (j >= place.some) return;
         long at = place.at + j;
         float sum = c0 * x[at] + c1 * x0_hat[at];
-        if (x0_hat_prev) sum += c2 * x0_hat_prev[at];
+        if (x0_hat_old) sum += c2 * x0_hat_old[at];
         y[at] = c3 != 0 ? sum + c3 * four[j] : sum;
     }
 }

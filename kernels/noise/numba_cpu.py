@@ -1,7 +1,8 @@
-"""Keyed random numbers on the CPU: each thread computes its own blocks, four numbers at a time, straight into place.
+"""Keyed random numbers on the CPU: each thread computes its own blocks, four numbers at a time.
 
-`reference.py` carries arrays of words through ten rounds; here one block's words stay in registers from the counter to
-the finished number. Who computes a block does not matter, so threads share the batch without a thought for order.
+`reference.py` takes arrays of words through ten rounds; here the words of one block stay in registers from the counter
+to the finished number. A block does not depend on the thread that computes it, so threads may share the batch in any
+way.
 """
 
 import math
@@ -9,6 +10,7 @@ import math
 import numpy as np
 from numba import prange
 
+from minidiff.kernels.noise.checks import check_add_noise, check_key, check_sampler_update
 from minidiff.kernels.noise.reference import (
     INCREMENT_0,
     INCREMENT_1,
@@ -16,9 +18,6 @@ from minidiff.kernels.noise.reference import (
     MULTIPLIER_0,
     MULTIPLIER_1,
     Key,
-    check_add_noise,
-    check_key,
-    check_sampler_update,
 )
 from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_threads import float32, workers_for
@@ -26,8 +25,8 @@ from minidiff.kernels.numba_threads import float32, workers_for
 # 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.
 M0, M1, I0, I1 = (np.uint64(c) for c in (MULTIPLIER_0, MULTIPLIER_1, INCREMENT_0, INCREMENT_1))
 LOW, HALF = np.uint64(MASK), np.uint64(32)
-STRETCH = 1024  # numbers of one sample that a thread takes at a time in `sampler_update`, whole blocks of four
-WORK = 100  # multiplications that a random number is worth, to decide on threads
+CHUNK = 1024  # numbers of one sample that a thread takes at a time in `sampler_update`, whole blocks of four
+WORK = 100  # multiplications that cost as much as a random number, to decide on threads
 
 
 def random_bits(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
@@ -54,7 +53,7 @@ def normal(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
 def add_noise(
     x0: np.ndarray, a: np.ndarray, s: np.ndarray, key: Key, sample: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`reference.add_noise` for float32 pictures: x_t = a x0 + s eps, in the pass that draws eps."""
+    """`reference.add_noise` for float32 images: x_t = a x0 + s eps, in the pass that draws eps."""
     check_add_noise(x0.shape, a.shape, s.shape, sample)
     n = math.prod(x0.shape[1:])
     check_key("add_noise", key, sample, n)
@@ -69,19 +68,19 @@ def add_noise(
 
 
 def sampler_update(
-    x: np.ndarray, x0_hat: np.ndarray, x0_hat_prev: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
+    x: np.ndarray, x0_hat: np.ndarray, x0_hat_old: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
 ) -> np.ndarray:
-    """`reference.sampler_update` for float32: x' = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z in one pass."""
-    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_prev is None else x0_hat_prev.shape, c, sample)
+    """`reference.sampler_update` for float32: x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z in one pass."""
+    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
     n = math.prod(x.shape[1:])
     check_key("sampler_update", key, sample, n)
     x, x0_hat = float32("sampler_update", x=x, x0_hat=x0_hat)
-    (x0_hat_prev,) = (x0_hat,) if x0_hat_prev is None else float32("sampler_update", x0_hat_prev=x0_hat_prev)
+    (x0_hat_old,) = (x0_hat,) if x0_hat_old is None else float32("sampler_update", x0_hat_old=x0_hat_old)
     y = np.empty_like(x)
     flat = (len(x), n)
     coefficients = np.array([float(number) for number in c], np.float32)
     fill_updated(
-        *_words(key), sample.astype(np.uint64), x.reshape(flat), x0_hat.reshape(flat), x0_hat_prev.reshape(flat),
+        *_words(key), sample.astype(np.uint64), x.reshape(flat), x0_hat.reshape(flat), x0_hat_old.reshape(flat),
         coefficients, y.reshape(flat), workers_for((WORK if coefficients[3] != 0 else 4) * x.size),
     )  # fmt: skip
     return y
@@ -138,32 +137,32 @@ def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
 
 
 @njit(parallel=True, cache=True)
-def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_prev, c, y, workers):
-    """Fill y (N, n) for x, x0_hat and x0_hat_prev (N, n); what has coefficient 0 is not looked at."""
-    stretches = -(-x.shape[1] // STRETCH)
-    units = len(sample) * stretches
+def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_old, c, y, workers):
+    """Fill y (N, n) for x, x0_hat and x0_hat_old (N, n); an array with coefficient 0 is not read."""
+    chunks = -(-x.shape[1] // CHUNK)
+    units = len(sample) * chunks
     for worker in prange(workers):
         for unit in range(worker * units // workers, (worker + 1) * units // workers):
-            i, start = unit // stretches, unit % stretches * STRETCH
-            part = slice(start, start + STRETCH)
-            combine(x[i, part], x0_hat[i, part], x0_hat_prev[i, part], c, y[i, part])
+            i, start = unit // chunks, unit % chunks * CHUNK
+            part = slice(start, start + CHUNK)
+            combine(x[i, part], x0_hat[i, part], x0_hat_old[i, part], c, y[i, part])
             if c[3] != 0:
                 add_normals(k0, k1, stream, step, sample[i], start // 4, c[3], y[i, part])
 
 
 @njit(cache=True, nogil=True)
-def combine(x, x0_hat, x0_hat_prev, c, y):
-    """y = c0 x + c1 x0_hat + c2 x0_hat_prev, over a stretch of one sample: a loop that becomes SIMD."""
+def combine(x, x0_hat, x0_hat_old, c, y):
+    """y = c0 x + c1 x0_hat + c2 x0_hat_old, over a chunk of one sample: a loop that becomes SIMD."""
     for j in range(len(y)):
         y[j] = c[0] * x[j] + c[1] * x0_hat[j]
     if c[2] != 0:
         for j in range(len(y)):
-            y[j] += c[2] * x0_hat_prev[j]
+            y[j] += c[2] * x0_hat_old[j]
 
 
 @njit(cache=True, nogil=True)
 def add_normals(k0, k1, stream, step, sample, first_block, factor, y):
-    """Add factor times the sample's normal numbers, from block first_block on, to a stretch of y."""
+    """Add factor times the sample's normal numbers, from block first_block on, to a chunk of y."""
     for block in range(-(-len(y) // 4)):
         four = normals(np.uint64(first_block + block), sample, step, stream, k0, k1)
         for j in range(min(4, len(y) - 4 * block)):

@@ -1,6 +1,6 @@
 """Random numbers from keys on a GPU, written in Python: the kernels of `noise.cu`, to be read beside them.
 
-A thread makes one block of four words, and of them up to four numbers of its own.
+Each thread computes one block of four words, and up to four numbers from them.
 """
 
 import math
@@ -45,13 +45,13 @@ def normals(key, sample, block):
     return z0, z1, z2, z3
 
 
-# Every kernel: grid: for each of N samples, in turn, as many blocks as its numbers take. key: four words. sample: (N,)
-# uint32.
+# The grid of every kernel: for each of N samples, in turn, as many blocks as its numbers take. key: four words. sample:
+# (N,) uint32.
 
 
 @cuda.jit(device=True)
 def place(n):
-    """A thread's sample, and its block of four words among that sample's."""
+    """A thread's sample, and which block of four words of that sample it computes."""
     blocks = -(-n // (4 * THREADS))
     return cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks * THREADS + cuda.threadIdx.x
 
@@ -76,7 +76,7 @@ def fill_normals(key, sample, z, n):
 
 @cuda.jit
 def fill_noised(key, sample, x0, a, s, x_t, eps, n):
-    """x_t = a x0 + s eps, (N, n), with an a and an s for each picture."""
+    """x_t = a x0 + s eps, (N, n), with one a and one s for each image."""
     i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
@@ -86,15 +86,15 @@ def fill_noised(key, sample, x0, a, s, x_t, eps, n):
 
 
 @cuda.jit
-def fill_updated(key, sample, x, x0_hat, x0_hat_prev, c0, c1, c2, c3, y, n):
-    """y = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z, (N, n); x0_hat_prev may be empty, z is drawn only for a c3."""
+def fill_updated(key, sample, x, x0_hat, x0_hat_old, c0, c1, c2, c3, y, n):
+    """y = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z, (N, n); x0_hat_old may be empty, z is used only if c3 is not 0."""
     i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j
         total = np.float32(c0) * x[i, at] + np.float32(c1) * x0_hat[i, at]
-        if x0_hat_prev.size > 0:
-            total += np.float32(c2) * x0_hat_prev[i, at]
+        if x0_hat_old.size > 0:
+            total += np.float32(c2) * x0_hat_old[i, at]
         y[i, at] = total + np.float32(c3) * four[j] if c3 != 0 else total
 
 

@@ -1,15 +1,18 @@
 """Random numbers from keys, defined: Philox 4x32-10, and what diffusion does with them.
 
-A counter-based generator has no state: it is a function that scrambles (key, counter) into four words. Any number of
-any sample can be had at any time, in any order, on any machine. Here a key is (seed, stream, step): which experiment,
-what for, when; `sample` says which picture, and the words of a sample are numbered by blocks of four.
+A counter-based generator has no state: it is a function that maps (key, counter) to four random words. Any number of
+any sample can be computed at any time, in any order, on any machine. Here a key is (seed, stream, step): which
+experiment, for which purpose, at which step. `sample` is the number of an image, and the words of a sample are numbered
+in blocks of four.
 
-Reading order: with `minidiff/random.py`, which names the streams. Left out: every other generator and distribution.
+Reading order: with `minidiff/random.py`, which names the streams. Leaves out all other generators and distributions.
 """
 
 import math
 
 import numpy as np
+
+from minidiff.kernels.noise.checks import check_add_noise, check_key, check_sampler_update
 
 Key = tuple[int, int, int]  # (seed, stream, step)
 
@@ -20,7 +23,7 @@ MASK = 0xFFFFFFFF
 
 
 def philox4x32(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Scramble counters into random words by ten rounds of multiplying, swapping and mixing in the key.
+    """Map counters to random words by ten rounds of multiplying, swapping and mixing in the key.
 
         (c0, c1, c2, c3) <- (high(M1 c2) ^ c1 ^ k0,  low(M1 c2),  high(M0 c0) ^ c3 ^ k1,  low(M0 c0))
         (k0, k1) <- (k0 + I0, k1 + I1)
@@ -93,7 +96,7 @@ def normal(key: Key, sample: np.ndarray, n: int) -> np.ndarray:
 def add_noise(
     x0: np.ndarray, a: np.ndarray, s: np.ndarray, key: Key, sample: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move pictures towards noise, each by its own amount.
+    """Add noise to images, to each its own amount.
 
         x_t = a x0 + s eps,   eps = normal(key, sample)        a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t)
 
@@ -103,61 +106,26 @@ def add_noise(
     """
     check_add_noise(x0.shape, a.shape, s.shape, sample)
     eps = normal(key, sample, math.prod(x0.shape[1:])).reshape(x0.shape).astype(x0.dtype)
-    each = (-1,) + (1,) * (x0.ndim - 1)  # one number a picture
+    each = (-1,) + (1,) * (x0.ndim - 1)  # one number for each image
     return a.astype(x0.dtype).reshape(each) * x0 + s.astype(x0.dtype).reshape(each) * eps, eps
 
 
 def sampler_update(
-    x: np.ndarray, x0_hat: np.ndarray, x0_hat_prev: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
+    x: np.ndarray, x0_hat: np.ndarray, x0_hat_old: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
 ) -> np.ndarray:
-    """Take one step of a sampler: every common one is a weighted sum of these four.
+    """Take one step of a sampler: that of every common sampler is a weighted sum of these four.
 
-        x' = c0 x + c1 x0_hat + c2 x0_hat_prev + c3 z,   z = normal(key, sample)
+        x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z,   z = normal(key, sample)
 
-    x, x0_hat, x0_hat_prev: (N, ...) of one float dtype; x0_hat_prev (the estimate of the step before) may be None,
+    x, x0_hat, x0_hat_old: (N, ...) of one float dtype; x0_hat_old (the estimate of the step before) may be None,
     then c2 must be 0. c: four floats; z is drawn only if c3 is not 0. key, sample: as for `random_bits`.
     Returns x', like x.
     """
-    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_prev is None else x0_hat_prev.shape, c, sample)
+    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
     c0, c1, c2, c3 = map(float, c)
     y = c0 * x + c1 * x0_hat
-    if x0_hat_prev is not None:
-        y += c2 * x0_hat_prev
+    if x0_hat_old is not None:
+        y += c2 * x0_hat_old
     if c3 != 0:
         y += c3 * normal(key, sample, math.prod(x.shape[1:])).reshape(x.shape).astype(x.dtype)
     return y
-
-
-def check_key(name, key, sample, n):
-    """Raise ValueError in one line unless the key's numbers fit the bits that they have."""
-    seed, stream, step = key
-    for what, number, bits in (("seed", seed, 64), ("stream", stream, 32), ("step", step, 32)):
-        if not 0 <= number < 2**bits:
-            raise ValueError(f"{name}: {what} must lie in 0..2**{bits} - 1, got {number}")
-    if sample.ndim != 1 or sample.dtype.kind not in "iu":
-        raise ValueError(f"{name}: sample must be (N,) integers, got shape {sample.shape} of {sample.dtype}")
-    if sample.size and (int(sample.min()) < 0 or int(sample.max()) >= 2**32):
-        raise ValueError(f"{name}: samples must lie in 0..2**32 - 1, got {sample.min()}..{sample.max()}")
-    if not 0 <= n <= 2**34:
-        raise ValueError(f"{name}: n must lie in 0..2**34, got {n}")
-
-
-def check_add_noise(x0_shape, a_shape, s_shape, sample):
-    """Raise ValueError in one line unless there is one a, one s and one sample a picture."""
-    N = x0_shape[0]
-    for what, shape in (("a", a_shape), ("s", s_shape), ("sample", sample.shape)):
-        if tuple(shape) != (N,):
-            raise ValueError(f"add_noise: {what} must be ({N},), one a picture, got shape {tuple(shape)}")
-
-
-def check_sampler_update(x_shape, x0_hat_shape, x0_hat_prev_shape, c, sample):
-    """Raise ValueError in one line unless the shapes fit each other."""
-    for what, shape in (("x0_hat", x0_hat_shape), ("x0_hat_prev", x0_hat_prev_shape)):
-        if shape is not None and tuple(shape) != tuple(x_shape):
-            raise ValueError(f"sampler_update: {what} must be {tuple(x_shape)} like x, got shape {tuple(shape)}")
-    if len(c) != 4:
-        raise ValueError(f"sampler_update: c must hold 4 numbers, got {len(c)}")
-    if x0_hat_prev_shape is None and c[2] != 0:
-        raise ValueError(f"sampler_update: c[2] is {c[2]} but there is no x0_hat_prev")
-    if sample.shape != (x_shape[0],):
-        raise ValueError(f"sampler_update: sample must be ({x_shape[0]},), one a picture, got shape {sample.shape}")

@@ -1,1 +1,1 @@
-"""Group normalisation, with SiLU behind it if asked: the output and its gradients."""
+"""Group normalisation, optionally followed by SiLU: the output and its gradients."""

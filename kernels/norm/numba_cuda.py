@@ -1,9 +1,10 @@
 """Group normalisation on a GPU, written in Python: the kernels of `group_norm.cu`, to be read beside them.
 
-A block has a group of a picture, and its threads walk over the group's numbers three times: for the mean, for the mean
+Each block has one group of an image. Its threads walk over the group's numbers three times: for the mean, for the mean
 square of what remains, and to normalise. Sums are float64.
 
-scale and shift come as (1, C) or (N, C); pixel i of a picture is (i // W, i % W).
+scale and shift come as (1, C) or (N, C); pixel i of an image is (i // W, i % W). The sizes come as `s`: pixels, C,
+groups, the rows of scale and of shift, silu, eps.
 """
 
 import math
@@ -20,8 +21,9 @@ def sigmoid(z):
 
 
 @cuda.jit
-def norm_forward(x, scale, shift, y, mean, rstd, pixels, C, groups, scale_rows, shift_rows, eps, silu):
+def norm_forward(x, scale, shift, y, mean, rstd, s):
     """y (N, H, W, C), mean and rstd (N, groups). grid: N groups."""
+    pixels, C, groups, scale_rows, shift_rows, silu, eps = s
     g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     count = pixels * width
     total = 0.0
@@ -45,8 +47,9 @@ def norm_forward(x, scale, shift, y, mean, rstd, pixels, C, groups, scale_rows, 
 
 
 @cuda.jit
-def norm_again(x, scale, shift, mean, rstd, y, pixels, C, groups, scale_rows, shift_rows, silu):
+def norm_again(x, scale, shift, mean, rstd, y, s):
     """y from a mean and a deviation that are known. grid: N groups."""
+    pixels, C, groups, scale_rows, shift_rows, silu, _eps = s
     g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     for i in range(cuda.threadIdx.x, pixels * width, THREADS):
         pixel, c = i // width, g * width + i % width
@@ -57,16 +60,15 @@ def norm_again(x, scale, shift, mean, rstd, y, pixels, C, groups, scale_rows, sh
 
 @cuda.jit(device=True)
 def before_silu(gy, z, silu):
-    """gz, the gradient of what SiLU got: gy itself without SiLU."""
-    s = sigmoid(z)
-    return gy * s * (float32(1) + z * (float32(1) - s)) if silu else gy
+    """gz, the gradient of SiLU's input; gy itself without SiLU."""
+    sig = sigmoid(z)
+    return gy * sig * (float32(1) + z * (float32(1) - sig)) if silu else gy
 
 
 @cuda.jit
-def norm_grad_channels(
-    gy, x, scale, shift, mean, rstd, gscale, gshift, pixels, C, groups, scale_rows, shift_rows, silu
-):
-    """gscale and gshift (N, C). grid: N C, a block a channel."""
+def norm_grad_channels(gy, x, scale, shift, mean, rstd, gscale, gshift, s):
+    """gscale and gshift (N, C). grid: N C, one block for each channel."""
+    pixels, C, groups, scale_rows, shift_rows, silu, _eps = s
     c, n, W = cuda.blockIdx.x % C, cuda.blockIdx.x // C, x.shape[2]
     g = c // (C // groups)
     for_scale = for_shift = 0.0
@@ -82,10 +84,9 @@ def norm_grad_channels(
 
 
 @cuda.jit
-def norm_grad_x(
-    gy, x, scale, shift, mean, rstd, gscale, gshift, add, gx, pixels, C, groups, scale_rows, shift_rows, silu
-):
-    """gx = rstd (gz scale - average(gz scale) - x_hat average(gz scale x_hat)) + add. grid: N groups."""
+def norm_grad_x(gy, x, scale, shift, mean, rstd, gscale, gshift, gx_so_far, gx, s):
+    """gx = rstd (gz scale - average(gz scale) - x_hat average(gz scale x_hat)) + gx_so_far. grid: N groups."""
+    pixels, C, groups, scale_rows, shift_rows, silu, _eps = s
     g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     average = average_x_hat = 0.0
     for c in range(g * width, (g + 1) * width):
@@ -97,7 +98,7 @@ def norm_grad_x(
         x_hat = (x[n, h, v, c] - mean[n, g]) * rstd[n, g]
         gz = before_silu(gy[n, h, v, c], x_hat * slope + shift[n % shift_rows, c], silu)
         value = rstd[n, g] * (gz * slope - float32(average) - x_hat * float32(average_x_hat))
-        gx[n, h, v, c] = value + add[n, h, v, c] if add.size > 0 else value
+        gx[n, h, v, c] = value + gx_so_far[n, h, v, c] if gx_so_far.size > 0 else value
 
 
 _norm = GroupNorm(

@@ -1,20 +1,22 @@
-"""Group normalisation, defined: every group of channels of every picture gets mean 0 and variance 1.
+"""Group normalisation, defined: every group of channels of every image gets mean 0 and variance 1.
 
 The denoiser normalises before each convolution and nearly always applies SiLU right after, so the pair is one
 operation here: fast versions then pass over memory once instead of three times. The time embedding may set `scale`
-and `shift` for each picture, so both come as (C,) or as (N, C).
+and `shift` for each image, so both come as (C,) or as (N, C).
 
-Reading order: with `minidiff/ops.py`. Left out: running statistics; a group's statistics come from its own picture,
-so training and sampling do the same.
+Reading order: with `minidiff/ops.py`. Leaves out running statistics: a group's statistics come from its own image, so
+training and sampling compute the same.
 """
 
 import numpy as np
+
+from minidiff.kernels.norm.checks import check_group_norm
 
 
 def group_norm(
     x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normalise each picture's groups of channels, scale and shift each channel, and apply SiLU if asked.
+    """Normalise each image's groups of channels, scale and shift each channel, and apply SiLU if `silu`.
 
         x_hat = (x - mean) rstd,   rstd = 1 / sqrt(variance + eps)        over a group: H x W x (C / groups) numbers
         z = scale x_hat + shift
@@ -43,7 +45,7 @@ def group_norm_grad(
     rstd: np.ndarray,
     groups: int,
     silu: bool,
-    add: np.ndarray | None = None,
+    gx_so_far: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The gradients of `group_norm`'s x, scale and shift, from what the forward pass kept: x, mean and rstd.
 
@@ -53,12 +55,13 @@ def group_norm_grad(
         gx = rstd (g - average(g) - x_hat average(g x_hat))               averages over the group
 
     The two averages are there because the group's mean and variance also depend on x.
-    gy, x: (N, H, W, C). scale, shift: (C,) or (N, C). mean, rstd: (N, groups). add: like x, to be added to gx; or None.
-    Returns gx (N, H, W, C), gscale (N, C) and gshift (N, C), always one row a picture: whoever passed (C,) sums them.
+    gy, x: (N, H, W, C). scale, shift: (C,) or (N, C). mean, rstd: (N, groups).
+    gx_so_far: an array like x that is added to gx, the gradient that x has from elsewhere; or None.
+    Returns gx (N, H, W, C), gscale (N, C) and gshift (N, C), one row for each image: a caller with (C,) sums over N.
     Source: the chain rule, as in Ioffe & Szegedy 2015, arXiv:1502.03167, section 3, with groups in place of batches.
     """
     check_group_norm(
-        "group_norm_grad", x.shape, scale.shape, shift.shape, groups, gy.shape, mean.shape, rstd.shape, add
+        "group_norm_grad", x.shape, scale.shape, shift.shape, groups, gy.shape, mean.shape, rstd.shape, gx_so_far
     )  # fmt: skip
     x_hat = _normalise(x, mean, rstd)
     gz = gy
@@ -74,7 +77,7 @@ def group_norm_grad(
     average_g = g.mean((1, 3), keepdims=True)
     average_g_x_hat = (g * x_hat).mean((1, 3), keepdims=True)
     gx = (rstd[:, None, :, None] * (g - average_g - x_hat * average_g_x_hat)).reshape(x.shape)
-    return (gx if add is None else gx + add), gscale, gshift
+    return (gx if gx_so_far is None else gx + gx_so_far), gscale, gshift
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
@@ -82,37 +85,16 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * z))
 
 
-def _split_groups(x, groups):
+def _split_groups(x: np.ndarray, groups: int) -> np.ndarray:
     N, H, W, C = x.shape
     return x.reshape(N, H * W, groups, C // groups)  # pixels on axis 1, a group's channels on axis 3
 
 
-def _normalise(x, mean, rstd):
+def _normalise(x: np.ndarray, mean: np.ndarray, rstd: np.ndarray) -> np.ndarray:
     grouped = _split_groups(x, mean.shape[1])
     return ((grouped - mean[:, None, :, None]) * rstd[:, None, :, None]).reshape(x.shape)
 
 
-def _over_pixels(channels):
-    """(C,) or (N, C), shaped to multiply a picture: (1, 1, C) or (N, 1, 1, C)."""
+def _over_pixels(channels: np.ndarray) -> np.ndarray:
+    """(C,) or (N, C), shaped to be multiplied by an image: (1, 1, C) or (N, 1, 1, C)."""
     return channels[..., None, None, :]
-
-
-def check_group_norm(
-    name, x_shape, scale_shape, shift_shape, groups, gy_shape=None, mean_shape=None, rstd_shape=None, add=None
-):  # fmt: skip
-    """Raise ValueError in one line unless the shapes fit each other."""
-    if len(x_shape) != 4:
-        raise ValueError(f"{name}: x must be (N, H, W, C), got shape {tuple(x_shape)}")
-    N, C = x_shape[0], x_shape[3]
-    if groups < 1 or C % groups:
-        raise ValueError(f"{name}: {groups} groups do not divide {C} channels")
-    for what, shape in (("scale", scale_shape), ("shift", shift_shape)):
-        if tuple(shape) not in ((C,), (N, C)):
-            raise ValueError(f"{name}: {what} must be ({C},) or ({N}, {C}), got shape {tuple(shape)}")
-    if gy_shape is not None and tuple(gy_shape) != tuple(x_shape):
-        raise ValueError(f"{name}: gy must be {tuple(x_shape)}, got shape {tuple(gy_shape)}")
-    if add is not None and tuple(add.shape) != tuple(x_shape):
-        raise ValueError(f"{name}: add must be {tuple(x_shape)}, got shape {tuple(add.shape)}")
-    for what, shape in (("mean", mean_shape), ("rstd", rstd_shape)):
-        if shape is not None and tuple(shape) != (N, groups):
-            raise ValueError(f"{name}: {what} must be ({N}, {groups}), got shape {tuple(shape)}")

@@ -1,4 +1,4 @@
-"""Normalise, SiLU, convolve, add on a GPU, with the kernels in CUDA C++."""
+"""Normalise, SiLU, convolve and add on a GPU, with the kernels in CUDA C++."""
 
 from minidiff.kernels.conv2d import cupy_cuda as convolution
 from minidiff.kernels.norm import cupy_cuda as norm

@@ -1,35 +1,60 @@
-"""Normalise, SiLU, convolve, add on the CPU, in one pass: pixels are normalised where Winograd lays them out.
+"""Normalise, SiLU, convolve and add on the CPU, in one pass: pixels are normalised while Winograd packs them.
 
-A thread takes a few pictures at a time and does everything to them while they lie in its cache: forwards it measures
-their groups and convolves; backwards it adds their share to the gradients of the filter and of the bias, finds the
-gradient of what was convolved, and takes it through SiLU and the normalisation at once, in the memory where it ends.
-Where the convolution is not Winograd's, or there are fewer pictures than threads, the operations follow one another.
+A thread takes a few images at a time and does everything to them while they lie in its cache:
+
+    for images in a worker's share:                   # forward, `forward_all`
+        statistics of the images' groups
+        y = winograd(silu(normalise(x))) + bias + residual
+
+    for images in a worker's share:                   # backward, `backward_all`
+        gw += winograd_backward_filter(gy, silu(normalise(x)))
+        gb = sum of gy over pixels
+        gx = winograd(gy, rotated filter)             # the gradient of what was convolved
+        gx, gscale, gshift = group_norm_grad(gx, x)   # in place, through SiLU and the normalisation
+
+Where the convolution is not Winograd's, or there are too few images for all threads, the operations follow one another.
+
+Reading order: after `conv2d/winograd_backward_filter.py` and `norm/numba_cpu.py`, whose functions for blocks it calls.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.conv2d import direct, winograd
+from minidiff.kernels.conv2d import implicit_gemm, winograd_backward_filter, winograd_forward
 from minidiff.kernels.conv2d import numba_cpu as convolution
 from minidiff.kernels.conv2d.numba_cpu import sum_pixels_of
-from minidiff.kernels.conv2d.reference import check_conv2d, check_conv2d_grad, check_like_x
-from minidiff.kernels.conv2d.winograd import convolve_block, correlate_block
+from minidiff.kernels.conv2d.winograd_backward_filter import ALL_POINTS, backward_filter_block
+from minidiff.kernels.conv2d.winograd_forward import Buffers, Plan, Tiling, forward_block, of_worker
+from minidiff.kernels.conv2d.winograd_transforms import OUTPUT_TILE, POINTS, filter_gradient
 from minidiff.kernels.norm import numba_cpu as norm
-from minidiff.kernels.norm.numba_cpu import measure_part, normalize_grad_part
-from minidiff.kernels.norm.reference import check_group_norm
+from minidiff.kernels.norm.numba_cpu import Forward, Gradients, Statistics, normalize_grad_part, statistics_part
 from minidiff.kernels.norm_silu_conv2d import reference
-from minidiff.kernels.norm_silu_conv2d.reference import check_added
+from minidiff.kernels.norm_silu_conv2d.checks import check_norm_silu_conv2d, check_norm_silu_conv2d_grad
 from minidiff.kernels.numba_compile import njit
-from minidiff.kernels.numba_memory import empty
-from minidiff.kernels.numba_threads import float32, unless_empty, workers_for
+from minidiff.kernels.numba_memory import empty, scratch
+from minidiff.kernels.numba_threads import float32, reference_if_empty
 from minidiff.kernels.numba_vector import LANES
 
-# Python's own False and 0 would be types of their own to the compiler, and every function compiled once more for them.
+# Python's own False and 0 have types of their own in the compiler, and every function would be compiled once more.
 NO, YES, PART, PARTS = np.bool_(False), np.bool_(True), np.int64(0), np.int64(1)
-POINTS = np.int64(winograd.POINTS)
 
 
-@unless_empty(reference.norm_silu_conv2d)
+class Schedule(NamedTuple):
+    """In which order a worker goes through its images.
+
+    images: how many are taken at a time. block_w: rows of tiles in a block of the filter's gradient.
+    interleaved: whether the filter's gradient is made of the same images in turn, while they lie in cache, or of all of
+    the worker's images before the rest.
+    """
+
+    images: int
+    block_w: int
+    interleaved: bool
+
+
+@reference_if_empty(reference.norm_silu_conv2d)
 def norm_silu_conv2d(
     x: np.ndarray,
     scale: np.ndarray,
@@ -38,34 +63,34 @@ def norm_silu_conv2d(
     eps: float,
     w: np.ndarray,
     b: np.ndarray,
-    add: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`reference.norm_silu_conv2d` for float32; the same bits for any number of threads."""
     name = "norm_silu_conv2d"
-    check_group_norm(name, x.shape, scale.shape, shift.shape, groups)
-    check_conv2d(x.shape, w.shape, None, 1, name=name)
-    check_added(name, x.shape, w.shape, b.shape, None if add is None else add.shape)
+    check_norm_silu_conv2d(x, scale, shift, groups, w, b, residual)
     x, scale, shift, w, b = float32(name, x=x, scale=scale, shift=shift, w=w, b=b)
-    (add,) = (convolution.NOTHING,) if add is None else float32(name, add=add)
-    shape = (*x.shape[:3], w.shape[3])
+    (residual,) = (convolution.NOTHING,) if residual is None else float32(name, residual=residual)
+    shape, bias = (*x.shape[:3], w.shape[3]), convolution.pad_bias(b)
     if not convolution.suits_winograd(shape, w.shape, 1):
         a, mean, rstd = norm.group_norm(x, scale, shift, groups, eps, silu=True)
-        return direct.convolve(a, w, shape, 1, convolution.full_vectors(b), add), mean, rstd
-    filters, bias = convolution.filter_at_points(w), convolution.full_vectors(b)
-    plan = winograd.Plan(*shape[:3], x.shape[3], shape[3])
-    together = _together(plan, len(x))
-    if not together:
-        mean, rstd, lines = norm.statistics(x, scale, shift, groups, eps)
-        return winograd.convolve(x, filters, shape, bias, add, lines), mean, rstd
-    scale, shift = norm.for_each_picture(scale, len(x)), norm.for_each_picture(shift, len(x))
-    y, (mean, rstd, lines) = empty(shape), norm.statistics_for(x, groups)
-    convolve_normalized(
-        x, scale, shift, eps, filters, bias, add.reshape(-1), y, mean, rstd, lines, *plan.cut, together, *plan.buffers()
+        return implicit_gemm.forward(a, w, shape, 1, bias, residual), mean, rstd
+    N, H, W, C_in = x.shape
+    U, plan = convolution.transformed(w), Plan(N, H, W, C_in, shape[3])
+    images = _images_at_a_time(plan, len(x))
+    if not images:
+        statistics = norm.compute_statistics(x, scale, shift, groups, eps)
+        y = winograd_forward.forward(x, U, shape, bias, residual, statistics.affine)
+        return y, statistics.mean, statistics.rstd
+    scale, shift = norm.per_image(scale, len(x)), norm.per_image(shift, len(x))
+    y, statistics = empty(shape), norm.new_statistics(x, groups)
+    residual = residual.reshape(-1)
+    forward_all(
+        x, scale, shift, eps, U, bias, residual, y, tuple(statistics), tuple(plan.tiling), images, plan.buffers()
     )
-    return y, mean, rstd
+    return y, statistics.mean, statistics.rstd
 
 
-@unless_empty(reference.norm_silu_conv2d_grad)
+@reference_if_empty(reference.norm_silu_conv2d_grad)
 def norm_silu_conv2d_grad(
     gy: np.ndarray,
     x: np.ndarray,
@@ -75,102 +100,105 @@ def norm_silu_conv2d_grad(
     rstd: np.ndarray,
     groups: int,
     w: np.ndarray,
-    add_to_gx: np.ndarray | None = None,
+    gx_so_far: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`reference.norm_silu_conv2d_grad` for float32; the same bits for the same number of threads."""
     name = "norm_silu_conv2d_grad"
-    check_group_norm(name, x.shape, scale.shape, shift.shape, groups, None, mean.shape, rstd.shape)
-    check_conv2d_grad(name, gy.shape, x.shape, w.shape, 1)
-    check_like_x(name, "add_to_gx", add_to_gx, x.shape)
+    check_norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, groups, w, gx_so_far)
     gy, x, scale, shift = float32(name, gy=gy, x=x, scale=scale, shift=shift)
     mean, rstd, w = float32(name, mean=mean, rstd=rstd, w=w)
-    lines = norm.lines_of(scale, shift, mean, rstd)
-    plan, suits = winograd.Plan(*x.shape[:3], w.shape[3], x.shape[3]), convolution.suits_winograd(gy.shape, w.shape, 1)
-    together = _together(plan, len(x)) if suits else 0
-    if not together:
-        gw = winograd.correlate(gy, x, lines) if suits else direct.correlate(gy, norm.apply_lines(x, lines), w.shape)
+    affine = norm.affine_of(scale, shift, mean, rstd)
+    N, H, W, C_in = x.shape
+    plan, suits = Plan(N, H, W, w.shape[3], C_in), convolution.suits_winograd(gy.shape, w.shape, 1)
+    images = _images_at_a_time(plan, N) if suits else 0
+    if not images:
+        if suits:
+            gw = winograd_backward_filter.backward_filter(gy, x, affine)
+        else:
+            gw = implicit_gemm.backward_filter(gy, norm.apply_affine_silu(x, affine), w.shape)
         ga = convolution.conv2d_grad_x(gy, w, x.shape)
-        gx, gscale, gshift = norm.group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True, add_to_gx)
+        gx, gscale, gshift = norm.group_norm_grad(ga, x, scale, shift, mean, rstd, groups, True, gx_so_far)
         return gx, gscale, gshift, gw, convolution.conv2d_grad_b(gy)
-    (add,) = (convolution.NOTHING,) if add_to_gx is None else float32(name, add_to_gx=add_to_gx)
-    plan_w = winograd.Plan(*x.shape[:3], x.shape[3], w.shape[3], winograd.BLOCK_OF_GRADIENT)
-    filters = convolution.filter_at_points(w, turned=True)
-    gx, (gscale, gshift), gw = empty(x.shape), np.empty((2, len(x), x.shape[3]), np.float32), empty(w.shape)
-    gb = np.empty((len(x), w.shape[3]), np.float32)
-    scale, back = norm.for_each_picture(scale, len(x)), np.zeros_like(lines)
-    *buffers, totals = plan.buffers(*plan_w.shapes, (plan.workers, winograd.POINTS, plan.C * plan.K + LANES))
-    gradients_normalized(
-        gy, filters, np.zeros((1, back.shape[2]), np.float32), x, scale, lines, rstd, gx, add.reshape(-1),
-        gscale, gshift, gb, back, *plan.cut, plan_w.cut[2], together, _in_turn(plan, len(x)), *buffers, totals,
+    (gx_so_far,) = (convolution.NOTHING,) if gx_so_far is None else float32(name, gx_so_far=gx_so_far)
+    plan_w = Plan(N, H, W, C_in, w.shape[3], winograd_backward_filter.BLOCK)
+    U = convolution.transformed(w, rotated=True)
+    gradients, no_bias = norm.new_gradients(x), np.zeros((1, affine.shape[2]), np.float32)
+    gx, gb = empty(x.shape), np.empty((N, w.shape[3]), np.float32)
+    forward = norm.per_image(scale, N), rstd, affine
+    *buffers, totals = scratch("kernel", *plan.shapes, *plan_w.shapes, (plan.workers, POINTS, plan.C * plan.K + LANES))
+    backward_all(
+        gy, U, no_bias, x, forward, (gx, gx_so_far.reshape(-1), gb), tuple(gradients),
+        (images, plan_w.tiling.block, _interleaved(plan, N)), tuple(plan.tiling),
+        tuple(buffers[:3]), tuple(buffers[3:]), totals,
     )  # fmt: skip
-    winograd.filter_from_points(totals, gw, workers_for(30 * gw.size))
-    return gx, gscale, gshift, gw, gb
+    return gx, gradients.gscale, gradients.gshift, filter_gradient(totals, w.shape), gb
 
 
-def _together(plan, N):
-    """How many pictures a thread takes at a time: such that they fill a product; 0 if that leaves a thread without."""
-    rows, across, _ = plan.cut
-    together = -(-16 // (rows // N * across))
-    return together if together * plan.workers <= N else 0
+def _images_at_a_time(plan, N):
+    """How many images a thread takes at a time: enough to fill a product; 0 if a thread would be left without."""
+    images = -(-16 // (plan.tiling.rows_per_image * plan.tiling.tiles_per_row))
+    return images if images * plan.workers <= N else 0
 
 
-def _in_turn(plan, N):
-    """Whether the filter's gradient is made from the same pictures in turn, while they lie in cache.
+def _interleaved(plan, N):
+    """Whether the filter's gradient is made from the same images in turn, while they lie in cache.
 
-    Meanwhile it leaves the cache itself, so that pays where x, gx and gy are larger than it is at the points.
+    Meanwhile that gradient leaves the cache, so that pays where x, gx and gy are larger than the gradient is.
     """
-    rows, across, _ = plan.cut
-    return rows // N * across * winograd.TILE**2 * (plan.C + 2 * plan.K) >= winograd.POINTS * plan.C * plan.K
+    pixels = plan.tiling.rows_per_image * plan.tiling.tiles_per_row * OUTPUT_TILE**2
+    return pixels * (plan.C + 2 * plan.K) >= POINTS * plan.C * plan.K
 
 
 @njit(parallel=True, cache=True)
-def convolve_normalized(
-    x, scale, shift, eps, w, bias, add, y, mean, rstd, lines, rows, across, block, together, pixels, points, products
-):
-    """Fill y (N, H, W, C_out), mean and rstd (N, groups), lines (3, N, C_in rounded)."""
-    N, workers = len(x), len(points)
-    shares, down = -(-N // together), rows // N
-    flat, norm_lines = x.reshape(N, x.shape[1] * x.shape[2], x.shape[3]), lines.reshape(-1)
+def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, images, buffers):
+    """Fill y (N, H, W, C_out) and the statistics of x. images: how many are taken at a time.
+
+    statistics, tiling, buffers: as plain tuples, which Numba takes faster from Python than named ones.
+    """
+    statistics, tiling, buffers = Statistics(*statistics), Tiling(*tiling), Buffers(*buffers)
+    N, workers = len(x), len(buffers.V)
+    shares, down = -(-N // images), tiling.rows_per_image
+    flat, affine = x.reshape(N, x.shape[1] * x.shape[2], x.shape[3]), statistics.affine.reshape(-1)
     for worker in prange(workers):
+        own = of_worker(buffers, np.int64(worker))
         for share in range(worker * shares // workers, (worker + 1) * shares // workers):
-            first, last = share * together, min((share + 1) * together, N)
+            first, last = share * images, min((share + 1) * images, N)
             for n in range(first, last):
-                measure_part(flat, scale, shift, eps, mean, rstd, lines, n, PART, PARTS)
-            for row in range(first * down, last * down, block):
-                convolve_block(
-                    x, w, bias, add, norm_lines, y, NO, NO, across, row, min(row + block, last * down),
-                    pixels[worker], points[worker], products[worker],
-                )  # fmt: skip
+                statistics_part(flat, scale, shift, eps, statistics, n, PART, PARTS)
+            for row in range(first * down, last * down, tiling.block):
+                stop = min(row + tiling.block, last * down)
+                forward_block(x, U, bias, residual, affine, y, NO, NO, tiling, row, stop, own)
 
 
 @njit(parallel=True, cache=True)
-def gradients_normalized(
-    gy, w, bias, x, scale, lines, rstd, gx, add, gscale, gshift, gb, back, rows, across, block, block_w, together,
-    in_turn, pixels, points, products, pixels_w, points_w, products_w, totals,
-):  # fmt: skip
-    """Fill gx (N, H, W, C_in), gscale and gshift (N, C_in), gb (N, C_out), and totals, gw at the points."""
-    N, workers = len(x), len(points)
-    shares, down = -(-N // together), rows // N
+def backward_all(gy, U, bias, x, forward, outputs, gradients, schedule, tiling, buffers, buffers_w, totals):
+    """Fill outputs, gradients, and totals: gw in the Winograd domain. bias: zeros. Tuples are plain, as above.
+
+    outputs: gx (N, H, W, C_in); gx_so_far, as many numbers that are added to it, or none; gb (N, C_out).
+    """
+    gx, gx_so_far, gb = outputs
+    forward, gradients, schedule = Forward(*forward), Gradients(*gradients), Schedule(*schedule)
+    tiling, buffers, buffers_w = Tiling(*tiling), Buffers(*buffers), Buffers(*buffers_w)
+    N, workers, images = len(x), len(buffers.V), schedule.images
+    shares, down = -(-N // images), tiling.rows_per_image
     shape = N, x.shape[1] * x.shape[2], x.shape[3]
-    flat, flat_gx, nothing, norm_lines = x.reshape(shape), gx.reshape(shape), bias.reshape(-1)[:0], lines.reshape(-1)
+    flat, flat_gx, affine = x.reshape(shape), gx.reshape(shape), forward.affine.reshape(-1)
+    nothing = bias.reshape(-1)[:0]
     for worker in prange(workers):
+        own, own_w = of_worker(buffers, np.int64(worker)), of_worker(buffers_w, np.int64(worker))
         begin, end = worker * shares // workers, (worker + 1) * shares // workers
         for share in range(begin, end):
-            first, last = share * together, min((share + 1) * together, N)
-            stop = last if in_turn else min(end * together, N)
-            for row in range(first * down, stop * down if in_turn or share == begin else 0, block_w):
-                correlate_block(
-                    gy, x, norm_lines, NO, across, row, min(row + block_w, stop * down), PART, POINTS,
-                    pixels_w[worker], points_w[worker], products_w[worker], totals[worker],
-                    row > begin * together * down,
+            first, last = share * images, min((share + 1) * images, N)
+            stop_w = last if schedule.interleaved else min(end * images, N)
+            rows_w = stop_w * down if schedule.interleaved or share == begin else 0
+            for row in range(first * down, rows_w, schedule.block_w):
+                backward_filter_block(
+                    gy, x, affine, NO, tiling, row, min(row + schedule.block_w, rows_w), ALL_POINTS,
+                    own_w, totals[worker], row > begin * images * down,
                 )  # fmt: skip
             sum_pixels_of(gy, gb, first, last)
-            for row in range(first * down, last * down, block):
-                convolve_block(
-                    gy, w, bias, nothing, nothing, gx, NO, NO, across, row, min(row + block, last * down),
-                    pixels[worker], points[worker], products[worker],
-                )  # fmt: skip
+            for row in range(first * down, last * down, tiling.block):
+                stop = min(row + tiling.block, last * down)
+                forward_block(gy, U, bias, nothing, nothing, gx, NO, NO, tiling, row, stop, own)
             for n in range(first, last):
-                normalize_grad_part(
-                    flat_gx, flat, scale, lines, rstd, YES, flat_gx, add, gscale, gshift, back, n, PART, PARTS
-                )
+                normalize_grad_part(flat_gx, flat, forward, YES, flat_gx, gx_so_far, gradients, n, PART, PARTS)

@@ -1,4 +1,4 @@
-"""Normalise, SiLU, convolve, add on a GPU, with the kernels in Python."""
+"""Normalise, SiLU, convolve and add on a GPU, with the kernels in Python."""
 
 from minidiff.kernels.conv2d import numba_cuda as convolution
 from minidiff.kernels.norm import numba_cuda as norm

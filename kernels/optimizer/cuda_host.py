@@ -1,4 +1,4 @@
-"""AdamW, the average of the weights and the gradient's norm on a GPU, around the kernels."""
+"""AdamW, the average of the weights and the gradient's norm on a GPU: what happens around the kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minidiff.kernels.cuda_launch import blocks, check_counts, empty, float32
-from minidiff.kernels.optimizer.reference import check_adamw_ema, check_flat
+from minidiff.kernels.optimizer.checks import check_adamw_ema, check_flat
 
 MOST_BLOCKS = 256
 
@@ -14,7 +14,7 @@ MOST_BLOCKS = 256
 class Optimizer:
     """The functions of `reference.py` for float32 arrays of a device.
 
-    launch: runs the kernels update, square_sums and add_sums. threads: of a block.
+    launch: runs the kernels update, square_sums and add_sums. threads: how many a block has.
     """
 
     def __init__(self, launch: Callable, threads: int) -> None:
@@ -23,7 +23,7 @@ class Optimizer:
     def square_sum(self, x: Any) -> Any:
         """`reference.square_sum`, but the sum stays on the device: an array of one float64 number.
 
-        First a sum a block, always of the same numbers in the same order, then the sum of those.
+        First one sum a block, always of the same numbers in the same order, then their sum.
         """
         check_flat("square_sum", x=x)
         check_counts("square_sum", numbers=x.size)

@@ -1,7 +1,7 @@
 """The optimiser on the CPU: every weight, gradient, moment and average is read once and written once.
 
-`reference.py` passes over the network's arrays some twenty times. Here a thread takes a short stretch of all five
-arrays and does everything to it while it lies in cache.
+`reference.py` passes over the network's arrays some twenty times. Here a thread takes a short chunk of all five arrays
+and does everything to it while it lies in cache.
 """
 
 import numpy as np
@@ -10,17 +10,17 @@ from numba import prange
 from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_math import fma
 from minidiff.kernels.numba_threads import float32, workers_for
-from minidiff.kernels.optimizer.reference import check_adamw_ema, check_flat
+from minidiff.kernels.optimizer.checks import check_adamw_ema, check_flat
 
-STRETCH = 2048  # numbers of each array: five times 8 KiB fit the first-level cache
-SUMS = 128  # of squares, side by side: enough that LLVM makes a loop over them SIMD, in this order and no other
+CHUNK = 2048  # numbers of each array: five times 8 KiB fit the first-level cache
+SUMS = 128  # of squares, side by side: so many that LLVM makes the loop over them SIMD, without changing their order
 
 
 def square_sum(x: np.ndarray) -> float:
     """`reference.square_sum` for float32; the same bits for any number of threads."""
     check_flat("square_sum", x=x)
     (x,) = float32("square_sum", x=x)
-    sums = np.empty(-(-len(x) // STRETCH))
+    sums = np.empty(-(-len(x) // CHUNK))
     add_squares(x, sums, workers_for(4 * len(x)))
     return float(sums.sum())
 
@@ -45,10 +45,10 @@ def adamw_ema(
 
 @njit(parallel=True, cache=True)
 def add_squares(x, sums, workers):
-    """sums[i] = the sum of squares of stretch i, whoever computes it."""
+    """sums[i] = the sum of squares of chunk i, the same on any thread."""
     for worker in prange(workers):
         for i in range(worker * len(sums) // workers, (worker + 1) * len(sums) // workers):
-            sums[i] = squares_of(x[i * STRETCH : (i + 1) * STRETCH])
+            sums[i] = squares_of(x[i * CHUNK : (i + 1) * CHUNK])
 
 
 @njit(cache=True, nogil=True)
@@ -72,25 +72,25 @@ def squares_of(x):
 
 @njit(parallel=True, cache=True)
 def step(w, g, m, v, ema, n_decay, hyper, workers):
-    """`adamw_ema`, each worker with its share of the stretches."""
-    stretches = -(-len(w) // STRETCH)
+    """`adamw_ema`, each worker with its share of the chunks."""
+    chunks = -(-len(w) // CHUNK)
     for worker in prange(workers):
-        for i in range(worker * stretches // workers, (worker + 1) * stretches // workers):
-            start, stop = i * STRETCH, min((i + 1) * STRETCH, len(w))
-            step_stretch(
+        for i in range(worker * chunks // workers, (worker + 1) * chunks // workers):
+            start, stop = i * CHUNK, min((i + 1) * CHUNK, len(w))
+            step_chunk(
                 w[start:stop], g[start:stop], m[start:stop], v[start:stop], ema[start:stop], n_decay - start, hyper
             )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def step_stretch(w, g, m, v, ema, n_decay, hyper):
-    """One stretch of `adamw_ema`; its first n_decay weights decay (none if negative)."""
+def step_chunk(w, g, m, v, ema, n_decay, hyper):
+    """One chunk of `adamw_ema`; its first n_decay weights decay (none if negative)."""
     lr, beta1, beta2, eps = np.float32(hyper[0]), np.float32(hyper[1]), np.float32(hyper[2]), np.float32(hyper[3])
     one_minus_beta1, one_minus_beta2 = np.float32(1 - hyper[1]), np.float32(1 - hyper[2])
     decay = np.float32(hyper[0] * hyper[4])
     correction1, correction2 = np.float32(1 / hyper[5]), np.float32(1 / hyper[6])
     grad_scale, follow = np.float32(hyper[7]), np.float32(1 - hyper[8])
-    # Short loops with few arrays each: SIMD needs proof that arrays do not overlap, and with five it gives up.
+    # Short loops with few arrays each: for SIMD, LLVM must prove that arrays do not overlap, and with five it gives up.
     for i in range(len(w)):
         m[i] = fma(beta1, m[i], one_minus_beta1 * (grad_scale * g[i]))
     for i in range(len(w)):

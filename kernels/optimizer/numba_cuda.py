@@ -10,7 +10,7 @@ from minidiff.kernels.optimizer.cuda_host import Optimizer
 
 @cuda.jit
 def update(w, g, m, v, ema, n, n_decay, h):
-    """`reference.adamw_ema`, a thread a weight.
+    """`reference.adamw_ema`, one thread for each weight.
 
     h: beta1, 1 - beta1, beta2, 1 - beta2, lr weight_decay, lr / (1 - beta1^t), 1 / (1 - beta2^t), eps, grad_scale,
     1 - ema_decay.
@@ -30,7 +30,7 @@ def update(w, g, m, v, ema, n, n_decay, h):
 
 @cuda.jit
 def square_sums(x, sums, n):
-    """sums (blocks,): of the squares of every so many numbers."""
+    """sums (blocks,): each block's sum of squares."""
     total = 0.0
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         total += float64(x[i]) * float64(x[i])

@@ -1,6 +1,6 @@
-// AdamW and the moving average of the weights, in one pass over memory: a thread a weight.
+// AdamW and the moving average of the weights, in one pass over memory: one thread for each weight.
 //
-// Five numbers are read and four written for a dozen operations: this is as fast as memory is.
+// Five numbers are read and four are written for a dozen operations: memory limits the speed.
 
 struct Hyper {
     float beta1, one_minus_beta1, beta2, one_minus_beta2;
@@ -21,7 +21,7 @@ update(float* w, const float* g, float* m, float* v, float* ema, int n, int n_de
     ema[i] += h.follow * (weight - ema[i]);
 }
 
-// The sum of squares in float64: first a sum a block, always of the same numbers in the same order, then the sum of those.
+// The sum of squares in float64: first one sum a block, always of the same numbers in the same order, then their sum.
 __device__ double sum_of_block(double value) {
     __shared__ double of_warp[8];
     for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(~0u, value, apart);

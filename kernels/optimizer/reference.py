@@ -1,14 +1,16 @@
 """AdamW and the moving average of the weights, defined, over flat arrays that hold the whole network.
 
-Reading order: with `minidiff/training/optimizer.py`, which lays the network out flat, clips and schedules. Every
-function here works in place on 1-D arrays, so that a fast version can do all of it in one pass over memory.
+Reading order: with `minidiff/training/optimizer.py`, which keeps all weights in one flat array, clips and schedules.
+Every function here works in place on 1-D arrays, so that a fast version can do all of it in one pass over memory.
 """
 
 import numpy as np
 
+from minidiff.kernels.optimizer.checks import check_adamw_ema, check_flat
+
 
 def square_sum(x: np.ndarray) -> float:
-    """The sum of the squares of a flat array, added up in float64: the square of its norm, for clipping.
+    """The sum of the squares of a flat array, added up in float64: the square of its norm, for gradient clipping.
 
     x: (n,), any float dtype. The same array gives the same bits every time.
     """
@@ -25,7 +27,7 @@ def adamw_ema(
     n_decay: int,
     hyper: np.ndarray,
 ) -> None:
-    """Take one AdamW step and move the average of the weights after it; w, m, v and ema change in place.
+    """Take one AdamW step and move the average towards the new weights; w, m, v and ema change in place.
 
         g <- grad_scale g
         m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2
@@ -33,7 +35,7 @@ def adamw_ema(
         w <- w - lr (m / bias_correction1) / (sqrt(v / bias_correction2) + eps)
         ema <- ema + (1 - ema_decay) (w - ema)
 
-    w, g, m, v, ema: (n,), any float dtype; g is left as it was.
+    w, g, m, v, ema: (n,), any float dtype; g does not change.
     hyper: nine float64 numbers (lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale,
     ema_decay), where at step t = 1, 2, ... bias_correction1 = 1 - beta1^t and bias_correction2 = 1 - beta2^t.
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2, with lr in front of the decay as well (as PyTorch
@@ -48,23 +50,3 @@ def adamw_ema(
     w[:n_decay] -= lr * weight_decay * w[:n_decay]
     w -= lr * (m / bias_correction1) / (np.sqrt(v / bias_correction2) + eps)
     ema += (1 - ema_decay) * (w - ema)
-
-
-def check_flat(name, **arrays):
-    """Raise ValueError in one line unless all arrays are 1-D and equally long."""
-    length = None
-    for what, a in arrays.items():
-        if a.ndim != 1:
-            raise ValueError(f"{name}: {what} must be flat, got shape {a.shape}")
-        length = len(a) if length is None else length
-        if len(a) != length:
-            raise ValueError(f"{name}: {what} has {len(a)} numbers, {next(iter(arrays))} has {length}")
-
-
-def check_adamw_ema(w, g, m, v, ema, n_decay, hyper):
-    """Raise ValueError in one line unless `adamw_ema` can take these."""
-    check_flat("adamw_ema", w=w, g=g, m=m, v=v, ema=ema)
-    if not 0 <= n_decay <= len(w):
-        raise ValueError(f"adamw_ema: n_decay must lie in 0..{len(w)}, got {n_decay}")
-    if len(hyper) != 9:
-        raise ValueError(f"adamw_ema: hyper must hold 9 numbers, got {len(hyper)}")

@@ -19,15 +19,19 @@ which is antialiasing when blur is 0, and a soft patch, a glow or a gradient whe
             16     strength of the outline in the edge map
 
 Colour, blur and the rest of a figure stand in its first row.  A figure with a label hides what is behind it in all
-three results alike, so picture, edge map and labels agree exactly.
+three results alike, so image, edge map and labels agree exactly.
 Source: coverage from signed distances is folklore; the ellipse's distance is the first-order one,
 f / |grad f| with f = |(x/rx, y/ry)| - 1 (Taubin 1991, doi:10.1109/34.103273, eq. 2.8).
 """
 
+from typing import Any
+
 import numpy as np
 
+from minidiff.kernels.raster.checks import COLUMNS as COLUMNS
+from minidiff.kernels.raster.checks import check
+
 KIND, GEOMETRY, JOINING, BLUR, COLOUR, OPACITY, LABEL, OUTLINE = 0, slice(1, 9), 9, 10, slice(11, 14), 14, 15, 16
-COLUMNS = 17
 NOTHING, ELLIPSE, CAPSULE, POLYGON = 0, 1, 2, 3
 BEGIN, UNITE, WITHIN, WITHOUT = 0, 1, 2, 3
 MARK = -1
@@ -35,7 +39,7 @@ FAR = 8.0  # a distance that stands for "nowhere near"
 TINY = 1e-6  # keeps divisions defined at the centre of an ellipse and for lines and edges without length
 
 
-def raster(shapes, count, size):
+def raster(shapes: np.ndarray, count: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw N display lists; see the module for the meaning of a row.
 
     shapes: (N, K, 17) float.  count: (N,) ints, the rows in use.  size: pixels along each side.
@@ -55,19 +59,7 @@ def raster(shapes, count, size):
     return rgb, edge, label
 
 
-def check(shapes, count, size):
-    """Raise ValueError unless the arguments fit together."""
-    if shapes.ndim != 3 or shapes.shape[2] != COLUMNS:
-        raise ValueError(f"raster: shapes must be (N, K, {COLUMNS}), got {shapes.shape}")
-    if count.shape != shapes.shape[:1]:
-        raise ValueError(f"raster: count must be ({len(shapes)},), got {count.shape}")
-    if len(count) and not 0 <= count.min() <= count.max() <= shapes.shape[1]:
-        raise ValueError(f"raster: count must lie in 0 to {shapes.shape[1]}, got {count.min()} to {count.max()}")
-    if size < 1:
-        raise ValueError(f"raster: size must be at least 1, got {size}")
-
-
-def _paint(rows, rgb, edge, label):
+def _paint(rows: np.ndarray, rgb: np.ndarray, edge: np.ndarray, label: np.ndarray) -> None:
     """Paint one figure: its first row and those that alter it."""
     size, ink = len(rgb), rows[0]
     dtype = rows.dtype.type
@@ -98,7 +90,7 @@ def _paint(rows, rgb, edge, label):
         np.maximum(edge, np.maximum(dtype(1) - np.abs(d) / pixel, dtype(0)) * ink[OUTLINE], out=edge)
 
 
-def _window(row, pixel, width, size):
+def _window(row: np.ndarray, pixel: Any, width: Any, size: int) -> tuple[int, int, int, int]:
     """The columns left:right and rows top:bottom of pixels that a shape can touch."""
     g = row[GEOMETRY]
     if row[KIND] == ELLIPSE:
@@ -109,7 +101,7 @@ def _window(row, pixel, width, size):
         x0, x1, y0, y1 = g[0::2].min(), g[0::2].max(), g[1::2].min(), g[1::2].max()
     one = type(pixel)(1)
 
-    def first_pixel(position):  # clipped before it becomes an integer: shapes may lie far off the canvas
+    def first_pixel(position: Any) -> int:
         return int(np.floor(np.clip(position / pixel, 0, size)))
 
     left, right = first_pixel(x0 - width + one), first_pixel(x1 + width + one + pixel)
@@ -117,7 +109,7 @@ def _window(row, pixel, width, size):
     return left, right, top, bottom
 
 
-def _ellipse(g, x, y):
+def _ellipse(g: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     cx, cy, rx, ry = g[:4]
     ix, iy = 1 / rx, 1 / ry
     u, v = (x - cx) * ix, (y - cy) * iy
@@ -127,7 +119,7 @@ def _ellipse(g, x, y):
     return k * (k - 1) / slope
 
 
-def _capsule(g, x, y):
+def _capsule(g: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ax, ay, bx, by, r = g[:5]
     dx, dy = bx - ax, by - ay
     scale = 1 / max(dx * dx + dy * dy, g.dtype.type(TINY))
@@ -136,7 +128,7 @@ def _capsule(g, x, y):
     return np.sqrt(ex * ex + ey * ey) - r
 
 
-def _polygon(g, x, y):
+def _polygon(g: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The largest of the signed distances from the edges' lines: exact but beyond the corners."""
     corners = list(zip(g[0::2], g[1::2], strict=True))
     edges = list(zip(corners, corners[1:] + corners[:1], strict=True))

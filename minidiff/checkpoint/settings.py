@@ -19,6 +19,7 @@ from minidiff.limits import check_limits, check_text, number_text
 
 D = TypeVar("D")
 
+
 HEADER = "# The settings of a training; `python -m minidiff.train --config {name}` trains with them again.\n\n"
 
 
@@ -39,6 +40,8 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     built = {}
     for name, value in values.items():
+        if name in renamed.VALUES and isinstance(value, str):
+            value = renamed.VALUES[name].get(value, value)
         if name not in known:
             hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
             raise MinidiffError(f"{where}: unknown setting {_show(name)}; {hint}")

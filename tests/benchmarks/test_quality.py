@@ -44,7 +44,7 @@ def test_both_trainings_of_a_seed_get_the_same_words(tmp_path):
 def test_the_backends_are_trained_for_the_same_steps(tmp_path):
     options = command.Winograd(data_dir=tmp_path, out=tmp_path / "out", steps=7)
     configs = [parse(command.winograd_run(options, name, 2, []).command[2:]).config for name in command.BACKENDS]
-    assert [config.run.backend for config in configs] == ["numba", "numba-direct"]
+    assert [config.run.backend for config in configs] == ["numba", "numba-gemm"]
     assert {(c.run.steps, c.run.seed, c.run.batch, c.model.model_channels) for c in configs} == {(7, 2, 16, 16)}
 
 
@@ -235,10 +235,10 @@ def test_all_runs_finished_there_is_the_table_and_the_file(tmp_path, capsys):
         names = [each["what"] for each in json.loads((tmp_path / "quality.json").read_text())]
         assert names == [
             "other",
-            *(f"winograd/mnist/2000/{n}" for n in ("seed0/numba", "seed0/numba-direct", "verdict")),
+            *(f"winograd/mnist/2000/{n}" for n in ("seed0/numba", "seed0/numba-gemm", "verdict")),
         ]
     out = capsys.readouterr().out
-    assert "numba-direct" in out and "0.10000" in out and "run 1 of" not in out
+    assert "numba-gemm" in out and "0.10000" in out and "run 1 of" not in out
 
 
 def test_without_torch_there_is_one_line_and_exit_code_2(monkeypatch, capsys):

@@ -17,6 +17,7 @@ from minidiff.kernels import cuda_launch
 from minidiff.kernels.attention import reference as attention_reference
 from minidiff.kernels.conv2d import cuda_host
 from minidiff.kernels.conv2d import reference as conv2d_reference
+from minidiff.kernels.conv2d.checks import output_shape
 from minidiff.kernels.noise import reference as noise_reference
 from minidiff.kernels.norm import reference as norm_reference
 from minidiff.kernels.norm_silu_conv2d import reference as fused_reference
@@ -67,7 +68,7 @@ def convolutions(version: str) -> Iterator[tuple[str, float]]:
     conv2d = module("conv2d", version)
     for kernel, stride, upsample in ((3, 1, False), (3, 2, False), (1, 1, False), (1, 2, False), (3, 1, True)):
         x, w, b = draw(*((1, 3, 2, 3) if upsample else (2, 5, 3, 3))), draw(kernel, kernel, 3, 5), draw(5)
-        shape = conv2d_reference.output_shape(x.shape, w.shape, stride, upsample)
+        shape = output_shape(x.shape, w.shape, stride, upsample)
         gy, add, kind = draw(*shape), draw(*x.shape), f"{kernel}x{kernel} stride {stride}{' doubled' * upsample}"
         yield f"conv2d {kind}", error_of(conv2d.conv2d, conv2d_reference.conv2d, x, w, b, stride, upsample)
         back = gy, w, x.shape, stride, upsample, add

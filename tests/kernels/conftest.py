@@ -74,7 +74,7 @@ def through_device(xp, function, *args, **kwargs):
 
 
 VERSIONS = (
-    ("numpy", np.float64), ("numpy", np.float32), ("numba", np.float32), ("numba-direct", np.float32),
+    ("numpy", np.float64), ("numpy", np.float32), ("numba", np.float32), ("numba-gemm", np.float32),
     *((name, np.float32) for name in ON_GPU),
 )  # fmt: skip
 

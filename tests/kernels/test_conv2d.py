@@ -1,7 +1,7 @@
 """Convolution against loops over pixels, SciPy's correlation, and the identity that ties its three functions.
 
-Small shapes first, which Numba convolves directly; then those that it convolves Winograd's way, and pictures at twice
-their size.
+Small shapes first, which Numba convolves by implicit GEMM; then those that it convolves by Winograd's algorithm, and
+images at twice their size.
 """
 
 from functools import partial
@@ -12,7 +12,15 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff.kernels.conv2d import direct, numba_cpu, winograd
+from minidiff.kernels.conv2d import (
+    implicit_gemm,
+    numba_cpu,
+    reference,
+    winograd,
+    winograd_backward_filter,
+    winograd_forward,
+    winograd_transforms,
+)
 
 # (N, H, W, C_in, C_out, KH, KW): odd, ragged, one pixel, one channel, wider than it is high
 SHAPES = [
@@ -215,9 +223,9 @@ def test_nothing_to_convolve(version, size, channels, stride):
             assert np.array_equal(version.conv2d_grad_w(large, x, w.shape, upsample=True), np.zeros(w.shape))
 
 
-# ---- Winograd's way -------------------------------------------------------------------------------------------------
+# ---- Winograd -------------------------------------------------------------------------------------------------------
 
-WINOGRAD, DIRECT = "winograd", "direct"
+WINOGRAD, GEMM = "winograd", "implicit GEMM"
 # (N, H, W, C_in, C_out) and the way of y, gx and gw; filters are 3x3, the stride is 1
 LARGER = [
     ((4, 7, 7, 9, 17), WINOGRAD),  # 16 ragged tiles, odd channels
@@ -228,13 +236,13 @@ LARGER = [
     ((3, 23, 5, 16, 17), WINOGRAD),
     ((1, 32, 32, 48, 48), WINOGRAD),  # several blocks a thread
     ((5, 4, 24, 8, 33), WINOGRAD),  # one row of tiles a picture, a multiple of 8 in it
-    ((2, 8, 16, 1, 16), DIRECT),  # fewer than 8 channels on one side
-    ((2, 8, 17, 7, 33), DIRECT),
-    ((2, 12, 12, 16, 3), DIRECT),
-    ((2, 12, 12, 7, 7), DIRECT),
-    ((15, 3, 3, 16, 16), DIRECT),  # 15 tiles
-    ((4, 5, 5, 16, 16), DIRECT),  # tiles that are less than half full
-    ((16, 2, 2, 16, 16), DIRECT),
+    ((2, 8, 16, 1, 16), GEMM),  # fewer than 8 channels on one side
+    ((2, 8, 17, 7, 33), GEMM),
+    ((2, 12, 12, 16, 3), GEMM),
+    ((2, 12, 12, 7, 7), GEMM),
+    ((15, 3, 3, 16, 16), GEMM),  # 15 tiles
+    ((4, 5, 5, 16, 16), GEMM),  # tiles that are less than half full
+    ((16, 2, 2, 16, 16), GEMM),
 ]
 # The same for pictures that are doubled: H and W are theirs before.
 DOUBLED = [
@@ -243,10 +251,10 @@ DOUBLED = [
     ((1, 9, 13, 33, 48), WINOGRAD),
     ((1, 16, 16, 96, 32), WINOGRAD),
     ((3, 3, 10, 17, 33), WINOGRAD),  # 6 rows: the second tile is half outside
-    ((2, 8, 8, 3, 16), DIRECT),
-    ((2, 8, 8, 16, 1), DIRECT),
-    ((1, 3, 2, 5, 4), DIRECT),
-    ((2, 5, 3, 9, 10), DIRECT),  # 12 tiles
+    ((2, 8, 8, 3, 16), GEMM),
+    ((2, 8, 8, 16, 1), GEMM),
+    ((1, 3, 2, 5, 4), GEMM),
+    ((2, 5, 3, 9, 10), GEMM),  # 12 tiles
 ]
 
 
@@ -263,8 +271,9 @@ def ways(monkeypatch):
         return call
 
     for module, name, functions in (
-        (winograd, WINOGRAD, ("convolve", "correlate")),
-        (direct, DIRECT, ("convolve", "convolve_back", "correlate")),
+        (winograd_forward, WINOGRAD, ("forward",)),
+        (winograd_backward_filter, WINOGRAD, ("backward_filter",)),
+        (implicit_gemm, GEMM, ("forward", "backward_data", "backward_filter")),
     ):
         for function in functions:
             monkeypatch.setattr(module, function, counted(name, getattr(module, function)))
@@ -297,12 +306,12 @@ def test_each_way_is_taken_where_it_should(ways, upsample):
             assert set(ways) == {way}, (x.shape, C_out)
             ways.clear()
             numba_cpu.without_winograd(call.func)(*call.args)
-            assert set(ways) == {DIRECT}
+            assert set(ways) == {GEMM}
     x, w = np.ones((4, 8, 8, 16), np.float32), np.ones((5, 5, 16, 16), np.float32)
     for size, stride in ((1, 1), (5, 1), (3, 2), (1, 2)):
         ways.clear()
         numba_cpu.conv2d(x, w[:size, :size], None, stride)
-        assert set(ways) == {DIRECT}
+        assert set(ways) == {GEMM}
 
 
 @pytest.mark.parametrize(("shape", "upsample"), [(s, False) for s, _ in LARGER] + [(s, True) for s, _ in DOUBLED])
@@ -411,6 +420,18 @@ def test_what_is_not_finite_shows_in_tiles_too(version, bad):
     assert not np.isfinite(gw[:, :, 0]).any() and np.isfinite(gw[:, :, 1:, 1:]).all()
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 1, 1, 1, 1), (3, 8, 12, 6, 5)], ids=str)
+def test_winograd_in_numpy_equals_the_definition(shape):
+    """The readable rung, in float64: another way to the same numbers, to 1e-12 of the largest."""
+    rng, (N, H, W, C_in, C_out) = np.random.default_rng(0), shape
+    x, w, gy = rng.normal(size=(N, H, W, C_in)), rng.normal(size=(3, 3, C_in, C_out)), rng.normal(size=(N, H, W, C_out))
+    for found, exact in (
+        (winograd.conv2d(x, w), reference.conv2d(x, w)),
+        (winograd.conv2d_grad_w(gy, x), reference.conv2d_grad_w(gy, x, w.shape)),
+    ):
+        assert found.shape == exact.shape and np.abs(found - exact).max() < 1e-12 * np.abs(exact).max()
+
+
 # ---- the bias, and filters that stay the same -----------------------------------------------------------------------
 
 
@@ -444,10 +465,12 @@ def test_constant_filters_give_the_same_bits(version):
                 assert all(np.array_equal(a, b) for a, b in zip(inside, outside))
 
 
-def test_a_constant_filter_is_brought_to_the_points_once(monkeypatch):
-    made, make = [], winograd.filter_at_points
+def test_a_constant_filter_is_transformed_once(monkeypatch):
+    made, make = [], winograd_transforms.transform_filter
     monkeypatch.setattr(
-        winograd, "filter_at_points", lambda w, *options, **named: made.append(w) or make(w, *options, **named)
+        winograd_transforms,
+        "transform_filter",
+        lambda w, *options, **named: made.append(w) or make(w, *options, **named),
     )
     x, w, other = (np.ones(shape, np.float32) for shape in ((4, 8, 8, 16), (3, 3, 16, 16), (3, 3, 16, 16)))
     constant = numba_cpu.constant_filters()
@@ -514,19 +537,21 @@ def test_gradient_is_added(version, error, poison, shape, K, stride, upsample):
     N, H, W, _, C_out = shape
     x, w, _, gy = problem(version, *shape, K, K, stride)
     gy = version.array(N, 2 * H, 2 * W, C_out) if upsample else gy
-    add = version.array(*x.shape, seed=7)
-    exact = version.conv2d_grad_x(gy, w, x.shape, stride, upsample).astype(np.float64) + add
-    version.conv2d_grad_x(gy, w, x.shape, stride, upsample, add)
+    so_far = version.array(*x.shape, seed=7)
+    exact = version.conv2d_grad_x(gy, w, x.shape, stride, upsample).astype(np.float64) + so_far
+    version.conv2d_grad_x(gy, w, x.shape, stride, upsample, so_far)
     poison()
-    before = add.copy()
-    for other in (add, np.asfortranarray(add)):
+    before = so_far.copy()
+    for other in (so_far, np.asfortranarray(so_far)):
         gx = version.conv2d_grad_x(gy, w, x.shape, stride, upsample, other)
         assert gx.dtype == version.dtype and gx.flags.c_contiguous
         assert error(gx, exact) < version.bound
-    assert np.array_equal(add, before) and not np.shares_memory(gx, add)
+    assert np.array_equal(so_far, before) and not np.shares_memory(gx, so_far)
 
 
 def test_added_gradient_must_fit(version):
     gy, w = version.array(1, 4, 4, 8), version.array(3, 3, 3, 8)
-    with pytest.raises(ValueError, match=r"^conv2d_grad_x: add must be \(1, 4, 4, 3\), got shape \(1, 4, 4, 2\)$"):
-        version.conv2d_grad_x(gy, w, (1, 4, 4, 3), add=version.array(1, 4, 4, 2))
+    with pytest.raises(
+        ValueError, match=r"^conv2d_grad_x: gx_so_far must be \(1, 4, 4, 3\), got shape \(1, 4, 4, 2\)$"
+    ):
+        version.conv2d_grad_x(gy, w, (1, 4, 4, 3), gx_so_far=version.array(1, 4, 4, 2))

@@ -73,7 +73,7 @@ def test_gradient_is_added(version, error, shape):
         summed = version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True, given)
         assert error(summed[0], plain[0].astype(np.float64) + add) < version.bound
         assert all(np.array_equal(a, b) for a, b in zip(summed[1:], plain[1:]))
-    with pytest.raises(ValueError, match=r"^group_norm_grad: add must be \(.*\), got shape \(.*\)$"):
+    with pytest.raises(ValueError, match=r"^group_norm_grad: gx_so_far must be \(.*\), got shape \(.*\)$"):
         version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True, add[:, :, :, 1:])
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minidiff import backend
-from minidiff.kernels.conv2d import direct, winograd
-from minidiff.kernels.norm_silu_conv2d import numba_cpu, numba_direct
+from minidiff.kernels.conv2d import implicit_gemm, winograd_backward_filter, winograd_forward
+from minidiff.kernels.norm_silu_conv2d import numba_cpu, numba_gemm
 
 EPS = 1e-5
 # (N, H, W, C_in, C_out, groups, K): five where Numba takes Winograd's way, four where it does not, and two where it
@@ -113,7 +113,7 @@ def test_gradients_equal_central_differences(version, error, slope, each):
     assert error(gb if each else gb.sum(0), slope(lambda b: loss(b=b), b)) < bound
 
 
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[5]], ids=["winograd", "direct"])
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[5]], ids=["winograd", "gemm"])
 def test_large_mean_keeps_its_digits(version, error, shape):
     """Pixels around 1000, deviation 2. The mean is rounded to eps 1000: 500 eps of the deviation."""
     x, scale, shift, w, b, add, gy = problem(version, *shape)
@@ -142,9 +142,10 @@ def ways(monkeypatch):
         return call
 
     for module, name, functions in (
-        (direct, "direct", ("convolve", "convolve_back", "correlate")),
-        (winograd, "winograd", ("convolve", "correlate")),
-        (numba_cpu, "together", ("convolve_normalized", "gradients_normalized")),
+        (implicit_gemm, "gemm", ("forward", "backward_data", "backward_filter")),
+        (winograd_forward, "winograd", ("forward",)),
+        (winograd_backward_filter, "winograd", ("backward_filter",)),
+        (numba_cpu, "fused", ("forward_all", "backward_all")),
     ):
         for function in functions:
             monkeypatch.setattr(module, function, counted(name, getattr(module, function)))
@@ -155,15 +156,15 @@ def test_each_way_is_taken_where_it_should(ways, threads):
     """y, gw and gx: at once, and with the normalisation, where Winograd's way is taken and pictures are enough."""
     threads(1)
     for shape, expected in (
-        (SHAPES[0], ["together", "together"]),
-        (SHAPES[5], ["direct", "direct", "direct"]),
-        (SHAPES[9], ["direct", "direct", "direct"]),
-        (SHAPES[10], ["direct", "direct", "direct"]),
+        (SHAPES[0], ["fused", "fused"]),
+        (SHAPES[5], ["gemm", "gemm", "gemm"]),
+        (SHAPES[9], ["gemm", "gemm", "gemm"]),
+        (SHAPES[10], ["gemm", "gemm", "gemm"]),
     ):
         x, scale, shift, w, b, add, gy = problem(Ones, *shape)
         for fused, fused_grad, correct in (
             (numba_cpu.norm_silu_conv2d, numba_cpu.norm_silu_conv2d_grad, expected),
-            (numba_direct.norm_silu_conv2d, numba_direct.norm_silu_conv2d_grad, ["direct"] * 3),
+            (numba_gemm.norm_silu_conv2d, numba_gemm.norm_silu_conv2d_grad, ["gemm"] * 3),
         ):
             ways.clear()
             _, mean, rstd = fused(x, scale, shift, shape[5], EPS, w, b, add)
@@ -177,9 +178,9 @@ def test_each_way_is_taken_where_it_should(ways, threads):
     [
         ((1, 16, 16, 64, 64, 8, 3), "winograd"),  # one picture for two threads
         ((5, 8, 8, 64, 64, 8, 3), "winograd"),  # five, where a thread takes four at a time
-        ((10, 8, 12, 48, 33, 6, 3), "together"),  # a share of one picture is left over
-        ((5, 20, 28, 33, 48, 11, 3), "together"),  # pictures of several blocks
-        ((3, 24, 32, 32, 20, 8, 3), "together"),  # pictures larger than the filter's gradient: one after the other
+        ((10, 8, 12, 48, 33, 6, 3), "fused"),  # a share of one picture is left over
+        ((5, 20, 28, 33, 48, 11, 3), "fused"),  # pictures of several blocks
+        ((3, 24, 32, 32, 20, 8, 3), "fused"),  # pictures larger than the filter's gradient: one after the other
     ],
     ids=str,
 )
@@ -194,7 +195,7 @@ def test_shares_of_threads(ways, threads, error, number, shape, way):
         assert error(a, c) < BOUND
 
 
-@pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[5]], ids=["winograd", "direct"])
+@pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[5]], ids=["winograd", "gemm"])
 def test_takes_arrays_of_any_layout(version, shape):
     x, scale, shift, w, b, add, gy = problem(version, *shape)
     y, mean, rstd = version.norm_silu_conv2d(x, scale, shift, shape[5], EPS, w, b, add)
@@ -214,7 +215,7 @@ def test_takes_arrays_of_any_layout(version, shape):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[5]], ids=["winograd", "direct"])
+@pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[5]], ids=["winograd", "gemm"])
 def test_what_is_not_finite_shows(version, shape):
     """A picture with NaN is NaN: its groups' statistics are. The others are not."""
     x, scale, shift, w, b, add, gy = problem(version, *shape)
@@ -243,11 +244,11 @@ def test_says_what_does_not_fit(version):
         "norm_silu_conv2d: x has 6 channels, w expects 5": lambda: call(w=w[:, :, :5]),
         "norm_silu_conv2d: filter sizes must be odd, got 2x3": lambda: call(w=w[:2]),
         "norm_silu_conv2d: b must be (4,) or (2, 4), got shape (3,)": lambda: call(b=b[:3]),
-        "norm_silu_conv2d: add must be (2, 3, 4, 4), got shape (1, 3, 4, 4)": lambda: call(add=add[:1]),
+        "norm_silu_conv2d: residual must be (2, 3, 4, 4), got shape (1, 3, 4, 4)": lambda: call(add=add[:1]),
         "norm_silu_conv2d_grad: gy must be (2, 3, 4, 4), got shape (1, 3, 4, 4)": lambda: back(gy=gy[:1]),
         "norm_silu_conv2d_grad: mean must be (2, 3), got shape (1, 3)": lambda: back(mean=mean[:1]),
         "norm_silu_conv2d_grad: x has 6 channels, w expects 5": lambda: back(w=w[:, :, :5]),
-        "norm_silu_conv2d_grad: add_to_gx must be (2, 3, 4, 6), got shape (1, 3, 4, 6)": lambda: back(add=x[:1]),
+        "norm_silu_conv2d_grad: gx_so_far must be (2, 3, 4, 6), got shape (1, 3, 4, 6)": lambda: back(add=x[:1]),
     }.items():
         with pytest.raises(ValueError) as raised:
             wrong()

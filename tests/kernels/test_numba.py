@@ -13,7 +13,8 @@ import threadpoolctl
 
 from minidiff import backend
 from minidiff.kernels import numba_math, numba_threads
-from minidiff.kernels.conv2d import direct
+from minidiff.kernels.conv2d import implicit_gemm
+from minidiff.kernels.conv2d.pack import Window
 from minidiff.kernels.numba_product import ROWS
 
 
@@ -37,7 +38,7 @@ def test_refuses_float64_in_one_line(table):
         "conv2d_grad_w: x must be float32, got float64": lambda: table.conv2d_grad_w(x32, x, w.shape),
         "conv2d_grad_b: gy must be float32, got float64": lambda: table.conv2d_grad_b(x),
         "norm_silu_conv2d: x must be float32, got float64": lambda: table.norm_silu_conv2d(x, c, c, 1, 1e-5, w, c),
-        "norm_silu_conv2d: add must be float32, got float64": lambda: table.norm_silu_conv2d(
+        "norm_silu_conv2d: residual must be float32, got float64": lambda: table.norm_silu_conv2d(
             x32, c32, c32, 1, 1e-5, w32, c32, x
         ),
         "norm_silu_conv2d_grad: w must be float32, got float64": lambda: table.norm_silu_conv2d_grad(
@@ -71,13 +72,13 @@ def test_one_signature_a_kernel(table):
         for stride in (1, 2):
             y = table.conv2d(picture, w, b, stride)
             table.conv2d_grad_x(y, w, x.shape, stride)
-            table.conv2d_grad_x(y, w, x.shape, stride, add=picture)
+            table.conv2d_grad_x(y, w, x.shape, stride, gx_so_far=picture)
             table.conv2d_grad_w(y, picture, w.shape, stride)
         table.conv2d(picture, w)
         for upsample in (False, True):
             y = table.conv2d(pictures, wide, None, 1, upsample)
             table.conv2d_grad_x(y, wide, many.shape, 1, upsample)
-            table.conv2d_grad_x(y, wide, many.shape, 1, upsample, add=pictures)
+            table.conv2d_grad_x(y, wide, many.shape, 1, upsample, gx_so_far=pictures)
             table.conv2d_grad_w(y, pictures, wide.shape, 1, upsample)
         table.conv2d_grad_b(picture)
         for z, filters, add in (
@@ -95,7 +96,7 @@ def test_one_signature_a_kernel(table):
         for s in (scale, scale[0]):
             y, mean, rstd = table.group_norm(picture, s, s, 2, 1e-5, s is scale)
             table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale)
-            table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale, add=picture)
+            table.group_norm_grad(y, picture, s, s, mean, rstd, 2, s is scale, gx_so_far=picture)
         q = picture.reshape(2, 30, 4)
         table.attention_grad(q, q, q, q, table.attention(q, q, q, 2)[1], 2)
         for sample in (np.arange(2), np.arange(2, dtype=np.uint32), np.arange(4)[::2]):
@@ -103,7 +104,16 @@ def test_one_signature_a_kernel(table):
             table.sampler_update(picture, picture, None, (1, 1, 0, 0), (2**63, 2, 3), sample)
             table.sampler_update(picture, picture, x, (1, 1, 1, 1), (1, 2, 3), sample)
     operations = ("attention", "conv2d", "elementwise", "noise", "norm", "norm_silu_conv2d", "optimizer")
-    for place in (*(f"{operation}.numba_cpu" for operation in operations), "conv2d.direct", "conv2d.winograd"):
+    beside = (
+        "pack",
+        "few_channels",
+        "implicit_gemm",
+        "winograd_transforms",
+        "winograd_forward",
+        "winograd_backward_filter",
+    )
+    places = [f"{operation}.numba_cpu" for operation in operations] + [f"conv2d.{name}" for name in beside]
+    for place in places:
         module = importlib.import_module(f"minidiff.kernels.{place}")
         for name, kernel in vars(module).items():
             if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__:
@@ -123,13 +133,13 @@ def test_blocks_cover_the_lines():
         (1, 2, 15, 1000), (1, 7, 32, 1000), (1, 3, 300), (1, 64), (1, 3), (1, 2)
     ):
         x_shape = 1, lines * step, across * step, C_in
-        block, (seen, outputs) = direct._cut(x_shape, (K, K), step, lines, across, C_out)
+        block, (seen, outputs) = implicit_gemm._blocks(x_shape, Window(K, K, 0, 0, step), lines, across, C_out)
         workers, line = seen[0], ((across - 1) * step + K) * C_in
         assert 1 <= block <= -(-lines // workers) and outputs[0] == workers
         assert seen[1] >= ((block - 1) * step + K) * line
         assert outputs[1] >= block * across and outputs[1] % ROWS == 0 and outputs[2] >= C_out
         least = (block - 1) * across < 4 * ROWS
-        assert least or block * (step * line + across * outputs[2]) <= direct.BUFFER
+        assert least or block * (step * line + across * outputs[2]) <= implicit_gemm.BUFFER
 
 
 def test_every_blas_is_set_to_one_thread():

@@ -86,7 +86,7 @@ def test_a_full_disk_is_said_once_and_costs_nothing_else(kernel, monkeypatch, ca
 
 def test_no_kernel_lets_the_compiler_choose_how_to_round():
     """What it may reorder or fuse as it likes has other bits inside of another function than alone."""
-    backend.get("numba"), backend.get("numba-direct")
+    backend.get("numba"), backend.get("numba-gemm")
     kernels = [
         (name, value)
         for name, module in list(sys.modules.items())

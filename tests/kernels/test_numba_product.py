@@ -5,23 +5,22 @@ import pytest
 from numba import njit
 
 from minidiff.kernels import numba_product
-from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, rounded
-from minidiff.kernels.numba_vector import LANES, beyond, pointer
+from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, round_up
+from minidiff.kernels.numba_vector import LANES, offset, pointer
 
 EPS = np.finfo(np.float32).eps
 
 
 @njit
 def product(columns, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, K, add):
-    multiply(
-        columns, pointer(a), a_start, a_row, a_step, pointer(b), b_start, b_step, pointer(c), c_start, c_row, K, add
-    )
+    a, b, c = offset(pointer(a), a_start), offset(pointer(b), b_start), offset(pointer(c), c_start)
+    multiply(columns, a, a_row, a_step, b, b_step, c, c_row, K, add)
 
 
 @njit
 def product_by_table(columns, a, a_rows, a_steps, b, c, K, add):
-    rows, steps = beyond(pointer(a_rows), 0), beyond(pointer(a_steps), 1)  # the second table from its second number on
-    multiply_by_table(columns, pointer(a), 0, rows, steps, pointer(b), 0, columns, pointer(c), 0, columns, K, add)
+    rows, steps = offset(pointer(a_rows), 0), offset(pointer(a_steps), 1)  # the second table from its second number on
+    multiply_by_table(columns, pointer(a), rows, steps, pointer(b), columns, pointer(c), columns, K, add)
 
 
 def draw(*shape, seed=0):
@@ -79,20 +78,20 @@ def test_a_matrix_by_table(columns, K, add):
 
 
 def test_rounded():
-    assert [rounded(n, 16) for n in (0, 1, 15, 16, 17, 33)] == [0, 16, 16, 16, 32, 48]
+    assert [round_up(n, 16) for n in (0, 1, 15, 16, 17, 33)] == [0, 16, 16, 16, 32, 48]
 
 
 @pytest.mark.parametrize("cut", [(ROWS, 2), (4, 1)], ids=["avx512", "others"])
 @pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
 def test_the_same_bits_however_it_is_cut_for_the_registers(monkeypatch, columns, cut):
     """What each kind of machine computes is tested on any."""
-    monkeypatch.setattr(numba_product, "TOGETHER", cut[0])
-    monkeypatch.setattr(numba_product, "ABREAST", cut[1])
-    multiply_cut = numba_product.product_of(columns, False)
+    monkeypatch.setattr(numba_product, "BLOCK_ROWS", cut[0])
+    monkeypatch.setattr(numba_product, "BLOCK_VECTORS", cut[1])
+    multiply_cut = numba_product.micro_kernel(columns, False)
 
     @njit
     def product_cut(a, b, c, K, add):
-        multiply_cut(pointer(a), 0, K, 1, pointer(b), 0, columns, pointer(c), 0, columns, K, add)
+        multiply_cut(pointer(a), K, 1, pointer(b), columns, pointer(c), columns, K, add)
 
     A, B, c = draw(ROWS, 65), draw(65, columns), np.full((2, ROWS, columns), np.nan, np.float32)
     product(columns, A, 0, 65, 1, B, 0, columns, c[0], 0, columns, 65, False)

@@ -10,24 +10,24 @@ from numba import njit
 from minidiff.kernels import numba_math
 from minidiff.kernels.numba_vector import (
     LANES,
+    alloca,
     exp,
     floor,
     load,
     load_four,
-    load_part,
     load_six,
+    masked_load,
+    masked_store,
     maximum,
     minimum,
     pointer,
     power_of_two,
     prefetch,
     prefetch_to_write,
-    room,
     sigmoid,
     splat,
     store,
     store_four,
-    store_part,
     store_six,
 )
 
@@ -50,17 +50,17 @@ def copy(x, i, y, j):
 @njit
 def copy_part(x, i, y, j, n):
     """The first n numbers, and zeros in the fifteen behind."""
-    store(pointer(y), j, load_part(pointer(x), i, n))
+    store(pointer(y), j, masked_load(pointer(x), i, n))
 
 
 @njit
 def write_part(x, i, y, j, n):
-    store_part(pointer(y), j, load(pointer(x), i), n)
+    masked_store(pointer(y), j, load(pointer(x), i), n)
 
 
 @njit
 def copy_groups(x, y, step):
-    from_x, into, between = pointer(x), pointer(y), room(10)
+    from_x, into, between = pointer(x), pointer(y), alloca(10)
     prefetch(from_x, 0)
     prefetch_to_write(into, 0)
     store_four(between, 0, LANES, load_four(from_x, 0, step))
@@ -119,11 +119,11 @@ def test_nothing_beyond_the_end_is_touched():
 import ctypes, mmap, sys
 import numpy as np
 from numba import njit
-from minidiff.kernels.numba_vector import load_part, pointer, store_part
+from minidiff.kernels.numba_vector import masked_load, pointer, masked_store
 
 @njit
 def copy_part(x, i, y, j, n):
-    store_part(pointer(y), j, load_part(pointer(x), i, n), n)
+    masked_store(pointer(y), j, masked_load(pointer(x), i, n), n)
 
 def guarded():
     memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)

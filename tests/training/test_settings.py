@@ -28,6 +28,13 @@ def test_round_trips(tmp_path, config):
     assert from_dict(Config, json.loads(json.dumps(to_dict(config))), "json") == config
 
 
+def test_the_old_name_of_a_backend_is_read(tmp_path):
+    path = tmp_path / "old.toml"
+    path.write_text('[run]\nbackend = "numba-direct"\n')
+    assert read_toml(Config, path).run.backend == "numba-gemm"
+    assert from_dict(Config, {"run": {"backend": "numba-direct"}}, "json").run.backend == "numba-gemm"
+
+
 def test_paths_survive(tmp_path, settings, toy):
     write_toml(tmp_path / "config.toml", settings())
     assert read_toml(Config, tmp_path / "config.toml").data.data_dir == toy

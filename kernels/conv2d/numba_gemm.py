@@ -1,4 +1,4 @@
-"""Convolution on the CPU without Winograd's way: slower and a little more exact, to compare the two."""
+"""Convolution on the CPU by implicit GEMM alone: without Winograd, a little more exact and slower."""
 
 from minidiff.kernels.conv2d import numba_cpu
 
