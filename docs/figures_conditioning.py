@@ -1,4 +1,4 @@
-"""The figures of README and of chapters 14 to 16: what words, drawings and references do with one model.
+"""The figures of README and of chapters 14 to 16: one model with prompts, drawings and references.
 
 make_figures.py calls them, with the weights that minidiff comes with.
 """
@@ -39,7 +39,7 @@ def prompts(model: Pipeline) -> np.ndarray:
 
 
 def guidance(model: Pipeline) -> np.ndarray:
-    """The same noise, the same prompts, guided more and more."""
+    """The same noise, the same prompts, with growing guidance scales."""
     scales, rows = (0, 1, 2, 3, 5, 8, 12), []
     for prompt in ("a red flower in a field", "a small boat on the sea", "a purple house in a winter forest"):
         rows.append([model.sample(1, prompt=prompt, guidance_scale=w, seed=2)[0] for w in scales])
@@ -47,7 +47,7 @@ def guidance(model: Pipeline) -> np.ndarray:
 
 
 def looks(model: Pipeline) -> np.ndarray:
-    """Where each word is looked up, early, in the middle and late: the brighter, the more."""
+    """The attention map of each word, early, in the middle and late; bright is high."""
     prompt = "a red car in a winter forest at night"
     recording = Recording(model.model, model.process, images=1)
     with recording:
@@ -70,7 +70,7 @@ def looks(model: Pipeline) -> np.ndarray:
 
 
 def sketches(model: Pipeline) -> np.ndarray:
-    """Two drawings as a hand makes them, and four images each."""
+    """Two drawings made by hand, and four images each."""
     asked = {
         _house: (
             "a house in a winter forest", "a red house in a desert", "a house at night", "a house as an ink drawing",

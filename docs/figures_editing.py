@@ -1,4 +1,4 @@
-"""The figures of chapter 13: what a trained model does with an image that is there.
+"""The figures of chapter 13: editing existing images with a trained model.
 
 make_figures.py calls them, with the weights that minidiff comes with.  The images to edit are scenes that no training
 sees.
@@ -36,7 +36,7 @@ def sheet(rows: list[list[np.ndarray]], heads: list[str]) -> np.ndarray:
 
 
 def strengths(model: Pipeline) -> np.ndarray:
-    """Three images, drawn anew with more and more strength."""
+    """Image to image: three images with growing strength."""
     strength, rows = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0), []
     for number in (BOAT, DOG, TREE):
         x0 = scene(number)
@@ -45,7 +45,7 @@ def strengths(model: Pipeline) -> np.ndarray:
 
 
 def cleaned(model: Pipeline) -> np.ndarray:
-    """Three images under noise of 15, 30, 60 and 120 grey levels; below, what is left when it is taken away."""
+    """Three images under noise of 15, 30, 60 and 120 grey levels; below, the same with the noise removed."""
     levels, rows = (15, 30, 60, 120), []
     for k, number in enumerate((BOAT, FLOWER, DOG)):
         x0, row = scene(number), []
@@ -59,7 +59,7 @@ def cleaned(model: Pipeline) -> np.ndarray:
 
 
 def masked(model: Pipeline) -> np.ndarray:
-    """Drawing under a mask: what is asked for, where the mask is white, with each part of the way gone 1 or 5 times."""
+    """Inpainting: what the prompt asks for, where the mask is white, with each ten steps taken 1 or 5 times."""
     rows = []
     for number, prompt, (top, bottom, left, right) in (
         (SEA, "a boat", (6, 30, 6, 26)),
@@ -76,7 +76,7 @@ def masked(model: Pipeline) -> np.ndarray:
 
 
 def ways(model: Pipeline) -> np.ndarray:
-    """From one image to another: above, the mean of their pixels; below, by way of their noises."""
+    """From one image to another: above, the mean of their pixels; below, the mean of their noises."""
     rows, weight = [], np.linspace(0, 1, 8)
     for a, b in ((BOAT, TREE), (CAT, DOG)):
         x, y = scene(a), scene(b)
@@ -86,7 +86,7 @@ def ways(model: Pipeline) -> np.ndarray:
 
 
 def variations(model: Pipeline) -> np.ndarray:
-    """An image, what comes back of it from its own noise, and with more and more other noise in that."""
+    """An image, the image from its inverted noise, and images from that noise mixed with more and more other noise."""
     amounts, rows = (0.0, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0), []
     for number in (BOAT, DOG, CAT):
         x0 = scene(number)

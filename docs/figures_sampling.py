@@ -1,4 +1,4 @@
-"""The figures of chapter 12: samplers on two moons, where the network's answer is known exactly and nothing is trained.
+"""The figures of chapter 12: samplers on two moons, where the best estimate is known exactly and nothing is trained.
 
 make_figures.py calls them.  A point is an image of one row and two columns, so minidiff's own samplers draw it.
 """
@@ -18,7 +18,7 @@ NAMES = ("ddim", "heun", "dpm-solver", "unipc")
 
 
 class Moons:
-    """The ideal denoiser of two half moons: sixty normal distributions at mu_i, all alike likely.
+    """The ideal denoiser of two half moons: sixty equally likely normal distributions at mu_i.
 
         x0_hat = sum over i of  w_i (mu_i + a SPREAD^2 / S^2 (x_t - a mu_i)),        S^2 = a^2 SPREAD^2 + s^2
         w_i proportional to exp(-|x_t - a mu_i|^2 / (2 S^2))
@@ -34,7 +34,7 @@ class Moons:
         self.schedule, self.log_sigma = schedule, np.log(schedule.all.sigma)
 
     def __call__(self, x_t: np.ndarray, t: float) -> np.ndarray:
-        """What a perfect network that predicts x0 would say: (N, 1, 1, 2) to the same."""
+        """The prediction of a perfect network with target x0: (N, 1, 1, 2) to the same."""
         level = self.schedule.at_sigma(np.exp(np.interp(t, np.arange(self.schedule.T), self.log_sigma)))
         a, x = level.a, x_t.reshape(-1, 1, 2)
         variance = a**2 * SPREAD**2 + level.s**2
@@ -50,7 +50,7 @@ class Moons:
 
 
 def walk(kind: str, name: str, path: int | Sequence[Level], n: int = 300, spacing: str = "trailing", **how) -> list:
-    """Let a sampler draw n points, in so many steps or along these levels: all its steps."""
+    """Draw n points with a sampler, in this number of steps or along these levels; return all its steps."""
     schedule, moons = known(kind)
     path = levels(schedule, path, spacing) if isinstance(path, int) else path
     noise = Noise(1, np.arange(n))
@@ -66,7 +66,7 @@ def known(kind: str) -> tuple[Schedule, Moons]:
 
 @functools.cache
 def exact(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The exact paths (1001, 300, 2) and their ends (300, 2), by DPM-Solver++ at all thousand times.
+    """The exact paths (1001, 300, 2) and their ends (300, 2), by DPM-Solver++ at all thousand timesteps.
 
     On these schedules its ends are within 0.0001 of Heun's, in the median.
     """
@@ -121,21 +121,21 @@ SHOWN = (268, 176, 109, 271, 124, 16)  # points with a long way to go, whose pat
 
 
 def paths() -> np.ndarray:
-    """Six points on their way to the moons, by each sampler in about ten questions; grey: the exact paths."""
+    """Six points on their way to the moons, by each sampler in about ten network evaluations; grey: the exact paths."""
     way, _ = exact("karras")
     true = [(way[:, k], "#9aa0ae", False) for k in SHOWN]
     panels = [panel("exact", [(way[:, k], c, False) for k, c in zip(SHOWN, COLOURS)])]
     for name, steps in (("ddim", 10), ("heun", 5), ("ddim", 40), ("dpm-solver", 10), ("unipc", 10)):
         drawn = walk("karras", name, steps)
         asked = drawn[-1].evaluations
-        title = f"{name}, {steps} steps, {asked} questions: {off('karras', drawn):.2f}"
+        title = f"{name}, {steps} steps, {asked} evaluations: {off('karras', drawn):.2f}"
         mine = [(places(drawn)[:, k], c, True) for k, c in zip(SHOWN, COLOURS)]
         panels.append(panel(title, true + mine))
     return page([panels[i] for i in (0, 1, 3, 2, 4, 5)])
 
 
 def random_paths() -> np.ndarray:
-    """One point, six times, from sigma 1 on: without fresh noise all go one way, with it each ends elsewhere."""
+    """One point, six times, from sigma 1 on: without fresh noise all take one path, with it each ends elsewhere."""
     schedule, moons = known("karras")
     path = [level for level in levels(schedule, 100) if level.sigma < 1]
     start, panels = np.broadcast_to(np.array([0.1, -0.2]), (6, 1, 1, 2)), []
@@ -161,11 +161,11 @@ def log_chart(
 
 
 def orders() -> np.ndarray:
-    """Error between sigma 40 and 0.05, against steps and questions: straight lines, whose slope is the order."""
+    """Error between sigma 40 and 0.05, against steps and evaluations: straight lines, whose slope is the order."""
     schedule, _ = known("exponential")
     between = lambda n: [*map(schedule.at_sigma, np.geomspace(40, 0.05, n + 1)), levels(schedule, 1)[-1]]
     true = walk("exponential", "unipc", between(4096), 60)[-1].x_t
-    by_steps, by_questions = {}, {}
+    by_steps, by_calls = {}, {}
     for name in NAMES:
         counts, asked, errors = [8, 16, 32, 64, 128, 256, 512], [], []
         for n in counts:
@@ -173,14 +173,14 @@ def orders() -> np.ndarray:
             errors.append(np.median(np.linalg.norm((last.x_t - true).reshape(-1, 2), axis=1)))
             asked.append(last.evaluations - 1)  # the last step, to the clean image, is not part of the measurement
         slope = np.log2(errors[-2] / errors[-1])
-        by_steps[f"{name}: {slope:.2f}"], by_questions[name] = (counts, errors), (asked, errors)
+        by_steps[f"{name}: {slope:.2f}"], by_calls[name] = (counts, errors), (asked, errors)
     one = log_chart(by_steps, "Error against steps", "steps", "median distance from the exact path")
-    two = log_chart(by_questions, "Error against questions", "questions", "median distance from the exact path")
+    two = log_chart(by_calls, "Error against evaluations", "network evaluations", "median distance from the exact path")
     return np.concatenate([one, two], axis=1)
 
 
 def whole_way() -> np.ndarray:
-    """From noise to the clean point: how far points end from where they should, against questions, two schedules."""
+    """From noise to the clean point: how far points end from where they should, against evaluations, two schedules."""
     charts = []
     for kind in ("karras", "cosine"):
         curves = {}
@@ -188,7 +188,7 @@ def whole_way() -> np.ndarray:
             drawn = [walk(kind, name, n) for n in ((3, 5, 10, 20, 40) if name == "heun" else (5, 10, 20, 40, 80))]
             curves[name] = [steps[-1].evaluations for steps in drawn], [off(kind, steps) for steps in drawn]
         y = "median distance from the exact end"
-        charts.append(log_chart(curves, f"Schedule {kind}", "questions", y, below=kind == "karras"))
+        charts.append(log_chart(curves, f"Schedule {kind}", "network evaluations", y, below=kind == "karras"))
     return np.concatenate(charts, axis=1)
 
 
@@ -214,7 +214,7 @@ def spacings() -> np.ndarray:
 
 
 def spacing_error() -> np.ndarray:
-    """How far UniPC's points end from where they should, a curve a spacing, on two schedules."""
+    """How far UniPC's points end from where they should, one curve per spacing, on two schedules."""
     charts = []
     for kind in ("cosine", "linear"):
         curves = {}

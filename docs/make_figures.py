@@ -1,4 +1,4 @@
-"""Make every figure of the book from this very code: `python docs/make_figures.py [name ...]`.
+"""Make every figure of the book with the code of this repository: `python docs/make_figures.py [name ...]`.
 
 Each function below, and in figures_sampling.py (chapter 12), makes one file in docs/figures; together they take a few
 minutes. Those of figures_editing.py (chapter 13) and figures_conditioning.py (chapters 14 to 16) are made with the
@@ -115,7 +115,7 @@ def unet() -> np.ndarray:
 
 
 def time_embedding() -> np.ndarray:
-    """sinusoidal(t, 32): a row a wave, a column a time, from blue (-1) over white to orange (1)."""
+    """sinusoidal(t, 32): one row per wave, one column per timestep, from blue (-1) over white to orange (1)."""
     waves = sinusoidal(np.arange(1000, dtype=np.float32), 32).T[:, :, None]  # (32 waves, 1000 times, 1)
     blue, white, orange = (np.array(rgb) for rgb in ((0, 114, 178), (255, 255, 255), (213, 94, 0)))
     colours = np.where(waves < 0, white + (white - blue) * waves, white + (orange - white) * waves)
@@ -129,7 +129,7 @@ def schedules() -> np.ndarray:
     others = {kind: make_schedule(kind) for kind in ("karras", "exponential", "flow")}
     others["flow, shift 3"] = make_schedule("flow", shift=3)
     t, rows = np.arange(1000) / 1000, []
-    for title, y in (("What is left", "alpha_bar"), ("How it drowns", "ln(a / s)")):
+    for title, y in (("Share of the image", "alpha_bar"), ("Log signal-to-noise ratio, halved", "ln(a / s)")):
         charts = []
         for part in (by_share, others):
             curves = {name: (t, one.alpha_bar if y == "alpha_bar" else one.all.log_snr) for name, one in part.items()}
@@ -139,7 +139,7 @@ def schedules() -> np.ndarray:
 
 
 def noise_levels() -> np.ndarray:
-    """One scene and one noise at t = 0, 111, ..., 999: a row a schedule."""
+    """One scene and one noise at t = 0, 111, ..., 999: one row per schedule."""
     x0, eps = to_float(Scenes().batch(np.array([8]))[0]), normal(Key(0, Stream.NOISE, 0, 0), (32, 32, 3))
     rows = []
     for kind in ("linear", "cosine", "sigmoid", "karras", "flow"):
@@ -161,7 +161,7 @@ def loss_weight() -> np.ndarray:
 
 
 def draws_of_t() -> np.ndarray:
-    """The times of three batches of 32 images, a dot each, for each way of drawing them; cosine schedule."""
+    """The timesteps of three batches of 32 images, one dot each, for each way of drawing timesteps; cosine schedule."""
     image = Image.new("RGB", (1720, 700), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(26)
     for i, (timestep_sampling, colour) in enumerate(
@@ -200,7 +200,7 @@ def by_heart(known: np.ndarray, alpha_bar: np.ndarray):
 
 
 def by_heart_sampling() -> np.ndarray:
-    """Two images on their way by DDIM, x_t above the guess x0_hat; the denoiser knows 200 scenes by heart."""
+    """Two images on their way by DDIM, x_t above the estimate x0_hat; the data are 200 known scenes."""
     process = Process(make_schedule("cosine"), "x0")
     denoise = by_heart(to_float(Scenes().batch(np.arange(200))[0]), process.schedule.alpha_bar)
     noise = Noise(0, np.array([1, 4]))
@@ -247,7 +247,7 @@ def normals() -> np.ndarray:
 
 
 def scenes() -> np.ndarray:
-    """Five scenes of each subject, a column a subject."""
+    """Five scenes of each subject, one column per subject."""
     data, columns = Scenes(), []
     images, labels = data.batch(np.arange(400))
     columns = [images[labels == subject][:5] for subject in range(len(data.classes))]
@@ -255,7 +255,7 @@ def scenes() -> np.ndarray:
 
 
 def scene_maps() -> np.ndarray:
-    """Eight scenes at 64 pixels: the image, its outlines, and which thing each pixel shows."""
+    """Eight scenes at 64 pixels: the image, its outlines, and the object that each pixel shows."""
     rendering = Scenes(size=64).render(np.arange(20, 28))
     edge = np.repeat(to_uint8(rendering.edge * 2 - 1)[..., None], 3, axis=-1)
     hues = np.random.default_rng(4).integers(40, 235, (64, 3)).astype(np.uint8)
@@ -263,7 +263,7 @@ def scene_maps() -> np.ndarray:
 
 
 def own_images() -> np.ndarray:
-    """What becomes of a tall, a wide and a transparent image: beside each, what training sees of it."""
+    """What becomes of a tall, a wide and a transparent image: beside each, what training gets of it."""
     shapes = [(300, 460), (460, 300), (400, 400)]
     images = []
     for i, (width, height) in enumerate(shapes):

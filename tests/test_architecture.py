@@ -1,6 +1,7 @@
 """The house stands as drawn: imports run one way, kernels know nothing of minidiff, the wheel holds what is tracked."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -15,35 +16,15 @@ import minidiff
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "minidiff"
 
-# A file may import only what stands above it here; an entry that ends in "/" is a folder, ordered in its own list.
-ORDER = [
-    "start", "streams", "errors", "files", "limits", "renamed", "command_line", "cache_folders", "backend", "random",
-    "autograd", "fused_sum", "ops", "nn/", "gradcheck", "diffusion/", "scenes/", "images/", "data/", "checkpoint/",
-    "training/", "interop/", "explain/", "pipeline/", "evaluation/", "train", "sampling/", "sample", "export",
-    "evaluate", "__main__",
-]  # fmt: skip
-INSIDE = {
-    "nn": [
-        "module", "flat_parameters", "layers", "attention", "embedding", "tokenizer", "unet_config", "conditioning",
-        "cross_attention", "text", "unet", "controlnet", "ip_adapter", "adapted_unet", "__init__",
-    ],
-    "diffusion": [
-        "schedule", "timesteps", "process", "guidance", "clipping", "run", "samplers", "solvers", "editing",
-        "edit", "__init__",
-    ],
-    "checkpoint": ["config", "settings", "build", "format", "write", "read", "folder", "__init__"],
-    "explain": ["recording", "formulas", "page", "__init__"],
-    "interop": [
-        "torch_random", "torch_noise", "unet2d_config", "unet2d", "tensor_names", "diffusers_read", "scheduler",
-        "steps", "diffusers_write", "__init__",
-    ],
-    "pipeline": ["settings", "model", "plan", "pipeline", "loading", "__init__"],
-    "training": [
-        "optimizer", "resume", "nonfinite", "trainer", "budget", "signals", "run_dir", "preview", "console", "loop",
-        "cli",
-        "__init__",
-    ],
-}  # fmt: skip
+
+def reading_order() -> list[str]:
+    """Return the files of minidiff/, "nn/unet", as docs/reading_order.md lists them; each may import earlier ones."""
+    text = (ROOT / "docs" / "reading_order.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `minidiff/([\w/]*)` \| (.*?) \|", text, re.MULTILINE)
+    return [place + name for place, files in table for name in re.findall(r"`([\w/]+)`", files)]
+
+
+ORDER = reading_order()
 
 
 def modules():
@@ -51,16 +32,11 @@ def modules():
 
 
 def rank(name):
-    """The place of "minidiff.nn.unet" in the order: (row, row within its folder)."""
-    parts = name.split(".")[1:]
-    if not parts:
-        return (-1, 0)
-    top = parts[0]
-    if f"{top}/" in ORDER:
-        inside = INSIDE.get(top, [])
-        within = inside.index(parts[1]) if len(parts) > 1 and parts[1] in inside else len(inside)
-        return (ORDER.index(f"{top}/"), within)
-    return (ORDER.index(top), 0)
+    """The place of "minidiff.nn.unet" in the order; a package, which shows its files, stands after them."""
+    parts = "/".join(name.split(".")[1:])
+    if parts in ORDER:
+        return ORDER.index(parts)
+    return max((i for i, file in enumerate(ORDER) if file.startswith(parts + "/")), default=-1) + 0.5
 
 
 def module_name(path):
@@ -80,6 +56,11 @@ def imported(path):
                 yield name if home.is_dir() or home.with_suffix(".py").is_file() else node.module
 
 
+def test_the_reading_order_lists_each_file_once():
+    files = [p.relative_to(PACKAGE).with_suffix("").as_posix() for p in modules() if p.name != "__init__.py"]
+    assert sorted(ORDER) == sorted(files)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: module_name(p))
 def test_imports_run_one_way(path):
     name = module_name(path)
@@ -90,8 +71,6 @@ def test_imports_run_one_way(path):
             continue  # the front door may show any room
         elif path.name == "__init__.py" and other.startswith(name + "."):
             continue  # a package shows what is inside it
-        elif rank(name)[0] == rank(other)[0] and name.split(".")[1] not in INSIDE:
-            continue  # inside a folder without a list: circles are caught below
         else:
             assert rank(other) < rank(name), f"{name} imports {other}, which stands after it"
 

@@ -22,13 +22,13 @@ def two_moons(n):
 
 
 def network_input(x_t, t, label):
-    """What the network sees: the noisy point, how noisy it is, and a label (2 says: none). (n, 13)"""
+    """The network's input: the noisy point, how noisy it is, and a label (2 says: none). (n, 13)"""
     phase = np.pi * t[:, None] / T * np.array([0.5, 1, 2, 4])
     return np.concatenate([x_t, np.cos(phase), np.sin(phase), np.eye(3)[label]], axis=1)
 
 
 def forward(network, h):
-    """eps_hat, the noise that the network sees on its input, and all that backward will need."""
+    """eps_hat, the network's estimate of the noise in its input, and all that backward will need."""
     saved = []
     for i, (w, b) in enumerate(network):
         u = h @ w + b
@@ -49,14 +49,14 @@ def backward(network, saved, gy):
 
 
 def train(layers=((13, 128), (128, 128), (128, 128), (128, 2)), steps=4000, n=256):
-    """Put noise on clean points, ask which noise it was, improve the answer a little (Adam), repeat."""
+    """Add noise to clean points, estimate the noise, improve the network a little (Adam), repeat."""
     network = [(rng.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in layers]
     moments, losses = [[(0 * p, 0 * p) for p in layer] for layer in network], []
     for step in range(1, steps + 1):
         x0, label = two_moons(n)
         label = np.where(rng.random(n) < 0.5, 2, label)  # half of them without, so that it learns both
         t, eps = rng.integers(0, T, n), rng.normal(size=(n, 2))
-        x_t = a[t, None] * x0 + s[t, None] * eps  # a clean point with something on it
+        x_t = a[t, None] * x0 + s[t, None] * eps  # a clean point plus noise
         eps_hat, saved = forward(network, network_input(x_t, t, label))
         losses.append(np.mean((eps_hat - eps) ** 2))
         gradients = backward(network, saved, 2 * (eps_hat - eps) / eps.size)
@@ -70,11 +70,11 @@ def train(layers=((13, 128), (128, 128), (128, 128), (128, 2)), steps=4000, n=25
 
 
 def sample(network, label, steps=50):
-    """From noise alone, take a little of it away, again and again (DDIM). Every x_t: (steps + 1, n, 2)"""
+    """Start with noise and remove a little of it, again and again (DDIM). Every x_t: (steps + 1, n, 2)"""
     path, times = [rng.normal(size=(len(label), 2))], np.linspace(T - 1, 0, steps).astype(int)
     for t, a_prev, s_prev in zip(times, [*a[times[1:]], 1.0], [*s[times[1:]], 0.0]):
         eps_hat, _ = forward(network, network_input(path[-1], np.full(len(label), t), label))
-        x0_hat = (path[-1] - s[t] * eps_hat) / a[t]  # the clean point, as seen from here
+        x0_hat = (path[-1] - s[t] * eps_hat) / a[t]  # the estimate of the clean point
         path.append(a_prev * x0_hat + s_prev * eps_hat)  # a little less noise
     return np.array(path)
 

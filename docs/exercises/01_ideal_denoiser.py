@@ -1,12 +1,12 @@
 """Exercise 1: a denoiser without a network.
 
 The clean points p_i are known. Given noisy points x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, return the best
-guess at x0: the mean of the p_i, each weighted by
+estimate of x0: the mean of the p_i, each weighted by
 
     w_i = exp(-d_i) / sum_j exp(-d_j),      d_i = |x_t - sqrt(alpha_bar) p_i|^2 / (2 (1 - alpha_bar))
 
-Hint: exp(-d) of a large d is 0, and 0 / 0 is not a number. Subtract the smallest d_i from all of them first: the
-weights stay what they are.
+Hint: exp(-d) of a large d is 0, and 0 / 0 is not a number. Subtract the smallest d_i from all of them first: this does
+not change the weights.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Exercise 2: an operation of your own.
 
 Write softplus(x) = log(1 + exp(x)) as an operation of the tape: compute its value, and hand `record` a closure that
-turns gy, the gradient of the loss by the result, into the gradient by x. ops.silu is the example to follow.
+turns gy, the gradient of the loss with respect to the result, into the gradient with respect to x. ops.silu is the
+example to follow.
 
 Hint: the derivative is the sigmoid. exp(1000) overflows; log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) does not.
 """
@@ -16,7 +17,7 @@ from minidiff.autograd import Tensor, record  # noqa: F401  record is for you
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), elementwise. Returns a Tensor of x's shape that remembers how it was made."""
+    """log(1 + exp(x)), elementwise. Returns a Tensor of x's shape that is recorded on the tape."""
     raise NotImplementedError
 
 

@@ -1,10 +1,10 @@
-"""Exercise 3: every place looks at every other.
+"""Exercise 3: attention.
 
 Write attention with one head for one image, in NumPy, loops allowed:
 
     y_l = sum_m p_lm v_m,      p_lm = exp(s_lm) / sum_j exp(s_lj),      s_lm = (q_l . k_m) / sqrt(d)
 
-Hint: exp of a large score overflows. Subtract each row's largest score first: p stays what it is.
+Hint: exp of a large score overflows. Subtract each row's largest score first: this does not change p.
 """
 
 import sys
@@ -16,7 +16,7 @@ from minidiff.kernels.attention import reference
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """q: (L, d), the questions. k, v: (M, d), keys and values. Returns (L, d)."""
+    """q: (L, d), the queries. k, v: (M, d), keys and values. Returns (L, d)."""
     raise NotImplementedError
 
 

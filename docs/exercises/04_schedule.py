@@ -1,6 +1,6 @@
 """Exercise 4: a schedule of your own.
 
-The schedules of the papers fall along straight lines and cosines of t. Write the one in which the signal-to-noise ratio
+The schedules of papers are defined by straight lines and cosines of t. Write the one in which the signal-to-noise ratio
 
     snr = alpha_bar / (1 - alpha_bar)
 

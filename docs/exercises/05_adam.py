@@ -1,11 +1,11 @@
-"""Exercise 5: Adam, from memory.
+"""Exercise 5: Adam.
 
 Write one step of Adam for one array of weights:
 
     m <- beta1 m + (1 - beta1) g,        v <- beta2 v + (1 - beta2) g^2
     w <- w - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)
 
-Nothing is changed in place: return the new w, m and v.
+Change nothing in place: return the new w, m and v.
 """
 
 import sys

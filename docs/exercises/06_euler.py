@@ -1,11 +1,11 @@
 """Exercise 6: DDIM in disguise.
 
-Divide a noisy image by sqrt(alpha_bar): what is left is the clean image with noise of size sigma beside it,
+Divide a noisy image by sqrt(alpha_bar): the result is the clean image plus noise of size sigma,
 
     y = x_t / sqrt(alpha_bar) = x0 + sigma eps,      sigma = sqrt((1 - alpha_bar) / alpha_bar)
 
 so as sigma shrinks, y moves with the velocity dy / dsigma = eps_hat. Take one Euler step from sigma to sigma_prev, that
-is, y_prev = y + (sigma_prev - sigma) eps_hat, and translate y_prev back to x_prev. The check says whether that is DDIM.
+is, y_prev = y + (sigma_prev - sigma) eps_hat, and convert y_prev back to x_prev. The check says whether that is DDIM.
 """
 
 import sys

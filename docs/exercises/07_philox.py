@@ -1,12 +1,12 @@
 """Exercise 7: one round of Philox.
 
-Scramble four words c0 ... c3 of a counter with two words k0, k1 of a key:
+Mix four words c0 ... c3 of a counter with two words k0, k1 of a key:
 
     c0' = high(0xCD9E8D57 c2) ^ c1 ^ k0        c1' = low(0xCD9E8D57 c2)
     c2' = high(0xD2511F53 c0) ^ c3 ^ k1        c3' = low(0xD2511F53 c0)
 
-A product of two 32-bit words has 64 bits: high is its upper half, low its lower half. Python's ints are as long as
-needed. The check runs ten of your rounds and compares with the numbers that the authors of Philox published.
+A product of two 32-bit words has 64 bits: high is its upper half, low its lower half. Python's ints have no
+fixed length. The check runs ten of your rounds and compares with the numbers that the authors of Philox published.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Exercise 8: an image to order.
+"""Exercise 8: a scene of your own.
 
-Scenes come with their factors, and can be drawn from other factors than those that chance chose. Make every image
+Scenes are drawn from their factors, and the factors can be replaced. Make every image
 show one big red balloon in the middle, over the sea at sunset, under a clear sky, in the plain style.
 
 Hint: `dataclasses.replace` makes a changed copy of `Factors`; each field is an array (N,) of indices into the tuples of

@@ -1,14 +1,14 @@
 """Exercise 10: fewer multiplications, from any points.
 
-A filter of three weights w, moved along n numbers d, gives m = n - 2 outputs y. Make the matrices with which that takes
-n multiplications:
+A filter of three weights w, moved along n numbers d, gives m = n - 2 outputs y. Compute the matrices with which that
+takes n multiplications:
 
-    y = A' [ (G w) * (B' d) ]                             *: number by number
+    y = A' [ (G w) * (B' d) ]                             *: elementwise product
 
 from n - 1 different points and, as the last one, infinity. Chapter 10 does it for five points; this is for any.
 
 Hint: the rows of A and of G hold the powers of each point, as many as there are outputs and weights; infinity's row is
-0, ..., 0, 1. B' is the inverse of such a matrix with n powers, transposed. Scaling its rows is not asked for.
+0, ..., 0, 1. B' is the inverse of such a matrix with n powers, transposed. Its rows need not be scaled.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Exercise 11: a block of a GPU, on one core.
 
-The threads of a block run side by side, and wait for one another only at barriers. Chapter 11 tests kernels without a
-GPU by taking turns instead: each thread runs until it comes to a barrier. In Python a thread that can stop is a
+The threads of a block run in parallel, and wait for one another only at barriers. Chapter 11 tests kernels without a
+GPU by running the threads in turns: each runs until it reaches a barrier. In Python a thread that can stop is a
 generator:
 
     def reverse(thread, a, shared):
@@ -9,9 +9,9 @@ generator:
         yield                               # a barrier
         a[thread] = shared[len(a) - 1 - thread]
 
-Write `run_block`, which runs such threads from barrier to barrier, in whatever order it is told to.
+Write `run_block`, which runs such threads from barrier to barrier, in the given order.
 
-Hint: next(thread, END) runs a generator up to its next yield, and gives END where there is none.
+Hint: next(thread, END) runs a generator up to its next yield, and returns END if there is none.
 """
 
 import sys

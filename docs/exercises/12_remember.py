@@ -1,14 +1,14 @@
-"""Exercise 12: remember.
+"""Exercise 12: DPM-Solver++.
 
-DDIM forgets what the network said the step before. DPM-Solver++ (2M) compares: in lambda = ln(a / s), by how much has
-x0_hat changed, and by how much will it, if it goes on like that?
+DDIM does not use the estimate of the previous step. DPM-Solver++ (2M) compares the two estimates x0_hat, and assumes
+that x0_hat continues to change in the same way, in lambda = ln(a / s):
 
     h = lambda' - lambda,      r = (lambda - lambda before) / h
     D = x0_hat + (x0_hat - x0_hat before) / (2 r)
     x_prev = s' / s x_t - a' (e^-h - 1) D
 
-The check compares one step with minidiff's, and then lets yours walk a path whose end is known, with 20 steps and with
-40: the error must become about four times smaller, not two.
+The check compares one step with minidiff's, and then follows a path whose end is known with your step, 20 times and
+40 times: the error must become about four times smaller, not two.
 """
 
 import math

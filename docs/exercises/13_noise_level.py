@@ -1,10 +1,10 @@
-"""Exercise 13: how noisy is it?
+"""Exercise 13: estimating noise.
 
-An image y = x0 + sigma n has normal noise n on it, and nobody knows x0 or sigma. Find sigma.
+A noisy image is y = x0 + sigma n, with normal noise n and unknown x0 and sigma. Estimate sigma.
 
-Hint: where x0 is smooth, the difference d of two neighbours is nearly noise alone. What is the variance of a difference
-of two independent numbers? Some neighbours lie across an edge and differ by a lot: a median does not mind, a mean does.
-Half of all normal numbers N(0, 1) lie between -0.6745 and 0.6745.
+Hint: where x0 is smooth, the difference d of two neighbours is nearly noise alone. What is the variance of a
+difference of two independent numbers? Some neighbours lie across an edge and differ by a lot: a median is hardly
+affected, a mean is. Half of all normal numbers N(0, 1) lie between -0.6745 and 0.6745.
 """
 
 import sys

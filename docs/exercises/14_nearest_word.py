@@ -1,11 +1,11 @@
 """Exercise 14: the nearest word.
 
-Somebody types "forrest" and means a word of the vocabulary. Which? The distance of two words is the least number of
-letters that must be put in, taken out or exchanged to turn one into the other (Levenshtein 1966).
+Somebody types "forrest" and means a word of the vocabulary. Which? The distance of two words is the smallest number of
+letters that must be inserted, deleted or replaced to turn one into the other (Levenshtein 1966).
 
 Hint: let d[i][j] be the distance of the first i letters of the one and the first j of the other. d[i][0] = i and
-d[0][j] = j. The last letters are either kept (if they are equal), or exchanged, or one of them is left out: of what
-three smaller distances is d[i][j] made?
+d[0][j] = j. The last letters are either kept (if they are equal), or replaced, or one of them is deleted: from which
+three smaller distances does d[i][j] follow?
 """
 
 import sys
@@ -16,7 +16,7 @@ from minidiff.scenes.captions import TOKENIZER
 
 
 def nearest(word: str, words: tuple[str, ...]) -> str:
-    """Return the word with the least distance to `word`, of several the first."""
+    """Return the word with the smallest distance to `word`; the first one, if there are several."""
     raise NotImplementedError
 
 

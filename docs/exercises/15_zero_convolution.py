@@ -1,8 +1,8 @@
-"""Exercise 15: a convolution that begins at zero.
+"""Exercise 15: a zero convolution.
 
-Two 1x1 convolutions one after the other, over a single place, are two products with matrices: h = x a, y = h z, and a
-loss L(y). z begins at zero, as in a ControlNet. Compute the gradients of both from gy = dL/dy, and so see what learns
-in the first step, and what only in the second.
+Two 1x1 convolutions in sequence, at a single position, are two matrix products: h = x a, y = h z, and a loss L(y). z
+starts at zero, as in a ControlNet. Compute the gradients of a and z from gy = dL/dy. They show which of the two
+learns in the first step, and which only in the second.
 
 Hint: dL/dz = h^T gy and dL/dh = gy z^T.
 """

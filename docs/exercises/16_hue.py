@@ -1,7 +1,7 @@
 """Exercise 16: the hue of an image.
 
-Every pixel is an arrow from grey: its direction is its hue, its length how colourful it is. The mean of all arrows
-points to the hue of the image.
+Every pixel is a vector from grey: its direction is its hue, its length its saturation. The direction of the mean vector
+is the hue of the image.
 
 Hint: seen along its grey axis the colour cube is a hexagon, with red at 0 degrees, green at 120 and blue at 240. Where
 in the plane does a colour (R, G, B) lie, then? Add up R times the direction of red, and so on.

@@ -18,6 +18,6 @@ def report(check: Callable[[], None]) -> int:
 
 
 def expect(holds: bool, otherwise: str) -> None:
-    """Raise AssertionError, saying what is otherwise, unless it holds."""
+    """Raise AssertionError, which says what is wrong, unless the condition holds."""
     if not holds:
         raise AssertionError(otherwise)

@@ -57,7 +57,7 @@ CHOSEN = (  # numbers with a unit that somebody chose or counted: nothing measur
     "35.7 million weights, here random",
     "in this way in the 1960s",
     "less than 50 ms",
-    "30 ms of silence",
+    "a pause of 30 ms",
     "97% of what is left is planned",
 )
 
