@@ -3,8 +3,8 @@
 Idea: the rest of minidiff says what is computed, and a backend says how.  A backend is one frozen table of functions,
 such as `conv2d` and `attention`, each from one file in kernels/.  Every backend has the same functions, and tests
 compare all of them with the same NumPy reference.
-First in the reading order; the only file that imports kernels/.  Leaves out the kernels: kernels/README.md describes
-their arguments, kernels/<operation>/reference.py defines them.
+This is the only file that imports kernels/.  Leaves out the kernels: kernels/README.md describes their arguments,
+kernels/<operation>/reference.py defines them.
 """
 
 import os

@@ -3,7 +3,6 @@
 Idea: compiling the kernels takes minutes, so compiled kernels are kept in the user's cache folder.  Loading them runs
 code from that folder.  So the folder must be one that only the user can write to; a folder that another user could
 change is not used.
-After errors.py; backend.py asks for the folders before it imports Numba or CuPy.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Idea: tyro makes an option of each field of a dataclass, and help of its docstring.  This file adds, for all commands,
 the checks that need nothing but the command line: encodings, renamed options, ranges of numbers.  They run before any
 file is read or written.
-After renamed.py.  Leaves out the command line of the training: training/cli.py.
+Leaves out the command line of the training: training/cli.py.
 """
 
 import contextlib

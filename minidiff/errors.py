@@ -3,7 +3,6 @@
 Idea: a wrong value, file or folder raises `MinidiffError` with one sentence, which names what was expected and what was
 given.  A command prints that sentence and exits; a traceback from a command is a bug.  Programming errors, such as two
 arrays whose shapes do not fit, stay ordinary ValueErrors with a traceback.
-After streams.py.
 """
 
 import contextlib

@@ -3,7 +3,6 @@
 Idea: a model that was trained here can be used elsewhere.  Its averaged weights are written into a folder that the
 diffusers library loads as a `UNet2DModel` and a scheduler, or into one small file for minidiff, without what only
 training needs.
-Beside sample.py in the reading order; interop/ and checkpoint/ do the work.
 """
 
 import sys

@@ -5,7 +5,7 @@ in the same folder, which is synced to the disk and then renamed to the target. 
 atomic, so that a reader finds the old file or the new file, even after a power failure.
 A path from a user or from another file may name a pipe, which never ends, or a very large file.  So every file that is
 read is opened here: it must be a regular file, and not larger than its reader expects.
-After errors.py.  Leaves out the formats of files.
+Leaves out the formats of files.
 """
 
 import contextlib

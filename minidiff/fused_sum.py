@@ -4,7 +4,7 @@ Idea: a tensor that is used twice receives two gradients, and `Tensor.backward` 
 memory.  The kernel of a convolution or a normalisation can add the first gradient while it writes the second, which
 saves that pass.  So such an operation is given the sum of the gradients that its first input has received so far, and
 returns the new sum.  The values are those of the plain tape.
-After autograd.py, which works without this file.  Used by the operations in ops.py that have kernels.
+Used by the operations in ops.py that have kernels.
 """
 
 from typing import Any

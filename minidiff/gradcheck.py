@@ -6,7 +6,6 @@ Idea: a gradient g predicts that a step h d changes the value f by h (g . d).  T
 (f(x + h d) - f(x - h d)) / 2h measures that change per h.  No entry of the random direction d is small, so that a
 single wrong entry of g shows.  The float64 gradients of the NumPy backend are compared with such differences, one input
 at a time.  The float32 gradients of another backend are compared with those of NumPy, entry by entry.
-After nn/, which it checks.
 """
 
 import sys

@@ -3,7 +3,7 @@
 Idea: a setting may come from a command line, a settings file, a checkpoint of an unknown author, or the metadata of an
 image.  One table gives its range, whatever its source.  So no file can ask for a network of a billion blocks, and no
 setting is infinite or NaN.  Texts must be valid UTF-8, since they are written to files again.
-After files.py.  Leaves out conditions between several settings (heads must divide channels): unet_config.py and others.
+Leaves out conditions between several settings (heads must divide channels): unet_config.py and others.
 """
 
 import math

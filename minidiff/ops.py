@@ -2,7 +2,7 @@
 
 Idea: an operation computes its result, and records a closure with it.  The closure takes `gy`, the gradient of the loss
 with respect to the result, and returns the gradients of the loss with respect to the inputs.
-After autograd.py.  Leaves out operations that minidiff does not use.  Operations with kernels, such as `conv2d`, are
+Leaves out operations that minidiff does not use.  Operations with kernels, such as `conv2d`, are
 defined together with their derivatives in kernels/<operation>/reference.py.
 """
 

@@ -3,7 +3,7 @@
 Idea: a counter-based generator is a pure function: the same key always gives the same numbers.  The noise of image 7
 at step 300 can be drawn without drawing anything before it.  It does not depend on the order of the calls, the batch
 size, the number of threads or the backend.
-After backend.py.  Leaves out the generator itself (Philox 4x32-10), which is defined in kernels/noise/reference.py.
+Leaves out the generator itself (Philox 4x32-10), which is defined in kernels/noise/reference.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,7 +2,7 @@
 
 Idea: everything that decides the images is one object, `SampleRequest`.  It goes, with the checkpoint's hash, into
 grid.png itself, so that `--like grid.png` can draw the same images again to the bit.
-After sampling/.  Leaves out all work: it only parses and calls.
+Leaves out all work: it only parses and calls.
 """
 
 import sys

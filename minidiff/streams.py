@@ -4,7 +4,6 @@ Idea: a command may be started with these streams closed, or redirected to a ful
 or to a terminal whose encoding has no "×".  Here a character that cannot be encoded is escaped, and text for a closed
 stream is dropped.  A write error on standard error is ignored, because progress messages must not stop the work.  A
 write error on standard output stops the command with a message, because the result of the command is lost.
-After start.py; errors.py applies it to every command.
 """
 
 import contextlib

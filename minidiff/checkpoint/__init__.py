@@ -1,8 +1,4 @@
-"""What a training leaves behind, and what it is rebuilt from.
-
-Read in this order: config.py (all settings), settings.py (how they are kept), build.py (from settings to the network
-and the noising process), format.py (what a checkpoint holds), write.py, read.py, folder.py (a run's checkpoints).
-"""
+"""What a training leaves behind, and what it is rebuilt from."""
 
 from minidiff.checkpoint.folder import CHECKPOINTS, find, newest, path_of, paths_in, prune, step_of
 from minidiff.checkpoint.format import GROUPS, KEY, Checkpoint, check_names, content_digest

@@ -2,7 +2,7 @@
 
     RUN/checkpoints/step_00000500.safetensors
 
-After read.py.  Leaves out the other files of a run: training/run_dir.py.
+Leaves out the other files of a run: training/run_dir.py.
 """
 
 import re

@@ -1,7 +1,6 @@
 """Checkpoints are read so that nothing in a file is believed before it is checked.
 
 Idea: the checks go from the outside in: whose file, which version, a network of plausible size, its tensors, every bit.
-After write.py.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Checkpoints are written so that a file is whole or not there.
 
-After format.py.  Leaves out when to write one: training/loop.py.
+Leaves out when to write one: training/loop.py.
 """
 
 import json

@@ -2,7 +2,6 @@
 
 Idea: the file is a zip of arrays.  It states their sizes in the zip's directory and before each array, and either may
 be wrong.  So the shape and the type of an array are checked before it is read, and no more is unpacked than they say.
-After standard.py.
 """
 
 import math

@@ -4,7 +4,7 @@ Idea: a map must look like those that the network was trained on, thin white lin
 white, 2000 pixels wide, with lines two pixels wide: shrinking that would leave nothing of the lines.  So drawings are
 distinguished from photographs, and ink from paper.  Each line is reduced to its centre and drawn anew, as thick as the
 outlines of scenes.  Of a photograph the edges are detected.
-After maps.py.  Leaves out what the network does with a map.
+Leaves out what the network does with a map.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 Idea: a dataset is a function from numbers to images.  Training asks for numbers, and the numbers of a step are a
 function of the seed and the step: a resumed run sees the same images in the same order, and no state is saved for it.
-After config.py.  Leaves out augmentation: training_data.py.
+Leaves out augmentation: training_data.py.
 """
 
 import hashlib

@@ -2,7 +2,6 @@
 
 TensorFlow Datasets publishes the sums for the same files.  With them neither a mirror nor the connection needs to be
 trusted: http serves as well as https.
-After mirror.py, which bounds what a mirror may send.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Idea: mirroring doubles the data, but makes a caption that names a side false.  So the words for sides are exchanged in
 the captions of mirrored images.  An image whose caption or class has no mirrored counterpart in the vocabulary or among
 the classes is not mirrored.
-After dataset.py.  Leaves out languages other than English, and data that must not be mirrored: digits and letters.
+Leaves out languages other than English, and data that must not be mirrored: digits and letters.
 """
 
 from functools import lru_cache

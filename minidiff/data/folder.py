@@ -2,7 +2,6 @@
 
 Each image is read once, becomes 8-bit RGB or grey, and stays in memory.  Files that cannot be read are named in a
 warning and left out.
-After folder_captions.py; images/read.py reads a single image.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ metadata.csv as in the image folders of Hugging Face, with lines such as {"file_
 the file name a-small-dog_02.png.  People and unknown programs wrote them, so what cannot be used is named in a warning
 and left out, and the training goes on.  Spellings with one meaning are equal: é as one character or two, / or \ in a
 path, and the keys text, caption and prompt.
-Before folder.py.  Leaves out how captions become tokens: nn/tokenizer.py.
+Leaves out how captions become tokens: nn/tokenizer.py.
 """
 
 import codecs

@@ -2,7 +2,7 @@
 
 Idea: a map is an image of one property of another image.  Of scenes every map is exact, for the rasteriser knows what
 it draws; of all other images the edges are detected.
-After open.py.  Leaves out maps that a user gives: control.py.
+Leaves out maps that a user gives: control.py.
 """
 
 from typing import Literal, get_args

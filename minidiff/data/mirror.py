@@ -4,7 +4,6 @@ Idea: a server can send without end, or one byte a minute, wherever HTTP allows 
 in redirects.  All bytes pass through the connection, so they are counted there, against the clock and a maximum.  Of an
 encrypted connection the decrypted bytes are counted; its handshake is bounded by the clock only, and OpenSSL does the
 rest.  httpcore2 parses the bytes; its parser h11 is strict and buffers no more than 100 KiB of an incomplete message.
-Before download.py, which checks the content.
 """
 
 import time

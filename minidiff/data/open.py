@@ -1,7 +1,4 @@
-"""From the choices about data to the dataset.
-
-After folder.py, arrays.py and standard.py, which read the files.
-"""
+"""From the choices about data to the dataset."""
 
 from dataclasses import replace
 from typing import get_args

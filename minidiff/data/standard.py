@@ -2,7 +2,6 @@
 
 There are two formats, neither of which can run code: IDX (MNIST and Fashion-MNIST) and CIFAR-10's binary version.  The
 sizes in a file's header are checked before anything is allocated, and no more is unpacked than is needed.
-Before arrays.py, which reads a user's own arrays.
 """
 
 import gzip

@@ -3,7 +3,7 @@
 Idea: what is random about an image in a batch (whether it is mirrored, which parts of its caption are left out) is a
 function of the seed, the step and the image's place in the batch.  So a batch can be made again at any time, in parts
 of any size, and training needs to know nothing about the data.
-Last in the reading order of data/ but for open.py.  Leaves out noise and hidden labels: diffusion/process.py.
+Leaves out noise and hidden labels: diffusion/process.py.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""Diffusion: how noise is added to an image, what a network learns from it, and how noise becomes an image.
-
-Read schedule.py, timesteps.py, process.py, guidance.py, clipping.py, run.py, samplers.py, solvers.py, editing.py,
-edit.py in this order.
-"""
+"""Diffusion: how noise is added to an image, what a network learns from it, and how noise becomes an image."""
 
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.process import Process

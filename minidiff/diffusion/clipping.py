@@ -2,7 +2,6 @@
 
 Idea: early in sampling the prediction x0_hat is far off, and values that no image has are known to be wrong.  They are
 cut off, or the whole prediction is scaled into the range.
-After guidance.py; run.py clips every prediction.
 """
 
 import math

@@ -1,7 +1,6 @@
 """The request for an edit: an image, and one thing to do with it.
 
 Idea: one frozen object says what to do; `Edit.start` calls the function of editing.py that does it.
-After editing.py.
 """
 
 import math

@@ -6,7 +6,7 @@ Idea: a noisy image is a clean image plus noise, and a sampler removes noise fro
 `inpaint` puts the known part of an image back after every step: only the rest is drawn.
 `invert` runs the sampler backwards and finds the noise that an image comes from: mixed with other noise it gives
 variations (`vary`), mixed with another image's noise an interpolation (`slerp`).
-After solvers.py; edit.py chooses among them.  All take any sampler, as a function of x, levels and noise, see `Sample`.
+All take any sampler, as a function of x, levels and noise, see `Sample`.
 """
 
 import math

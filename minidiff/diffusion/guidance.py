@@ -7,7 +7,7 @@ The difference of its two predictions is what the label adds; classifier-free gu
 
 so that 1 means the label as it was learnt, more means images that are clearer and less varied, 0 no label at all.
 With another prompt in the place of "no label", a negative prompt, guidance leads away from that one.
-After process.py; it makes the function of x_t and t that a sampler calls.  Leaves out guidance that grows or shrinks
+Leaves out guidance that grows or shrinks
 with t.
 """
 

@@ -7,7 +7,7 @@ Idea: the noisy image is one linear combination of image and noise, the output t
 
 Two equations with two unknowns: x_t and the output determine x0 and eps.  The prediction target is a choice of g and h;
 samplers only see x0_hat and eps_hat.
-After timesteps.py; run.py uses the conversions, training the loss.  Leaves out learned variances (the network predicts
+Leaves out learned variances (the network predicts
 no uncertainty of its own).
 """
 

@@ -9,7 +9,6 @@ A sampler's formula is linear in five arrays, and it is written with five symbol
 
 which add up to the numbers before each array: an `Update`.  `Update.coefficients` is the only place that turns them
 into the four numbers that the kernel takes, x_prev = c0 x_t + c1 x0_hat + c2 x0_hat_last + c3 z.
-After clipping.py; samplers.py and solvers.py have the formulas.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

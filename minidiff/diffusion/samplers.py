@@ -10,7 +10,7 @@ the sampler goes to the next level, where both predictions are mixed with less n
 
 `level` is where a step comes from, with a, s and sigma = s / a in the equations; `prev` is where it goes, with a', s'
 and sigma'.
-After run.py.  The samplers that evaluate the network twice a step or correct themselves stand in solvers.py.
+The samplers that evaluate the network twice a step or correct themselves stand in solvers.py.
 """
 
 from collections.abc import Iterator

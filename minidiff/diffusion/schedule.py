@@ -8,7 +8,7 @@ and while t goes from 0 to T - 1, a falls from almost 1 to almost 0 and s rises 
 is their ratio, sigma = s / a, the noise relative to an image of scale one; a schedule is the curve along which it
 grows.  All schedules but one keep a^2 + s^2 = 1, so that x_t has the image's variance at all timesteps, and are known
 by alpha_bar = a^2; the flow keeps a + s = 1, so that x_t moves along a straight line from image to noise.
-First file of diffusion/; process.py uses it next.  Leaves out which timesteps a sampler visits: timesteps.py.
+Leaves out which timesteps a sampler visits: timesteps.py.
 """
 
 from dataclasses import dataclass

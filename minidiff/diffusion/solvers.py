@@ -8,7 +8,7 @@ so sampling solves a differential equation.  Euler follows the slope at the star
 network again at the end of the step and takes the mean of both slopes.  DPM-Solver++ and UniPC remember the prediction
 of the step before and extrapolate it, without another evaluation.  A method of order p has 2^-p of the error with half
 the step.
-After samplers.py, whose notation it shares.
+The notation is that of samplers.py.
 """
 
 import functools

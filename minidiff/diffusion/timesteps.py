@@ -3,7 +3,6 @@
 Idea: the network is trained at T timesteps, a sampler visits about fifty of them.  Which ones decides how good the
 image is, about as much as the sampler does: with too few at the noisy end the layout is wrong, with too few at the
 clean end the details are.
-After schedule.py; run.py takes what `levels` returns.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A page that explains a sampling run: read recording.py, formulas.py, page.py in this order."""
+"""A page that explains a sampling run."""
 
 from minidiff.explain.page import Caption, most_frames, write_page
 from minidiff.explain.recording import Recording

@@ -3,7 +3,7 @@
 Idea: a step has three lines.  Guidance combines two outputs of the network into one; the output and x_t are converted
 to an image and a noise; image and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so one pixel
 shows the whole step.
-After recording.py.  A primed letter belongs to the end of the step: x′ is x_prev.  Leaves out derivations: the sources
+A primed letter belongs to the end of the step: x′ is x_prev.  Leaves out derivations: the sources
 stand in diffusion/.
 """
 

@@ -2,7 +2,6 @@
 
 Idea: everything that the page shows is in the page, the images as PNG in data URIs, the rest as one block of JSON;
 page.html, the template, has the little JavaScript that puts the step of the slider on the screen.
-Last file of explain/.
 """
 
 import base64

@@ -11,7 +11,6 @@ and brings together what belongs to one step:
     recording.frames[0].outputs.uncond                              # (1, H, W, C)
 
 It changes nothing: the images are the same with it and without.
-First file of explain/; formulas.py and page.py present it.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """Sampling as an animation: noise becomes images, step by step.
 
 Idea: a frame shows x_t and, beside it, the image that the network predicts from it, x0_hat.
-After files.py.  Leaves out which steps there are: diffusion/samplers.py.
+Leaves out which steps there are: diffusion/samplers.py.
 """
 
 from pathlib import Path

@@ -1,8 +1,4 @@
-"""Exchange with other libraries: the noise of PyTorch, and networks of the diffusers library, read and written.
-
-Read torch_random and torch_noise for the noise, unet2d_config and unet2d for the network of diffusers, tensor_names,
-diffusers_read, scheduler and steps for reading its files, and diffusers_write for writing them.
-"""
+"""Exchange with other libraries: the noise of PyTorch, and networks of the diffusers library, read and written."""
 
 from minidiff.interop.diffusers_read import files_of, load_diffusers
 from minidiff.interop.diffusers_write import save_as_diffusers

@@ -8,7 +8,7 @@ compared before memory is allocated.  Nothing is unpickled, so that no file can 
 
 Files of 16-bit weights have fp16 or bf16 in their names.  Large weights are split into several files, which
 diffusion_pytorch_model.safetensors.index.json lists.
-After tensor_names.py.  Leaves out the other networks of diffusers.
+Leaves out the other networks of diffusers.
 """
 
 import math

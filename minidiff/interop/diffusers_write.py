@@ -7,7 +7,7 @@
 Idea: diffusers has one number of groups and one head width for all levels.  A network of minidiff whose levels agree
 in both is the same network in diffusers, with other names and layouts of its tensors.  Any other network is refused,
 with the setting to train with instead.
-After scheduler.py; last of interop/.  Leaves out networks with class labels or captions.
+Leaves out networks with class labels or captions.
 """
 
 import json

@@ -8,7 +8,7 @@ a schedule of minidiff.
                     sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
     prediction_type epsilon, sample (x0) or v_prediction
 
-After diffusers_read.py; steps.py computes the timesteps that the other options determine.  Leaves out the computation
+Leaves out the computation
 of the schedule, which is in diffusion/, and the files of schedulers other than DDPM and DDIM.
 """
 

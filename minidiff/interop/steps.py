@@ -6,7 +6,7 @@ ends at t - T // N, even if the next timestep of the list differs:
     timesteps, N = 10 of T = 1000, linspace:   999, 888, 777, …      the first step ends at 899, the next begins at 888
 
 Both agree only if N divides T or the spacing is "leading".  To draw the same images, minidiff does the same.
-After scheduler.py.  Leaves out the other schedulers of diffusers.
+Leaves out the other schedulers of diffusers.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ Idea: both networks have the same layers in the same order.  So one walk over mi
 tensor of diffusers, for reading and for writing.  In PyTorch, output channels come first: linear weights are (out, in),
 convolutions (out, in, KH, KW); in minidiff they are (in, out) and (KH, KW, in, out).  The scale and the shift of a
 residual block are two layers in minidiff, and one layer of twice the width in diffusers.
-After unet2d.py.  Leaves out files: diffusers_read.py and diffusers_write.py.
+Leaves out files: diffusers_read.py and diffusers_write.py.
 """
 
 import re

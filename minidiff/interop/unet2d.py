@@ -3,7 +3,7 @@
 Idea: it is the network of nn/unet.py with small differences.  The frequencies of the time embedding differ.  Before an
 image is halved, zeros may be padded on two sides only.  The outputs of the middle stages may be divided by a number,
 and their attention may have no normalisation.  The number of heads follows from the number of channels.
-After unet2d_config.py.  Leaves out the weights: diffusers_read.py.
+Leaves out the weights: diffusers_read.py.
 Source: Ho et al. 2020, arXiv:2006.11239, appendix B; tests/interop compares it with `diffusers.UNet2DModel`.
 """
 

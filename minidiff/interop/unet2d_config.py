@@ -3,7 +3,7 @@
 Idea: `UNet2DModel` is the U-Net of minidiff with other settings, such as the number of groups of a normalisation, the
 width of a head, or the padding.  A dataclass has the options of diffusers with their names.  An option or value that is
 not supported is refused by name, since a network that is built almost correctly draws only noise, without an error.
-After torch_noise.py; unet2d.py builds the network.  Leaves out what neither the networks of DDPM nor the training
+Leaves out what neither the networks of DDPM nor the training
 example of diffusers use: class labels, Fourier or learnt time embeddings, other kinds of up- and downsampling.
 Source: the options and their defaults are those of `diffusers.UNet2DModel`, version 0.42.
 """

@@ -1,8 +1,6 @@
 """The denoiser and its layers.
 
-Read module, layers, attention, embedding, unet_config and unet; for captions (chapter 14) conditioning,
-cross_attention, tokenizer and text; then the adapters controlnet (chapter 15), ip_adapter (chapter 16) and
-adapted_unet.  flat_parameters is for training.
+flat_parameters is for training.
 """
 
 from minidiff.nn.attention import SelfAttention

@@ -3,7 +3,7 @@
 Idea: a 3×3 convolution sees only neighbouring pixels.  Attention relates distant positions, such as the two eyes of a
 face.  Each position computes a query q, a key k and a value v; its result is the mean of all values, weighted by how
 well their keys match its query.
-After layers.py.  Leaves out attention to the words of a caption: cross_attention.py.
+Leaves out attention to the words of a caption: cross_attention.py.
 """
 
 from minidiff import ops

@@ -4,7 +4,7 @@ Idea: a copy of the denoiser's encoder receives a drawing, such as outlines, bes
 residuals, which are added to the outputs of the original encoder before the decoder runs.  The original network is not
 changed; only the copy is trained.  Each residual passes through a convolution that starts at zero, so that training
 starts from exactly the trained denoiser.
-After unet.py; adapted_unet.py combines it with the other adapters.  Leaves out where drawings come from: data/maps.py.
+Leaves out where drawings come from: data/maps.py.
 Source: Zhang et al. 2023, arXiv:2302.05543, section 3.
 """
 

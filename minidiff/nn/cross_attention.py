@@ -3,7 +3,7 @@
 Idea: as in self-attention, each position of the image computes a query; the keys and values come from the encoded words
 instead.  The attention weights say how much each position uses each word; `on_attention` hands them to a callback, for
 plotting.
-After conditioning.py.  Leaves out how captions are encoded: text.py.
+Leaves out how captions are encoded: text.py.
 """
 
 from collections.abc import Callable, Iterator

@@ -2,7 +2,7 @@
 
 Idea: the network cannot easily use a single number t.  Sines and cosines of t at many frequencies, from high to low,
 make close timesteps and distant timesteps equally easy to tell apart.  A class is a learnt vector, which is added.
-After layers.py.  Leaves out where the vector enters the denoiser: unet.py.
+Leaves out where the vector enters the denoiser: unet.py.
 """
 
 import math

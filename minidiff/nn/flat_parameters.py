@@ -3,7 +3,7 @@
 Idea: the optimiser applies the same update to every weight.  So all weights are stored in one flat array, and the
 parameters of the network become views of parts of it.  The gradients, the two moments of Adam and the averaged weights
 are flat arrays with the same layout.  An update is then one pass over five arrays, and a checkpoint stores four.
-After module.py.  Leaves out the update itself: training/optimizer.py.
+Leaves out the update itself: training/optimizer.py.
 """
 
 import math

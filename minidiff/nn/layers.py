@@ -3,7 +3,7 @@
 Idea: a layer is an operation of ops.py together with the parameters that it owns.  Weights start as normal random
 numbers of variance 1 / fan-in, so that a layer neither enlarges nor reduces the size of its input (LeCun et al. 1998,
 "Efficient BackProp", section 4.6); biases start at zero.
-After module.py.  Leaves out layers that are made of other layers: attention.py and unet.py.
+Leaves out layers that are made of other layers: attention.py and unet.py.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Idea: a network is a tree of modules with parameters.  `named_parameters` walks the tree and lists all parameters, in
 the order in which the attributes were assigned; the list is the whole state of the network.
-First file of the network.  Leaves out training: a module knows nothing of optimisers or checkpoints.
+Leaves out training: a module knows nothing of optimisers or checkpoints.
 """
 
 from collections.abc import Callable, Iterator

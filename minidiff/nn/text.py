@@ -4,7 +4,6 @@ Idea: each word is a learnt vector, each position in the caption another, and th
 lets each word use the other words, so that "autumn" can depend on whether a tree or a forest follows.  The denoiser
 reads the words by cross-attention (cross_attention.py); the vector of the whole caption is added to the embedding of
 the timestep.
-After tokenizer.py, which makes token ids of words.
 Source: Vaswani et al. 2017, arXiv:1706.03762; normalisation before each part as in Xiong et al. 2020, arXiv:2002.04745.
 """
 

@@ -7,7 +7,7 @@ output of the encoder's layer of the same size (a skip connection), so that no d
 Read from top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and
 `decode` that run it.  The last part of the file encodes what the image is to show; its half about captions can wait
 until chapter 14, and with it cross_attention.py and text.py.
-After unet_config.py.  Leaves out noise and timesteps: diffusion/.
+Leaves out noise and timesteps: diffusion/.
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion).
 """
 

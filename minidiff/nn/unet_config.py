@@ -2,7 +2,7 @@
 
 Idea: everything that decides the network's shape is one frozen object.  It is checked once, when it is made, so that
 unet.py can build the network without a single check.  A checkpoint stores these settings beside the weights.
-After embedding.py and tokenizer.py; unet.py builds the network.  Leaves out how the settings of a training (`--size`,
+Leaves out how the settings of a training (`--size`,
 `--data`, …) become these: checkpoint/build.py.
 """
 

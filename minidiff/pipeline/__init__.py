@@ -1,4 +1,4 @@
-"""From a checkpoint to images: read settings.py, model.py, plan.py, pipeline.py, loading.py in this order."""
+"""From a checkpoint to images."""
 
 from minidiff.pipeline.loading import load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline

@@ -1,7 +1,7 @@
 """From files to models: your own runs, the bundled weights, and diffusers models.
 
 Idea: whatever the format of the file, the result is a `Pipeline`.
-After pipeline.py.  Leaves out how files are read and checked: checkpoint/, interop/.
+Leaves out how files are read and checked: checkpoint/, interop/.
 """
 
 import functools

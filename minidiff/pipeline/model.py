@@ -2,7 +2,7 @@
 
 Idea: labels and prompts become the numbers that the network was trained with, and maps and references become inputs of
 its adapters.  Whatever does not fit this model is refused here.
-After settings.py; plan.py samples with it.  Leaves out reading files: loading.py.
+Leaves out reading files: loading.py.
 """
 
 import sys

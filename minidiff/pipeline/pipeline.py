@@ -6,7 +6,7 @@ Idea: three lines are all that a user of a model needs.
     images = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
 
 The keywords are the fields of `SamplingSettings` and `Inputs`, see settings.py.
-After plan.py; loading.py makes one from a file, sample.py is the command.  Leaves out files and screens.
+Leaves out files and screens.
 """
 
 from collections.abc import Iterator

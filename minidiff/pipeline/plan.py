@@ -1,7 +1,6 @@
 """A drawing that is ready to start: settings with all defaults filled in, prompts encoded, everything checked.
 
 Idea: what is the same for all batches is done once.  A batch then only says which images it draws.
-After model.py; `Pipeline.prepare` makes it.
 """
 
 import functools

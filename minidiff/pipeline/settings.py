@@ -2,7 +2,7 @@
 
 Idea: one frozen object travels from the caller to the sampler.  It is made once, from keywords or from a command line,
 checked once by `Pipeline.prepare`, and nobody in between takes it apart.
-First file of pipeline/.  Leaves out reading images and arguments: sample.py.
+Leaves out reading images and arguments: sample.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,1 +1,1 @@
-"""The command that draws images, in parts: read request.py, inputs.py, like.py, outputs.py, viewer.py, draw.py."""
+"""The command that draws images, in parts."""

@@ -1,6 +1,6 @@
 """The work of the command: draw all batches, show them, and write the files.
 
-After viewer.py and outputs.py.  Leaves out parsing: sample.py.
+Leaves out parsing: sample.py.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """The files that a request names, read as inputs of a model.
 
 Idea: images of any size and kind become arrays that fit the model; what is wrong with one is said in one line.
-After request.py.
 """
 
 import math

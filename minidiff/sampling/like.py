@@ -3,7 +3,6 @@
 Idea: what decides the images is written into the PNG: the request, and the SHA-256 of every file that it names.  If one
 of the files has changed since, `--like` says which one.  Files are named as they were on the command line; they are
 looked for there, and in the folders that the grid lies in.
-After request.py.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The folder of a drawing, and what is written there beside grid.png.
 
-After like.py.  Leaves out image formats: images/files.py.
+Leaves out image formats: images/files.py.
 """
 
 import re

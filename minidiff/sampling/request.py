@@ -2,7 +2,7 @@
 
 Idea: one frozen object is parsed from the command line, handed down to the sampler, and stored in grid.png.  With the
 same request, the same files and the same version the images are the same to the bit.
-First file of sampling/.  Leaves out options that only say what is shown and written: sample.py.
+Leaves out options that only say what is shown and written: sample.py.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Progress of a drawing: a progress bar and, on request, the images of every step.
 
-After outputs.py; draw.py opens it.  Leaves out how an image becomes text: images/files.py.
+Leaves out how an image becomes text: images/files.py.
 """
 
 import math
