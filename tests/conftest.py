@@ -53,8 +53,9 @@ def one_after_the_other(names):
     return chosen
 
 
-each_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))  # emulated, these would take ten seconds and more each
-every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # also emulated, wherever few kernels are launched
+# Those that run natively here, for tests of whole networks: an emulated GPU takes ten seconds and more for each.
+native_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))
+every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # with the emulated GPU, wherever few kernels are launched
 gpu_backend = one_after_the_other(ON_GPU)
 
 

@@ -170,8 +170,8 @@ def test_same_seed_same_result(run, data, tmp_path):
     assert distance == pytest.approx(batched, rel=0.01)
 
 
-def test_each_backend(run, data, tmp_path, each_backend):
-    name = each_backend.name
+def test_each_backend(run, data, tmp_path, native_backend):
+    name = native_backend.name
     evaluate(run, data, "--count", 6, "--backend", name, "--json", tmp_path / f"{name}.json")
     result = json.loads((tmp_path / f"{name}.json").read_text())
     assert result["settings"]["backend"] == name

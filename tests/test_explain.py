@@ -86,7 +86,7 @@ def test_what_the_network_said_is_what_the_step_is_made_of(tmp_path, target):
         assert np.abs(straight - said.x0_guided).max() < 1e-5 * size
 
 
-def test_looks_are_those_of_the_prompt_and_add_up_to_one(each_backend, reads):
+def test_looks_are_those_of_the_prompt_and_add_up_to_one(native_backend, reads):
     model, frames = record(reads, prompt=PROMPT, guidance_scale=2.5)
     for frame in frames:
         assert list(frame.outputs.attention) == [4, 8]

@@ -216,7 +216,7 @@ def test_names_cannot_steer_the_terminal(tmp_path, capsys):
 # -- again, to the bit --------------------------------------------------------------------------------------------
 
 
-def test_like_repeats_to_the_bit(each_backend, run, tmp_path):
+def test_like_repeats_to_the_bit(native_backend, run, tmp_path):
     words = ("--sampler", "ddim", "--eta", 0.5, "--guidance-scale", 2, "--clip", "dynamic", "--seed", 3)
     labels = ("--label", "owl", "cat")
     sample(
@@ -230,7 +230,7 @@ def test_like_repeats_to_the_bit(each_backend, run, tmp_path):
         *words,
         "--out",
         tmp_path / "a",
-        backend=each_backend.name,
+        backend=native_backend.name,
     )
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
@@ -261,9 +261,9 @@ def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
         assert file["labels"].tolist() == [[1, 6, 4, 0], [1, 3, 0, 0]] * 3
 
 
-def test_like_repeats_prompts_to_the_bit(each_backend, reader, tmp_path):
+def test_like_repeats_prompts_to_the_bit(native_backend, reader, tmp_path):
     how = ("--negative", "night", "--guidance-interval", 0.1, 9, "--guidance-scale", 2, "--count", 3, "--batch", 2)
-    sample("a dog", "big cat", "--checkpoint", reader, *how, "--out", tmp_path / "a", backend=each_backend.name)
+    sample("a dog", "big cat", "--checkpoint", reader, *how, "--out", tmp_path / "a", backend=native_backend.name)
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
     command.main(["a dog", "--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "c")])

@@ -26,7 +26,7 @@ from minidiff.evaluation.split import train_and_test_sets
 TRAIN_CONFIG = TrainConfig(steps=40, batch=48)
 
 
-def test_learns(each_backend):
+def test_learns(native_backend):
     """40 steps are enough for three shapes; guessing would be right for 20 of 60."""
     losses = []
     model = train(toy_images.make(300), TRAIN_CONFIG, losses.append)

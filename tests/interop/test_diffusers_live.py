@@ -63,7 +63,7 @@ def their_options(rng):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_theirs(seed, tmp_path, each_backend):
+def test_theirs(seed, tmp_path, native_backend):
     rng = np.random.default_rng(seed)
     options = their_options(rng)
     torch.manual_seed(seed)
@@ -77,7 +77,7 @@ def test_theirs(seed, tmp_path, each_backend):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_ours(seed, tmp_path, each_backend):
+def test_ours(seed, tmp_path, native_backend):
     rng = np.random.default_rng(seed)
     while True:  # until one is drawn that diffusers can have
         levels = int(rng.integers(1, 4))

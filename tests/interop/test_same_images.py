@@ -24,7 +24,7 @@ def difference(found, expected):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_recorded_images(name, tmp_path, each_backend):
+def test_recorded_images(name, tmp_path, native_backend):
     network, *how = DRAWN[name]
     with np.load(IMAGES) as file:
         assert difference(ours(tmp_path, network, *how, calm_weights(network, how[1])), file[name]) <= LEVELS

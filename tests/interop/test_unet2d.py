@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_their_networks(name, tmp_path, each_backend):
+def test_their_networks(name, tmp_path, native_backend):
     options, shapes, expected = golden("theirs", name)
     model = load_diffusers(write_folder(tmp_path, options, their_weights(shapes)))
     assert (model.config.height, model.config.width, model.config.null_cond) == (*size_of(options), 0)
@@ -54,7 +54,7 @@ def test_their_networks(name, tmp_path, each_backend):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_networks(name, tmp_path, each_backend):
+def test_our_networks(name, tmp_path, native_backend):
     """What was written when diffusers gave this output is what is written now, and ours computes the same."""
     options, shapes, expected = golden("ours", name)
     model = our_network(OURS[name])

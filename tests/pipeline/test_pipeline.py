@@ -53,7 +53,7 @@ def test_the_averaged_weights_draw(model):
     assert any(not np.array_equal(tensors["ema"][name], tensors["model"][name]) for name in tensors["ema"])
 
 
-def test_images_are_bytes_and_repeat(each_backend, run):
+def test_images_are_bytes_and_repeat(native_backend, run):
     model = models.load(run)
     images = model.sample(4, **FEW)
     assert images.shape == (4, 8, 8, 3)
@@ -73,7 +73,7 @@ def test_backends_draw_the_same_images(run):
         assert np.abs(other - drawn[0]).max() <= 1
 
 
-def test_a_image_does_not_depend_on_count_or_batch(each_backend, run):
+def test_a_image_does_not_depend_on_count_or_batch(native_backend, run):
     model = models.load(run)
     whole = model.sample(5, **FEW).astype(int)
     assert np.abs(model.sample(5, batch=2, **FEW) - whole).max() <= 1  # sums in another order, as above
