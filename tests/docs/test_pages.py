@@ -47,8 +47,8 @@ def test_a_code_host_renders_listings_and_formulas_in_the_places_where_they_are(
 
 
 def test_pieces_of_a_file_are_found_and_missing_ones_named(make_pages):
-    method = make_pages.listing("../minidiff/diffusion/process.py", {"pyobject": "Process.ask"})
-    assert method.text.startswith("def ask(") and method.path == "minidiff/diffusion/process.py"
+    method = make_pages.listing("../minidiff/diffusion/process.py", {"pyobject": "Process.predict"})
+    assert method.text.startswith("def predict(") and method.path == "minidiff/diffusion/process.py"
     lines = (ROOT / method.path).read_text(encoding="utf-8").splitlines()
     assert lines[method.line - 1].strip() == method.text.splitlines()[0]
     manager = make_pages.listing("../minidiff/autograd.py", {"pyobject": "no_grad"})
