@@ -13,19 +13,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeVar
 
-import tyro
-
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.limits import check_limits
 from minidiff.renamed import OPTIONS
 
 D = TypeVar("D")
 
+
+def _help(text: str) -> object:
+    """Return help text as tyro reads it from a type.  Code that parses no command line runs without tyro."""
+    try:
+        from typing_extensions import Doc  # which tyro requires
+    except ImportError:
+        return text
+    return Doc(text)
+
+
 # The type of an option that several commands have, with its help text.
 BackendName = Annotated[
     str,
-    tyro.conf.arg(
-        help="Which kernels compute: numpy; numba; numba-gemm (without Winograd's convolution); on a GPU cupy (in "
+    _help(
+        "Which kernels compute: numpy; numba; numba-gemm (without Winograd's convolution); on a GPU cupy (in "
         "CUDA C++) or numba-cuda (in Python); auto for the fastest that runs here."
     ),
 ]
@@ -38,6 +46,8 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
     Raises MinidiffError for a number out of range, or an empty value; SystemExit, after a message of tyro, for an
     unknown option or --help.
     """
+    import tyro  # here, as only commands parse
+
     check_words(words)
     config = cli(
         kind,
@@ -54,6 +64,8 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
 
 def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
     """Call tyro so that its messages, which repeat unknown words, contain only printable characters."""
+    import tyro
+
     shown = [printable(word, MAX_PRINTED) for word in words]
     if shown == list(words):
         return tyro.cli(kind, args=list(words), **options)

@@ -135,7 +135,7 @@ def test_the_networks_are_those_that_are_named():
     plain = UNetConfig(model_channels=64, channel_mult=(1, 2, 2), attention_at=(), time="add")
     assert problems.PLAIN.config == plain and problems.PLAIN.batch == 32
     default = problems.DEFAULT.config
-    assert (default.patch, default.base) != (1, 64) and default.classes > 1 and problems.DEFAULT.batch >= 1
+    assert (default.patch, default.model_channels) != (1, 64) and default.classes > 1 and problems.DEFAULT.batch >= 1
 
 
 def test_the_network_of_ddpm_has_as_many_weights():
@@ -166,7 +166,7 @@ def test_minidiff_computes_every_kind_of_problem():
             assert found.shape == {"forward": (1, 3, 3, 4), "grad_x": (1, 5, 5, 3), "grad_w": (3, 3, 3, 4)}[direction]
         step = ours.make(TINY_PATCHED)
         checked = step.check()
-        assert checked["output"].shape == (3, 16, 16, 3) and checked["gradient of enter.w"].any()
+        assert checked["output"].shape == (3, 16, 16, 3) and checked["gradient of conv_in.w"].any()
         assert np.isfinite(step.run())
         assert ours.make(problems.Sampling(TINY, steps=2)).check()["images"].shape == (2, 8, 8, 3)
 

@@ -354,5 +354,5 @@ def test_the_table_of_sampler_settings_is_that_of_the_samplers():
 
 
 def test_an_unknown_keyword_is_a_mistake_of_the_program(model):
-    with pytest.raises(TypeError, match=r"^unknown setting 'guidance'; known are clip, "):
+    with pytest.raises(TypeError, match=r"^unknown setting 'guidance'; known are churn, clip, "):
         model.sample(1, guidance=3)
