@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,7 +94,10 @@ def test_both_ways_to_start_see_to_ctrl_c_first(tmp_path, script):
     looks = tmp_path / "numpy.py"  # in NumPy's place
     looks.write_text("import signal\nraise SystemExit(signal.getsignal(signal.SIGINT).name)\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run([sys.executable, *script], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts background jobs deaf to it
+    done = subprocess.run(
+        [sys.executable, *script], env=environment, capture_output=True, text=True, cwd=tmp_path, preexec_fn=heeded
+    )
     assert done.stderr == "SIG_DFL\n"
 
 
