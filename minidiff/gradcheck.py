@@ -239,7 +239,7 @@ def run(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Arguments:
+class GradcheckConfig:
     """Check every gradient of minidiff: each operation, each layer, a whole small U-Net."""
 
     backend: str = "all"
@@ -251,7 +251,7 @@ class Arguments:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a gradient is wrong."""
-    asked = command_line.read(Arguments, "gradcheck", sys.argv[1:] if arguments is None else arguments)
+    asked = command_line.read(GradcheckConfig, "gradcheck", sys.argv[1:] if arguments is None else arguments)
     chosen = asked.backend
     if chosen not in ("all", "auto", *backend.names(), *backend.RENAMED):
         raise MinidiffError(f"--backend: expected all, auto or one of {', '.join(backend.names())}; got {chosen!r}")

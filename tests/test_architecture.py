@@ -182,3 +182,13 @@ def test_an_editable_install_is_found_from_beside_the_clone(tmp_path):
     command = [sys.executable, "-S", "-E", "-c", program, installed]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
     assert Path(found) == copy / "minidiff" / "__init__.py"
+
+
+def test_no_two_classes_have_the_same_name():
+    places = {}
+    for path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module_name(path))
+    assert len(places) > 80
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

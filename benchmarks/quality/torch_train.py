@@ -41,7 +41,7 @@ from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.training import run_dir as folders
 from minidiff.training.cli import parse
-from minidiff.training.loop import Run
+from minidiff.training.loop import TrainingRun
 from minidiff.training.optimizer import EPS, ema_decay, learning_rate
 from minidiff.training.trainer import Record, Trainer
 
@@ -120,7 +120,7 @@ class TorchTrainer(Trainer):
                 view[...] = 0 if tensor is None else _to_ours(name, tensor.detach())  # no moments before the first step
 
 
-class TorchRun(Run):
+class TorchRun(TrainingRun):
     """minidiff's loop around a TorchTrainer; what draws images is left out, and costs nothing in its plan."""
 
     def save(self) -> None:

@@ -15,10 +15,10 @@ from minidiff.images.edges import edges
 from minidiff.scenes import Scenes
 from minidiff.scenes.alike import Alike
 
-Conditioning = Literal["edges", "segmentation", "depth", "reference"]
+ConditioningKind = Literal["edges", "segmentation", "depth", "reference"]
 
 
-def conditioning_images(dataset: Dataset, kind: Conditioning, index: np.ndarray, images: np.ndarray) -> np.ndarray:
+def conditioning_images(dataset: Dataset, kind: ConditioningKind, index: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Return the conditioning images of the images numbered `index`, (N,): (N, H, W, c) uint8.
 
     images: (N, H, W, C) uint8, as training sees them.  c is C for references, 3 for segmentations, else 1.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidiff import random
-from minidiff.data.conditioning import Conditioning, conditioning_images
+from minidiff.data.conditioning import ConditioningKind, conditioning_images
 from minidiff.data.dataset import Dataset, ImageDataset, order
 from minidiff.data.flip import mirrored
 from minidiff.errors import MinidiffError
@@ -47,7 +47,7 @@ class TrainingData:
     dataset: Dataset
     seed: int
     flip: bool = False
-    conditioning: Conditioning | None = None
+    conditioning: ConditioningKind | None = None
 
     def __post_init__(self) -> None:
         if self.flip and self.conditioning is not None and isinstance(self.dataset, Scenes):

@@ -49,7 +49,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Arguments:
+class TrainArguments:
     """Everything on the command line."""
 
     files: Files = field(default_factory=Files)
@@ -93,11 +93,11 @@ def parse(words: Sequence[str]) -> Request:
     if early.minutes is not None:
         start = _replace_run(start, steps=None)
     arguments = cli(
-        Arguments,
+        TrainArguments,
         words,
         prog="python -m minidiff.train",
         description=DESCRIPTION,
-        default=Arguments(settings=start),
+        default=TrainArguments(settings=start),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
     )
     check(arguments.settings)

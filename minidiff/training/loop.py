@@ -114,14 +114,14 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:
-        return Run(trainer, folder, started).train()
+        return TrainingRun(trainer, folder, started).train()
 
 
 def _with_run(config: Config, **changes: object) -> Config:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))  # type: ignore[arg-type]
 
 
-class Run(Callbacks):
+class TrainingRun(Callbacks):
     """What one process adds to the steps of a run: its folder, its metrics, its progress bar, and the clock.
 
     started: `time.perf_counter()` when the command began.

@@ -17,7 +17,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, ModelConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.training import preview
-from minidiff.training.loop import Run, train
+from minidiff.training.loop import TrainingRun, train
 
 STEPS, STOP = 50, 20
 # Large enough that each kernel of a default training is used: Winograd's convolutions, fused and alone, words, two
@@ -32,19 +32,19 @@ CONFIG = Config(
 def run(folder, threads, stop=None, resume=None):
     """Train until the end, or until Ctrl-C after step `stop`; return the checkpoint that is left."""
     backend.use("numba", threads)
-    log = Run.log
+    log = TrainingRun.log
 
     def until(run, record):
         if record.step == stop:
             signal.raise_signal(signal.SIGINT)
         log(run, record)
 
-    Run.log = until
+    TrainingRun.log = until
     try:
         config = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, threads=threads))
         train(config, None if resume else folder, resume)
     finally:
-        Run.log = log
+        TrainingRun.log = log
     return checkpoints.find(folder)
 
 

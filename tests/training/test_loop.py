@@ -46,7 +46,7 @@ def weights(run, step):
 @contextlib.contextmanager
 def after_step(monkeypatch, step, action):
     """Do something at the end of a step, as if it came from outside."""
-    log = loop.Run.log
+    log = loop.TrainingRun.log
 
     def then(run, record):
         if record.step == step:
@@ -54,7 +54,7 @@ def after_step(monkeypatch, step, action):
         log(run, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "log", then)
+        patch.setattr(loop.TrainingRun, "log", then)
         yield
 
 
