@@ -93,11 +93,13 @@ def idx(random: Random, folder: Path, samples: Samples) -> Case:
     if choice == 0:
         path.write_bytes(spoil_bytes(random, path.read_bytes()))
     elif choice == 1:
-        path.write_bytes(gzip.compress(spoil_bytes(random, whole)))
+        path.write_bytes(gzip.compress(spoil_bytes(random, whole), mtime=0))
     elif choice == 2:
         path.with_suffix("").write_bytes(spoil_bytes(random, whole))
     elif choice == 3:  # packed twice, and what unpacks to far more than there are images
-        path.write_bytes(random.choice([gzip.compress(path.read_bytes()), path.read_bytes() + zeros(16 << 24)]))
+        path.write_bytes(
+            random.choice([gzip.compress(path.read_bytes(), mtime=0), path.read_bytes() + zeros(16 << 24)])
+        )
     else:
         path.unlink()
         path.with_suffix(random.choice(["", ".gz"])).symlink_to(random.choice(["/dev/zero", "missing", "."]))
@@ -106,7 +108,7 @@ def idx(random: Random, folder: Path, samples: Samples) -> Case:
 
 def zeros(count: int) -> bytes:
     """Return a gzip file of a multiple of 16 MiB of zeros; its parts are packed once."""
-    return gzip.compress(bytes(1 << 24), 1) * (count >> 24)
+    return gzip.compress(bytes(1 << 24), 1, mtime=0) * (count >> 24)
 
 
 @kind("cifar", weight=0.5)

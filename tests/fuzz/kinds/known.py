@@ -189,7 +189,7 @@ def _(folder: Path, samples: Samples, value: tuple[str, str]) -> Case:
 def _(folder: Path, samples: Samples) -> Case:
     place = Path(shutil.copytree(samples.idx, folder / "in"))
     claim = struct.pack(">4BI", 0, 0, 8, 1, 1 << 32 - 1)
-    (place / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(claim) + zeros(1 << 31))
+    (place / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(claim, mtime=0) + zeros(1 << 31))
     return training("mnist", place)
 
 
