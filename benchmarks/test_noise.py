@@ -33,7 +33,7 @@ def test_sampler_update_without_noise(table, measure):
 
 
 def test_sampler_update_with_noise(table, measure):
-    x, x0_hat, x0_hat_old = (float32(*SHAPE, seed=seed) for seed in range(3))
+    x, x0_hat, x0_hat_last = (float32(*SHAPE, seed=seed) for seed in range(3))
     c = np.array([0.6, 0.4, -0.1, 0.2])
-    exact = reference.sampler_update(*float64(x, x0_hat, x0_hat_old), c, KEY, SAMPLE)
-    measure(f"sampler_update {SHAPE}", lambda: table.sampler_update(x, x0_hat, x0_hat_old, c, KEY, SAMPLE), exact)
+    exact = reference.sampler_update(*float64(x, x0_hat, x0_hat_last), c, KEY, SAMPLE)
+    measure(f"sampler_update {SHAPE}", lambda: table.sampler_update(x, x0_hat, x0_hat_last, c, KEY, SAMPLE), exact)

@@ -3,8 +3,7 @@
     import minidiff
     images = minidiff.load("runs/my-run").sample(8, prompt="a dog in a winter forest")  # (8, 32, 32, 3) uint8
 
-Read backend, random, autograd, ops, nn, gradcheck, diffusion, scenes, images, data, checkpoint, training, pipeline and
-evaluation, in this order.
+docs/reading_order.md lists all files, each after those that it needs.
 """
 
 import sys

@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load(config.checkpoint)
     for path in config.adapter:
         model = model.with_adapter(path)
-    config = replace(config, sampling=replace(config.sampling, steps=model.steps_of(config.sampling.steps)))
+    sampling = config.sampling
+    steps, scale = model.steps_of(sampling.steps), model.guidance(sampling.guidance_scale)
+    config = replace(config, sampling=replace(sampling, steps=steps, guidance_scale=scale))
     if model.tokenizer is not None:
         evaluate_scenes(config, model)
     elif model.classes:

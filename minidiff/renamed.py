@@ -1,14 +1,14 @@
 """Names of settings and parameters in earlier versions, and the present names.
 
-Idea: files are kept longer than names.  All code that reads files or command lines of earlier versions translates their
-names here, so that the rest of the code knows only the present names.
+Idea: files are kept longer than names.  All code that reads files of earlier versions translates their names here, so
+that the rest of the code knows only the present names.  A command refuses an old option and prints the present one.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# By the table of the file ("sample": the settings in a grid.png), the old name and the new name.
+# By the table of the file, the old name and the new name.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "base": "model_channels",
@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 # Setting to old value to new value.
 VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
 
-# Command-line options: those of settings in the tables above, and others.
+# Command-line options: those of the settings in two tables above.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
     for table in ("model", "diffusion")

@@ -3,7 +3,7 @@
 Idea: importing the libraries takes time and memory before any code of a command runs.  If the process may not use that
 much memory, a library aborts it with a message that does not name the cause.  If Ctrl-C is pressed during the imports,
 Python prints a traceback.  Both are prevented here.
-First of all files, called by minidiff/__init__.py; errors.py handles what happens after the imports.
+minidiff/__init__.py calls it; errors.py handles what happens after the imports.
 """
 
 import signal

@@ -27,15 +27,15 @@ def check_add_noise(x0_shape: Shape, a_shape: Shape, s_shape: Shape, sample: Any
             raise ValueError(f"add_noise: {what} must be ({N},), one for each image, got shape {tuple(shape)}")
 
 
-def check_sampler_update(x_shape: Shape, x0_hat_shape: Shape, x0_hat_old_shape: Any, c: Any, sample: Any) -> None:
+def check_sampler_update(x_shape: Shape, x0_hat_shape: Shape, x0_hat_last_shape: Any, c: Any, sample: Any) -> None:
     """Raise ValueError in one line unless the shapes fit each other."""
-    for what, shape in (("x0_hat", x0_hat_shape), ("x0_hat_old", x0_hat_old_shape)):
+    for what, shape in (("x0_hat", x0_hat_shape), ("x0_hat_last", x0_hat_last_shape)):
         if shape is not None and tuple(shape) != tuple(x_shape):
             raise ValueError(f"sampler_update: {what} must be {tuple(x_shape)} like x, got shape {tuple(shape)}")
     if len(c) != 4:
         raise ValueError(f"sampler_update: c must hold 4 numbers, got {len(c)}")
-    if x0_hat_old_shape is None and c[2] != 0:
-        raise ValueError(f"sampler_update: c[2] is {c[2]} but there is no x0_hat_old")
+    if x0_hat_last_shape is None and c[2] != 0:
+        raise ValueError(f"sampler_update: c[2] is {c[2]} but there is no x0_hat_last")
     if sample.shape != (x_shape[0],):
         raise ValueError(
             f"sampler_update: sample must be ({x_shape[0]},), one for each image, got shape {sample.shape}"

@@ -56,12 +56,12 @@ class Noise:
         )  # fmt: skip
         return x_t.reshape(x0.shape), eps.reshape(x0.shape)
 
-    def sampler_update(self, x: Any, x0_hat: Any, x0_hat_old: Any, c: np.ndarray, key: Key, sample: np.ndarray) -> Any:
+    def sampler_update(self, x: Any, x0_hat: Any, x0_hat_last: Any, c: np.ndarray, key: Key, sample: np.ndarray) -> Any:
         """`reference.sampler_update` for float32, in one pass."""
-        check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
+        check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_last is None else x0_hat_last.shape, c, sample)
         n = math.prod(x.shape[1:])
         check_key("sampler_update", key, sample, n)
-        given = float32("sampler_update", x=x, x0_hat=x0_hat, x0_hat_old=x0_hat_old)
+        given = float32("sampler_update", x=x, x0_hat=x0_hat, x0_hat_last=x0_hat_last)
         flat = [None if a is None else a.reshape(len(x), n) for a in given]
         y, numbers = empty((len(x), n)), [float(number) for number in c]
         words = _on_device(sample, np.uint32)

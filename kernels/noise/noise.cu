@@ -91,9 +91,9 @@ fill_noised(Key key, const u32* sample, const float* x0, const float* a, const f
     }
 }
 
-// x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z; x0_hat_old may be null, and z is drawn only if c3 is not 0.
+// x' = c0 x + c1 x0_hat + c2 x0_hat_last + c3 z; x0_hat_last may be null, and z is drawn only if c3 is not 0.
 extern "C" __global__ void __launch_bounds__(THREADS)
-fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, const float* x0_hat_old,
+fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, const float* x0_hat_last,
                float c0, float c1, float c2, float c3, float* y, long n) {
     Place place(n);
     float four[4] = {0, 0, 0, 0};
@@ -102,7 +102,7 @@ fill_updated(Key key, const u32* sample, const float* x, const float* x0_hat, co
         if (j >= place.some) return;
         long at = place.at + j;
         float sum = c0 * x[at] + c1 * x0_hat[at];
-        if (x0_hat_old) sum += c2 * x0_hat_old[at];
+        if (x0_hat_last) sum += c2 * x0_hat_last[at];
         y[at] = c3 != 0 ? sum + c3 * four[j] : sum;
     }
 }

@@ -68,19 +68,19 @@ def add_noise(
 
 
 def sampler_update(
-    x: np.ndarray, x0_hat: np.ndarray, x0_hat_old: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
+    x: np.ndarray, x0_hat: np.ndarray, x0_hat_last: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
 ) -> np.ndarray:
-    """`reference.sampler_update` for float32: x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z in one pass."""
-    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
+    """`reference.sampler_update` for float32: x' = c0 x + c1 x0_hat + c2 x0_hat_last + c3 z in one pass."""
+    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_last is None else x0_hat_last.shape, c, sample)
     n = math.prod(x.shape[1:])
     check_key("sampler_update", key, sample, n)
     x, x0_hat = float32("sampler_update", x=x, x0_hat=x0_hat)
-    (x0_hat_old,) = (x0_hat,) if x0_hat_old is None else float32("sampler_update", x0_hat_old=x0_hat_old)
+    (x0_hat_last,) = (x0_hat,) if x0_hat_last is None else float32("sampler_update", x0_hat_last=x0_hat_last)
     y = np.empty_like(x)
     flat = (len(x), n)
     coefficients = np.array([float(number) for number in c], np.float32)
     fill_updated(
-        *_words(key), sample.astype(np.uint64), x.reshape(flat), x0_hat.reshape(flat), x0_hat_old.reshape(flat),
+        *_words(key), sample.astype(np.uint64), x.reshape(flat), x0_hat.reshape(flat), x0_hat_last.reshape(flat),
         coefficients, y.reshape(flat), workers_for((WORK if coefficients[3] != 0 else 4) * x.size),
     )  # fmt: skip
     return y
@@ -137,27 +137,27 @@ def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
 
 
 @njit(parallel=True, cache=True)
-def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_old, c, y, workers):
-    """Fill y (N, n) for x, x0_hat and x0_hat_old (N, n); an array with coefficient 0 is not read."""
+def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_last, c, y, workers):
+    """Fill y (N, n) for x, x0_hat and x0_hat_last (N, n); an array with coefficient 0 is not read."""
     chunks = -(-x.shape[1] // CHUNK)
     units = len(sample) * chunks
     for worker in prange(workers):
         for unit in range(worker * units // workers, (worker + 1) * units // workers):
             i, start = unit // chunks, unit % chunks * CHUNK
             part = slice(start, start + CHUNK)
-            combine(x[i, part], x0_hat[i, part], x0_hat_old[i, part], c, y[i, part])
+            combine(x[i, part], x0_hat[i, part], x0_hat_last[i, part], c, y[i, part])
             if c[3] != 0:
                 add_normals(k0, k1, stream, step, sample[i], start // 4, c[3], y[i, part])
 
 
 @njit(cache=True, nogil=True)
-def combine(x, x0_hat, x0_hat_old, c, y):
-    """y = c0 x + c1 x0_hat + c2 x0_hat_old, over a chunk of one sample: a loop that becomes SIMD."""
+def combine(x, x0_hat, x0_hat_last, c, y):
+    """y = c0 x + c1 x0_hat + c2 x0_hat_last, over a chunk of one sample: a loop that becomes SIMD."""
     for j in range(len(y)):
         y[j] = c[0] * x[j] + c[1] * x0_hat[j]
     if c[2] != 0:
         for j in range(len(y)):
-            y[j] += c[2] * x0_hat_old[j]
+            y[j] += c[2] * x0_hat_last[j]
 
 
 @njit(cache=True, nogil=True)

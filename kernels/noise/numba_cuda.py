@@ -86,15 +86,15 @@ def fill_noised(key, sample, x0, a, s, x_t, eps, n):
 
 
 @cuda.jit
-def fill_updated(key, sample, x, x0_hat, x0_hat_old, c0, c1, c2, c3, y, n):
-    """y = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z, (N, n); x0_hat_old may be empty, z is used only if c3 is not 0."""
+def fill_updated(key, sample, x, x0_hat, x0_hat_last, c0, c1, c2, c3, y, n):
+    """y = c0 x + c1 x0_hat + c2 x0_hat_last + c3 z, (N, n); x0_hat_last may be empty, z is used only if c3 is not 0."""
     i, block = place(n)
     four = normals(key, sample[i], block)
     for j in range(smaller(4, n - 4 * block)):
         at = 4 * block + j
         total = np.float32(c0) * x[i, at] + np.float32(c1) * x0_hat[i, at]
-        if x0_hat_old.size > 0:
-            total += np.float32(c2) * x0_hat_old[i, at]
+        if x0_hat_last.size > 0:
+            total += np.float32(c2) * x0_hat_last[i, at]
         y[i, at] = total + np.float32(c3) * four[j] if c3 != 0 else total
 
 

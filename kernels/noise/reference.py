@@ -111,21 +111,21 @@ def add_noise(
 
 
 def sampler_update(
-    x: np.ndarray, x0_hat: np.ndarray, x0_hat_old: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
+    x: np.ndarray, x0_hat: np.ndarray, x0_hat_last: np.ndarray | None, c: np.ndarray, key: Key, sample: np.ndarray
 ) -> np.ndarray:
     """Take one step of a sampler: that of every common sampler is a weighted sum of these four.
 
-        x' = c0 x + c1 x0_hat + c2 x0_hat_old + c3 z,   z = normal(key, sample)
+        x' = c0 x + c1 x0_hat + c2 x0_hat_last + c3 z,   z = normal(key, sample)
 
-    x, x0_hat, x0_hat_old: (N, ...) of one float dtype; x0_hat_old (the estimate of the step before) may be None,
+    x, x0_hat, x0_hat_last: (N, ...) of one float dtype; x0_hat_last (the estimate of the step before) may be None,
     then c2 must be 0. c: four floats; z is drawn only if c3 is not 0. key, sample: as for `random_bits`.
     Returns x', like x.
     """
-    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_old is None else x0_hat_old.shape, c, sample)
+    check_sampler_update(x.shape, x0_hat.shape, None if x0_hat_last is None else x0_hat_last.shape, c, sample)
     c0, c1, c2, c3 = map(float, c)
     y = c0 * x + c1 * x0_hat
-    if x0_hat_old is not None:
-        y += c2 * x0_hat_old
+    if x0_hat_last is not None:
+        y += c2 * x0_hat_last
     if c3 != 0:
         y += c3 * normal(key, sample, math.prod(x.shape[1:])).reshape(x.shape).astype(x.dtype)
     return y

@@ -38,7 +38,7 @@ class ModelConfig:
     num_res_blocks: int = 1
     """Residual blocks a level on the way down; one more on the way up."""
     attention_at: tuple[int, ...] | None = None
-    """Image heights at which pixels attend to each other, such as 16 8; None: at the smallest level."""
+    """Levels at which pixels attend to each other, by their height in patches, such as 16 8; None: the smallest."""
     heads: int = 4
     """Attention heads."""
     groups: int = 8
@@ -51,7 +51,7 @@ class ModelConfig:
     """Transformer layers over the words of a caption, before the image attends to them; without any, the words of short
     captions are learnt sooner."""
     cross_attention_at: tuple[int, ...] | None = None
-    """Image heights at which pixels attend to the words, such as 16 8; None: at the two smallest levels."""
+    """Levels at which pixels attend to the words, by their height in patches, such as 8 4; None: the two smallest."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Idea: the classes of config.py have the names and types of all fields, so one short walk over them reads any dictionary
 and reports exactly what is wrong with it.  A checkpoint holds the dictionary as JSON, a run's folder as config.toml;
 TOML has no null, so a setting that is `None` is left out of it.
-Second in checkpoint/.
 """
 
 import tomllib

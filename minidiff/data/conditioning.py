@@ -2,7 +2,7 @@
 
 Idea: scenes have exact maps, and a scene can be drawn again with the same look.  Images that are no scenes have their
 detected edges as a map, and their own mirror image as a reference.
-Comes after maps.py.  Leaves out the networks that see these images: nn/controlnet.py, nn/ip_adapter.py.
+Leaves out the networks that see these images: nn/controlnet.py, nn/ip_adapter.py.
 """
 
 from typing import Literal

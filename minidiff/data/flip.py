@@ -3,6 +3,7 @@
 Idea: mirroring doubles the data, but makes a caption that names a side false.  So the words for sides are exchanged in
 the captions of mirrored images.  An image whose caption or class has no mirrored counterpart in the vocabulary or among
 the classes is not mirrored.
+Which images are flipped is decided at random by training_data.py.
 Leaves out languages other than English, and data that must not be mirrored: digits and letters.
 """
 
@@ -17,7 +18,7 @@ SIDES = {f"left{ending}": f"right{ending}" for ending in ("", "most", "hand", "w
 SIDES |= {right: left for left, right in SIDES.items()}
 
 
-def mirrored(
+def flipped(
     dataset: Dataset, images: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the images and labels of a batch with the chosen ones, (N,) bool, mirrored where that is possible."""

@@ -13,7 +13,7 @@ import numpy as np
 from minidiff import random
 from minidiff.data.conditioning import ConditioningKind, conditioning_images
 from minidiff.data.dataset import Dataset, ImageDataset, order
-from minidiff.data.flip import mirrored
+from minidiff.data.flip import flipped
 from minidiff.errors import MinidiffError
 from minidiff.nn.tokenizer import drop_caption_parts
 from minidiff.random import Key, Stream
@@ -66,7 +66,7 @@ class TrainingData:
             labels = drop_caption_parts(labels, self.dataset.parts[index], u)
         if self.flip:
             chosen = random.uniform(Key(self.seed, Stream.FLIP, step, sample), ()) < 0.5
-            images, labels = mirrored(self.dataset, images, labels, chosen)
+            images, labels = flipped(self.dataset, images, labels, chosen)
         return Batch(images, labels, self.conditioning_images(index, images), sample)
 
     def conditioning_images(self, index: np.ndarray, images: np.ndarray) -> np.ndarray | None:

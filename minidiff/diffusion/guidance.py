@@ -55,7 +55,7 @@ def denoiser(
 ) -> Denoise:
     """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
 
-    model: has condition(n, labels, conditional), which encodes what n images are conditioned on, and is called as
+    model: has condition(n, labels, with_cond), which encodes what n images are conditioned on, and is called as
     model(x, t, cond); model.config.null_cond is the label that stands for "none".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
     no label, shaped like labels.  between: the t, from and to, at which guidance is used; at others the label is

@@ -28,20 +28,21 @@ from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
 
 Coefficients = tuple[float, float, float, float]
+ARRAYS = ("x_t", "x0_hat", "x0_hat_last", "eps_hat", "z")
 
 
 @dataclass(frozen=True)
 class Update:
     """The formula of a step, as the numbers before x_t, x0_hat, another x0_hat, eps_hat and the fresh noise z.
 
-    last: of the x0_hat of the step before; Heun's method has the x0_hat at the end of the step in its place.
+    x0_hat_last: of the step before; Heun's method has the x0_hat at the end of the step in its place.
     """
 
     __array_ufunc__ = None  # so that a NumPy number leaves the product to __rmul__
 
     x_t: float = 0.0
     x0_hat: float = 0.0
-    last: float = 0.0
+    x0_hat_last: float = 0.0
     eps_hat: float = 0.0
     z: float = 0.0
 
@@ -55,22 +56,21 @@ class Update:
         return self._each(self, lambda x, _: factor * x)
 
     def _each(self, other: "Update", operation: Callable[[float, float], float]) -> "Update":
-        pairs = ((getattr(self, name), getattr(other, name)) for name in ("x_t", "x0_hat", "last", "eps_hat", "z"))
-        return Update(*(operation(*pair) for pair in pairs))
+        return Update(*(operation(getattr(self, name), getattr(other, name)) for name in ARRAYS))
 
     def in_x_t(self, level: Level) -> "Update":
         """Return the same update without eps_hat: eps_hat = (x_t - a x0_hat) / s is put in."""
         on_x_t = self.eps_hat / level.s
-        return Update(self.x_t + on_x_t, self.x0_hat - level.a * on_x_t, self.last, 0.0, self.z)
+        return Update(self.x_t + on_x_t, self.x0_hat - level.a * on_x_t, self.x0_hat_last, 0.0, self.z)
 
     def coefficients(self, level: Level) -> Coefficients:
-        """Return the numbers before x_t, x0_hat, the last x0_hat and z, as the kernel takes them."""
+        """Return the numbers before x_t, x0_hat, x0_hat_last and z, as the kernel takes them."""
         update = self.in_x_t(level)
-        return update.x_t, update.x0_hat, update.last, update.z
+        return update.x_t, update.x0_hat, update.x0_hat_last, update.z
 
 
 X_T, X0_HAT, X0_HAT_LAST, EPS_HAT, Z = (
-    Update(**{name: 1.0}) for name in ("x_t", "x0_hat", "last", "eps_hat", "z")
+    Update(**{name: 1.0}) for name in ARRAYS
 )  # fmt: skip
 
 

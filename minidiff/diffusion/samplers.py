@@ -10,7 +10,9 @@ the sampler goes to the next level, where both predictions are mixed with less n
 
 `level` is where a step comes from, with a, s and sigma = s / a in the equations; `prev` is where it goes, with a', s'
 and sigma'.
-The samplers that evaluate the network twice a step or correct themselves stand in solvers.py.
+A sampler writes its formula with the symbols X_T, X0_HAT, EPS_HAT and Z; run.py turns it into numbers for the kernel.
+Leaves out the samplers that evaluate the network twice a step or remember a step: solvers.py, which also lists all of
+them by name.
 """
 
 from collections.abc import Iterator

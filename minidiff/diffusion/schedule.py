@@ -105,9 +105,9 @@ class Schedule:
         return Level(t, a, s) if np.ndim(sigma) else Level(float(t), float(a), float(s))
 
 
-# The two ends of beta at T = 1000. With T times they are multiplied by 1000 / T, so that the product, and with it the
-# noise at the last t, stays about what it is where T is in the hundreds or more: the last sigma of "linear" is 157 for
-# T = 1000, 221 for 100, and then grows, 939 for 30 and 130,000 for 20 (Nichol and Dhariwal's code does the same).
+# The two ends of beta at T = 1000. With T timesteps they are multiplied by 1000 / T, so that the product, and with it
+# the noise at the last t, stays about what it is where T is in the hundreds or more: the last sigma of "linear" is 157
+# for T = 1000, 221 for 100, and then grows, 939 for 30 and 130,000 for 20 (Nichol and Dhariwal's code does the same).
 BETAS = (1e-4, 0.02)
 BETA_MAX = 0.999  # a beta of 1 would leave alpha_bar at 0, where eps no longer says anything about x0
 SIGMAS = (0.002, 80.0)  # the ends of "karras" and "exponential": Karras et al. 2022, arXiv:2206.00364, table 1
@@ -144,7 +144,7 @@ def make_schedule(
     if kind not in KINDS:
         raise MinidiffError(f"schedule must be one of {', '.join(KINDS)}, got {kind!r}")
     if T < 2:
-        raise MinidiffError(f"a schedule needs at least 2 times T, got {T}")
+        raise MinidiffError(f"a schedule needs T of 2 timesteps or more, got {T}")
     if not 0 < shift < np.inf:
         raise MinidiffError(f"shift must be above 0, got {shift:g}")
     if shift != 1 and kind != "flow":

@@ -3,7 +3,7 @@
 Idea: the training loss is taken on training images, with new timesteps and noise at every step.  Here the images are
 held out, and the triples (image, t, noise) are fixed by a key.  Two checkpoints are compared on equal triples, so even
 a small difference between their losses is due to the networks; and a network that has memorised its training images
-shows a higher loss here.
+shows a higher loss here than on them.  Whether its samples are copies is another question: metrics/nearest.py.
 Leaves out likelihoods in bits.
 """
 

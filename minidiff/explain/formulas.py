@@ -34,7 +34,7 @@ READ = {
     "edm": "x̂₀ = c_skip xₜ / a + c_out F",
 }
 # A sampler's own formula, and whether its numbers are those of (xₜ, x̂₀) or of (x̂₀, ε̂).
-SAMPLERS = {
+FORMULAS = {
     "ddpm": ("x′ = αs′²/s² xₜ + a′β/s² x̂₀ + σ z,   α = a/a′,  β = s² − α²s′²", "x_t"),
     "ddim": ("x′ = a′ x̂₀ + √(s′² − σ_step²) ε̂ + σ_step z", "eps"),
     "euler": ("x′/a′ = xₜ/a + (σ′ − σ) ε̂,   σ = s/a", "eps"),
@@ -92,7 +92,7 @@ def _predicted(
 
 def _mixed(step: Step, at: At, sampler: str) -> Line:
     """Return the sampler's line: x_prev out of what is known at this step, and what remains for what is not."""
-    formula, of = SAMPLERS[sampler]
+    formula, of = FORMULAS[sampler]
     if sampler == "ddim" and step.mix is not None and not step.mix[3]:
         formula = "x′ = a′ x̂₀ + s′ ε̂"  # nothing is drawn anew
     x_prev, what = at(step.x_prev), f"The step to less noise: {sampler}"

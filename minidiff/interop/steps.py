@@ -29,7 +29,7 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> li
         times = [level.t + offset for level in path[:-1]]
         if times[0] >= T:
             raise MinidiffError(
-                f"steps_offset {offset} of the model leads beyond its last time {T - 1}: {steps} steps would begin "
+                f"steps_offset {offset} of the model leads beyond its last timestep {T - 1}: {steps} steps would begin "
                 f"at {times[0]}; ask for another number of steps, or another spacing"
             )
         return levels(schedule, times)

@@ -130,7 +130,7 @@ class UNet2D(Module):
         features = encode(self.down, self.middle, self.conv_in(x), emb, cond)
         return self.norm.then(self.conv_out, decode(self.up, features, emb, cond))
 
-    def condition(self, n: int, labels: Any | None = None, conditional: Any | None = None) -> Conditioning:
+    def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
         """Return an empty condition: this network is unconditional.  Raises ValueError for labels."""
         if labels is not None:
             raise ValueError("U-Net: this network knows no labels")

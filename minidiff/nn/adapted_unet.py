@@ -60,15 +60,15 @@ class AdaptedUNet:
     def __call__(self, x: Any, t: Any, cond: Conditioning) -> Tensor:
         return self.unet(x, t, cond)
 
-    def condition(self, n: int, labels: Any | None = None, conditional: Any | None = None) -> Conditioning:
+    def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
         """As `UNet.condition`, with the inputs of the adapters; image i receives input i mod M.
 
-        conditional: (n,) bool, which images receive the reference image; None for all.  All receive the drawing.
+        with_cond: (n,) bool, which images receive the reference image; None for all.  All receive the drawing.
         """
         cond = text_only = self.unet.condition(n, labels)
         if self.reference is not None:
             scale = np.full(n, self.reference.scale, np.float32)
-            scale = scale if conditional is None else scale * conditional
+            scale = scale if with_cond is None else scale * with_cond
             weights = ops.reshape(Tensor(backend.to_device(scale.astype(np.float32))), (-1, 1, 1))
             cond = self.reference.net(self.unet, cond, _rows(self.reference.image, n), weights)
         if self.control is not None:

@@ -153,12 +153,12 @@ class UNet(Module):
 
     # ---- what the images are to show: classes, or captions (chapter 14) ----
 
-    def condition(self, n: int, labels: Any | None = None, conditional: Any | None = None) -> Conditioning:
+    def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
         """Encode the condition of n images; `forward` takes the result at every timestep.
 
         labels: (n,) integers, classes; or (n, L) integers, captions.  `config.null_cond` in them stands for no
         condition, and None for no condition at all.
-        conditional: (n,) bool, which images receive the condition: used by adapters only (adapted_unet.py).
+        with_cond: (n,) bool, which images receive the reference image, if there is one: see adapted_unet.py.
         """
         if self.config.classes:
             labels = np.full(n, self.config.classes) if labels is None else labels

@@ -2,8 +2,8 @@
 
 Idea: everything that decides the network's shape is one frozen object.  It is checked once, when it is made, so that
 unet.py can build the network without a single check.  A checkpoint stores these settings beside the weights.
-Leaves out how the settings of a training (`--size`,
-`--data`, …) become these: checkpoint/build.py.
+Leaves out how the settings of a training (`--size`, `--data`, …) become these, and their defaults there:
+checkpoint/build.py.
 """
 
 from dataclasses import dataclass

@@ -164,8 +164,8 @@ class Model:
 
     # -- adapters -----------------------------------------------------------------------------------------------------
 
-    def adapted(self, inputs: Inputs, count: int) -> Any:
-        """Return the network with the inputs of its adapters, for `count` images.
+    def adapted(self, inputs: Inputs, first: int, count: int) -> Any:
+        """Return the network with the inputs of its adapters, for images first … first + count - 1.
 
         Raises MinidiffError for an input that no adapter is for, or that does not fit the images.
         """
@@ -174,10 +174,10 @@ class Model:
         assert isinstance(self.model, UNet)  # diffusers models have no adapters
         control = reference = None
         if inputs.control is not None:
-            drawing = self._each(inputs.control, count) / np.float32(255)
+            drawing = self._maps(inputs.control, first, count) / np.float32(255)
             control = ControlInput(self._adapter(inputs.control_kind), drawing, inputs.control_scale)
         if inputs.reference is not None:
-            image = to_float(self._each(inputs.reference, count))
+            image = to_float(self._maps(inputs.reference, first, count))
             reference = ReferenceInput(self._adapter("reference"), image, inputs.reference_scale)
         return AdaptedUNet(self.model, control, reference)
 
@@ -187,13 +187,16 @@ class Model:
         there = f"it has those for {', '.join(self.adapters)}" if self.adapters else "it has none"
         raise MinidiffError(f"this model has no adapter for {kind}, {there}; train one with --adapter {kind}")
 
-    def _each(self, array: np.ndarray, count: int) -> np.ndarray:
-        """Return an adapter's input for each image: (count, H, W, c) uint8."""
-        array = array[None] if array.ndim == 3 else array
+    def _maps(self, array: np.ndarray, first: int, count: int) -> np.ndarray:
+        """Return an adapter's input for each image, (count, H, W, c) uint8, of one or of several that take turns."""
+        several = array[None] if array.ndim == 3 else array
         height, width, _ = self.shape
-        if array.shape[1:3] != (height, width) or len(array) not in (1, count):
-            raise MinidiffError(f"expected 1 or {count} of {height}×{width} pixels to be shown, got {array.shape}")
-        return np.broadcast_to(array, (count, *array.shape[1:]))
+        if several.ndim != 4 or several.shape[1:3] != (height, width) or not len(several):
+            raise MinidiffError(
+                f"an adapter's input must be an image of {height}×{width} pixels, or several: ([N,] {height}, {width}, "
+                f"channels); got an array of shape {array.shape}"
+            )
+        return in_turn(several, first, count)
 
 
 def in_turn(turns: np.ndarray, first: int, count: int) -> np.ndarray:

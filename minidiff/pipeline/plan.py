@@ -50,8 +50,14 @@ class Plan:
         Raises MinidiffError, before the first step, for inputs that do not fit; at the last, if the images are not
         finite.
         """
+        return self._finite(self.unchecked_steps(first, count, total, on_prediction))
+
+    def unchecked_steps(
+        self, first: int, count: int, total: int | None = None, on_prediction: OnPrediction | None = None
+    ) -> Iterator[Step]:
+        """As `steps`, but the images may be anything: previews show what a training has come to."""
         model, inputs = self.model, self.inputs
-        network, samples = model.adapted(inputs, count), np.arange(first, first + count)
+        network, samples = model.adapted(inputs, first, count), np.arange(first, first + count)
         labels, negative = (
             None if turns is None else in_turn(turns, first, count) for turns in (self.labels, self.negative)
         )
@@ -62,10 +68,10 @@ class Plan:
             noise = model.noise(
                 self.settings.seed, samples, first + count if total is None else max(total, first + count)
             )
-            return self._finite(sample(noise.start(model.shape), self.levels, noise))
+            return sample(noise.start(model.shape), self.levels, noise)
         plain = denoiser(network, labels)  # inversion needs the learnt prediction, without guidance
         noise = Noise(self.settings.seed, samples)
-        return self._finite(inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape))
+        return inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape)
 
     def labels_of(self, count: int) -> np.ndarray | None:
         """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""
@@ -114,6 +120,17 @@ def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
     if negative is not None and (labels is None or scale == 1):
         raise MinidiffError("a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it")
     settings = replace(settings, steps=model.steps_of(settings.steps), guidance_scale=scale)
+    return make_plan(model, settings, inputs, labels, negative)
+
+
+def make_plan(
+    model: Model,
+    settings: SamplingSettings,
+    inputs: Inputs,
+    labels: np.ndarray | None,
+    negative: np.ndarray | None = None,
+) -> Plan:
+    """Return the plan of a drawing whose labels or prompts are numbers already; its steps and scale are given."""
     defaults, schedule = model.defaults, model.process.schedule
     spacing = defaults.spacing if settings.spacing is None else settings.spacing
     levels = defaults.levels(schedule, model.steps_of(settings.steps), spacing)

@@ -86,9 +86,10 @@ class Inputs:
     prompt: what to draw in words, or several prompts, which take turns; None draws anything.
     negative: a negative prompt, what not to draw.
     edit: an image to start from, and what is done with it.
-    control: a map that says where things are, (H, W, c) uint8, or (N, H, W, c), one for each image: white lines on
-    black, if `control_kind` is "edges".  control_scale: its strength; 0 switches it off.
-    reference: an image whose style is taken over, (H, W, C) uint8, or (N, H, W, C).  reference_scale: its strength.
+    control: a map that says where things are, (H, W, c) uint8, or several, (N, H, W, c), which take turns: white lines
+    on black, if `control_kind` is "edges".  control_scale: its strength; 0 switches it off.
+    reference: an image whose style is taken over, (H, W, C) uint8, or several, (N, H, W, C), which take turns.
+    reference_scale: its strength.
     """
 
     label: Label = None

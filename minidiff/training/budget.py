@@ -4,7 +4,6 @@ Idea: a preview or a checkpoint changes nothing in the training, so the clock ma
 not decide the end, because the learning rate falls towards the last step.  `--minutes` therefore measures the speed
 during the warm-up, in which the learning rate does not depend on the last step, and fixes the number of steps once.
 From there on the run is that of `--steps`, to the bit.
-In training/ before loop.py.
 """
 
 from minidiff.limits import LIMITS

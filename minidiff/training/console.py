@@ -1,6 +1,6 @@
 """What a training prints: a summary at its start, a progress bar, and the commands that come next.
 
-In training/ before loop.py.  Leaves out error messages, which stand where the errors are found.
+Leaves out error messages, which stand where the errors are found.
 """
 
 import shlex

@@ -3,7 +3,6 @@
 Idea: `training_loop` is the whole of it: take a batch, compute the loss and its gradients, clip them, move the weights,
 then log, save and preview.  Nothing that surrounds the steps reaches into them: a run that was stopped, killed or
 watched ends with the same weights, to the bit, as one that was left alone.
-In training/ before cli.py.
 """
 
 import contextlib

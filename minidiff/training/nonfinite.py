@@ -2,7 +2,6 @@
 
 Idea: when the loss is NaN, so is the result of every layer after the one that went wrong.  A step can be computed
 again, to the bit, this time looking at what every layer returns; the first result that is not finite is the place.
-In training/ before trainer.py.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,7 +3,7 @@
 Idea: the noise that an image of a grid starts from is a function of the seed and the image's number, so every grid
 shows the same images, further on.  The averaged weights draw.  Nothing here changes the training's random numbers or
 its weights.
-In training/ before loop.py.  Leaves out samplers: diffusion/samplers.py.
+Leaves out how images are drawn: as by the command, pipeline/plan.py.
 """
 
 import time
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from minidiff.data.dataset import distinct_captions
-from minidiff.diffusion.guidance import denoiser
-from minidiff.diffusion.run import Noise, Run, Step
-from minidiff.diffusion.samplers import ddim
+from minidiff.diffusion.run import Step
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_uint8
 from minidiff.nn.flat_parameters import averaged
+from minidiff.pipeline.model import Model
+from minidiff.pipeline.plan import Plan, make_plan
+from minidiff.pipeline.settings import Inputs, SamplingSettings
 from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data
@@ -81,26 +82,53 @@ def grid_labels(trainer: Trainer, count: int) -> np.ndarray | None:
     return trainer.dataset.batch(example_indices(trainer, count))[1]
 
 
+def grid_plan(trainer: Trainer, grid: SampleGrid) -> Plan:
+    """Return the plan of a grid: how the command would draw it with the weights that the network carries."""
+    conditions = num_conditions(trainer)
+    count = grid.size(conditions)
+    settings = SamplingSettings(
+        steps=num_steps(trainer, grid), guidance_scale=guidance_scale(trainer), seed=trainer.config.run.seed
+    )
+    model = Model(
+        trainer.model if trainer.unet is None else trainer.unet,
+        trainer.process,
+        trainer.dataset.classes,
+        trainer.config,
+        Path(f"step {trainer.step}"),
+        trainer.step,
+        tokenizer=trainer.dataset.tokenizer,
+        adapters={trainer.adapter: trainer.model},
+    )
+    return make_plan(model, settings, _adapter_inputs(trainer, count), grid_labels(trainer, count))
+
+
+def _adapter_inputs(trainer: Trainer, count: int) -> Inputs:
+    """Return what the adapter that is trained is shown with each image of a grid, at the strength of training."""
+    if trainer.adapter == "none":
+        return Inputs()
+    index = example_indices(trainer, count)
+    images = trainer.training_data.conditioning_images(index, trainer.dataset.batch(index)[0])
+    if trainer.adapter == "reference":
+        return Inputs(reference=images, reference_scale=1.0)
+    return Inputs(control=images, control_kind=trainer.adapter)
+
+
 def draw(trainer: Trainer, grid: SampleGrid) -> Iterator[tuple[slice, Step]]:
     """Draw a grid with the weights that the network carries; yield each part's place in the grid, and its steps.
 
     A part has as many images as training computes at once, so that drawing needs no more memory than training.  An
     image's noise is a function of its number, so it is the same in any part.
     """
-    network, conditions = trainer.network, num_conditions(trainer)
-    count = grid.size(conditions)
-    index, labels = example_indices(trainer, count), grid_labels(trainer, count)
+    plan, count = grid_plan(trainer, grid), grid.size(num_conditions(trainer))
     for first in range(0, count, part_size(trainer)):
         part = slice(first, min(first + part_size(trainer), count))
-        conditioning = None
-        if trainer.adapter != "none":
-            conditioning = trainer.training_data.conditioning_images(index[part], trainer.dataset.batch(index[part])[0])
-        labels_of_part = None if labels is None else labels[part]
-        denoise = denoiser(trainer.denoiser(conditioning), labels_of_part, GUIDANCE_SCALE if conditions else 1.0)
-        noise = Noise(trainer.config.run.seed, np.arange(count)[part])
-        x_T = noise.start((network.height, network.width, network.channels))
-        for step in ddim(Run(denoise, trainer.process, num_steps(trainer, grid), noise), x_T):
+        for step in plan.unchecked_steps(first, part.stop - first):
             yield part, step
+
+
+def guidance_scale(trainer: Trainer) -> float:
+    """Return the guidance scale of grids."""
+    return GUIDANCE_SCALE if num_conditions(trainer) else 1.0
 
 
 def part_size(trainer: Trainer) -> int:
@@ -127,7 +155,7 @@ def save_grid(path: Path, images: np.ndarray, trainer: Trainer, grid: SampleGrid
         "step": trainer.step,
         "sampler": "ddim",
         "steps": num_steps(trainer, grid),
-        "guidance_scale": GUIDANCE_SCALE if conditions else 1.0,
+        "guidance_scale": guidance_scale(trainer),
         "seed": trainer.config.run.seed,
         "columns": column_names(trainer, columns) if 0 < conditions <= MAX_COLUMNS else [],
     }

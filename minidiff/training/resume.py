@@ -4,7 +4,7 @@ Idea: a step is a function of the weights and moments, which the checkpoint hold
 network and, for an adapter, the model below it.  The checkpoint tells what each of these was.  All of them are compared
 here, and the first difference is reported with both values: a run that went on with anything else would not be the same
 run.
-In training/ after optimizer.py.  Leaves out the tensors' shapes: `checkpoint.restore`.
+Leaves out the tensors' shapes: `checkpoint.restore`.
 """
 
 from dataclasses import fields

@@ -6,7 +6,7 @@
     previews/step_00000500.png          samples during the training
     grid.png, noise_to_image.gif, loss.png     at the end
 
-In training/ before loop.py.  Leaves out what the files hold: checkpoint/, preview.py.
+Leaves out what the files hold: checkpoint/, preview.py.
 """
 
 import contextlib

@@ -4,7 +4,6 @@ Idea: a signal can arrive anywhere, also in the middle of an update.  So its han
 training loop asks for it after each step.  A second signal of the same kind ends the process at once.  The same signal
 twice within half a second counts as one, since a terminal and a supervisor may both pass it on; two different signals
 are one request as well.  A broken pipe on the output (`| head`) is recorded in the same way.
-In training/ before loop.py.
 """
 
 import errno

@@ -3,7 +3,7 @@
 Idea: all that is random in a step is a function of the seed and the number of the step.  So a step depends on the
 weights, the optimizer's moments and that number alone: a training that starts from these three goes on to the same
 bits.
-In training/ before loop.py, which makes the steps.
+Leaves out the step itself: loop.py.
 """
 
 import math

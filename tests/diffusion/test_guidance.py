@@ -21,7 +21,7 @@ class Labelled:
     def __init__(self):
         self.calls = []
 
-    def condition(self, n, labels=None, conditional=None):
+    def condition(self, n, labels=None, with_cond=None):
         return labels
 
     def __call__(self, x, t, labels):
@@ -40,7 +40,7 @@ class Convolving:
         w = np.random.default_rng(seed).standard_normal((3, 3, 8, 8)).astype(np.float32)
         self.w = Tensor(backend.to_device(w))
 
-    def condition(self, n, labels=None, conditional=None):
+    def condition(self, n, labels=None, with_cond=None):
         return labels
 
     def __call__(self, x, t, labels):
@@ -97,7 +97,7 @@ class Reading(Labelled):
 
     config = SimpleNamespace(null_cond=0)
 
-    def condition(self, n, labels=None, conditional=None):
+    def condition(self, n, labels=None, with_cond=None):
         return labels
 
     def __call__(self, x, t, labels):

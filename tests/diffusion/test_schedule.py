@@ -196,7 +196,7 @@ def test_the_curve_cannot_be_overwritten():
             "schedule must be one of linear, scaled_linear, cosine, sigmoid, karras, exponential, flow, "
             "got 'quadratic'",
         ),
-        ({"kind": "linear", "T": 1}, "a schedule needs at least 2 times T, got 1"),
+        ({"kind": "linear", "T": 1}, "a schedule needs T of 2 timesteps or more, got 1"),
         ({"kind": "flow", "shift": 0.0}, "shift must be above 0, got 0"),
         ({"kind": "flow", "shift": math.nan}, "shift must be above 0, got nan"),
         ({"kind": "flow", "shift": math.inf}, "shift must be above 0, got inf"),

@@ -16,7 +16,7 @@ class Scaled:
     def __init__(self, w=0.5):
         self.w = Tensor(backend.to_device(np.array(w, dtype=np.float32)), requires_grad=True)
 
-    def condition(self, n, labels=None, conditional=None):
+    def condition(self, n, labels=None, with_cond=None):
         return labels
 
     def __call__(self, x, t, labels):

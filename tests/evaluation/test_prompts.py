@@ -171,10 +171,14 @@ def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
     texts, maps = [f"prompt {k}" for k in range(10)], np.arange(10)
 
     class Model:
-        def generate(self, count, *, prompt, first, control, **how):
-            numbers = (first + np.arange(count)) % len(prompt)
-            assert [int(prompt[k].split()[1]) for k in numbers] == control.tolist()
-            yield SimpleNamespace(x_prev=control.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
+        def prepare(self, settings, inputs):
+            def steps(first, count, total):
+                assert total == len(inputs.prompt) == len(inputs.control)
+                numbers = np.array([int(text.split()[1]) for text in inputs.prompt[first : first + count]])
+                assert numbers.tolist() == inputs.control[first : first + count].tolist()
+                yield SimpleNamespace(x_prev=numbers.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
+
+            return SimpleNamespace(steps=steps)
 
     done = []
     drawn = generate_samples(Model(), EvaluationSampling(count=10, batch=batch), texts, {"control": maps}, done.append)

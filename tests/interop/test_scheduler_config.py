@@ -139,7 +139,7 @@ def test_betas_that_leave_nothing_of_the_image(folder):
 
 def test_steps_that_diffusers_cannot_take_are_refused_before_the_first(folder):
     write(folder, DDPM | {"steps_offset": 120})
-    with pytest.raises(MinidiffError, match=r"^steps_offset 120 of the model leads beyond its last time 999: 10 "):
+    with pytest.raises(MinidiffError, match=r"^steps_offset 120 of the model leads beyond its last timestep 999: 10 "):
         load(folder).generate(steps=10)
     with pytest.raises(MinidiffError, match=r"^timestep_spacing trailing: 61 steps of 1000 are one more in diffusers"):
         load(folder).generate(steps=61, spacing="trailing")

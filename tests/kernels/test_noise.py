@@ -142,13 +142,13 @@ def test_add_noise(version, poison, shape):
 @pytest.mark.parametrize("c", [(0.5, 0.4, 0.3, 0.2), (0.5, 0.4, 0.0, 0.2), (0.5, 0.4, 0.3, 0.0), (1.0, -2.0, 0.0, 0.0)])
 @pytest.mark.parametrize("shape", [(3, 5, 7, 3), (40, 32, 32, 3)], ids=str)
 def test_sampler_update(version, poison, shape, c):
-    x, x0_hat, x0_hat_old = (version.array(*shape, seed=seed) for seed in range(3))
+    x, x0_hat, x0_hat_last = (version.array(*shape, seed=seed) for seed in range(3))
     sample = np.arange(shape[0])
-    version.sampler_update(x, x0_hat, x0_hat_old, np.array(c), KEY, sample)
+    version.sampler_update(x, x0_hat, x0_hat_last, np.array(c), KEY, sample)
     z = version.normal(KEY, sample, math.prod(shape[1:])).reshape(shape).astype(float)
-    exact = c[0] * x.astype(float) + c[1] * x0_hat.astype(float) + c[2] * x0_hat_old.astype(float) + c[3] * z
+    exact = c[0] * x.astype(float) + c[1] * x0_hat.astype(float) + c[2] * x0_hat_last.astype(float) + c[3] * z
     poison()
-    y = version.sampler_update(x, x0_hat, x0_hat_old, np.array(c), KEY, sample)
+    y = version.sampler_update(x, x0_hat, x0_hat_last, np.array(c), KEY, sample)
     assert y.dtype == version.dtype
     assert np.abs(y - exact).max() < version.bound
     if c[2] == 0:
@@ -169,7 +169,7 @@ def test_says_what_does_not_fit(version):
         ),
         "sample must be (2,), one for each image, got shape (1,)": lambda: version.add_noise(x, a, a, KEY, two[:1]),
         "x0_hat must be (2, 4) like x, got shape (1, 4)": lambda: version.sampler_update(x, x[:1], None, c, KEY, two),
-        "c[2] is 0.5 but there is no x0_hat_old": lambda: version.sampler_update(x, x, None, (1, 1, 0.5, 0), KEY, two),
+        "c[2] is 0.5 but there is no x0_hat_last": lambda: version.sampler_update(x, x, None, (1, 1, 0.5, 0), KEY, two),
         "c must hold 4 numbers, got 3": lambda: version.sampler_update(x, x, x, c[:3], KEY, two),
     }
     for message, call in cases.items():

@@ -24,7 +24,7 @@ from minidiff.evaluation.metrics.frechet import deviation, frechet_distance
 from minidiff.evaluation.metrics.kid import kid, kid_deviation
 from minidiff.evaluation.metrics.nearest import MAX_TRAINING_IMAGES, nearest
 from minidiff.evaluation.metrics.precision_recall import NEIGHBOURS, precision_recall
-from minidiff.evaluation.samples import EvaluationSampling, generate_samples, sampling_steps
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples, plan_samples
 from minidiff.evaluation.split import Purpose
 from minidiff.limits import check_limits
 from minidiff.pipeline.pipeline import Pipeline
@@ -94,7 +94,7 @@ def check(model: Pipeline, test_set: Numbered, sampling: EvaluationSampling) -> 
     if model.classes != test_set.classes:
         theirs_, ours_ = (f"{len(names)} ({_few(names)})" for names in (model.classes, test_set.classes))
         raise MinidiffError(f"{model.path} was trained on other labels: it has {theirs_}, {test_set.name} has {ours_}")
-    sampling_steps(model, sampling, 0, 1)  # checks the settings; no step is taken
+    plan_samples(model, sampling)  # checks the settings
 
 
 def judge(

@@ -2,6 +2,7 @@
 
 Idea: a copy lies closer to its training image than an independent image does.  So the distance of samples to the
 nearest training image is reported beside that of held-out images, which cannot be copies.
+A gap between the losses on training and on held-out images is the other sign: heldout.py.
 Leaves out copies of parts of an image and mirrored copies.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from minidiff.errors import MinidiffError
 from minidiff.evaluation.heldout import TRIPLES, held_out_loss
-from minidiff.evaluation.samples import EvaluationSampling, generate_samples, sampling_steps
+from minidiff.evaluation.samples import EvaluationSampling, generate_samples, plan_samples
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.attributes import AttributeClassifier
 from minidiff.evaluation.scenes.prompts import FIRST, evaluate_prompts, measure_classifiers, prompt_accuracy
@@ -39,7 +39,7 @@ def check(model: Pipeline, sampling: EvaluationSampling) -> None:
         raise MinidiffError(
             f"--count must be {MIN_PROMPTS} or more, so that prompts mention enough, got {sampling.count}"
         )
-    sampling_steps(model, sampling, 0, 1, ["a"])  # checks the settings; no step is taken
+    plan_samples(model, sampling, ["a"])  # checks the settings
 
 
 def judge_scenes(
