@@ -13,6 +13,9 @@ repository were made like this once and then never changed: a test that fails is
     3-captions     fb484d6    3     as 2-captions, with an EDM target
     3-edges        fb484d6    3     as 2-edges, added to 3-captions
     3-reference    fb484d6    3     as 2-reference, added to 3-captions; its config.toml alone
+    4-labels       913fb23    4     labels, x0 as the target, dynamic clipping
+    4-captions     913fb23    4     as 2-captions, with two text layers
+    4-edges        913fb23    4     as 2-edges, added to 4-captions
     shipped        fb484d6    2     the weights in minidiff/weights: prompts alone
     shipped-all    fb484d6    2     the same, with a drawing and a reference
 
@@ -36,9 +39,11 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-TINY = "--base 4 --heads 2 --groups 2 --times 8"
+TINY = "--base 4 --heads 2 --groups 2 --times 8"  # up to format 3
+TINY_4 = "--model-channels 4 --heads 2 --groups 2 --num-timesteps 8"
 SHORT = "--steps 3 --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7 --backend numpy --threads 1"
 TEXT = "--data folder --data-dir images --size 8 --captions names --text-width 4 --text-layers 1"
+TEXT_4 = TEXT.replace("--text-layers 1", "--text-layers 2")
 DRAW = "--array --backend numpy --threads 1"
 
 # folder: commit, options of train, options of sample
@@ -85,6 +90,21 @@ MODELS = {
         "fb484d6",
         f"--adapter reference --onto 3-captions {SHORT}",
         "",
+    ),
+    "4-labels": (
+        "913fb23",
+        f"--data npz --data-dir images.npz --target x0 --schedule linear --channel-mult 1 {TINY_4} {SHORT}",
+        f"--label owl cat --sampler dpm-solver-sde --clip dynamic --count 4 --steps 6 --seed 6 {DRAW}",
+    ),
+    "4-captions": (
+        "913fb23",
+        f"{TEXT_4} --channel-mult 1 1 --attention-at 4 --cross-attention-at 8 4 {TINY_4} {SHORT}",
+        f"--negative dog --guidance-scale 2 --sampler heun --churn 3 --count 4 --steps 5 --seed 4 {DRAW}",
+    ),
+    "4-edges": (
+        "913fb23",
+        f"--adapter edges --onto 4-captions {SHORT}",
+        f"--adapter 4-edges --control drawing.png --sampler euler-ancestral --count 4 --steps 4 {DRAW}",
     ),
     "shipped": ("fb484d6", "", f"--steps 8 --count 2 {DRAW}"),
     "shipped-all": (

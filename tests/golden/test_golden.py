@@ -81,6 +81,21 @@ GOLDEN = {
     "3-reference": Golden(
         "--adapter reference --onto 3-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7", base="3-captions"
     ),
+    "4-labels": Golden(
+        f"--data npz --data-dir images.npz --target x0 --schedule linear --channel-mult 1 {_TINY}",
+        "--label owl cat --sampler dpm-solver-sde --clip dynamic --count 4 --steps 6 --seed 6",
+    ),
+    "4-captions": Golden(
+        f"{_TEXT.replace('layers 1', 'layers 2')} --channel-mult 1 1 --attention-at 4 --cross-attention-at 8 4 {_TINY}",
+        "--negative dog --guidance-scale 2 --sampler heun --churn 3 --count 4 --steps 5 --seed 4",
+        _PROMPTS,
+    ),
+    "4-edges": Golden(
+        "--adapter edges --onto 4-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        "--adapter 4-edges --control drawing.png --sampler euler-ancestral --count 4 --steps 4",
+        _PROMPTS,
+        "4-captions",
+    ),
     "shipped": Golden(sample="--steps 8 --count 2", prompts=("a dog",)),
     "shipped-all": Golden(
         sample="--negative night --control drawing.png --reference image.png --reference-scale 0.8 --sampler ddpm "
