@@ -5,10 +5,12 @@ given.  A command prints that sentence and exits; a traceback from a command is 
 arrays whose shapes do not fit, stay ordinary ValueErrors with a traceback.
 """
 
+import bisect
 import contextlib
 import difflib
 import errno
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -38,11 +40,14 @@ def printable(text: object, most: int = 200) -> str:
     """Return text that comes from outside (a file, its name, a server) as one line that is safe to print.
 
     Control and direction characters, line ends and lone surrogates could move a terminal's cursor, forge a line or
-    stop a stream: they become escapes, such as \\x1b.  What is longer than `most` characters is cut and ends in "…".
+    stop a stream: they become escapes, such as \\x1b.  If the result has more than `most` characters, it is cut and
+    ends in "…".
     """
     text = str(text)
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(map(_escaped, cut))
+    ends = list(itertools.accumulate(len(_escaped(character)) for character in text[: most + 1]))
+    if not ends or ends[-1] <= most:
+        return "".join(map(_escaped, text))
+    return "".join(map(_escaped, text[: bisect.bisect_right(ends, most - 1)])) + "…"
 
 
 def _escaped(character: str) -> str:

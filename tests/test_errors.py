@@ -106,10 +106,16 @@ def test_a_reader_that_hangs_up_is_no_error():
         ("\u202egnp.exe\u2066\u2028", "\\u202egnp.exe\\u2066\\u2028"),
         (b"\xff".decode("utf-8", "surrogateescape"), "\\udcff"),
         ("x" * 1000, "x" * 199 + "…"),
+        ("x" * 200, "x" * 200),
+        ("\x8a" * 1000, "\\x8a" * 49 + "…"),
+        ("\x8a" * 51, "\\x8a" * 49 + "…"),
+        ("x" * 197 + "\x8a", "x" * 197 + "…"),
+        ("x" * 196 + "\x8a", "x" * 196 + "\\x8a"),
     ],
 )
 def test_text_from_outside_is_safe_to_print(text, shown):
-    assert printable(text) == shown
+    """The limit is that of what is printed, escapes included, and no escape is cut."""
+    assert printable(text) == shown and len(shown) <= 200
 
 
 def test_an_error_is_safe_to_print():

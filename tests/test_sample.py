@@ -360,6 +360,7 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
     [
         (lambda about: about.pop("settings"), "was not written by python -m minidiff.sample"),
         (lambda about: about.update(command="train"), "was not written by python -m minidiff.sample"),
+        (lambda about: about.update(checkpoint_sha256="\x8a" * 9000), "was not written by python -m minidiff.sample"),
         (lambda about: about["settings"].update(out="/"), "unknown setting 'out'"),
         (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
         (lambda about: about["settings"].update(guidance_interval=[0, 1, 2]), "must be a list of 2, got [0, 1, 2]"),

@@ -6,6 +6,7 @@ looked for there, and in the folders that the grid lies in.
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
     about = read_metadata(grid)
     settings = about.get("settings")
     digests = {**_table(about.get("images_sha256")), "checkpoint": about.get("checkpoint_sha256")}
-    texts = all(isinstance(digest, str) for digest in digests.values())
-    if about.get("command") != "sample" or not isinstance(settings, dict) or not texts:
+    hashes = all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests.values())
+    if about.get("command") != "sample" or not isinstance(settings, dict) or not hashes:
         raise MinidiffError(f"{grid} was not written by python -m minidiff.sample")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if foreign := sorted(settings.keys() - known):
