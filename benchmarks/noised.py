@@ -14,9 +14,9 @@ def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     They are drawn as `Process.training_loss` draws them, by the same keys.
     """
     run, process = trainer.config.run, trainer.process
-    sample = np.arange(run.batch)
-    (batch,) = trainer.training_data.batches(trainer.step, run.batch)
-    level = process.draw_level(run.seed, trainer.step, sample, run.batch)
+    sample = np.arange(run.batch_size)
+    (batch,) = trainer.training_data.batches(trainer.step, run.batch_size)
+    level = process.draw_level(run.seed, trainer.step, sample, run.batch_size)
     labels = process.drop_labels(batch.labels, trainer.model, run.seed, trainer.step, sample)
     parts = (to_float(batch.images), level.a, level.s)
     x0, a, s = (backend.to_device(part.astype(np.float32)) for part in parts)

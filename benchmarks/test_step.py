@@ -17,7 +17,7 @@ from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
 CONFIG = Config(run=RunConfig(steps=1000))
-BATCH = CONFIG.run.batch
+BATCH = CONFIG.run.batch_size
 
 
 def trainer():

@@ -88,7 +88,7 @@ LIMITS: Mapping[str, Range] = {
     "step": Range(0, 2**32 - 1),
     "steps": Range(1, 2**32 - 1),
     "minutes": Range(0, 1e6, above=True),
-    "batch": Range(1, 1 << 20),
+    "batch_size": Range(1, 1 << 20),
     "accumulate": Range(1, 1 << 20),
     "seed": Range(0, 2**64 - 1),
     "threads": Range(1, 1024),

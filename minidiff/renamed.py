@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# By the table of the file, the old name and the new name.
+# By the table of the file ("sample": the settings in a grid.png), the old name and the new name.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "base": "model_channels",
@@ -26,16 +26,18 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "length": "max_tokens",
         "words_at": "cross_attention_at",
     },
+    "run": {"batch": "batch_size"},
+    "sample": {"batch": "batch_size"},
     "diffusion": {"times": "num_timesteps", "draw_t": "timestep_sampling", "label_drop": "cond_dropout"},
 }
 
 # Setting to old value to new value.
 VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
 
-# Command-line options: those of the settings in two tables above.
+# Command-line options: those of the settings in three tables above.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
-    for table in ("model", "diffusion")
+    for table in ("model", "diffusion", "run")
     for old, new in SETTINGS[table].items()
 }
 

@@ -37,7 +37,7 @@ def short_training(monkeypatch, tmp_path_factory):
     """A classifier that trains for a second, cached for the tests of this file: they test the command."""
     folder = tmp_path_factory.getbasetemp() / "classifiers"
     monkeypatch.setattr(cache, "default_folder", lambda: folder)
-    monkeypatch.setattr(command, "train_config_for", lambda dataset: TrainConfig(steps=30, batch=48))
+    monkeypatch.setattr(command, "train_config_for", lambda dataset: TrainConfig(steps=30, batch_size=48))
     monkeypatch.setattr(judge, "TRIPLES", 200)
 
 
@@ -80,7 +80,7 @@ def test_everything_it_says(run, data, capsys):
         "guidance_scale": 3.0,
         "clip": "clip",
     }
-    assert result["settings"] == {**settings, "seed": 5, "batch": 64, **on}
+    assert result["settings"] == {**settings, "seed": 5, "batch_size": 64, **on}
 
     read = result["read_as_asked"]
     assert read["of"] == 32 and read["share"] == read["right"] / 32
@@ -156,7 +156,7 @@ def test_results_take_the_place_of_no_other_file_than_the_evaluation_before(tmp_
 
 def test_same_seed_same_result(run, data, tmp_path):
     results = {}
-    for name, words in {"one": (), "same": (), "batch": ("--batch", 5), "other": ("--seed", 1)}.items():
+    for name, words in {"one": (), "same": (), "batch": ("--batch-size", 5), "other": ("--seed", 1)}.items():
         evaluate(run, data, "--count", 12, "--json", tmp_path / f"{name}.json", *words)
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
         assert results[name].pop("seconds").keys() >= {"samples", "held_out_loss"}
@@ -265,7 +265,7 @@ def test_what_a_model_that_reads_prompts_cannot_be_asked(tmp_path, data, capsys)
     here = ("--checkpoint", tmp_path / "words", "--json", tmp_path / "x.json")
     assert fails(capsys, *here, "--data", "npz", "--data-dir", data).endswith("--data is for models with labels")
     assert fails(capsys, *here, "--count", 7).startswith("--count must be 8 or more")
-    assert fails(capsys, *here, "--batch", 0) == "--batch must be from 1 to 1048576, got 0"
+    assert fails(capsys, *here, "--batch-size", 0) == "--batch-size must be from 1 to 1048576, got 0"
     assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
 
 

@@ -151,7 +151,7 @@ def test_numbers_for_people(x, text):
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_images_are_the_same_with_it(reads, tmp_path, name):
-    words = (PROMPT, "--checkpoint", reads, "--count", 5, "--batch", 3, "--sampler", "ddpm", "--array")
+    words = (PROMPT, "--checkpoint", reads, "--count", 5, "--batch-size", 3, "--sampler", "ddpm", "--array")
     sample(*words, "--out", tmp_path / "with", "--explain", name=name)
     sample(*words, "--out", tmp_path / "without", name=name)
     for file in ("grid.png", "samples.npz"):

@@ -105,7 +105,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
             "guidance_interval": None,
             "clip": None,
             "seed": 7,
-            "batch": 64,
+            "batch_size": 64,
             "init": None,
             "strength": None,
             "mask": None,
@@ -126,7 +126,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
 
 def test_all_files(run, tmp_path):
     extra = ("--images", "--array", "--trace", "--animation", "gif", "--watch")
-    sample("--checkpoint", run, "--count", 5, "--batch", 2, "--sampler", "ddpm", "--out", tmp_path, *extra)
+    sample("--checkpoint", run, "--count", 5, "--batch-size", 2, "--sampler", "ddpm", "--out", tmp_path, *extra)
     names = {"grid.png", "images", "samples.npz", "trace.npz", "steps.gif", "watch.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
@@ -136,7 +136,7 @@ def test_all_files(run, tmp_path):
     assert (arr.shape, arr.dtype) == ((5, 8, 8, 3), np.uint8)
     assert labels.tolist() == [0, 1, 2, 0, 1]
     with backend.using("numpy"):
-        assert np.array_equal(arr, models.load(run).sample(5, sampler="ddpm", steps=4, batch=2))
+        assert np.array_equal(arr, models.load(run).sample(5, sampler="ddpm", steps=4, batch_size=2))
 
     paths = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in paths] == [f"{k:05d}_{tiny_model.CLASSES[k % 3]}.png" for k in range(5)]
@@ -224,7 +224,7 @@ def test_like_repeats_to_the_bit(native_backend, run, tmp_path):
         run,
         "--count",
         5,
-        "--batch",
+        "--batch-size",
         3,
         *labels,
         *words,
@@ -262,7 +262,7 @@ def test_prompts_are_columns_and_in_the_metadata(reader, tmp_path):
 
 
 def test_like_repeats_prompts_to_the_bit(native_backend, reader, tmp_path):
-    how = ("--negative", "night", "--guidance-interval", 0.1, 9, "--guidance-scale", 2, "--count", 3, "--batch", 2)
+    how = ("--negative", "night", "--guidance-interval", 0.1, 9, "--guidance-scale", 2, "--count", 3, "--batch-size", 2)
     sample("a dog", "big cat", "--checkpoint", reader, *how, "--out", tmp_path / "a", backend=native_backend.name)
     command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
@@ -410,7 +410,7 @@ def test_watch_in_a_file_that_is_rewritten(run, tmp_path, monkeypatch, capsys):
             seen.append(read(path))
 
     monkeypatch.setattr(viewer, "save_png", note)
-    sample("--checkpoint", run, "--count", 2, "--batch", 1, "--watch", "--out", tmp_path)
+    sample("--checkpoint", run, "--count", 2, "--batch-size", 1, "--watch", "--out", tmp_path)
     assert len(seen) == 8  # four steps of two batches
     assert not np.array_equal(seen[0], seen[3])
     assert capsys.readouterr().out.startswith(f"watch {tmp_path / 'watch.png'}\n")
@@ -440,7 +440,7 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
     ("words", "message"),
     [
         (("--count", 0), "--count must be from 1 to 2^32 - 1, got 0"),
-        (("--batch", 0), "--batch must be from 1 to 1048576, got 0"),
+        (("--batch-size", 0), "--batch-size must be from 1 to 1048576, got 0"),
         (("--steps", 0), "--steps must be from 1 to 2^32 - 1, got 0"),
         (("--steps", 1001), "steps must be from 1 to 1000, the schedule's length, got 1001"),
         (("--seed", -1), "--seed must be from 0 to 2^64 - 1, got -1"),

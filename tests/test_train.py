@@ -29,7 +29,7 @@ SMALL = [
     "2",
     "--heads",
     "2",
-    "--batch",
+    "--batch-size",
     "4",
     "--backend",
     "numpy",
@@ -188,7 +188,7 @@ def test_a_training_from_the_command_line(tmp_path, toy, capsys, monkeypatch):
 def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     run = tmp_path / "run"
     make = [*toy, *SMALL, "--steps", 1, "--out", run]
-    assert fails(capsys, *make, "--batch", 0) == "--batch must be from 1 to 1048576, got 0"
+    assert fails(capsys, *make, "--batch-size", 0) == "--batch-size must be from 1 to 1048576, got 0"
     assert fails(capsys, *make, "--lr", "nan") == "--lr must be above 0, at most 1e+12, got nan"
     line = fails(capsys, *make, "--backend", "abacus")
     assert line == "backend 'abacus' is not known; expected one of auto, numpy, numba, numba-gemm, cupy, numba-cuda"

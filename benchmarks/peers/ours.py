@@ -77,7 +77,7 @@ class StepJob:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        run = RunConfig(steps=1_000_000, batch=network.batch)
+        run = RunConfig(steps=1_000_000, batch_size=network.batch)
         config = Config(DataConfig(flip=False), network.model, run=run)
         names = SUBJECTS if network.classes == len(SUBJECTS) else tuple(map(str, range(network.classes)))
         self.trainer = Trainer(config, ImageDataset("in memory", network.images(), network.labels(), names))

@@ -180,7 +180,7 @@ Problem = Convolution | Network | Sampling | Forward
 PLAIN = Network(
     ModelConfig(patch=1, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=1, attention_at=(), time="add")
 )
-DEFAULT = Network(Config().model, size=32, batch=Config().run.batch, classes=len(SUBJECTS))  # minidiff.train's
+DEFAULT = Network(Config().model, size=32, batch=Config().run.batch_size, classes=len(SUBJECTS))  # minidiff.train's
 
 
 def made_small(problem: Any) -> Any:

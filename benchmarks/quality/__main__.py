@@ -32,7 +32,7 @@ Leave the machine alone meanwhile.
 
   python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --json quality.json
   python -m benchmarks.quality winograd --data mnist --data-dir data/mnist --json quality.json
-  python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --minutes 2 -- --batch 64"""
+  python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --minutes 2 -- --batch-size 64"""
 
 BACKENDS = ("numba", "numba-gemm")
 PROBE_STEPS = 20
@@ -85,7 +85,7 @@ class Winograd(Options):
     """Steps of each training."""
     base: int = 16
     """Channels at full resolution; half of the usual, so that a training takes minutes."""
-    batch: int = 16
+    batch_size: int = 16
     """Images a step; half of the usual, too."""
 
     @property
@@ -123,7 +123,7 @@ def probe(options: SameMinutes, engine: str, extra: Sequence[str], steps: int, n
 
 def winograd_run(options: Winograd, backend: str, seed: int, extra: Sequence[str]) -> Run:
     """Return the run of one backend from one seed."""
-    shape = ["--model-channels", str(options.base), "--batch", str(options.batch)]
+    shape = ["--model-channels", str(options.base), "--batch-size", str(options.batch_size)]
     words = [*data_words(options), *shape, *extra, "--backend", backend]
     words += ["--steps", str(options.steps), "--seed", str(seed)]
     return Run(folder(options) / f"seed{seed}-{backend}", backend, seed, runs.OURS, tuple(words))

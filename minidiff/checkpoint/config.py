@@ -126,7 +126,7 @@ class RunConfig:
     """Number of training steps; or give --minutes."""
     minutes: float | None = None
     """Minutes for the whole command: it measures its speed, then fixes the number of steps. 8.5 if neither is given."""
-    batch: int = 32
+    batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide the batch."""
@@ -181,5 +181,5 @@ def check(config: Config) -> None:
             f"--warmup must be {LEAST_WARMUP} or more while --minutes measures the speed, because only then the "
             f"learning rate does not depend on the end, got {config.optimizer.warmup}"
         )
-    if run.batch % run.accumulate:
-        raise MinidiffError(f"--accumulate must divide the batch of {run.batch}, got {run.accumulate}")
+    if run.batch_size % run.accumulate:
+        raise MinidiffError(f"--accumulate must divide the batch of {run.batch_size}, got {run.accumulate}")

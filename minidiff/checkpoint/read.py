@@ -111,8 +111,10 @@ def _read(path: Path, file: Any) -> Checkpoint:
         raise MinidiffError(f"{path} has format version {shown}; this minidiff reads versions 1 to {VERSION}")
     names = dict(zip(file.keys(), file.keys()))  # today's name of each tensor to that in the file
     digested = values
+    values = renamed.settings(values)
+    if "config" in values:
+        values["config"] = renamed.settings(values["config"])
     if values["version"] < RENAMED:
-        values = renamed.settings(values) | {"config": renamed.settings(values.get("config"))}
         names = {_renamed(name): name for name in names}
     try:
         metadata = from_dict(Metadata, values, "metadata")

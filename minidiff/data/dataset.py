@@ -174,22 +174,22 @@ def packed(digests: Iterable[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
 
-def order(dataset: Numbered, seed: int, step: int, batch: int) -> np.ndarray:
-    """Return the numbers of the images of one training step, (batch,) int64.
+def order(dataset: Numbered, seed: int, step: int, batch_size: int) -> np.ndarray:
+    """Return the numbers of the images of one training step, (batch_size,) int64.
 
-    Image i of step s has place s batch + i in one long sequence.  A finite dataset's sequence is one epoch after the
-    other, each with a permutation of its own; a batch may contain the end of one and the start of the next, so no image
-    is dropped.  An endless dataset's sequence is 0, 1, 2, ..., since its images are random already.  The sequence
+    Image i of step s has place s * batch_size + i in one long sequence.  A finite dataset's sequence is one epoch after
+    the other, each with a permutation of its own; a batch may contain the end of one and the start of the next, so no
+    image is dropped.  An endless dataset's sequence is 0, 1, 2, ..., since its images are random already.  The sequence
     repeats after 2^32 images or epochs, the limit of random keys.
     """
-    if step < 0 or batch < 1:
-        raise ValueError(f"order: step must be at least 0 and batch at least 1, got {step} and {batch}")
-    place = step * batch + np.arange(batch, dtype=np.int64)
+    if step < 0 or batch_size < 1:
+        raise ValueError(f"order: step must be at least 0 and batch_size at least 1, got {step} and {batch_size}")
+    place = step * batch_size + np.arange(batch_size, dtype=np.int64)
     if dataset.endless:
         return place % KEYS
     n = len(dataset)
     epochs = place // n
-    result = np.empty(batch, np.int64)
+    result = np.empty(batch_size, np.int64)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         inside = epochs == epoch
         result[inside] = _permutation(seed, epoch % KEYS, n)[place[inside] % n]

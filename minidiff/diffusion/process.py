@@ -198,25 +198,25 @@ class Process:
         seed: int,
         step: int,
         sample: np.ndarray,
-        batch: int,
+        batch_size: int,
     ) -> tuple[Tensor, np.ndarray]:
         """Return the loss of one training step, as `loss` does, with t, noise and dropped labels drawn by key.
 
-        sample: (N,) int64, each image's place in the step's whole batch of `batch` images.  All that is drawn for
+        sample: (N,) int64, each image's place in the step's whole batch of `batch_size` images.  All that is drawn for
         an image depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
         Source: Ho et al. 2020, arXiv:2006.11239, algorithm 1.
         """
-        level = self.draw_level(seed, step, sample, batch)
+        level = self.draw_level(seed, step, sample, batch_size)
         labels = self.drop_labels(labels, model, seed, step, sample)
         cond = model.condition(len(x0), labels)
         return self.loss(model, x0, cond, level, Key(seed, Stream.NOISE, step, sample))
 
-    def draw_level(self, seed: int, step: int, sample: np.ndarray, batch: int) -> Level:
+    def draw_level(self, seed: int, step: int, sample: np.ndarray, batch_size: int) -> Level:
         """Draw the timesteps of images `sample` of a batch in training: a level of N of them.
 
         uniform: t is uniform, drawn for each image by itself.
         stratified: one draw u for the step, and from there evenly over the timesteps,
-            t = T ((u + sample / batch) mod 1), so that no step sees only clean images.
+            t = T ((u + sample / batch_size) mod 1), so that no step sees only clean images.
             Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
         lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
             most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std). Karras et al. 2022,
@@ -228,7 +228,7 @@ class Process:
             return schedule.level(random.integers(key, (), schedule.T))
         if self.timestep_sampling == "stratified":
             u = float(random.uniform(key._replace(sample=0), ()))
-            return schedule.level((schedule.T * ((u + sample / batch) % 1)).astype(np.int64))
+            return schedule.level((schedule.T * ((u + sample / batch_size) % 1)).astype(np.int64))
         z = backend.to_numpy(random.normal(key, ())).astype(np.float64)
         least, most = schedule.all.sigma[[0, -1]]
         return schedule.at_sigma(np.clip(np.exp(self.sigma_mean + self.sigma_std * z), least, most))

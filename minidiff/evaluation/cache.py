@@ -93,7 +93,7 @@ def load_or_train(
             return CachedClassifier(_read(path, make(), what), path, None)
     except MinidiffError as error:
         log(f"{error}: training it again")
-    log(f"training a {what}: {config.steps} steps of {config.batch} images, kept in {path}")
+    log(f"training a {what}: {config.steps} steps of {config.batch_size} images, kept in {path}")
     start = time.perf_counter()
     model = train(config, on_step)
     seconds = time.perf_counter() - start

@@ -34,7 +34,7 @@ class TrainConfig:
     """How a classifier is trained: the number of steps, the images in a batch, the seed of all randomness."""
 
     steps: int
-    batch: int = 128
+    batch_size: int = 128
     seed: int = 0
 
 

@@ -48,19 +48,19 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: Any, process: Process, dataset: Numbered, seed: int = 0, triples: int = TRIPLES, batch: int = 100
+    model: Any, process: Process, dataset: Numbered, seed: int = 0, triples: int = TRIPLES, batch_size: int = 100
 ) -> HeldOutLoss:
     """Return the training loss (see `Process.loss`) on fixed triples of a finite dataset; no label is dropped.
 
     Triple k is image k of a keyed permutation, which starts again when there are fewer images, with a timestep and a
-    noise keyed by k.  It depends neither on `triples` nor on `batch`.
+    noise keyed by k.  It depends neither on `triples` nor on `batch_size`.
     """
     shuffled = random.permutation(Key(seed, Stream.EVALUATE, Purpose.IMAGE, 0), len(dataset))
     t = random.integers(Key(seed, Stream.EVALUATE, Purpose.TIME, np.arange(triples)), (), process.schedule.T)
     conditional = model.config.classes or model.config.vocab_size
     losses = []
-    for first in range(0, triples, batch):
-        k = np.arange(first, min(first + batch, triples))
+    for first in range(0, triples, batch_size):
+        k = np.arange(first, min(first + batch_size, triples))
         images, labels = dataset.batch(shuffled[k % len(dataset)])
         with no_grad():
             x0 = backend.to_device(to_float(images))

@@ -23,7 +23,7 @@ class EvaluationSampling(SamplingSettings):
     """Number of samples; of a model that reads prompts, the number of prompts of each kind."""
     seed: int = 0
     """Seed of the samples' noise, and of the choice of held-out images, timesteps and noise for the loss."""
-    batch: int = 64
+    batch_size: int = 64
     """Images drawn at once; a smaller batch needs less memory."""
 
 
@@ -54,8 +54,8 @@ def generate_samples(
     """
     plan = plan_samples(model, sampling, prompts, conditions)
     batches, total = [], sampling.count if prompts is None else len(prompts)
-    for first in range(0, total, sampling.batch):
-        count = min(sampling.batch, total - first)
+    for first in range(0, total, sampling.batch_size):
+        count = min(sampling.batch_size, total - first)
         for step in plan.steps(first, count, total):
             last = step
             on_step(count)

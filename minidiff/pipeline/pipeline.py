@@ -28,19 +28,20 @@ from minidiff.pipeline.settings import Inputs, Label, SamplingSettings, from_key
 class Pipeline(Model):
     """A model with what one does with it: `sample` images, `generate` them step by step, or `prepare` a drawing."""
 
-    def sample(self, count: int = 1, label: Label = None, *, batch: int = 64, **keywords: Any) -> np.ndarray:
+    def sample(self, count: int = 1, label: Label = None, *, batch_size: int = 64, **keywords: Any) -> np.ndarray:
         """Draw images: (count, H, W, C) uint8.
 
-        batch: how many at once.  keywords: fields of `SamplingSettings` and `Inputs`, such as prompt="a dog", seed=3.
-        Image k is the same whatever count and batch are, but for the last bits: matrix products of another size may
-        add up in another order.
+        batch_size: how many at once.  keywords: fields of `SamplingSettings` and `Inputs`, such as prompt="a dog" and
+        seed=3.
+        Image k is the same whatever count and batch_size are, but for the last bits: matrix products of another size
+        may add up in another order.
         Raises MinidiffError for settings that make no sense, and if the images are not finite.
         """
-        check_limits({"count": count, "batch": batch})
+        check_limits({"count": count, "batch_size": batch_size})
         plan = self.prepare(*from_keywords({"label": label, **keywords}))
         parts = []
-        for first in range(0, count, batch):
-            *_, last = plan.steps(first, min(batch, count - first), count)
+        for first in range(0, count, batch_size):
+            *_, last = plan.steps(first, min(batch_size, count - first), count)
             parts.append(to_uint8(last.x_prev))
         return np.concatenate(parts)
 

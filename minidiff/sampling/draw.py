@@ -55,17 +55,17 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
 
     request: goes into grid.png, with digests, the SHA-256 of its files.  out: the folder, None for a new one.
     """
-    model, count, batch = plan.model, request.count, request.batch
+    model, count, batch_size = plan.model, request.count, request.batch_size
     recording = Recording(model.model, model.process) if outputs.explain else None
     callback = None if recording is None else recording.on_prediction
-    run = plan.steps(0, min(batch, count), count, callback)  # mistakes are found before a folder is made
+    run = plan.steps(0, min(batch_size, count), count, callback)  # mistakes are found before a folder is made
     with new_folder(out) as folder:
         drawn = Drawn(recording=recording)
-        with Viewer(folder, outputs.watch, -(-count // batch)) as viewer, recording or contextlib.nullcontext():
-            for first in range(0, count, batch):
+        with Viewer(folder, outputs.watch, -(-count // batch_size)) as viewer, recording or contextlib.nullcontext():
+            for first in range(0, count, batch_size):
                 drawn.traced.append([])
                 if first:
-                    run = plan.steps(first, min(batch, count - first), count)
+                    run = plan.steps(first, min(batch_size, count - first), count)
                 for step in run:
                     viewer.show(step)
                     if outputs.trace:

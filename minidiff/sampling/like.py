@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minidiff import __version__
+from minidiff import __version__, renamed
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.files import sha256
@@ -40,7 +40,7 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
     Raises MinidiffError if the image was not written by `describe`, or has a setting that `kind` has not.
     """
     about = read_metadata(grid)
-    settings = about.get("settings")
+    settings = renamed.settings({"sample": about.get("settings")})["sample"]
     digests = {**_table(about.get("images_sha256")), "checkpoint": about.get("checkpoint_sha256")}
     hashes = all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests.values())
     if about.get("command") != "sample" or not isinstance(settings, dict) or not hashes:

@@ -33,7 +33,7 @@ class SampleRequest(SamplingSettings):
     """What to draw: names or numbers of labels, which take turns. Default: all in turn, or none for --init."""
     negative: str | None = None
     """A negative prompt: what not to draw, in words; guidance leads away from it."""
-    batch: int = 64
+    batch_size: int = 64
     """Images drawn at once; fewer need less memory."""
     init: Path | None = None
     """An image to start from; its middle is taken and scaled to the model's size. Without further options it is drawn

@@ -34,7 +34,7 @@ def print_summary(trainer: Trainer, folder: Path) -> None:
     print(f"data     {printable(data.name)}, {data.height}×{data.width} in {colour}, {labels}{found}")
     threads = "" if run.threads is None else f", {run.threads} thread{'s' if run.threads > 1 else ''}"
     print(f"network  {million:.2f} million parameters, on {backend.current().name}{threads}")
-    print(f"length   {end} of {run.batch} images, from step {trainer.step}")
+    print(f"length   {end} of {run.batch_size} images, from step {trainer.step}")
     print(f"folder   {printable(folder, MAX_PRINTED)}")
     if note := short_warmup(trainer):
         print(note)

@@ -187,7 +187,7 @@ class TrainingRun(Callbacks):
         return bool(self.stop)
 
     def log(self, record: Record) -> None:
-        images_per_second = self.trainer.config.run.batch / record.seconds
+        images_per_second = self.trainer.config.run.batch_size / record.seconds
         self.metrics.write(
             step=record.step,
             loss=record.loss,
@@ -206,7 +206,7 @@ class TrainingRun(Callbacks):
         if self.pass_seconds is None:
             self.preview()
         # A forward pass takes less time than forward and backward; a preview may have met a busy moment, or failed.
-        step_seconds = self.budget.step_seconds / trainer.config.run.batch
+        step_seconds = self.budget.step_seconds / trainer.config.run.batch_size
         pass_seconds = step_seconds if self.pass_seconds is None else min(self.pass_seconds, step_seconds)
         conditions = preview.num_conditions(trainer)
         costs = [pass_seconds * grid.passes(conditions) for grid in (preview.PREVIEW, preview.FINAL)]

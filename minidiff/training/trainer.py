@@ -73,7 +73,7 @@ class Trainer:
             return
         self.step = 0
         self.model = make_model(self.network, self.adapter)
-        check_memory(self.model, self.network, config.run.batch // config.run.accumulate)
+        check_memory(self.model, self.network, config.run.batch_size // config.run.accumulate)
         self.model.initialize(config.run.seed)
         if isinstance(self.model, ControlNet) and self.unet is not None:
             self.model.copy_weights(self.unet)
@@ -95,13 +95,13 @@ class Trainer:
     def batches(self) -> list[Batch]:
         """Return the batch of the next step, in `accumulate` parts."""
         run = self.config.run
-        return self.training_data.batches(self.step, run.batch, run.accumulate)
+        return self.training_data.batches(self.step, run.batch_size, run.accumulate)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of the next step, or of a part of it."""
         run, model = self.config.run, self.denoiser(batch.conditioning)
         x0 = backend.to_device(to_float(batch.images))
-        return self.process.training_loss(model, x0, batch.labels, run.seed, self.step, batch.sample, run.batch)[0]
+        return self.process.training_loss(model, x0, batch.labels, run.seed, self.step, batch.sample, run.batch_size)[0]
 
     def denoiser(self, conditioning: np.ndarray | None) -> Any:
         """Return the denoiser: the network that is trained or, with an adapter, the U-Net with the adapter's inputs.

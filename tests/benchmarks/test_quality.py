@@ -30,14 +30,14 @@ TORCH = "torch bfloat16"
 
 def test_both_trainings_of_a_seed_get_the_same_words(tmp_path):
     options = command.SameMinutes(data_dir=tmp_path, out=tmp_path / "out", minutes=5, threads=2)
-    ours, theirs = (command.same_minutes_run(options, engine, 1, ["--batch", "64"]) for engine in ("ours", TORCH))
+    ours, theirs = (command.same_minutes_run(options, engine, 1, ["--batch-size", "64"]) for engine in ("ours", TORCH))
     assert ours.words == theirs.words
     assert ours.command[:2] == ["-m", "minidiff.train"]
     assert theirs.command[:3] == ["-m", "benchmarks.quality.torch_train", TORCH]
     assert ours.folder == tmp_path / "out" / "same-minutes-mnist-5" / "seed1-ours"
     assert theirs.folder.name == "seed1-torch-bfloat16"
     config = parse(ours.command[2:]).config
-    assert (config.run.minutes, config.run.seed, config.run.batch, config.run.threads) == (5, 1, 64, 2)
+    assert (config.run.minutes, config.run.seed, config.run.batch_size, config.run.threads) == (5, 1, 64, 2)
     assert (config.data.data, config.data.data_dir, config.model) == ("mnist", tmp_path, ModelConfig())
 
 
@@ -45,7 +45,7 @@ def test_the_backends_are_trained_for_the_same_steps(tmp_path):
     options = command.Winograd(data_dir=tmp_path, out=tmp_path / "out", steps=7)
     configs = [parse(command.winograd_run(options, name, 2, []).command[2:]).config for name in command.BACKENDS]
     assert [config.run.backend for config in configs] == ["numba", "numba-gemm"]
-    assert {(c.run.steps, c.run.seed, c.run.batch, c.model.model_channels) for c in configs} == {(7, 2, 16, 16)}
+    assert {(c.run.steps, c.run.seed, c.run.batch_size, c.model.model_channels) for c in configs} == {(7, 2, 16, 16)}
 
 
 def test_the_judging_is_minidiff_evaluates(tmp_path):
@@ -291,7 +291,7 @@ def two_trainers(variant):
     config = Config(
         model=ModelConfig(patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2),
         optimizer=OptimizerConfig(lr=1e-2, warmup=1, weight_decay=0.5, clip=0.3, ema=0.5),  # so that each of them shows
-        run=RunConfig(steps=STEPS, batch=6, seed=3),
+        run=RunConfig(steps=STEPS, batch_size=6, seed=3),
     )
     dataset = toy_images.make(20)
     pair = Trainer(config, dataset), TorchTrainer(config, dataset, variant)

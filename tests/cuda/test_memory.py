@@ -47,5 +47,16 @@ def test_while_drawing(full_device, tmp_path, capsys):
 
 def test_while_training(full_device, tmp_path, capsys):
     toy_images.write(tmp_path / "toy.npz", 12)
-    words = "--data", "npz", "--data-dir", tmp_path / "toy.npz", "--out", tmp_path / "run", "--batch", 4, "--steps", 2
+    words = (
+        "--data",
+        "npz",
+        "--data-dir",
+        tmp_path / "toy.npz",
+        "--out",
+        tmp_path / "run",
+        "--batch-size",
+        4,
+        "--steps",
+        2,
+    )
     fails(capsys, train, *words, "--backend", full_device)

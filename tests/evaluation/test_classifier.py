@@ -23,7 +23,7 @@ from minidiff.evaluation.labels.classifier import (
 )
 from minidiff.evaluation.split import train_and_test_sets
 
-TRAIN_CONFIG = TrainConfig(steps=40, batch=48)
+TRAIN_CONFIG = TrainConfig(steps=40, batch_size=48)
 
 
 def test_learns(native_backend):
@@ -51,7 +51,7 @@ def test_classifies_each_image_by_itself():
         model.initialize(0)
         model.fc.w.data += np.random.default_rng(0).normal(size=model.fc.w.shape).astype(np.float32)
         labels, features = classify(model, data.images)
-        in_parts = classify(model, data.images, batch=3)
+        in_parts = classify(model, data.images, batch_size=3)
     assert labels.shape == (20,) and labels.dtype == np.int64
     assert features.shape == (20, FEATURES) and features.dtype == np.float32
     np.testing.assert_array_equal(in_parts[0], labels)
@@ -63,7 +63,7 @@ def test_counts_correct_predictions():
         data = toy_images.make(31)
         model = make_classifier(data)
         model.initialize(0)  # all logits are 0, so it predicts class 0 for everything
-        assert count_correct(model, data, batch=7) == 11
+        assert count_correct(model, data, batch_size=7) == 11
 
 
 @pytest.mark.parametrize("size", [(8, 8, 1), (28, 28, 1), (5, 9, 3), (33, 20, 3), (2, 2, 1)])

@@ -15,7 +15,7 @@ from minidiff.evaluation.convnet import TrainConfig
 from minidiff.evaluation.labels.classifier import classify
 from minidiff.evaluation.split import Subset
 
-TRAIN_CONFIG = TrainConfig(steps=2, batch=8)
+TRAIN_CONFIG = TrainConfig(steps=2, batch_size=8)
 DATA = toy_images.make(30)
 
 
@@ -66,8 +66,8 @@ def test_whatever_changes_changes_the_name(tmp_path, monkeypatch):
         name(ImageDataset("toy", images, DATA.labels, DATA.classes), TRAIN_CONFIG),
         name(ImageDataset("toy", DATA.images, labels, DATA.classes), TRAIN_CONFIG),
         name(ImageDataset("toy", DATA.images, DATA.labels, ("cat", "dog", "elk")), TRAIN_CONFIG),
-        name(DATA, TrainConfig(steps=3, batch=8)),
-        name(DATA, TrainConfig(steps=2, batch=8, seed=1)),
+        name(DATA, TrainConfig(steps=3, batch_size=8)),
+        name(DATA, TrainConfig(steps=2, batch_size=8, seed=1)),
     ]
     other_code = tmp_path / "classifier.py"
     other_code.write_text("# another network\n")

@@ -46,9 +46,9 @@ class Silent:
 
 
 def test_does_not_depend_on_batches_or_on_how_many_follow(network):
-    whole = held_out_loss(network, PROCESS, IMAGES, triples=40, batch=40)
-    parts = held_out_loss(network, PROCESS, IMAGES, triples=40, batch=7)
-    fewer = held_out_loss(network, PROCESS, IMAGES, triples=11, batch=11)
+    whole = held_out_loss(network, PROCESS, IMAGES, triples=40, batch_size=40)
+    parts = held_out_loss(network, PROCESS, IMAGES, triples=40, batch_size=7)
+    fewer = held_out_loss(network, PROCESS, IMAGES, triples=11, batch_size=11)
     np.testing.assert_array_equal(parts.t, whole.t)
     # float32 products of other sizes add up in another order; a loss is a mean of 192 squares of about 1
     np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-5)
@@ -72,7 +72,7 @@ def test_value_where_it_is_known():
 
 def test_no_label_is_dropped_and_every_image_is_used():
     silent = Silent(3)
-    held_out_loss(silent, PROCESS, IMAGES, triples=30, batch=30)
+    held_out_loss(silent, PROCESS, IMAGES, triples=30, batch_size=30)
     ((_, _, labels),) = silent.inputs
     assert np.bincount(labels).tolist() == [10, 10, 10]  # each image once; none has its label hidden
     unconditional = Silent(0)

@@ -22,7 +22,7 @@ from minidiff.images.files import to_float
 from minidiff.nn import UNet, UNetConfig
 
 TEST_SET = toy_images.make(240, seed=1)
-SAMPLING = EvaluationSampling(count=90, steps=2, batch=32)
+SAMPLING = EvaluationSampling(count=90, steps=2, batch_size=32)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +38,7 @@ def few_triples(monkeypatch):
 
 @pytest.fixture(scope="module")
 def classifier(plain_backend):
-    return CachedClassifier(train(toy_images.make(300), TrainConfig(steps=60, batch=48)), Path("classifier"), None)
+    return CachedClassifier(train(toy_images.make(300), TrainConfig(steps=60, batch_size=48)), Path("classifier"), None)
 
 
 class Known:
@@ -155,7 +155,7 @@ def bad(changes, expected):
 def test_what_cannot_be_judged():
     path = Path("run/x.safetensors")
     bad({"count": 1}, "--count must be 2 or more, as distances need a variance, got 1")
-    bad({"batch": 0}, "--batch must be from 1 to 1048576, got 0")
+    bad({"batch_size": 0}, "--batch-size must be from 1 to 1048576, got 0")
     bad({"shape": (8, 8, 1)}, f"{path} draws images of 8×8 in grey; those of toy have 8×8 in colour")
     bad({"shape": (16, 8, 3)}, f"{path} draws images of 16×8 in colour; those of toy have 8×8 in colour")
     bad(

@@ -89,7 +89,7 @@ def test_only_what_is_said_and_visible_is_asked(knows):
 
 
 def test_a_classifier_learns_and_is_tested():
-    judge = attributes.train(32, TrainConfig(steps=60, batch=64, seed=1))
+    judge = attributes.train(32, TrainConfig(steps=60, batch_size=64, seed=1))
     test_set = attributes.count_correct(judge, 32, count=300)
     assert test_set["time"][0] / test_set["time"][1] > 0.8 and test_set["subject"][1] == 300
     blank = AttributeClassifier(32, 32)
@@ -181,6 +181,8 @@ def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
             return SimpleNamespace(steps=steps)
 
     done = []
-    drawn = generate_samples(Model(), EvaluationSampling(count=10, batch=batch), texts, {"control": maps}, done.append)
+    drawn = generate_samples(
+        Model(), EvaluationSampling(count=10, batch_size=batch), texts, {"control": maps}, done.append
+    )
     assert sum(done) == len(drawn) == 10
     assert (np.diff(drawn.ravel().astype(int)) > 0).all()

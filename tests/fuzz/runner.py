@@ -48,7 +48,7 @@ def prepare() -> dict[str, object]:
     modules = {name: importlib.import_module(f"minidiff.{name}") for name in COMMANDS}
     backend.use("numpy")
     preview.PREVIEW, preview.FINAL = preview.SampleGrid(count=2, steps=2), preview.SampleGrid(count=2, steps=2)
-    modules["evaluate"].train_config_for = lambda dataset: TrainConfig(steps=2, batch=4)  # type: ignore[attr-defined]
+    modules["evaluate"].train_config_for = lambda dataset: TrainConfig(steps=2, batch_size=4)  # type: ignore[attr-defined]
     return {name: module.main for name, module in modules.items()} | {"planted": planted.main}
 
 

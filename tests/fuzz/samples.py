@@ -28,7 +28,7 @@ TRAIN = (
     *(
         "--backend",
         "numpy",
-        "--batch",
+        "--batch-size",
         "2",
         "--model-channels",
         "8",

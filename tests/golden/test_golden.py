@@ -26,7 +26,9 @@ HERE = Path(__file__).parent
 LAST = "checkpoints/step_00000003.safetensors"
 NUMPY = "--backend numpy --threads 1"
 
-_TINY = "--model-channels 4 --heads 2 --groups 2 --num-timesteps 8 --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7"
+_TINY = (
+    "--model-channels 4 --heads 2 --groups 2 --num-timesteps 8 --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7"
+)
 _TEXT = "--data folder --data-dir images --size 8 --captions names --text-width 4 --text-layers 1"
 _PROMPTS = ("red cat", "blue owl")
 
@@ -52,13 +54,14 @@ GOLDEN = {
         _PROMPTS,
     ),
     "2-edges": Golden(
-        "--adapter edges --onto 2-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        "--adapter edges --onto 2-captions --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
         "--adapter 2-edges --control drawing.png --control-scale 0.8 --count 4 --steps 4",
         _PROMPTS,
         "2-captions",
     ),
     "2-reference": Golden(
-        "--adapter reference --onto 2-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7", base="2-captions"
+        "--adapter reference --onto 2-captions --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        base="2-captions",
     ),
     "3-labels": Golden(
         "--data npz --data-dir images.npz --patch 2 --time add --schedule flow --target flow --shift 2 "
@@ -73,13 +76,14 @@ GOLDEN = {
         _PROMPTS,
     ),
     "3-edges": Golden(
-        "--adapter edges --onto 3-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        "--adapter edges --onto 3-captions --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
         "--adapter 3-edges --control drawing.png --sampler unipc --count 4 --steps 5",
         _PROMPTS,
         "3-captions",
     ),
     "3-reference": Golden(
-        "--adapter reference --onto 3-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7", base="3-captions"
+        "--adapter reference --onto 3-captions --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        base="3-captions",
     ),
     "4-labels": Golden(
         f"--data npz --data-dir images.npz --target x0 --schedule linear --channel-mult 1 {_TINY}",
@@ -91,7 +95,7 @@ GOLDEN = {
         _PROMPTS,
     ),
     "4-edges": Golden(
-        "--adapter edges --onto 4-captions --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        "--adapter edges --onto 4-captions --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
         "--adapter 4-edges --control drawing.png --sampler euler-ancestral --count 4 --steps 4",
         _PROMPTS,
         "4-captions",

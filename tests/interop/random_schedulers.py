@@ -89,7 +89,7 @@ def ours(folder: Path, drawn: dict) -> np.ndarray:
     model = models.load_diffusers(folder)
     eta = {"eta": drawn["eta"]} if drawn["sampler"] == "ddim" else {}
     how = {"sampler": drawn["sampler"], "steps": drawn["steps"], "seed": drawn["seed"], **eta}
-    return model.sample(drawn["count"], batch=BATCH, **how)
+    return model.sample(drawn["count"], batch_size=BATCH, **how)
 
 
 def theirs(drawn: dict) -> np.ndarray | None:

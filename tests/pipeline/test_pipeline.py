@@ -76,7 +76,7 @@ def test_backends_draw_the_same_images(run):
 def test_a_image_does_not_depend_on_count_or_batch(native_backend, run):
     model = models.load(run)
     whole = model.sample(5, **FEW).astype(int)
-    assert np.abs(model.sample(5, batch=2, **FEW) - whole).max() <= 1  # sums in another order, as above
+    assert np.abs(model.sample(5, batch_size=2, **FEW) - whole).max() <= 1  # sums in another order, as above
     assert np.abs(model.sample(2, **FEW) - whole[:2]).max() <= 1
 
 
@@ -296,7 +296,7 @@ def test_settings_reach_the_sampler(model):
     ("settings", "message"),
     [
         ({"count": 0}, "count must be from 1 to 2^32 - 1, got 0"),
-        ({"batch": 0}, "batch must be from 1 to 1048576, got 0"),
+        ({"batch_size": 0}, "batch must be from 1 to 1048576, got 0"),
         ({"seed": -1}, "seed must be from 0 to 2^64 - 1, got -1"),
         ({"steps": 0}, "steps must be from 1 to 1000, the schedule's length, got 0"),
         ({"steps": 1001}, "steps must be from 1 to 1000, the schedule's length, got 1001"),

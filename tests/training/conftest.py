@@ -52,7 +52,7 @@ def settings(toy):
             model=ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), heads=2),
             diffusion=DiffusionConfig(target="v", cond_dropout=0.1),
             optimizer=OptimizerConfig(lr=2e-3, warmup=10),
-            run=RunConfig(steps=6, batch=8, backend="numpy"),
+            run=RunConfig(steps=6, batch_size=8, backend="numpy"),
         )
         for concern in dataclasses.fields(config):
             part = getattr(config, concern.name)

@@ -32,7 +32,7 @@ CONFIG = Config(
     ),
     diffusion=DiffusionConfig("linear", 100, "eps", "min_snr", 4.0, 0.2),
     optimizer=OptimizerConfig(lr=0.01, warmup=2, beta1=0.8, beta2=0.9, weight_decay=0.1, clip=2.0, ema=0.5),
-    run=RunConfig(steps=50, batch=4, accumulate=2, seed=3, backend="numpy", save_every=7, keep=2),
+    run=RunConfig(steps=50, batch_size=4, accumulate=2, seed=3, backend="numpy", save_every=7, keep=2),
 )
 
 

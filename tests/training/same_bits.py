@@ -25,7 +25,7 @@ STEPS, STOP = 50, 20
 CONFIG = Config(
     data=DataConfig(data="scenes", size=16),
     model=ModelConfig(model_channels=16, channel_mult=(1, 2), patch=1, heads=2, text_width=32),
-    run=RunConfig(steps=STEPS, batch=8, backend="numba", preview_every=10**6, save_every=10**6),
+    run=RunConfig(steps=STEPS, batch_size=8, backend="numba", preview_every=10**6, save_every=10**6),
 )
 
 

@@ -29,7 +29,7 @@ def small():
     """Settings of scenes small enough for a test."""
     return {
         "data": "scenes", "data_dir": None, "size": 16, "patch": 2, "model_channels": 8, "text_width": 8,
-        "text_layers": 1, "groups": 4, "warmup": 1, "steps": 4, "batch": 4, "save_every": 2, "preview_every": 100,
+        "text_layers": 1, "groups": 4, "warmup": 1, "steps": 4, "batch_size": 4, "save_every": 2, "preview_every": 100,
     }  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def test_the_command_line_starts_from_the_settings_of_the_network(base):
     assert (request.config.model, request.config.data, request.config.diffusion) == (
         trained.model, trained.data, trained.diffusion,
     )  # fmt: skip
-    assert (request.config.run.steps, request.config.run.batch) == (3, 32)
+    assert (request.config.run.steps, request.config.run.batch_size) == (3, 32)
 
 
 # -- weights to draw with ---------------------------------------------------------------------------------------------

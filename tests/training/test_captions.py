@@ -26,7 +26,7 @@ from tests import mistakes
 
 NAMES = ("red_square", "green_bar", "blue_square")
 SMALL = ["--patch", "1", "--model-channels", "8", "--channel-mult", "1", "2", "--heads", "2", "--text-width", "8",
-         "--text-layers", "1", "--batch", "4", "--backend", "numpy"]  # fmt: skip
+         "--text-layers", "1", "--batch-size", "4", "--backend", "numpy"]  # fmt: skip
 
 
 def image(kind):
@@ -75,7 +75,7 @@ def test_captions_are_what_tells_images_apart(captioned):
 
     Measured after 90 steps: the loss a quarter of what it was, the other image six times as far off as the right one.
     """
-    it = captioned(["a red square", "a green bar"], batch=16, lr=1e-2, cond_dropout=0.0, steps=90)
+    it = captioned(["a red square", "a green bar"], batch_size=16, lr=1e-2, cond_dropout=0.0, steps=90)
     losses = [train_step(it).loss for _ in range(90)]
     assert 0.5 < np.mean(losses[:5]) < 2
     assert np.mean(losses[-10:]) < np.mean(losses[:5]) / 2

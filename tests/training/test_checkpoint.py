@@ -92,7 +92,7 @@ def test_anybody_can_read_it(run, it):
     tensors, about = contents(save(it, run))
     assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert (about["version"], about["step"], about["config"]["run"]["batch"]) == (4, 2, 8)
+    assert (about["version"], about["step"], about["config"]["run"]["batch_size"]) == (4, 2, 8)
 
 
 # -- what can be wrong with a file ------------------------------------------------------------------------------------
@@ -167,7 +167,11 @@ def test_missing_metadata_is_one_line(run, it, key):
         ("step", -1, "metadata: step must be from 0 to 2^32 - 1, got -1"),
         ("step", 10**4000, "metadata: step must be from 0 to 2^32 - 1, got 1000"),
         ("config", [], "metadata: [config]: expected a table of settings, got []"),
-        ("config", {"run": {"bacth": 1}}, "metadata: [config]: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
+        (
+            "config",
+            {"run": {"bacth_size": 1}},
+            "metadata: [config]: [run]: unknown setting 'bacth_size'; did you mean 'batch_size'?",
+        ),
         ("network", {"height": 0}, "metadata: [network]: height must be from 1 to 4096, got 0"),
         ("classes", 3, "metadata: classes must be a list, got 3"),
         ("network", {"text_layers": 10**9}, "metadata: [network]: text_layers must be from 0 to 64, got 1000000000"),

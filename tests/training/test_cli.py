@@ -55,9 +55,9 @@ def test_help_explains_every_field(capsys):
 
 
 def test_a_file_is_below_what_is_typed(tmp_path, settings):
-    write_toml(tmp_path / "c.toml", settings(batch=4, lr=0.5))
+    write_toml(tmp_path / "c.toml", settings(batch_size=4, lr=0.5))
     config = parse(["--config", str(tmp_path / "c.toml"), "--lr", "0.25"]).config
-    assert config == settings(batch=4, lr=0.25)
+    assert config == settings(batch_size=4, lr=0.25)
 
 
 def test_minutes_typed_replace_the_steps_of_a_file(tmp_path, settings):
@@ -73,7 +73,7 @@ def test_contradictions_are_one_line(tmp_path, settings):
     assert fails("--steps", 3, "--minutes", 2) == "give --steps or --minutes, not both; got 3 steps and 2 minutes"
     assert fails("--resume", "x", "--out", "y").startswith("give --resume or --out, not both")
     assert fails("--resume", "x", "--config", "y").startswith("give --resume or --config, not both")
-    assert fails("--batch", 0) == "--batch must be from 1 to 1048576, got 0"
+    assert fails("--batch-size", 0) == "--batch-size must be from 1 to 1048576, got 0"
     assert fails("--lr", "-1") == "--lr must be above 0, at most 1e+12, got -1.0"
 
 
@@ -84,7 +84,9 @@ def test_an_empty_text_is_no_value(words):
     assert fails(*words) == "--data-dir is given an empty text; is a variable of your shell not set?"
 
 
-@pytest.mark.parametrize("words", [["--bacth", "3"], ["--batch", "x"], ["--data", "pets"], ["--config"], ["extra"]])
+@pytest.mark.parametrize(
+    "words", [["--bacth", "3"], ["--batch-size", "x"], ["--data", "pets"], ["--config"], ["extra"]]
+)
 def test_a_mistyped_option_is_the_parsers_own_box(capsys, words):
     with pytest.raises(SystemExit) as caught:
         parse(words)

@@ -412,7 +412,7 @@ def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
 def test_sheets_are_drawn_in_parts_no_larger_than_trainings(trainer):
     """The noise of an image is its own, so the parts come to the sheet that one part would."""
     sheets = []
-    for batch in ({"batch": 6}, {"batch": 8, "accumulate": 4}):
+    for batch in ({"batch_size": 6}, {"batch_size": 8, "accumulate": 4}):
         it, animation = trainer(**batch), Animation()
         it.parameters.w[:] += 0.05  # a network that says something
         parts = []
@@ -584,9 +584,9 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, setti
     line = fails(settings(model_channels=1 << 14, channel_mult=(1, 256)), tmp_path / "run")
     assert line.startswith("a network of ") and "; this machine has " in line
     monkeypatch.setattr(build, "memory", lambda: 1 << 20)
-    line = fails(settings(batch=64), tmp_path / "run")
+    line = fails(settings(batch_size=64), tmp_path / "run")
     assert "trained on 64 images of 8×8 at once, needs more than " in line and not (tmp_path / "run").exists()
-    trainer(batch=64, accumulate=64)
+    trainer(batch_size=64, accumulate=64)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +628,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
 
 def test_nothing_is_written_for_settings_that_make_no_network(tmp_path, settings):
     assert "attention_at: no level has height 5" in fails(settings(attention_at=(5,)), tmp_path / "run")
-    assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch=0), tmp_path / "run")
+    assert "4 levels need a height and a width that 8 divides" not in fails(settings(batch_size=0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -56,13 +56,13 @@ def test_the_file_says_how_to_use_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[run]\nbacth = 3\n", "{}: [run]: unknown setting 'bacth'; did you mean 'batch'?"),
+        ("[run]\nbacth_size = 3\n", "{}: [run]: unknown setting 'bacth_size'; did you mean 'batch_size'?"),
         ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, model_channels, channel_mult, "),
         ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, addition, optimizer, run"),
         ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
-        ("[run]\nbatch = 'many'\n", "{}: [run]: batch must be a whole number, got 'many'"),
-        ("[run]\nbatch = true\n", "{}: [run]: batch must be a whole number, got True"),
-        ("[run]\nbatch = 1.0\n", "{}: [run]: batch must be a whole number, got 1.0"),
+        ("[run]\nbatch_size = 'many'\n", "{}: [run]: batch_size must be a whole number, got 'many'"),
+        ("[run]\nbatch_size = true\n", "{}: [run]: batch_size must be a whole number, got True"),
+        ("[run]\nbatch_size = 1.0\n", "{}: [run]: batch_size must be a whole number, got 1.0"),
         ("[run]\nminutes = '3'\n", "{}: [run]: minutes must be a number, got '3'"),
         ("[data]\ngrey = 1\n", "{}: [data]: grey must be true or false, got 1"),
         ("[data]\ndata_dir = 1\n", "{}: [data]: data_dir must be a path, got 1"),
@@ -114,7 +114,7 @@ def test_texts_of_other_files_are_checked_as_well():
 def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xef\xbb\xbf[run]\nbatch = 3\n")
-    assert read_toml(Config, path).run.batch == 3
+    assert read_toml(Config, path).run.batch_size == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")

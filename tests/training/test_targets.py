@@ -11,7 +11,9 @@ from minidiff.training.cli import parse
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
-SMALL = "--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps 40 --batch 8 --warmup 5 --backend numpy"
+SMALL = (
+    "--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps 40 --batch-size 8 --warmup 5 --backend numpy"
+)
 WAYS = {
     "eps, plainly": "--target eps --schedule linear",
     "x0, sigmoid": "--target x0 --schedule sigmoid --timestep-sampling stratified",

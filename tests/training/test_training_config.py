@@ -60,7 +60,7 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"batch": 0}, "--batch must be from 1 to 1048576, got 0"),
+        ({"batch_size": 0}, "--batch-size must be from 1 to 1048576, got 0"),
         ({"accumulate": 0}, "--accumulate must be from 1 to 1048576, got 0"),
         ({"accumulate": 3}, "--accumulate must divide the batch of 8, got 3"),
         ({"steps": 0}, "--steps must be from 1 to 2^32 - 1, got 0"),

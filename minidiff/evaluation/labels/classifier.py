@@ -62,28 +62,28 @@ def train(dataset: Numbered, config: TrainConfig, on_step: Callable[[float], Any
     model = make_classifier(dataset)
 
     def loss_of_step(step: int) -> Tensor:
-        images, labels = dataset.batch(order(dataset, config.seed, step, config.batch))
+        images, labels = dataset.batch(order(dataset, config.seed, step, config.batch_size))
         x = backend.to_device(random_shift(to_float(images), config.seed, step))
         return ops.cross_entropy(model(Tensor(x)), labels)
 
     return fit(model, config, OPTIMIZER, loss_of_step, on_step)
 
 
-def classify(model: Classifier, images: np.ndarray, batch: int = 250) -> tuple[np.ndarray, np.ndarray]:
+def classify(model: Classifier, images: np.ndarray, batch_size: int = 250) -> tuple[np.ndarray, np.ndarray]:
     """Return predicted labels (N,) int64 and features (N, FEATURES) of images (N, H, W, C) uint8."""
     labels, features = [], []
     with no_grad():
-        for first in range(0, len(images), batch):
-            h = model.features(Tensor(backend.to_device(to_float(images[first : first + batch]))))
+        for first in range(0, len(images), batch_size):
+            h = model.features(Tensor(backend.to_device(to_float(images[first : first + batch_size]))))
             features.append(backend.to_numpy(h.data))
             labels.append(backend.to_numpy(model.fc(h).data).argmax(axis=1))
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)
 
 
-def count_correct(model: Classifier, dataset: Numbered, batch: int = 250) -> int:
+def count_correct(model: Classifier, dataset: Numbered, batch_size: int = 250) -> int:
     """Return for how many images of a finite labelled dataset the predicted label is the true one."""
     correct = 0
-    for first in range(0, len(dataset), batch):
-        images, labels = dataset.batch(np.arange(first, min(first + batch, len(dataset))))
-        correct += int((classify(model, images, batch)[0] == labels).sum())
+    for first in range(0, len(dataset), batch_size):
+        images, labels = dataset.batch(np.arange(first, min(first + batch_size, len(dataset))))
+        correct += int((classify(model, images, batch_size)[0] == labels).sum())
     return correct

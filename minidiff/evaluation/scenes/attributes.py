@@ -113,7 +113,7 @@ def train(size: int, config: TrainConfig, on_step: Callable[[float], Any] = lamb
 
     def loss_of_step(step: int) -> Tensor:
         """Return the cross-entropy of each fact over the images that show it, summed over the facts."""
-        sample = np.arange(step * config.batch, (step + 1) * config.batch)
+        sample = np.arange(step * config.batch_size, (step + 1) * config.batch_size)
         factors = varied(f.choose(config.seed, "test", sample), config.seed, sample)
         images = render(factors, size, config.seed, "test", sample).image
         shown, target = visible(factors), targets(factors)
@@ -128,12 +128,12 @@ def train(size: int, config: TrainConfig, on_step: Callable[[float], Any] = lamb
     return fit(model, config, OPTIMIZER, loss_of_step, on_step)
 
 
-def classify(model: AttributeClassifier, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
+def classify(model: AttributeClassifier, images: np.ndarray, batch_size: int = 250) -> dict[str, np.ndarray]:
     """Return the predicted value of each fact for images (N, H, W, 3) uint8: fact -> (N,) int64."""
     parts = []
     with no_grad():
-        for first in range(0, len(images), batch):
-            logits = model(Tensor(backend.to_device(to_float(images[first : first + batch]))))
+        for first in range(0, len(images), batch_size):
+            logits = model(Tensor(backend.to_device(to_float(images[first : first + batch_size]))))
             parts.append({fact: backend.to_numpy(each.data).argmax(axis=1) for fact, each in logits.items()})
     return {fact: np.concatenate([part[fact] for part in parts]).astype(np.int64) for fact in VALUES}
 

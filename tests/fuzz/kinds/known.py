@@ -73,7 +73,7 @@ def _(folder: Path, samples: Samples, value: str) -> Case:
     return draw(samples, value)
 
 
-@each("the number of something", ["--text-layers", "--num-res-blocks", "--batch"])
+@each("the number of something", ["--text-layers", "--num-res-blocks", "--batch-size"])
 def _(folder: Path, samples: Samples, value: str) -> Case:
     return Case("train", [*samples.training(), "--steps", "1", "--out", "out", value, "1" + 30 * "0"])
 

@@ -106,7 +106,7 @@ def _resume(path: Path, samples: Samples) -> Case:
 
 
 def _add(path: Path, samples: Samples) -> Case:
-    more = ["--adapter", "edges", "--steps", "1", "--warmup", "10", "--batch", "2", "--backend", "numpy"]
+    more = ["--adapter", "edges", "--steps", "1", "--warmup", "10", "--batch-size", "2", "--backend", "numpy"]
     data = ["--data", "npz", "--data-dir", str(samples.npz)]
     return Case("train", ["--onto", str(path), *data, *more, "--out", "out"])
 

@@ -22,7 +22,7 @@ WORK = {
     *(
         "steps",
         "count",
-        "batch",
+        "batch_size",
         "size",
         "model_channels",
         "num_res_blocks",

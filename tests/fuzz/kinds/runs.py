@@ -30,7 +30,9 @@ def toml(random: Random, folder: Path, samples: Samples) -> Case:
         path.write_bytes("\n".join(lines).encode("utf-8", "replace"))
     else:
         path.write_bytes(spoil_text(random, text, odd.TOML))
-    return Case("train", ["--config", str(path), "--backend", "numpy", "--steps", "1", "--batch", "2", "--out", "out"])
+    return Case(
+        "train", ["--config", str(path), "--backend", "numpy", "--steps", "1", "--batch-size", "2", "--out", "out"]
+    )
 
 
 @kind("run", weight=2)
