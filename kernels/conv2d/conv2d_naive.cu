@@ -1,9 +1,10 @@
-// Convolution as it is defined, one thread for each output number: the lowest rung.
+// Convolution and its two gradients as they are defined, one thread for each output number: the lowest rung.
 //
-// Neighbouring threads have neighbouring output channels, so what a warp reads of the filter, and what it writes, is
-// contiguous in memory; of x all of its threads read the same number. Every number of x is loaded again for each of the
-// KH KW pixels that see it and for each warp of output channels, and each load serves one multiply-add: the arithmetic
-// waits for memory.
+// In `conv2d_naive`, neighbouring threads have neighbouring output channels, so what a warp reads of the filter, and
+// what it writes, is contiguous in memory; all of its threads read the same number of x. Every number of x is loaded
+// again for each of the KH KW pixels that see it and for each warp of output channels, and each load serves one
+// multiply-add: the arithmetic waits for memory. In the gradients, too, a thread gathers all terms of its number, so no
+// two threads write to the same one.
 
 struct Shape {
     int N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy;
