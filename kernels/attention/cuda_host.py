@@ -1,4 +1,4 @@
-"""Attention on a GPU, the host's part for both CUDA versions: checks, new arrays and launches.
+"""Attention on a GPU, the host's side for both CUDA versions: checks, new arrays and launches.
 
 The kernels of the output and of gq get one block for each query of a head, that of gk and gv one for each key.
 """

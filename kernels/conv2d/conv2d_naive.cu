@@ -47,7 +47,7 @@ conv2d_grad_x_naive(const float* gy, const float* w, float* gx, Shape s) {
     gx[i] = sum;
 }
 
-// gw (KH, KW, C_in, C_out): each thread adds up over all pixels, line by line, so that the error does not grow with them.
+// gw (KH, KW, C_in, C_out): each thread adds up over all pixels, line by line, so that the error grows less with them.
 extern "C" __global__ void __launch_bounds__(256)
 conv2d_grad_w_naive(const float* gy, const float* x, float* gw, Shape s) {
     int i = blockIdx.x * 256 + threadIdx.x;
