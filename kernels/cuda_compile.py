@@ -1,9 +1,9 @@
-"""From CUDA C++ to what a GPU runs: NVRTC, and a folder of its results.
+"""Compiling CUDA C++ for a GPU with NVRTC, NVIDIA's run-time compiler, and a cache folder for the results.
 
-NVIDIA's run-time compiler is a library, and works also on a machine without a GPU. It is called here through ctypes, by
-a dozen C functions, so that the program and the tests compile in the same way, wherever the library was installed from.
-A result ("cubin") is kept, in the folder that the caller names, under the hash of all that it depends on: source,
-options, architecture, compiler version.
+NVRTC is a library that also works on a machine without a GPU. It is called here through ctypes, by eight C functions,
+so that the program and the tests compile in the same way, wherever the library was installed from. A result ("cubin")
+is kept in the folder that the caller names. The name of its file contains a hash of everything that it depends on:
+source, options, architecture and compiler version.
 
 Leaves out headers: every .cu file is complete, so there is nothing to search for.
 """
@@ -116,7 +116,7 @@ def keep_in(folder: Path | None) -> None:
 
 
 def cubin(path: Path, architecture: str) -> bytes:
-    """The compiled file: what is kept of it, if that is whole."""
+    """Return the compiled file: the kept one if there is one and it is not damaged, else a new one."""
     source = path.read_text("utf-8")
     if not _folder:
         return compile_source(source, path.name, architecture)[0]

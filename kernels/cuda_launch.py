@@ -1,6 +1,6 @@
 """Launching a kernel of a .cu file: on which device, and with which arguments.
 
-A `Device` runs kernels: `Gpu` does through CuPy. Tests have another device, which runs the same files on the CPU. In
+A `Device` runs kernels. `Gpu` uses CuPy for that; tests have another device, which runs the same files on the CPU. In
 both cases a kernel's parameters are read from its source, and each argument is checked against them first: a GPU would
 not complain about float64 numbers, it would read them as float32.
 """
@@ -150,7 +150,7 @@ def _checked(kernel: str, what: str, dtype: np.dtype, array: bool, argument: Any
         except OverflowError:
             raise ValueError(f"{kernel}: {what} must fit {dtype}, got {argument}") from None
     if argument is None:
-        return np.zeros(1, np.uint64)  # the address of nothing
+        return np.zeros(1, np.uint64)  # a null pointer
     _check_device(kernel, what, argument)
     if argument.dtype != dtype:
         raise TypeError(f"{kernel}: {what} must be {dtype}, got {argument.dtype}")

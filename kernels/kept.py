@@ -1,7 +1,8 @@
-"""What is kept of compiled kernels: each file begins with the SHA-256 of the rest, so that one that is damaged shows.
+"""Files with a hash: each begins with the SHA-256 of the rest, so that damage is noticed.
 
-Half a file, after a power cut, would end every command that comes later.  The sum does not tell who wrote a file: the
-folder must be its owner's alone, which whoever chooses it has to see to (minidiff does in backend.py).
+Compiled kernels are kept in such files.  Without the hash, a file that was only half written (after a power cut) would
+break every later command.  The hash does not prove who wrote a file, so only the user may be able to write into the
+folder; the code that chooses the folder has to ensure that (in minidiff: cache_folders.py).
 """
 
 import functools
@@ -12,12 +13,12 @@ SUM = hashlib.sha256().digest_size
 
 
 def sealed(data: bytes) -> bytes:
-    """The bytes with their sum before them."""
+    """Return the SHA-256 of the bytes, followed by the bytes."""
     return hashlib.sha256(data).digest() + data
 
 
 def opened(kept: bytes) -> bytes:
-    """The bytes without their sum.  Raises ValueError if it does not fit."""
+    """Return the bytes without their SHA-256.  Raises ValueError if it does not match."""
     if hashlib.sha256(kept[SUM:]).digest() != kept[:SUM]:
         raise ValueError("it is damaged: its content does not match its SHA-256")
     return kept[SUM:]

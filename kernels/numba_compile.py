@@ -1,14 +1,16 @@
 """`njit` for all kernels: machine code is kept on disk, and checked before it runs.
 
 Numba keeps what it compiled as pickles of machine code, and does not check them: half a file, after a power cut, would
-break every later command.  Here each file begins with the SHA-256 of the rest (kept.py).  A file with another hash is
-ignored, and its kernel is compiled again.  If the disk is full, the next process has to compile again; nothing else
-happens.
+break every later command.  Here each file begins with the SHA-256 of the rest (kept.py).  A file that does not match
+its hash is ignored, and its kernel is compiled again.  If the disk is full, the next process has to compile again;
+nothing else happens.
 
 The hash does not prove who wrote a file, and a pickle runs any code that it contains.  So only the user may be able to
-write into the folder; the code that chooses the folder has to ensure that (in minidiff: backend.py).
+write into the folder; the code that chooses the folder has to ensure that (in minidiff: cache_folders.py).
 
-    @njit(cache=True)                as `numba.njit`
+Used like `numba.njit`:
+
+    @njit(cache=True)
 """
 
 import functools
@@ -24,7 +26,7 @@ from minidiff.kernels.kept import opened, say_once, sealed
 
 
 class CheckedFiles(IndexDataCacheFile):
-    """The files of one kernel: an index, from types to names, and for each the machine code."""
+    """The files of one kernel: an index from argument types to file names, and a file of machine code for each."""
 
     def load(self, key: Any) -> Any:
         """Return what is kept for a key; None if there is nothing, or only a damaged file."""

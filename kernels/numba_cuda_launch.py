@@ -1,4 +1,4 @@
-"""What all Numba CUDA kernels share: how they are launched, and a sum over the threads of a block.
+"""What all Numba CUDA kernels share: how they are launched, and the sum or maximum over the threads of a block.
 
 Numba compiles a Python function for the GPU the first time that it is called. It takes CuPy's arrays. With
 NUMBA_ENABLE_CUDASIM=1 in the environment it runs the same functions on the CPU instead, on NumPy's arrays, with one
@@ -14,7 +14,7 @@ from numba.core.errors import NumbaPerformanceWarning
 
 from minidiff.kernels.cuda_launch import check_launch, device, empty
 
-THREADS, PARTS = 64, 8  # of a block; and how many of them add up the numbers of all
+THREADS, PARTS = 64, 8  # threads of a block; how many of them reduce the values of all
 
 warnings.filterwarnings(
     "ignore", category=NumbaPerformanceWarning

@@ -1,7 +1,8 @@
-"""Arrays whose memory is used again: a training step allocates the same arrays every time.
+"""Arrays whose memory is reused: a training step allocates the same arrays every time.
 
-Fresh memory costs a page fault for every 4 KiB that is touched first: 1.4 ms for 8 MiB, as long as the convolution
-that fills it. So memory is kept here by size, and given out again when no array in it is referenced.
+Fresh memory costs a page fault for every 4 KiB when it is touched for the first time: 1.4 ms for 8 MiB, as long as the
+convolution that fills it. So `empty` keeps memory by size, and gives it out again when no array in it is referenced.
+`scratch` returns buffers that a kernel needs only while it runs; the kernels of a thread use them in turn.
 """
 
 import itertools
@@ -15,12 +16,12 @@ LINE = 64  # bytes: an array begins at a cache line, so that no vector lies in t
 SMALLEST = 1 << 16  # bytes: smaller arrays come from malloc
 FORGOTTEN = 10_000  # calls, some dozen training steps: a block that was not used for so long may be freed
 
-_kept: dict[int, list[np.ndarray]] = {}  # size in bytes: blocks of so many, and of one line more
+_kept: dict[int, list[np.ndarray]] = {}  # by size in bytes: blocks of that size plus one line
 _starts: dict[int, list[int]] = {}  # where in each block the first line begins
 _wanted: dict[int, list[int]] = {}  # the number of the call that got each block last
 _calls = itertools.count()
 _lock, _of_thread = threading.Lock(), threading.local()
-_nothing: tuple[np.ndarray, dict[tuple, list[np.ndarray]]] = np.empty(0, np.uint8), {}  # of a thread at its first call
+_nothing: tuple[np.ndarray, dict[tuple, list[np.ndarray]]] = np.empty(0, np.uint8), {}  # at a thread's first call
 
 
 def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:

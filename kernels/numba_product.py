@@ -7,10 +7,10 @@ the whole length of K. Each step loads two vectors of B and eight numbers of A, 
     for k in range(K):
         C[0:8, 0:32] += A[0:8, k] B[k, 0:32]
 
-Half as many loads as multiply-adds is what a core can do at the same time. The micro-kernel therefore reaches the
-core's peak from K = 32 on, where a BLAS, which is made for large matrices, is still packing its operands. Registers
-have no indices, so each sum needs a name of its own: the loop over them is unrolled here, in Python, into LLVM's
-instructions.
+A core can load about as often as it can multiply and add, and ten loads are fewer than sixteen multiply-adds, so the
+arithmetic does not wait. The micro-kernel therefore reaches the core's peak from K = 32 on, where a BLAS, which is made
+for large matrices, is still packing its operands. Registers have no indices, so each sum needs a name of its own: the
+loop over them is unrolled here, in Python, into LLVM's instructions.
 
 Sixteen registers for the sums assume AVX-512, which has thirty-two of sixteen numbers each. AVX2 and NEON have fewer or
 smaller registers: not all sums would fit, and each multiply-add would load a sum from memory and store it again. There

@@ -2,7 +2,8 @@
 
 NumPy has a BLAS for products outside the kernels, with threads of its own. While they wait for work, they occupy the
 cores that the next kernels need: with them a training step of the default network once took 1.01 s, without them
-0.29 s. So importing this module sets every BLAS of the process to one thread. Products that need more are kernels.
+0.29 s. So importing this module sets every BLAS of the process to one thread. A product that needs more
+threads is a kernel of its own.
 """
 
 import functools
@@ -31,7 +32,7 @@ one_thread_for_numpy()
 
 
 def threads(n: int | None = None) -> int:
-    """Let the kernels take n threads from now on, and each product inside them one; return how many they take.
+    """Let the kernels take n threads from now on, and NumPy's BLAS one; return how many the kernels take.
 
     n: None leaves the number as it is: at first all cores that the process may use, or NUMBA_NUM_THREADS.
     Raises ValueError in one line for a number that is not possible.
@@ -67,7 +68,7 @@ def reference_if_empty(reference: Callable) -> Callable:
 
 
 def float32(function: str, **arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the arrays, or copies of those that are not C-contiguous or read-only: Numba would compile for each kind.
+    """Return the arrays; those that are read-only or not C-contiguous are copied: Numba would compile for each kind.
 
     Raises ValueError in one line unless all are float32.
     """

@@ -10,8 +10,8 @@ are explicit instead:
 Sixteen numbers are one AVX-512 register, two of AVX2, four of NEON; LLVM splits them as the machine needs.
 
 `x` and `y` are pointers, from `pointer(array)`; indices count float32 numbers from the start of a C-contiguous array,
-whatever its shape, and nothing checks them. Arrays are not passed
-themselves, because Numba counts the references to them, which would take longer than the few instructions.
+whatever its shape, and nothing checks them. Arrays are not passed themselves, because Numba counts the references to
+them, which would take longer than the few instructions.
 """
 
 import operator
@@ -177,7 +177,7 @@ def fetch(builder, args, writing, near):
 
 @intrinsic
 def transpose(typing, array, i, step, to, j, to_step):
-    """Sixteen vectors, `step` numbers apart from array[i], as the columns of sixteen others, `to_step` from to[j].
+    """Transpose sixteen vectors: the one at array[i + n step] becomes column n of the vectors at to[j + m to_step].
 
     Interleaving row n with row n + 8, for all n, moves each number a quarter of its way: four rounds transpose.
     """

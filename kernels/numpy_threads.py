@@ -1,4 +1,4 @@
-"""How many threads NumPy uses: those of its BLAS, which multiplies matrices; everything else takes one."""
+"""Setting and reading the number of threads of NumPy's BLAS, which multiplies matrices; the rest of NumPy takes one."""
 
 import os
 

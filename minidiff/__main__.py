@@ -12,10 +12,10 @@ from minidiff import __version__
 from minidiff.errors import MinidiffError, did_you_mean, exit_with_one_line, printable
 
 COMMANDS = {
-    "train": "learn from images: the embedded scenes, MNIST and its kin, CIFAR-10, a folder",
-    "sample": "draw images with what was learnt, each step visible",
-    "export": "give a model away: as the diffusers library reads it, or as one small file",
-    "evaluate": "judge what is drawn: by a classifier, by a distance, by the loss on unseen images",
+    "train": "train a model on images: the embedded scenes, MNIST and similar sets, CIFAR-10, a folder",
+    "sample": "draw images with a trained model, and show each step",
+    "export": "write a model for others: in the format of the diffusers library, or as one small file",
+    "evaluate": "measure a model: a classifier, distances to real images, the loss on held-out images",
     "gradcheck": "compare every gradient with finite differences",
 }
 

@@ -2,8 +2,8 @@
 
 Idea: every operation records its inputs and a closure, which turns the gradient of the operation's result into the
 gradients of its inputs.  All records together are called the tape.  By the chain rule, a walk over the tape from the
-loss back to the weights gives the gradient of the loss by each weight.
-Leaves out higher derivatives: the walk frees the tape.
+loss back to the weights gives the gradient of the loss with respect to each weight.  The walk frees the tape.
+Leaves out higher derivatives: the closures compute with plain arrays, so that the walk itself is not recorded.
 Source: reverse-mode differentiation, Linnainmaa 1970; surveyed in Baydin et al. 2018, arXiv:1502.05767, section 3.2.
 """
 

@@ -73,7 +73,7 @@ def use(name: str, threads: int | None = None) -> Backend:
     """Select a backend for the process: "numpy", "numba", "numba-gemm" (without Winograd), on a GPU
     "cupy" (kernels in CUDA C++) or "numba-cuda" (in Python), or "auto" (the first of AUTO that runs).
 
-    threads: the number of CPU threads; None leaves it unchanged.  At first it is all that the process may use.
+    threads: the number of CPU threads; None leaves it unchanged.  Initially all threads that the process may use.
     Raises MinidiffError if the backend cannot run, with the reason and with backends to try instead, or if there are
     fewer threads than asked for.
     """
@@ -125,7 +125,7 @@ def _first_of(*candidates: str) -> Backend:
 
 
 def host() -> Backend:
-    """Return the backend for work on the CPU: the current one, or the fastest CPU backend beside a GPU backend."""
+    """Return the backend for work on the CPU: the current one; if that runs on a GPU, the fastest CPU backend."""
     chosen = current()
     return chosen if chosen.xp is np else _on_cpu()
 
@@ -182,7 +182,7 @@ def _numpy() -> Backend:
 def _numba(gemm: bool = False) -> Backend:
     """gemm: every convolution by implicit GEMM, none by Winograd's algorithm."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        raise ImportError("NUMBA_DISABLE_JIT is set, and its kernels cannot run uncompiled")
+        raise ImportError("NUMBA_DISABLE_JIT is set, and the kernels cannot run uncompiled")
     cache_folders.set_numba_folder()  # before Numba is imported
     from minidiff.kernels import numba_threads
     from minidiff.kernels.attention import numba_cpu as attention
@@ -227,7 +227,7 @@ def _numba_cuda() -> Backend:
 
 
 def _on_gpu(name: str, *modules: ModuleType) -> Backend:
-    """The CPU draws the scenes, since it is idle meanwhile; `threads` sets the number of CPU threads."""
+    """On a GPU backend the CPU draws the scenes, since it is idle while the GPU computes; `threads` is for it."""
     from minidiff.kernels import cuda_compile, cuda_launch
     from minidiff.kernels.elementwise import cuda_host as elementwise
 
@@ -239,7 +239,7 @@ def _on_gpu(name: str, *modules: ModuleType) -> Backend:
 
 
 def _gather(name: str, xp: ModuleType, *modules: ModuleType | SimpleNamespace) -> Backend:
-    """Make a table of the functions of the modules whose names are fields of Backend."""
+    """Make a table of those functions in the modules that have the name of a field of Backend."""
     functions = {
         field.name: getattr(module, field.name)
         for field in fields(Backend)

@@ -58,7 +58,7 @@ def set_numba_folder() -> None:
     if reasons:
         _say_reasons(f"compiled kernels are kept in {printable(folder)}, as another place cannot be used", reasons)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
-    if "numba" in sys.modules:  # imported by somebody else, before the folder was known
+    if "numba" in sys.modules:  # other code imported it before the folder was known
         sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 

@@ -1,9 +1,9 @@
 """Parsing the command line into a dataclass of settings.
 
-Idea: tyro makes an option of each field of a dataclass, and help of its docstring.  This file adds, for all commands,
-the checks that need nothing but the command line: encodings, renamed options, ranges of numbers.  They run before any
-file is read or written.
-Leaves out the command line of the training: training/cli.py.
+Idea: tyro turns each field of a dataclass into an option, and the docstring of the field into the help of that option.
+This file adds, for all commands, the checks that need only the command line: encodings, renamed options, ranges of
+numbers.  They run before any file is read or written.
+Leaves out the options of the command `train`: training/cli.py.
 """
 
 import contextlib
@@ -97,13 +97,13 @@ def check_words(words: Sequence[str]) -> None:
         if option.replace("_", "-") in OPTIONS:
             raise MinidiffError(f"{printable(option)} is now called {OPTIONS[option.replace('_', '-')]}")
         if word == "" and before.startswith("--") and "=" not in before:
-            raise MinidiffError(f"{printable(before)} is given an empty text; is a variable of your shell not set?")
+            raise MinidiffError(f"{printable(before)} is empty; is a shell variable not set?")
         if option.startswith("--") and equals and not rest:
-            raise MinidiffError(f"{printable(option)} is given an empty text; is a variable of your shell not set?")
+            raise MinidiffError(f"{printable(option)} is empty; is a shell variable not set?")
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield names and values of all fields, also of dataclasses inside."""
+    """Yield the names and values of all fields, including those of nested dataclasses."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):

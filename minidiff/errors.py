@@ -83,7 +83,7 @@ def one_line(error: BaseException) -> str:
         paths = [path for path in (error.filename, error.filename2) if isinstance(path, str | bytes | os.PathLike)]
         text = ": ".join([text, *map(os.fsdecode, paths[:1])])
     elif isinstance(error, MemoryError):
-        said = str(error).removeprefix("Out of memory ")  # as messages of CuPy begin
+        said = str(error).removeprefix("Out of memory ")  # with which messages of CuPy begin
         text = f"out of memory: {said}" if said else "out of memory"
     else:
         text = str(error) or type(error).__name__
@@ -91,7 +91,7 @@ def one_line(error: BaseException) -> str:
 
 
 def exit_with_one_line(main: Callable[P, R]) -> Callable[P, R]:
-    """Decorate the main function of a command: errors of the user become one line on stderr and an exit code.
+    """Decorate the main function of a command: a user's error becomes one line on stderr and an exit code.
 
     MinidiffError, OSError (a full disk, a forbidden path), MemoryError: "error: ..." and exit code 2.
     Ctrl-C: exit code 130, silently.  A broken pipe (`| head`): exit code 141, silently.

@@ -1,8 +1,9 @@
 """The command that evaluates a model: `python -m minidiff.evaluate --checkpoint runs/my-run`.
 
-Idea: a claim that a model draws well needs a measurement, so this command prints and stores one together with
-everything that it depends on.
-Leaves out what is measured: evaluation/, of which labels/judge.py and scenes/judge.py are the places to start.
+Idea: a claim that a model draws well needs a measurement.  This command makes one, prints it, and stores it with
+everything that it depends on: the checkpoint, the data, the settings and the seeds.  A model that reads prompts is
+evaluated by evaluation/scenes/, a model with class labels by evaluation/labels/; a model with neither is refused.
+Leaves out what is measured: evaluation/labels/judge.py and evaluation/scenes/judge.py are the places to start.
 """
 
 import json

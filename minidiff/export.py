@@ -21,7 +21,7 @@ from minidiff.training import run_dir as folders
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Give a model away: one without labels as the diffusers library reads it (config.json,
+    """Export a model: one without labels or captions as the diffusers library reads it (config.json,
     diffusion_pytorch_model.safetensors and scheduler_config.json), or any model, or an adapter, as one small file to
     draw with."""
 

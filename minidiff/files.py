@@ -1,10 +1,12 @@
-"""Writing files atomically, and reading files from untrusted sources.
+"""Writing files atomically, reading files from untrusted sources, and claiming a folder for one process.
 
-Idea: a written file is either complete or unchanged.  Checkpoints, images and downloads are written to a temporary file
-in the same folder, which is synced to the disk and then renamed to the target.  POSIX guarantees that the rename is
-atomic, so that a reader finds the old file or the new file, even after a power failure.
-A path from a user or from another file may name a pipe, which never ends, or a very large file.  So every file that is
-read is opened here: it must be a regular file, and not larger than its reader expects.
+Idea: a file that is written is afterwards either complete or unchanged.  Checkpoints, images and downloads are written
+to a temporary file in the same folder, which is synced to the disk and then renamed to the target.  POSIX guarantees
+that the rename is atomic, so a reader finds the old file or the new file.  Because of the sync this holds even after a
+power failure.
+A path from a user or from another file may name a pipe, which never ends, or a very large file.  So it is opened or
+checked here: it must name a regular file that is not larger than its reader expects.
+The results of a run go into a folder that is new or empty.  It is locked, so that no second process writes into it.
 Leaves out the formats of files.
 """
 

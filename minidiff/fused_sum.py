@@ -1,10 +1,10 @@
-"""An optimisation of the tape: an operation that adds gradients while it computes them.
+"""An optimisation of the backward pass: some operations add gradients while they compute them.
 
-Idea: a tensor that is used twice receives two gradients, and `Tensor.backward` adds them in a pass of its own over the
-memory.  The kernel of a convolution or a normalisation can add the first gradient while it writes the second, which
-saves that pass.  So such an operation is given the sum of the gradients that its first input has received so far, and
-returns the new sum.  The values are those of the plain tape.
-Used by the operations in ops.py that have kernels.
+Idea: a tensor that is used twice receives two gradients, and `Tensor.backward` adds them in a separate pass over
+memory.  The backward kernel of a convolution or a normalisation can add the first gradient while it writes the second,
+which saves that pass.  So the closure of such an operation receives the sum of the gradients that its first input has
+received so far, and returns the new sum.  The values are the same as without the optimisation.
+Used by `conv2d`, `group_norm` and `norm_silu_conv2d` in ops.py.
 """
 
 from typing import Any

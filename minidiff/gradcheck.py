@@ -32,13 +32,13 @@ from minidiff.nn import (
 )
 
 # With h = 1e-5 the difference quotient is off by about h² from curvature and 1e-16 / h from rounding: some 1e-9 of the
-# gradient's norm, more where the function is large beside its gradient: in the U-Nets up to 2e-7.  One entry of ten
-# thousand that is wrong by half of itself is off by 5e-3.
+# gradient's norm, more where the function is much larger than its gradient: in the U-Nets up to 2e-7.  One entry of
+# ten thousand that is wrong by half of itself is off by 5e-3.
 BOUND_FLOAT64 = 1e-6
 # float32 carries 6e-8; sums over some hundred terms, through some ten layers, leave about 1e-5.
 BOUND_FLOAT32 = 1e-4
 STEP = 1e-5
-DIRECTIONS = 2  # for each input: along one, two wrong entries may cancel
+DIRECTIONS = 2  # for each input: along a single direction, two wrong entries may cancel
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class GradcheckConfig:
     backend: str = "all"
     """Which backend: numpy, numba, numba-gemm, cupy, numba-cuda, or all that run here."""
     threads: int | None = None
-    """CPU threads that compute, for numpy those of its BLAS. None given: all that this process may use."""
+    """CPU threads that compute, for numpy those of its BLAS. Default: all that this process may use."""
 
 
 @exit_with_one_line

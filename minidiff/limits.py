@@ -1,9 +1,9 @@
-"""The allowed range of every setting that is a number, and a check of texts.
+"""The allowed range of every numeric setting, and a check that texts can be encoded.
 
 Idea: a setting may come from a command line, a settings file, a checkpoint of an unknown author, or the metadata of an
-image.  One table gives its range, whatever its source.  So no file can ask for a network of a billion blocks, and no
-setting is infinite or NaN.  Texts must be valid UTF-8, since they are written to files again.
-Leaves out conditions between several settings (heads must divide channels): unet_config.py and others.
+image.  One table holds its range, which is the same for all these sources.  So no file can ask for a network of a
+billion blocks, and no setting is NaN.  Texts must be valid UTF-8, because they are written to files again.
+Leaves out conditions between several settings (heads must divide channels): nn/unet_config.py and others.
 """
 
 import math
@@ -136,7 +136,7 @@ def check_text(value: object, where: str) -> None:
     except UnicodeEncodeError:
         whole = False
     if not whole:
-        raise MinidiffError(f"{where} must be text that UTF-8 can write, without NUL, got {printable(value, 60)}")
+        raise MinidiffError(f"{where} must be text in valid UTF-8, without NUL, got {printable(value, 60)}")
 
 
 def number_text(number: float) -> str:

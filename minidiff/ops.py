@@ -2,8 +2,8 @@
 
 Idea: an operation computes its result, and records a closure with it.  The closure takes `gy`, the gradient of the loss
 with respect to the result, and returns the gradients of the loss with respect to the inputs.
-Leaves out operations that minidiff does not use.  Operations with kernels, such as `conv2d`, are
-defined together with their derivatives in kernels/<operation>/reference.py.
+Leaves out the formulas of the operations that have kernels: `conv2d`, for example, only calls the backend here, and
+kernels/conv2d/reference.py defines its value and its derivative.
 """
 
 from collections.abc import Callable, Sequence
@@ -250,7 +250,7 @@ def embedding(table: Tensor, index: Any) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
     """The mean of -log softmax(logits)[label].  logits: (N, n), labels: (N,) integers.
 
-    Its derivative by the logits is (softmax(logits) - one_hot(labels)) / N.
+    Its derivative with respect to the logits is (softmax(logits) - one_hot(labels)) / N.
     """
     xp = _xp()
     shifted = logits.data - logits.data.max(axis=-1, keepdims=True)  # does not change softmax, and keeps exp finite
@@ -270,7 +270,7 @@ def _xp() -> Any:
     return backend.current().xp
 
 
-# The operators of Tensor.  They are attached here because autograd.py is read before the operations.
+# The operators of Tensor.  They are attached here because autograd.py does not import this file.
 _OPERATORS = {
     "__add__": add,
     "__radd__": add,

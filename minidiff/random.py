@@ -1,8 +1,9 @@
 """Random numbers as a function of a key, without a hidden state.
 
-Idea: a counter-based generator is a pure function: the same key always gives the same numbers.  The noise of image 7
-at step 300 can be drawn without drawing anything before it.  It does not depend on the order of the calls, the batch
-size, the number of threads or the backend.
+Idea: a counter-based generator is a pure function: the same key always gives the same numbers.  A key consists of the
+seed, the purpose of the numbers (`Stream`), the step and the number of the image.  So the noise of image 7 at step 300
+can be drawn without drawing anything before it.  The numbers do not depend on the order of the calls, the batch size or
+the number of threads.  They do not depend on the backend either, except for the rounding of normal numbers.
 Leaves out the generator itself (Philox 4x32-10), which is defined in kernels/noise/reference.py.
 """
 

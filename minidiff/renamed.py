@@ -1,7 +1,8 @@
-"""Names of settings and parameters in earlier versions, and the present names.
+"""Names of settings, options and parameters in earlier versions, and their present names.
 
-Idea: files are kept longer than names.  All code that reads files of earlier versions translates their names here, so
-that the rest of the code knows only the present names.  A command refuses an old option and prints the present one.
+Idea: files are kept longer than the names in them.  This is the only file that knows the old names.  Code that reads a
+file of an earlier version translates the names in it with these tables.  A command line is not translated: an old
+option or an old backend name is an error, whose message gives the present name.
 """
 
 import re

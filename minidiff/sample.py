@@ -1,8 +1,8 @@
 """The command that draws images: `python -m minidiff.sample --checkpoint runs/my-run "a dog in a winter forest"`.
 
-Idea: everything that decides the images is one object, `SampleRequest`.  It goes, with the checkpoint's hash, into
-grid.png itself, so that `--like grid.png` can draw the same images again to the bit.
-Leaves out all work: it only parses and calls.
+Idea: one object, `SampleRequest`, contains everything that decides the images.  It is stored in grid.png itself, with
+the hashes of the files that were used, so that `--like grid.png` can draw the same images again, to the bit.
+Leaves out the drawing: this file parses the command line and loads the model, sampling/draw.py does the rest.
 """
 
 import sys

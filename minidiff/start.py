@@ -1,9 +1,10 @@
 """What a command does before NumPy is imported: it handles Ctrl-C, and checks the memory limit.
 
-Idea: importing the libraries takes time and memory before any code of a command runs.  If the process may not use that
-much memory, a library aborts it with a message that does not name the cause.  If Ctrl-C is pressed during the imports,
-Python prints a traceback.  Both are prevented here.
-minidiff/__init__.py calls it; errors.py handles what happens after the imports.
+Idea: importing the libraries takes time and memory before any code of a command runs.  If Ctrl-C is pressed during the
+imports, Python prints a traceback.  If the process may not use enough memory, a library aborts it with a message that
+does not name the cause.  So minidiff/__init__.py calls `prepare` before its other imports: then Ctrl-C ends the process
+silently, and too low a memory limit ends it with one line that names the limit.
+Leaves out what happens after the imports: errors.py.
 """
 
 import signal

@@ -1,9 +1,11 @@
-"""Standard output and standard error that a command can always print to.
+"""Standard output and standard error of a command, whatever they are connected to.
 
 Idea: a command may be started with these streams closed, or redirected to a full disk, to a program that stops reading,
 or to a terminal whose encoding has no "×".  Here a character that cannot be encoded is escaped, and text for a closed
 stream is dropped.  A write error on standard error is ignored, because progress messages must not stop the work.  A
-write error on standard output stops the command with a message, because the result of the command is lost.
+write error on standard output is raised, because the result of the command would be lost.  A broken pipe, such as that
+of `| head`, is raised on both streams.
+Leaves out how a command ends after such an error: errors.py.
 """
 
 import contextlib
@@ -63,7 +65,7 @@ def _dropped(stream: io.TextIOWrapper) -> Iterator[None]:
 def reliable() -> Iterator[None]:
     """Replace sys.stdout and sys.stderr inside the block by streams as described above.
 
-    Streams that other code has installed, such as a notebook, are kept.
+    Streams that other code has installed, such as those of a notebook, are kept.
     """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:

@@ -148,7 +148,7 @@ fails = partial(mistakes.of_command, command.main)
         (("--noise-level", "25"), "--noise-level needs an image to work on: give --init"),
         (("--init", "none.png"), "none.png: No such file or directory"),
         (("--init", "."), ". is a folder; expected a regular file"),
-        (("--init", "text.png"), "text.png: no image that can be read"),
+        (("--init", "text.png"), "text.png: not an image that can be read"),
         (("--init", "cut.png"), "cut.png: "),
         (("--init", "a.png", "--mask", "none.png"), "none.png: No such file or directory"),
         (("--init", "a.png", "--strength", "1.5"), "strength must be from 0 to 1, got 1.5"),
@@ -156,11 +156,11 @@ fails = partial(mistakes.of_command, command.main)
         (("--init", "a.png", "--vary", "-1"), "--vary must be from 0 to 1, got -1.0"),
         (("--init", "a.png", "--noise-level", "loud"), "must be auto or a number of grey levels above 0, got 'loud'"),
         (("--init", "a.png", "--noise-level", "-3"), "must be auto or a number of grey levels above 0, got '-3'"),
-        (("--init", "a.png", "--resample", "3"), "resample is a setting of drawing under a mask; there is none, got 3"),
+        (("--init", "a.png", "--resample", "3"), "resample needs a mask, got resample 3 without a mask"),
         (("--init", "a.png", "--mask", "mask.png", "--resample", "0"), "--resample must be from 1 to 1000, got 0"),
         (
             ("--init", "a.png", "--to", "b.png", "--vary", "0.3"),
-            "one thing at a time can be done with an image; asked were to and vary",
+            "an image can be edited in one way at a time, got to and vary",
         ),
         (
             ("--sampler", "unipc", "--churn", "3"),

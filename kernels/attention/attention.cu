@@ -1,8 +1,9 @@
-// Attention: one block for each query of a head, which sees all keys.
+// Attention and its gradients: one block for each query of a head; for gk and gv, one block for each key.
 //
-// A block's threads share out the keys for the scores and the softmax, and the head's channels for the weighted sum of
-// the values. Scores stay in shared memory, which bounds how many keys there may be; p is kept for the
-// backward pass.
+// A query's block sees all keys. Its threads share out the keys for the scores and the softmax, and the head's channels
+// for the weighted sum of the values. Scores stay in shared memory, which bounds how many keys there may be; p is kept
+// for the backward pass. There, `attend_grad_queries` computes gq in the same way, and keeps gs, the gradient of the
+// scores. `attend_grad_keys` then sums over the queries for gk and gv.
 // Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
 
 constexpr int THREADS = 128, MOST_KEYS = 4096;

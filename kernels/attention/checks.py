@@ -1,4 +1,4 @@
-"""What arguments of attention must be."""
+"""Checks of the arguments of attention."""
 
 Shape = tuple[int, ...]
 

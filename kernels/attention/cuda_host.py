@@ -1,4 +1,7 @@
-"""Attention on a GPU, around the kernels: checks, new arrays, and one block for each query, or key, of a head."""
+"""Attention on a GPU, the host's side for both CUDA versions: checks, new arrays and launches.
+
+The kernels of the output and of gq get one block for each query of a head, that of gk and gv one for each key.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,12 +1,15 @@
-"""Attention on the CPU: one head of one image at a time, in a thread's cache.
+"""Attention on the CPU: each thread computes one head of one image at a time, in its cache.
 
-`reference.py` computes the scores of the whole batch and passes over them five times. Here a thread takes one head
-through all steps while it lies in cache:
+`reference.py` computes the scores of the whole batch and passes over them six times. Here a thread takes one head
+through all steps while its numbers are in the cache:
 
-    copy the head's q, k' and v into buffers whose sizes suit the micro-kernel
-    scores = q k' / sqrt(d);  weights = softmax(scores);  y = weights v
+    copy the head's q, k^T and v into buffers whose sizes suit the micro-kernel, `multiply` of numba_product.py
+    scores = q k^T / sqrt(d);  p = softmax(scores);  y = p v
 
-Reading order: after `reference.py`. In this file a_ is one head of a, and ' transposes.
+The gradients are computed in the same way. In the code, a name with a trailing underscore, such as q_, is one head's
+part of an array.
+
+Reading order: after `reference.py`.
 """
 
 import numpy as np
@@ -97,7 +100,7 @@ def attend_grad_heads(gy, q, k, v, p, gq, gk, gv, first, last):
         gather_head(k, n, head, d, np.float32(1), k_)
         gather_head_transposed(v, n, head, d, v_transposed)
         weights[:L, :M] = p[n, head]
-        product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights', by its strides
+        product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights^T, by its strides
         product(gy_, v_transposed, gs, gy_.shape[1], np.int64(1))
         softmax_rows_grad(weights, scale, gs, L, M)
         product(gs, k_, gq_, gs.shape[1], np.int64(1))

@@ -1,6 +1,8 @@
 """Attention on a GPU, written in Python: the kernels of `attention.cu`, to be read beside them.
 
-Each block has one query of a head, and its threads share out the keys. Threads exchange numbers through shared memory.
+`attend` and `attend_grad_queries` have one block for each query of a head, whose threads share out the keys and
+exchange numbers through shared memory. `attend_grad_keys` has one block for each key, whose threads share out the
+channels.
 """
 
 import math

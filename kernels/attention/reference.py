@@ -4,7 +4,7 @@ D channels are split into `heads` heads of d = D / heads channels, and each head
 come from another sequence than the queries, with M tokens instead of L (cross-attention).
 
 Reading order: with `minidiff/nn/attention.py`, which makes q, k and v. Leaves out masks and dropout. The weights p
-(N, heads, L, M) are kept for the gradient; a U-Net attends at low resolutions, where they are small.
+(N, heads, L, M) are kept for the gradient; a U-Net attends at low resolutions, where this array is small.
 """
 
 import math

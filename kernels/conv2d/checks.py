@@ -1,4 +1,4 @@
-"""What arguments of a convolution must be, and the shape of its result."""
+"""Checks of the arguments of a convolution, and the shape of its result."""
 
 from typing import Any
 

@@ -1,9 +1,10 @@
-// Convolution as it is defined, one thread for each output number: the lowest rung.
+// Convolution and its two gradients as they are defined, one thread for each output number: the lowest rung.
 //
-// Neighbouring threads have neighbouring output channels, so what a warp reads of the filter, and what it writes, is
-// contiguous in memory; of x all of its threads read the same number. Every number of x is loaded again for each of the
-// KH KW pixels that see it and for each warp of output channels, and each load serves one multiply-add: the arithmetic
-// waits for memory.
+// In `conv2d_naive`, neighbouring threads have neighbouring output channels, so what a warp reads of the filter, and
+// what it writes, is contiguous in memory; all of its threads read the same number of x. Every number of x is loaded
+// again for each of the KH KW pixels that see it and for each warp of output channels, and each load serves one
+// multiply-add: the arithmetic waits for memory. In the gradients, too, a thread gathers all terms of its number, so no
+// two threads write to the same one.
 
 struct Shape {
     int N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy;
@@ -46,7 +47,7 @@ conv2d_grad_x_naive(const float* gy, const float* w, float* gx, Shape s) {
     gx[i] = sum;
 }
 
-// gw (KH, KW, C_in, C_out): each thread adds up over all pixels, line by line, so that the error does not grow with them.
+// gw (KH, KW, C_in, C_out): each thread adds up over all pixels, line by line, so that the error grows less with them.
 extern "C" __global__ void __launch_bounds__(256)
 conv2d_grad_w_naive(const float* gy, const float* x, float* gw, Shape s) {
     int i = blockIdx.x * 256 + threadIdx.x;

@@ -1,4 +1,4 @@
-// Convolution as a product of matrices whose left one is never written to memory ("implicit GEMM"), in tiles.
+// Convolution and its two gradients as matrix products A B in tiles; A is never written to memory ("implicit GEMM").
 //
 // A block computes 128 x 64 numbers of the product. It brings 16 columns of A and 16 rows of B at a time into shared
 // memory, where many threads use each number. A thread takes 8 numbers of A and 4 of B from there into registers, and
@@ -8,10 +8,13 @@
 //
 // Three products are three pairs of matrices, each a struct with `fetch` and `put`:
 //
+//          product                   A                                                              B
 //     y  (pixels of y, C_out)    = what each pixel sees of x (pixels, KH KW C_in)          times w  (KH KW C_in, C_out)
 //     gx (pixels of x, C_in)     = the gy of each output that saw it (pixels, KH KW C_out) times w' (KH KW C_out, C_in)
 //     gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)          times gy (pixels, C_out)
 //
+// w' is w with C_in and C_out swapped. The pixels of gw's product are many: they are cut into slices, one for a block,
+// and `add_parts` adds up the slices' products, always in the same order.
 
 constexpr int BM = 128, BN = 64, BK = 16, THREADS = 256;
 constexpr int PAD = 4;  // numbers behind each row of A in shared memory: columns then fall on different banks

@@ -1,14 +1,15 @@
-"""Convolution on a GPU, around the kernels: checks, new arrays, and how the work is cut into blocks.
+"""Convolution on a GPU, the host's side: checks, new arrays, and how the work is cut into blocks.
 
-A convolution and its gradients are three products of matrices:
+A convolution and its gradients are three products of matrices. The first factor is never stored: kernels take its
+numbers from x or gy. w' is w with input and output channels exchanged.
 
     y  (pixels of y, C_out)    = what each pixel sees of x (pixels, KH KW C_in)          times w  (KH KW C_in, C_out)
     gx (pixels of x, C_in)     = the gy of each output that saw it (pixels, KH KW C_out) times w' (KH KW C_out, C_in)
     gw (KH KW C_in, C_out)     = what each weight saw of x (KH KW C_in, pixels)          times gy (pixels, C_out)
 
-The third has few results, enough for a few blocks, and each is a sum over all pixels. So the pixels are cut into slices
-for more blocks, and the sums of the slices are added up afterwards, always in the same order. No two blocks add to the
-same number: its bits would depend on which block comes first.
+The third product has few results, enough for a few blocks, and each is a sum over all pixels. So the pixels are cut
+into slices for more blocks, and the sums of the slices are added up afterwards, always in the same order. If two blocks
+added to the same number instead, its last bits would depend on which block comes first.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from minidiff.kernels.cuda_launch import blocks, check_counts, device, empty, fl
 
 SLICE, MOST_SLICES = 4096, 64  # the least number of pixels of a slice, and the largest number of slices
 UNIT = 16  # the pixels of a slice are a multiple of this
-THREADS = 256  # of a block in which each thread has one number
+THREADS = 256  # of a block, where each thread computes one number
 
 
 class Convolution:
@@ -96,7 +97,7 @@ class Convolution:
 
 
 class NaiveConvolution:
-    """The lowest rung of the ladder, to be compared: each thread computes one number. Without upsampling.
+    """The lowest rung of the ladder, for comparison: each thread computes one number. Without upsampling.
 
     launch: runs the kernels conv2d_naive, conv2d_grad_x_naive and conv2d_grad_w_naive.
     """

@@ -7,8 +7,8 @@ output adds up what its neighbours hold for it:
     products = x @ w.transpose(2, 0, 1, 3).reshape(C_in, KH KW C_out)           # for every pixel
     y[i, j] = bias + residual[i, j] + sum_{kh, kw} products[i + kh - KH // 2, j + kw - KW // 2, kh, kw]
 
-Reading order: after `pack.py`. `implicit_gemm.py` calls it, with stride 1 only; in the gradient of the filter it lets
-x and gy change places instead.
+Reading order: after `pack.py`. `implicit_gemm.py` calls this for outputs and for gradients of x, with stride 1 only.
+For the gradient of a filter with few output channels, it exchanges x and gy and does not need this file.
 """
 
 import numpy as np

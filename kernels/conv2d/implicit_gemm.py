@@ -1,10 +1,11 @@
-"""Convolution as products of matrices whose rows are never written down: implicit GEMM.
+"""Convolution as a product of two matrices of which the first is never written to memory: implicit GEMM.
 
 im2col (`ladder.py`) copies the KH KW C_in numbers that an output pixel sees into a row of a matrix, makes the filter
-another matrix (KH KW C_in, C_out), and multiplies the two. Its rows hold each number of x KH KW times. Here no row is
-written. Each thread takes a block of whole lines of outputs and packs the lines of x that they see once, with zeros
-around the image, into a buffer that stays in its cache (`pack.py`). In it, the number that pixel p sees at filter
-position k lies at pixels[p] + positions[k]: two short tables stand for the matrix.
+another matrix (KH KW C_in, C_out), and multiplies the two. The first matrix holds each number of x KH KW times. Here it
+is not written. Each thread takes a block of whole lines of outputs. The lines of x that these outputs see are packed
+once, with zeros around the image, into a buffer that stays in the thread's cache (`pack.py`). In this buffer, the
+number that output pixel p sees at filter position k lies at pixels[p] + positions[k]: two short tables stand for the
+matrix.
 
 In NumPy, for one block:
 
@@ -13,11 +14,11 @@ In NumPy, for one block:
     gw += rows.T @ gy                               # backward_filter: the tables change places
 
 `backward_data`, the gradient of x, is a forward convolution of gy with the filter rotated by 180 degrees and its
-channels swapped. With stride 2, pixels in even and odd rows and columns see different filter positions, so each of the
-four kinds is a convolution of its own, with the positions that it sees.
+channels swapped. With stride 2, pixels of x in even and odd rows and columns were seen through different filter
+positions. So each of these four kinds of pixels is a convolution of its own, with its own positions.
 
-A 1x1 filter over a few pixels, as in the layers of a time embedding, is a product of two small matrices: NumPy's BLAS
-finishes it before a kernel of our own would be called.
+A 1x1 filter over a few pixels, as in the layers of a time embedding, is a product of two small matrices. NumPy's BLAS
+computes it in less time than a call of a kernel takes.
 
 Reading order: after `pack.py`; `few_channels.py` is the case of fewer than 8 output channels.
 """

@@ -1,4 +1,4 @@
-"""The lower rungs of convolution on the CPU: naive loops, blocked loops, and im2col with BLAS. No backend uses them.
+"""The lower rungs of convolution on the CPU: naive loops, reordered loops, im2col with BLAS. No backend uses them.
 
 Each function differs from the one before it in one idea, and each computes what `reference.conv2d` does for 3x3 filters
 with stride 1. The rungs above are `implicit_gemm.py` and `winograd_forward.py`. `python -m benchmarks.ladder` measures

@@ -1,7 +1,8 @@
-"""Convolution on the CPU: Winograd where it makes fewer multiplications, implicit GEMM elsewhere.
+"""Convolution on the CPU: Winograd where it is faster, implicit GEMM elsewhere.
 
-The two are in `winograd_forward.py`, `winograd_backward_filter.py` and `implicit_gemm.py`. Here is decided which is
-taken when, and here a filter's transform is kept while the filter is constant.
+Winograd is in `winograd_forward.py` and `winograd_backward_filter.py`, implicit GEMM in `implicit_gemm.py`. In this
+file, `suits_winograd` decides which of the two computes a convolution, and `constant_filters` keeps the transforms of
+filters that do not change.
 """
 
 import functools
@@ -23,7 +24,7 @@ from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_
 from minidiff.kernels.numba_vector import LANES, masked_load, masked_store, pointer, splat
 
 NOTHING, NO_BIAS = implicit_gemm.NOTHING, implicit_gemm.NO_BIAS
-STRIP = 128  # pixels that are added one after the other: about the square root of how many there are
+STRIP = 128  # pixels whose sum is formed before it is added to the total
 
 
 def suits_winograd(y_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
@@ -132,7 +133,7 @@ def sum_pixels(gy, gb, workers):
 
 @njit(cache=True, nogil=True)
 def sum_pixels_of(gy, gb, first, last):
-    """Fill gb[first:last]: sums over strips of pixels are added up, so that the error does not grow with the image."""
+    """Fill gb[first:last]: sums over strips of pixels are added up, so that the error grows less with the image."""
     _, H, W, C = gy.shape
     from_gy, into = pointer(gy), pointer(gb)
     for n in range(first, last):
@@ -156,7 +157,7 @@ class ConstantFilters:
 
     def __init__(self) -> None:
         self.kept: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
-        self.before: list = []  # what was kept outside of each block that is open
+        self.before: list = []  # the value of `_kept` before each `with` block that is open
 
     def __enter__(self) -> None:
         global _kept

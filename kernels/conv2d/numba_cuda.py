@@ -1,11 +1,11 @@
-"""Convolution on a GPU, written in Python: the two lower rungs, to be read beside the same kernels in CUDA C++.
+"""Convolution on a GPU, written in Python: the naive and the tiled kernels, to be read beside those in CUDA C++.
 
-The naive kernels are those of `conv2d_naive.cu`: each thread computes one number and loads everything for itself. In
-the tiled kernels the 16 x 16 threads of a block share what they load: 16 columns of A and 16 rows of B at a time lie in
-shared memory, so each number is loaded a sixteenth as often. `conv2d_tiled.cu` goes one step further and keeps parts of
-both in registers.
+The naive kernels are those of `conv2d_naive.cu`: each thread computes one number and loads everything for itself. The
+tiled kernels compute a convolution as a product of matrices A B, see `cuda_host.py`. The 16 x 16 threads of a block
+share what they load: 16 columns of A and 16 rows of B at a time lie in shared memory, so each number is loaded a
+sixteenth as often. `conv2d_tiled.cu` goes one step further and keeps parts of both in registers.
 
-The sizes come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, up.
+The sizes come as `s`: N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, up; see `cuda_host.numbers_of`.
 """
 
 from numba import cuda, float32
@@ -56,7 +56,7 @@ def conv2d_grad_x_naive(gy, w, gx, s):
 
 @cuda.jit
 def conv2d_grad_w_naive(gy, x, gw, s):
-    """gw (KH, KW, C_in, C_out): each thread adds up all pixels, line by line, so that the error does not grow."""
+    """gw (KH, KW, C_in, C_out): each thread adds up all pixels, line by line, so that the error grows less."""
     N, H, W, C_in, KH, KW, C_out, stride, Hy, Wy, _up = s
     i = cuda.grid(1)
     if i >= gw.size:
@@ -143,7 +143,7 @@ def product(number_of_a, number_of_b):
         a = cuda.shared.array((TILE, TILE), float32)
         b = cuda.shared.array(
             (TILE, TILE), float32
-        )  # on a line of its own: the simulator tells arrays apart by their lines
+        )  # on a line of its own: the simulator identifies arrays by line number
         i, j = cuda.threadIdx.y, cuda.threadIdx.x
         row, column = cuda.blockIdx.x * TILE + i, cuda.blockIdx.y * TILE + j
         total = float32(0)

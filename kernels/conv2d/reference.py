@@ -1,7 +1,7 @@
 """Convolution, defined: a sum over the filter's positions, in which each term is a shifted image times a matrix.
 
 A filter has KH x KW positions and holds a matrix (C_in, C_out) at each. For position (kh, kw), shift the image so that
-the pixel which that position sees lies under the output pixel, and multiply every pixel's channels by the matrix. The
+pixel (i + kh - KH // 2, j + kw - KW // 2) moves to (i, j), and multiply every pixel's channels by the matrix. The
 output is the sum over all positions. Both gradients follow from the same sum: the gradient of a product `a @ m` is
 `g @ m.T` for a and `a.T @ g` for m.
 

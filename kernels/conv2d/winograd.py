@@ -1,9 +1,11 @@
 """3x3 convolution with a quarter of the multiplications, in NumPy: Winograd's F(4x4, 3x3).
 
-A filter of 3 weights moved along 6 numbers makes 4 outputs with 12 multiplications. Six are enough. The sums that a
-filter makes are coefficients of a product of two polynomials, and a product of degree 5 is known once its values at 6
-points are (0, 1, -1, 2, -2 and infinity). So: evaluate both factors at the points, multiply point by point, and
-interpolate. In two dimensions that takes 36 multiplications for 16 outputs instead of 144:
+A filter w of 3 weights moved along 6 numbers d makes 4 outputs y with 12 multiplications. Six are enough. Take any 4
+numbers g: the sum of g_i y_i is the sum of s_l d_l, where the s_l are the six coefficients of the product of two
+polynomials, s(p) = g(p) w(p). This product has degree 5, so it is known once its values at 6 points are (0, 1, -1, 2,
+-2 and infinity): evaluate both factors at the points (A g and G w), multiply point by point, and interpolate (B). The
+factor of g in the result is y = A' [ (G w) * (B' d) ]; docs/chapter10.md derives the matrices. In two dimensions that
+takes 36 multiplications for 16 outputs instead of 144:
 
     y = A' [ (G w G') * (B' d B) ] A          d: 6x6 pixels, w: 3x3 filter, y: 4x4 outputs, *: number by number
 
@@ -11,7 +13,7 @@ G, B' and A' are the filter, input and output transforms, and what lies between 
 channels and tiles, the product at each of the 36 points is one of matrices, (tiles, C_in) by (C_in, C_out), whereas a
 transform is a few additions a channel. In the letters of the paper: U = G w G', V = B' d B, M = U V.
 
-The gradient of the filter is the same, read backwards: dL/dw = G' [ (B' d B) * (A gy A') ] G, summed over tiles. The
+The gradient of the filter is the transposed formula: dL/dw = G' [ (B' d B) * (A gy A') ] G, summed over tiles. The
 gradient of the input is a convolution with the filter rotated by 180 degrees and its channels swapped.
 
 The price is precision. The powers of the points are large and cancel, so the error is up to ten times that of a direct

@@ -1,4 +1,4 @@
-"""The gradient of Winograd's filter on the CPU: gw = G' [ sum over tiles of (B' d B) * (A gy A') ] G.
+"""The gradient of the filter by Winograd's algorithm on the CPU: gw = G' [ sum over tiles of (B' d B) * (A gy A') ] G.
 
 A thread takes a block of rows of tiles, transforms its pixels and the gradients of its outputs, and adds the products
 to a sum of its own; `winograd_transforms.filter_gradient` takes the sums of all threads back from the Winograd domain.
@@ -6,6 +6,8 @@ to a sum of its own; `winograd_transforms.filter_gradient` takes the sums of all
     V, gM = input_transform(pixels), output_transform_transposed(gy)       # (36, tiles, C), (36, tiles, K)
     for point in range(36):
         total[point] += V[point].T @ gM[point]                             # (C, tiles) by (tiles, K)
+
+C and K are the channels of x and gy, rounded up to full vectors. With few tiles, threads share out the points instead.
 
 Reading order: after `winograd_forward.py`, whose tiling, buffers and input transform it takes. gM lies in buffers.M.
 """
@@ -45,7 +47,7 @@ from minidiff.kernels.numba_vector import (
     store_six,
 )
 
-BLOCK = 1 << 19  # numbers: larger than forwards, as each block reads and writes the sum, which may be larger than that
+BLOCK = 1 << 19  # numbers: larger than in the forward pass, as each block also reads and writes the sum, itself large
 ALL_POINTS = np.int64(0), np.int64(POINTS)
 FEW_TILES = 64  # up to so many in all, workers share out the points instead of the tiles, and have no sums to add up
 

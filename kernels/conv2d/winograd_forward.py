@@ -1,7 +1,7 @@
 """Winograd's convolution on the CPU, a block of tiles at a time: the outputs, and the gradient of the input.
 
 `winograd.py` transforms the whole batch and then multiplies it. Here a thread takes a block of whole rows of tiles,
-which stays in its own cache, through all three steps before it takes the next block:
+which stays in its core's cache, through all three steps before it takes the next block:
 
     pixels = pack(x, block)                      # the lines that the block sees, with zeros around the image
     V = input_transform(pixels)                  # (36, tiles, C)
@@ -12,9 +12,10 @@ which stays in its own cache, through all three steps before it takes the next b
 What comes before and after a convolution is done on the way, where it costs no trip to memory:
 
 - pixels may be normalised and sent through SiLU while they are packed;
-- the image may be upsampled (x[h // 2, w // 2]) while it is packed. A tile then sees (a, b, b, c, c, d), whose value at
-  the point -1 is always 0: (a, b, b, c, c, d) gives d4 - d3 + 4 (d1 - d2) = 0. So 25 points of 36 remain;
-- bias and residual are added to the outputs, or each 2x2 outputs are summed, while they are written.
+- the image may be upsampled (x[h // 2, w // 2]) while it is packed. A tile then sees (a, b, b, c, c, d), and
+  B' d is always 0 at the point -1: d4 - d3 + 4 (d1 - d2) = c - c + 4 (b - b). So 5 x 5 points of 36 remain;
+- bias and residual are added to the outputs while they are written; or each 2x2 outputs are summed, which is the
+  gradient of upsampling.
 
 Reading order: after `winograd_transforms.py`.
 """

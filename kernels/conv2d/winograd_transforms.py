@@ -1,15 +1,15 @@
-"""Winograd's F(4x4, 3x3): the transforms of one row, sixteen channels at a time, and the filter's transform.
+"""Winograd's F(4x4, 3x3): the transforms along one side of a tile, sixteen channels at a time, and of whole filters.
 
-The equations stand in `winograd.py`, in NumPy. Along one side of a tile, 4 outputs see 6 pixels, and a transform takes
-its numbers into the Winograd domain, which are values of polynomials at 6 points, or back:
+The equations stand in `winograd.py`, in NumPy. Along one side of a tile, 4 outputs see 6 pixels. A transform takes
+numbers into the Winograd domain, where there is one number for each of 6 points, or back:
 
     B' d   6 pixels   -> 6 points        input_transform
     G w    3 weights  -> 6 points        filter_transform              filter_transform_transposed: back, for gradients
     A' m   6 points   -> 4 outputs       output_transform              output_transform_transposed: gradients of outputs
 
-Each is a few additions, in which what two rows of the matrix share is computed once. In two dimensions a transform is
-applied to columns and then to rows: 36 points. Filters and their gradients are transformed as a whole, here; images
-are transformed block by block, in `winograd_forward.py` and `winograd_backward_filter.py`.
+Each is a few additions; terms that two rows of its matrix have in common are computed once. In two dimensions a
+transform is applied to columns and then to rows: 36 points. Filters and their gradients are transformed as a whole,
+here; images are transformed block by block, in `winograd_forward.py` and `winograd_backward_filter.py`.
 
 Reading order: after `winograd.py`.
 """
@@ -38,12 +38,12 @@ from minidiff.kernels.numba_vector import (
 OUTPUT_TILE, INPUT_TILE = 4, 6  # pixels along a side of a tile: outputs, and what they see
 POINTS = INPUT_TILE * INPUT_TILE
 
-# ---- along one side: six points, polynomials of degree 5, 2 and 3 ----------------------------------------------------
+# ---- along one side of a tile: six points ---------------------------------------------------------------------------
 
 
 @njit
 def input_transform(d):
-    """B' d: six pixels, evaluated at the points 0, 1, -1, 2, -2 and infinity."""
+    """B' d: six pixels, one number for each of the points 0, 1, -1, 2, -2 and infinity; interpolation transposed."""
     d0, d1, d2, d3, d4, d5 = d
     four, two = np.float32(4), np.float32(2)
     even, odd = fma(-four, d2, d4), fma(-four, d1, d3)
@@ -76,7 +76,7 @@ def filter_transform(w):
 
 @njit
 def output_transform(m):
-    """A' m: four outputs, interpolated from the products at the points."""
+    """A' m: four outputs from the products at the points; evaluation of a cubic polynomial transposed."""
     m0, m1, m2, m3, m4, m5 = m
     two, four, eight = np.float32(2), np.float32(4), np.float32(8)
     even, odd, even_2, odd_2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4

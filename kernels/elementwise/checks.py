@@ -1,4 +1,4 @@
-"""What arguments of an addition and of a concatenation must be."""
+"""Checks of the arguments of an addition and of a concatenation."""
 
 Shape = tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Addition, concatenation and splitting on CPU threads: each takes a share of the numbers, sixteen at a time."""
+"""Addition, concatenation and splitting on the CPU: each thread takes a share of the numbers, sixteen at a time."""
 
 import numpy as np
 from numba import prange

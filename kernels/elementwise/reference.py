@@ -1,7 +1,7 @@
 """Addition, and concatenation and splitting of channels, defined.
 
-Trivial to write, and on large images as slow as memory. A fast version adds threads, and memory that has been used
-before.
+They are trivial to write. On large images, their speed is that of the memory. A fast version uses several threads, and
+writes into memory that was used before, because fresh memory is slow (numba_memory.py).
 
 Reading order: with `minidiff/ops.py`.
 """

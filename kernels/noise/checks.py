@@ -1,4 +1,4 @@
-"""What keys, sample numbers and arguments of the two updates must be."""
+"""Checks of keys, sample numbers, and the arguments of `add_noise` and `sampler_update`."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Random numbers from keys on a GPU, around the kernels.
+"""Random numbers from keys on a GPU, the host's side for both CUDA versions: checks, new arrays and launches.
 
-Sample numbers, and how much noise an image gets, are decided by the host and checked there. They may be NumPy arrays: a
+Sample numbers, and the a and s of `add_noise`, are decided by the host and checked there. They may be NumPy arrays: a
 few bytes that are copied to the device.
 """
 

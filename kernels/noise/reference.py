@@ -1,9 +1,11 @@
-"""Random numbers from keys, defined: Philox 4x32-10, and what diffusion does with them.
+"""Random numbers from keys, defined: Philox 4x32-10, and the two functions that use them.
 
-A counter-based generator has no state: it is a function that maps (key, counter) to four random words. Any number of
-any sample can be computed at any time, in any order, on any machine. Here a key is (seed, stream, step): which
-experiment, for which purpose, at which step. `sample` is the number of an image, and the words of a sample are numbered
-in blocks of four.
+A counter-based generator has no state: it is a function that maps a key and a counter to four random words. Any number
+of any sample can be computed at any time, in any order, on any machine.
+
+minidiff's `Key` is (seed, stream, step): which experiment, for which purpose, at which step. The seed is Philox's key.
+Its counter consists of the stream, the step, `sample`, which is the number of an image, and the number of a block of
+four words.
 
 Reading order: with `minidiff/random.py`, which names the streams. Leaves out all other generators and distributions.
 """

@@ -1,4 +1,4 @@
-"""What arguments of a group normalisation must be."""
+"""Checks of the arguments of group normalisation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Group normalisation on a GPU, around the kernels: checks, new arrays, and one block for each group of an image."""
+"""Group normalisation on a GPU, the host's side: checks, new arrays, and one block for each group or channel."""
 
 from collections.abc import Callable
 from typing import Any

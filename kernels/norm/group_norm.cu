@@ -1,12 +1,15 @@
 // Group normalisation and SiLU: one block for each group of an image.
 //
-// The block's threads walk over the group's numbers three times: for the mean, for the mean square of what remains
-// (subtracting the squared mean instead would lose every digit where the mean is large), and to normalise. Where a
-// group fits the cache, only the first walk reads memory. A thread adds up 64 numbers in float32
-// and these sums in float64, so that the error does not grow with the image.
+// The block's threads walk over the group's numbers three times: for the mean, for the variance (the mean square of
+// what remains; subtracting the squared mean instead would lose every digit where the mean is large), and to normalise.
+// Where a group fits the cache, only the first walk reads memory. A thread adds up 64 numbers in float32 and these sums
+// in float64, so that the error does not grow with the image.
 //
-// A group's channels lie side by side and its pixels C numbers apart: number i of a group of `width` channels is channel
-// i % width of pixel i / width, so neighbouring threads read neighbouring channels.
+// The gradients take two kernels: `norm_grad_channels` has one block for each channel of an image and computes gscale
+// and gshift; `norm_grad_x` has one for each group, and gets the two averages that it needs from gscale and gshift.
+//
+// A group's channels lie side by side and its pixels C numbers apart: number i of a group of `width` channels is
+// channel i % width of pixel i / width, so neighbouring threads read neighbouring channels.
 
 constexpr int THREADS = 256, STRIP = 64;
 

@@ -1,8 +1,9 @@
-"""Group normalisation on the CPU: each image stays in cache while it is passed over, channels fill SIMD lanes.
+"""Group normalisation on the CPU: a thread makes all passes over an image in cache, sixteen channels at once.
 
 `reference.py` makes a dozen passes over the whole batch. Here a thread takes one image at a time (32 x 32 x 64 numbers
-are 256 KiB and fit the L2 cache), so x is read from memory once and y is written once. Sixteen channels, which lie side
-by side, are one vector; groups appear only between passes.
+are 256 KiB and fit the L2 cache), so x is read from memory once and y is written once. With fewer images than threads,
+an image's groups are shared out among threads if they fill whole vectors. Sixteen channels, which lie side by side, are
+one vector. The passes sum over each channel; only between passes are the sums of a group's channels combined.
 
 Sums are float32 within a strip of 64 pixels and float64 across strips: as fast as float32, and their error does not
 grow with the image.
@@ -40,7 +41,7 @@ NOTHING = np.empty(0, np.float32)
 
 
 class Statistics(NamedTuple):
-    """What a forward pass finds out. mean, rstd: (N, groups). affine: (3, N, C rounded up to 16), zeros behind C.
+    """What a forward pass computes of x. mean, rstd: (N, groups). affine: (3, N, C rounded up to 16), zeros behind C.
 
     affine holds mean, factor and shift of each channel of each image.
     """
@@ -189,7 +190,7 @@ def fill_statistics(x, scale, shift, eps, statistics, parts):
 def statistics_part(x, scale, shift, eps, statistics, n, part, parts):
     """Mean and deviation of one part of the channels of image n.
 
-    First the means, then the mean squares of what remains: subtracting the squared mean from the mean square instead
+    First the means, then the mean squares of x - mean. Subtracting the squared mean from the mean square of x instead
     would lose every digit where the mean is large.
     """
     mean, rstd, affine = statistics

@@ -1,7 +1,8 @@
 """Group normalisation on a GPU, written in Python: the kernels of `group_norm.cu`, to be read beside them.
 
-Each block has one group of an image. Its threads walk over the group's numbers three times: for the mean, for the mean
-square of what remains, and to normalise. Sums are float64.
+In the forward pass each block has one group of an image. Its threads walk over the group's numbers three times: for the
+mean, for the variance, and to normalise. In the backward pass a kernel with one block for each channel of an image sums
+gscale and gshift, and a kernel with one block for each group makes gx from these sums. Sums are float64.
 
 scale and shift come as (1, C) or (N, C); pixel i of an image is (i // W, i % W). The sizes come as `s`: pixels, C,
 groups, the rows of scale and of shift, silu, eps.
@@ -48,7 +49,7 @@ def norm_forward(x, scale, shift, y, mean, rstd, s):
 
 @cuda.jit
 def norm_again(x, scale, shift, mean, rstd, y, s):
-    """y from a mean and a deviation that are known. grid: N groups."""
+    """y from the known mean and rstd. grid: N groups."""
     pixels, C, groups, scale_rows, shift_rows, silu, _eps = s
     g, n, W, width = cuda.blockIdx.x % groups, cuda.blockIdx.x // groups, x.shape[2], C // groups
     for i in range(cuda.threadIdx.x, pixels * width, THREADS):

@@ -1,4 +1,4 @@
-"""What arguments of the fused operation must be."""
+"""Checks of the arguments of the fused operation."""
 
 from typing import Any
 

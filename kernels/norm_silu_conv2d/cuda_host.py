@@ -1,4 +1,4 @@
-"""Normalise, SiLU, convolve and add on a GPU, one after the other; backwards, what lies between is computed again."""
+"""Normalise, SiLU, convolve and add on a GPU, one after the other; the backward pass normalises x once more."""
 
 from typing import Any
 

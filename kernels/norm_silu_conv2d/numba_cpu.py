@@ -12,7 +12,9 @@ A thread takes a few images at a time and does everything to them while they lie
         gx = winograd(gy, rotated filter)             # the gradient of what was convolved
         gx, gscale, gshift = group_norm_grad(gx, x)   # in place, through SiLU and the normalisation
 
-Where the convolution is not Winograd's, or there are too few images for all threads, the operations follow one another.
+If gw in the Winograd domain is larger than what an image holds (x, gx and gy), it is computed in a loop of its own,
+before the rest. With too few images for all threads, the steps follow one another over the whole batch, but Winograd
+still normalises while it packs. If Winograd does not suit the convolution, normalised pixels are written to memory.
 
 Reading order: after `conv2d/winograd_backward_filter.py` and `norm/numba_cpu.py`, whose functions for blocks it calls.
 """

@@ -1,4 +1,4 @@
-"""Normalise, SiLU, convolve and add on the CPU, one after the other and without Winograd, to compare the two."""
+"""Normalise, SiLU, convolve and add on the CPU, one after the other, without Winograd, for comparison."""
 
 from minidiff.kernels.conv2d.numba_cpu import without_winograd
 from minidiff.kernels.norm_silu_conv2d import numba_cpu

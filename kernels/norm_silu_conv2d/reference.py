@@ -1,4 +1,4 @@
-"""Normalise, SiLU, convolve and add as one operation, defined: one after the other.
+"""Normalise, apply SiLU, convolve and add a residual as one operation, defined: one after the other.
 
 A residual block does these four twice. As one operation, nothing between them has to be written to memory, read again
 and kept for the backward pass, which needs only x and the groups' statistics.

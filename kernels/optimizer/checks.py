@@ -1,4 +1,4 @@
-"""What arguments of the optimiser must be."""
+"""Checks of the arguments of the optimiser."""
 
 from typing import Any
 

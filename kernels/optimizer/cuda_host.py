@@ -1,4 +1,4 @@
-"""AdamW, the average of the weights and the gradient's norm on a GPU: what happens around the kernels."""
+"""AdamW, the average of the weights and the gradient's norm on a GPU, the host's side: checks and launches."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,8 @@
-"""The optimiser on the CPU: every weight, gradient, moment and average is read once and written once.
+"""The optimiser on the CPU: AdamW and the average of the weights, in one pass over memory.
 
 `reference.py` passes over the network's arrays some twenty times. Here a thread takes a short chunk of all five arrays
-and does everything to it while it lies in cache.
+and does everything to it while it lies in cache. `square_sum` adds up each chunk by itself, so that the number of
+threads does not change the result.
 """
 
 import numpy as np

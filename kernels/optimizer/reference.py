@@ -1,7 +1,10 @@
 """AdamW and the moving average of the weights, defined, over flat arrays that hold the whole network.
 
-Reading order: with `minidiff/training/optimizer.py`, which keeps all weights in one flat array, clips and schedules.
-Every function here works in place on 1-D arrays, so that a fast version can do all of it in one pass over memory.
+`adamw_ema` changes 1-D arrays in place, so that a fast version can do all of it in one pass over memory. `square_sum`
+is for the clipping of the gradient.
+
+Reading order: with `minidiff/training/optimizer.py`, which clips and schedules. `minidiff/nn/flat_parameters.py` puts
+all weights into one flat array.
 """
 
 import numpy as np

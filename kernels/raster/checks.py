@@ -1,4 +1,4 @@
-"""What arguments of the rasteriser must be."""
+"""Checks of the arguments of the rasteriser."""
 
 from typing import Any
 

@@ -7,19 +7,21 @@ inside, positive outside, in canvas units.  Of a pixel whose centre lies d away 
 
 which is antialiasing when blur is 0, and a soft patch, a glow or a gradient when blur is large.  A row is
 
-    column  0      kind: 0 nothing (a figure by itself), 1 ellipse, 2 capsule (a line with round ends), 3 polygon
+    column  0      kind: 0 none, 1 ellipse, 2 capsule (a line with round ends), 3 polygon
             1-8    ellipse: cx, cy, rx, ry; capsule: ax, ay, bx, by, r; polygon: four corners of a convex outline,
                    x and y in turn, in either direction; a triangle repeats its last corner
-            9      joining: 0 begins a figure; 1, 2, 3 alter the figure begun above: united with it, cut down to
-                   what lies within this shape, cut down to what lies without it (those that cut come last)
+            9      joining: 0 begins a figure, which the rows after it alter: 1 adds this shape to it (union), 2 keeps
+                   only what lies inside this shape (intersection), 3 keeps only what lies outside it (difference);
+                   in a figure, rows with 1 must come before rows with 2 or 3
             10     blur
             11-13  colour
             14     opacity
             15     label, or -1: a mark, which colours what is there and leaves the edge map and the labels alone
             16     strength of the outline in the edge map
 
-Colour, blur and the rest of a figure stand in its first row.  A figure with a label hides what is behind it in all
-three results alike, so image, edge map and labels agree exactly.
+A figure's colour, blur, opacity, label and outline are those of its first row; if that is of kind 0, the figure is not
+drawn.  A figure with a label covers what is behind it in all three results, so the image, the edge map and the
+labels show the same scene.
 Source: coverage from signed distances is folklore; the ellipse's distance is the first-order one,
 f / |grad f| with f = |(x/rx, y/ry)| - 1 (Taubin 1991, doi:10.1109/34.103273, eq. 2.8).
 """

@@ -1,4 +1,8 @@
-"""What a training leaves behind, and what it is rebuilt from."""
+"""Checkpoints: the settings of a training, and the files that keep them together with its weights.
+
+`config` has the settings, `settings` reads and writes them, and `build` makes the network from them.  `format` defines
+the content of a checkpoint file, which `write` writes and `read` reads; `folder` finds the checkpoints of a run.
+"""
 
 from minidiff.checkpoint.folder import CHECKPOINTS, find, newest, path_of, paths_in, prune, step_of
 from minidiff.checkpoint.format import GROUPS, KEY, Checkpoint, check_names, content_digest

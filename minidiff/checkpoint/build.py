@@ -1,6 +1,8 @@
-"""From settings to what they describe: the shape of the network, the network itself, and the noising process.
+"""Building what the settings describe: the configuration of the network, the network itself, and the noising process.
 
-In checkpoint/ before format.py; training and loading build with the same functions.
+Training and loading build with the same functions, so both make the same network.  A network that needs more memory for
+training than the machine has is refused before it is allocated.
+Leaves out the settings: config.py.
 """
 
 import os
@@ -77,7 +79,7 @@ def make_model(network: UNetConfig, adapter: Adapter) -> Any:
         return ControlNet(unet, maps.channels(adapter))
     if not network.vocab_size:
         raise MinidiffError(
-            "a reference is looked at where words are; this network knows none: train one with captions first"
+            "a reference image is attended to like words; this network has no captions: train one with captions first"
         )
     return IPAdapter(unet)
 

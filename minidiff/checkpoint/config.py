@@ -1,10 +1,10 @@
 """All settings of a training, in one frozen dataclass for each concern.
 
-Idea: each setting has one name, one default and one sentence of explanation, all in this file.  The command line, the
-TOML file in the run's folder and the checkpoint are made from these classes, so they cannot disagree; the names are
-therefore unique over all classes.  The defaults here are the default training.
-First in checkpoint/.  Leaves out the choice of images (data/config.py), and how settings are read and written:
-settings.py, training/cli.py.
+Idea: each setting has one name, one default and one explanation, which stand together in its class.  The command line,
+the TOML file in the run's folder and the checkpoint are made from these classes, so they cannot disagree.  The command
+line has one flat list of options, so a name is unique over all classes.  A training without options has these defaults.
+Leaves out the settings of the data (data/config.py), the limits of numbers (limits.py), and how settings are read and
+written (settings.py, training/cli.py).
 """
 
 from dataclasses import dataclass, field, fields

@@ -40,7 +40,8 @@ class Checkpoint:
     """The content of a checkpoint file, checked.
 
     step: updates made so far.  classes: the names of the labels, words: the vocabulary of the captions, () for none.
-    base: of an adapter, the digest of the model below it; network is that model's.
+    base: of an adapter, the digest of the model below it, whose configuration is `network`; of a whole network in a
+    file for sampling, the digest of the checkpoint that the file was made from; else "".
     data: the digest of the training images, "" if that is not known.
     tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
     model: the U-Net or the adapter that the tensors are for, without weights; see `make_network`.
@@ -65,7 +66,7 @@ class Checkpoint:
 
     @property
     def identity(self) -> str:
-        """The digest by which adapters know a network: that of its checkpoint, also in a file to sample with."""
+        """The digest by which an adapter recognises its network; a file for sampling has that of its checkpoint."""
         return self.base if self.base and self.adapter == "none" else self.digest
 
     @property

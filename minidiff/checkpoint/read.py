@@ -1,6 +1,9 @@
-"""Checkpoints are read so that nothing in a file is believed before it is checked.
+"""Reading checkpoints: nothing in a file is believed before it is checked.
 
-Idea: the checks go from the outside in: whose file, which version, a network of plausible size, its tensors, every bit.
+Idea: the checks go from the outside in: whether the file is minidiff's, its version, whether its network has a
+plausible size, its tensors, and the digest of every bit.  Then the weights go into a network: for sampling
+(`make_network`), or with the state of the optimizer for resuming a training (`restore`).
+Leaves out what a file holds: format.py.
 """
 
 from collections.abc import Mapping
@@ -49,9 +52,9 @@ def load(path: Path) -> Checkpoint:
 
 
 def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
-    """Return the U-Net or the adapter of a checkpoint with its averaged weights, which draw best.
+    """Return the U-Net or the adapter of a checkpoint, by default with its averaged weights, which draw best.
 
-    weights: the group of weights.  A checkpoint has one network: another call gives the same one other weights.
+    weights: the group of weights.  A checkpoint has only one network object: each call overwrites its weights.
     """
     _fill(checkpoint.model, checkpoint.tensors[weights])
     return checkpoint.model
@@ -64,7 +67,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
     Raises MinidiffError if the checkpoint is of another network, naming the first tensor or setting that differs.
     """
     if "model" not in checkpoint.tensors:
-        raise MinidiffError(f"{checkpoint.path} holds weights for drawing only; a training cannot go on from it")
+        raise MinidiffError(f"{checkpoint.path} holds weights for sampling only; a training cannot go on from it")
     if network != checkpoint.network:
         _refuse(checkpoint, network)
     _fill(checkpoint.model, checkpoint.tensors["model"])

@@ -1,8 +1,9 @@
-"""Settings as dictionaries and as TOML.  A name or a value that is not known is an error, and never ignored.
+"""Settings as dictionaries and as TOML.  An unknown name or an invalid value is an error; nothing is ignored.
 
 Idea: the classes of config.py have the names and types of all fields, so one short walk over them reads any dictionary
 and reports exactly what is wrong with it.  A checkpoint holds the dictionary as JSON, a run's folder as config.toml;
 TOML has no null, so a setting that is `None` is left out of it.
+Leaves out the names of earlier versions, which are still understood: minidiff/renamed.py.
 """
 
 import tomllib

@@ -1,6 +1,8 @@
-"""Checkpoints are written so that a file is whole or not there.
+"""Writing checkpoints: a file is either complete or not there.
 
-Leaves out when to write one: training/loop.py.
+`save` writes all that training needs to go on, `save_for_sampling` only the averaged weights, as float16.
+Leaves out what a file holds (format.py), how a file is written atomically (minidiff/files.py), and when a training
+writes one (training/loop.py).
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Images to learn from.
+"""Datasets, and the images that condition a network.
 
-Then what conditions an image: maps (of a dataset's images), control (a map that a user gives), conditioning (what an
-adapter is shown), training_data (shuffled and augmented batches).
+`config` has the settings, `dataset` says what a dataset is, and `open` makes one: scenes, a published dataset
+(`standard`, `download`, `mirror`), or a user's images (`arrays`; `folder`, `folder_captions`).  `maps`, `control` and
+`conditioning` make conditioning images.  `training_data` makes the batches of training; `flip` mirrors their images.
 """

@@ -1,7 +1,8 @@
 """A user's own images as arrays, in an .npz file that numpy.savez wrote, without pickles.
 
 Idea: the file is a zip of arrays.  It states their sizes in the zip's directory and before each array, and either may
-be wrong.  So the shape and the type of an array are checked before it is read, and no more is unpacked than they say.
+be wrong.  So the shape and the type of an array are checked before it is read, and no more bytes than
+they need are unpacked.
 """
 
 import math
@@ -71,7 +72,7 @@ class _Array:
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         self.archive, self.member = archive, member
         if member.compress_type not in _PACKED:
-            raise ValueError(f"{printable(member.filename)} is packed in a way that NumPy does not use")
+            raise ValueError(f"{printable(member.filename)} is compressed in a way that NumPy does not use")
         with archive.open(member) as file:
             self.shape, self.fortran, self.dtype = _header(file)
 
@@ -95,11 +96,11 @@ class _Array:
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):  # 3.0 is for names of records
-        raise ValueError(f"version {version} of the format")
+        raise ValueError(f"version {version} of the .npy format, which is not supported")
     try:
         shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
     except _HEADER as error:
-        raise ValueError(f"a header that says nothing: {type(error).__name__}") from error
+        raise ValueError(f"a header that cannot be read: {type(error).__name__}") from error
     if dtype.hasobject or dtype.names or dtype.subdtype:
         raise ValueError("Object arrays and records are not read")
     if any(not isinstance(side, int) or side < 0 for side in shape):
@@ -148,7 +149,7 @@ def _labels(path: Path, labels: _Array, names: _Array | None, n: int) -> tuple[n
     numbers = labels.read()
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < MAX_CLASSES:
         least, most = numbers.min(), numbers.max()
-        raise MinidiffError(f"{path}: labels must count from 0 to at most {MAX_CLASSES - 1}, got {least} to {most}")
+        raise MinidiffError(f"{path}: labels must be from 0 to {MAX_CLASSES - 1}, got {least} to {most}")
     numbers = numbers.astype(np.int64)
     if names is None:
         return numbers, tuple(map(str, range(int(numbers.max(initial=0)) + 1)))

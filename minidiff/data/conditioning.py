@@ -1,8 +1,9 @@
 """The conditioning image of each training image: what an adapter is shown while it learns to draw that image.
 
-Idea: scenes have exact maps, and a scene can be drawn again with the same look.  Images that are no scenes have their
-detected edges as a map, and their own mirror image as a reference.
-Leaves out the networks that see these images: nn/controlnet.py, nn/ip_adapter.py.
+Idea: it is a map of the image, or a reference image with the same look.  Scenes have exact maps, and for each scene
+another one with the same look can be rendered.  Other images have their detected edges as a map, and their own mirror
+image as a reference.
+Leaves out the maps (maps.py), and the networks that see these images (nn/controlnet.py, nn/ip_adapter.py).
 """
 
 from typing import Literal

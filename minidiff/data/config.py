@@ -1,4 +1,4 @@
-"""The choices about data; a field's text below is its help on the command line."""
+"""The settings of the data.  The string below each field is its help text on the command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,11 @@ class DataConfig:
     folder_labels: bool = False
     """Label the images of a folder with the names of its sub-folders."""
     captions: Captions = "auto"
-    """Where a folder's captions stand: name.txt beside name.png (txt), metadata.jsonl or .csv (metadata), or the files'
+    """Where a folder's captions are: name.txt beside name.png (txt), metadata.jsonl or .csv (metadata), or the files'
     names (names). auto: txt or else metadata, if there are any, and for scenes their own. none: learn classes instead,
     if there are any."""
     download: bool = False
-    """Fetch what is missing in --data-dir (mnist, fashion-mnist, cifar10)."""
+    """Download the files that are missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     flip: bool = False
-    """Mirror half of the images, at random, while training: "left" and "right" in their captions change places. Not
+    """Mirror half of the images, at random, while training: "left" and "right" are swapped in their captions. Not
     for digits or letters."""

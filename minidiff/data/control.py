@@ -1,10 +1,11 @@
-"""A map that a user gives: a photograph, a pencil drawing of any size, a segmentation map from a paint program.
+"""Reading a map that a user gives: a photograph, a pencil drawing of any size, a segmentation map from a paint program.
 
-Idea: a map must look like those that the network was trained on, thin white lines on black.  People draw in black on
-white, 2000 pixels wide, with lines two pixels wide: shrinking that would leave nothing of the lines.  So drawings are
-distinguished from photographs, and ink from paper.  Each line is reduced to its centre and drawn anew, as thick as the
-outlines of scenes.  Of a photograph the edges are detected.
-Leaves out what the network does with a map.
+Idea: a map must look like those that the network was trained on.  Edges are thin white lines on black, but people draw
+in black on white, 2000 pixels wide, with lines two pixels wide: shrinking that would leave nothing of the lines.  So
+drawings are distinguished from photographs, and ink from paper.  Each line is reduced to its centre and drawn anew, as
+thick as the outlines of scenes.  Of a photograph the edges are detected.  In a segmentation map each colour becomes the
+nearest one of the palette, and a depth map becomes grey.
+Leaves out what the network does with a map: nn/controlnet.py.
 """
 
 from pathlib import Path
@@ -20,11 +21,11 @@ _MOST = 2048  # pixels a side beyond which a drawing is halved and halved again 
 _FINER = 4  # lines are thinned at this many pixels to one of the map
 _PAPERS = (1, 0.6, 0.1), (6, 0.75, 0.05)  # places at which paper is measured; how clean it must be: see _lines
 _SMALL = 128  # pixels a side below which an image is no photograph of a drawing
-_UNEVEN = 45  # levels of 255 by which paper may vary, but for a quarter of the places, where ink may lie thick
+_UNEVEN = 45  # levels of 255 by which paper may vary; up to a quarter of the places may be mostly ink
 _FAINT = 24  # levels that do not count as ink, however little there is
-_SPECK = 16  # pixels at the finer scale, one of the map, that are dirt and not the darkest ink
-_PALE = 100  # levels; ink that is fainter even at its darkest, as a pencil's, is taken for full ink
-_INK = 0.3  # from this part of the darkest ink on a pixel belongs to a line
+_SPECK = 16  # this many of the darkest pixels (one pixel of the map) may be dirt and are ignored
+_PALE = 100  # levels; ink that is fainter even at its darkest, as a pencil's, is scaled up to full ink
+_INK = 0.3  # a pixel with more than this share of the darkest ink belongs to a line
 _MAX_INK, _THICKEST = 0.45, 3.0  # of a drawing: its share of ink, and the thickness of its lines in pixels of the map
 _GAIN = 1.25  # a slanting line of pixels that touch at their corners holds up to 1.4 times fewer of them
 _NEAR = 24  # levels by which lossy image formats may change a colour of the palette
@@ -60,7 +61,7 @@ def _nearest_colours(rgb: np.ndarray) -> np.ndarray:
     """Replace each colour by the nearest of the palette: (H, W, 3) uint8."""
     distance = np.abs(rgb[..., None, :].astype(np.int64) - PALETTE).max(-1)  # (H, W, 22)
     if np.median(distance.min(-1)) > _NEAR:
-        raise ValueError("no segmentation map: most of its colours are not in the palette")
+        raise ValueError("not a segmentation map: most of its colours are not in the palette")
     return PALETTE[distance.argmin(-1)]
 
 
@@ -85,8 +86,8 @@ def _halvings(image: Image.Image) -> int:
 def _lines(image: Image.Image, height: int, width: int) -> np.ndarray | None:
     """Return a drawing's lines, (height, width) uint8, white on black; None if it is no drawing.
 
-    Paper has one colour, but the light on it may be uneven: an image that is no drawing on paper of one colour may be
-    one on paper whose colour is measured in 6 x 6 places.  Such paper can follow the colours of a photograph, so it
+    First the paper is assumed to have one colour.  If this gives no drawing, the light on the paper may be uneven, so
+    its colour is measured in 6 x 6 places.  Such paper can follow the colours of a photograph, so it
     must be cleaner: 60% of the paper (75% with 6 x 6 places) must have less than 10% (5%) of the darkest ink on it.
     """
     rgb = np.asarray(image.reduce(_halvings(image)))

@@ -1,7 +1,8 @@
-"""What a dataset is, and in which order training sees its images.
+"""What a dataset is, which images are held out for testing, and in which order training sees the others.
 
 Idea: a dataset is a function from numbers to images.  Training asks for numbers, and the numbers of a step are a
 function of the seed and the step: a resumed run sees the same images in the same order, and no state is saved for it.
+Of a user's images a tenth is held out.  The hash of an image decides whether it is, so a new image moves no other.
 Leaves out augmentation: training_data.py.
 """
 
@@ -55,9 +56,9 @@ class Dataset(Numbered, Protocol):
     """Images that a diffusion model learns from.
 
     tokenizer: of the captions, None without captions.  With it, labels are captions, rows of L tokens.
-    found: a short text on how many images there are, and how many are not for training; "" for none.
+    found: a short text on how many images there are, and how many are not for training; "" for scenes.
     digest: SHA-256, hexadecimal, of the images (their files, or how scenes are drawn) and of the labels, in order.
-    Training on a dataset with another digest makes other steps.
+    Training on a dataset with another digest gives other weights.
     """
 
     @property
@@ -73,7 +74,7 @@ class ImageDataset:
     """A dataset held in memory: images (N, H, W, C) uint8 with C 1 or 3, labels (N,) or (N, L) int64 or None.
 
     parts: (N, L) int64, the part of its caption that each word belongs to, if training may leave out parts.
-    content: (N, 32) uint8, the SHA-256 of each image's file; None for those of its pixels.
+    content: (N, 32) uint8, the SHA-256 of each image's file; None: the pixels are hashed instead.
     held_out, left_out: how many more images belong to the other split, and how many could not be read.
     """
 

@@ -1,7 +1,8 @@
 """Download a published file from one of its mirrors, check its SHA-256, and rename it into place when it is complete.
 
-TensorFlow Datasets publishes the sums for the same files.  With them neither a mirror nor the connection needs to be
-trusted: http serves as well as https.
+TensorFlow Datasets publishes the checksums of the same files.  With them neither a mirror nor the connection needs to
+be trusted: http serves as well as https.  From an archive only the files that are expected are unpacked.
+Leaves out HTTP, and the bounds on what a server may send: mirror.py.
 """
 
 import hashlib
@@ -132,7 +133,7 @@ def unpack(archive: Path, wanted: dict[str, int], folder: Path) -> None:
 
     The archive cannot choose where files are written: a member is extracted only if it has a wanted name and is a plain
     file of no more than the stated size, and it is written under the last part of that name.
-    Raises MinidiffError if the archive is damaged or lacks one.
+    Raises MinidiffError if the archive is damaged or lacks one of the files.
     """
     missing = set(wanted)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""A user's own images: every file under a folder that Pillow can decode, cropped to squares of one size.
+"""A user's own images: the image files under a folder, at any depth, cropped to squares of one size.
 
-Each image is read once, becomes 8-bit RGB or grey, and stays in memory.  Files that cannot be read are named in a
-warning and left out.
+Each image is read once, becomes 8-bit RGB or grey, and stays in memory.  Files that cannot be read, and folders that
+minidiff itself has written, are named in a warning and left out.  The names of sub-folders can be the labels.
+Leaves out decoding (images/read.py) and captions (folder_captions.py).
 """
 
 import hashlib
@@ -44,7 +45,7 @@ def folder(
     try:
         colour = ImageColor.getrgb(background)[:3]
     except ValueError as error:
-        raise MinidiffError(f"background {background!r}: no colour; give a name or #rrggbb") from error
+        raise MinidiffError(f"background {background!r}: not a colour; give a name or #rrggbb") from error
     if not path.is_dir():
         raise MinidiffError(f"{path}: no such folder of images")
     skipped: list[str] = []

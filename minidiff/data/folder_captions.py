@@ -25,7 +25,7 @@ from minidiff.files import open_regular, parse_json
 from minidiff.nn.tokenizer import MAX_TOKENS, split
 
 METADATA = "metadata.jsonl", "metadata.csv"  # in any case
-KEYS = "text", "caption", "prompt"  # of metadata; the first that a line has counts
+KEYS = "text", "caption", "prompt"  # of metadata; of several in one line, the first of these is used
 NAMED = 5  # how many files a warning names
 MAX_METADATA = 1 << 28  # bytes of a file of metadata
 _MOST = 1 << 16  # bytes of a text file, or of a line of metadata, that are read
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def set_apart(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Split files into captions (metadata, and each .txt of an image's name) and all other files, returned first."""
+    """Return all other files, and the files of captions: metadata, and each .txt beside a file of the same name."""
     beside = {_stem(file) for file in files if not _is_text(file)}
     apart = [_is_metadata(file) or (_is_text(file) and _stem(file) in beside) for file in files]
     return [file for file, is_apart in zip(files, apart) if not is_apart], [
@@ -140,12 +140,12 @@ def _why(error: Exception, file: Path) -> str:
 def _read(file: Path) -> tuple[str, str]:
     """Return the beginning of a text file, and what is wrong with it, "" for nothing.
 
-    It is UTF-8, or UTF-16 if it begins with a byte order mark, as files of Windows' editor once did.
+    It is UTF-8, or UTF-16 if it begins with a byte order mark, as files from Windows Notepad once did.
     """
     with open_regular(file) as stream:
         data = stream.read(_MOST + 1)
     decoder = codecs.getincrementaldecoder(_encoding(data))(errors="replace")
-    text = decoder.decode(data[:_MOST], final=len(data) <= _MOST)  # a cut need not lie between two letters
+    text = decoder.decode(data[:_MOST], final=len(data) <= _MOST)  # the cut may lie within a character
     if len(data) > _MOST:
         return text, f"only its first {_MOST // 1024} KiB are read"
     return text, "not all of it is UTF-8" if "\ufffd" in text else ""
@@ -179,7 +179,7 @@ def _text(file: Path) -> io.TextIOWrapper:
     stream = open_regular(file, MAX_METADATA)
     encoding = _encoding(stream.read(2))
     stream.seek(0)
-    # Line ends are left to the reader of CSV, since they may stand in a caption.
+    # Line ends are left to the reader of CSV, since they may be part of a caption.
     return io.TextIOWrapper(stream, encoding, errors="replace", newline="")
 
 

@@ -1,7 +1,8 @@
 """Maps that can condition an image: its edges, its segmentation, its depth.
 
 Idea: a map is an image of one property of another image.  Of scenes every map is exact, for the rasteriser knows what
-it draws; of all other images the edges are detected.
+it draws; depth is the order in which things hide each other.  Of all other images only the edges are known: they are
+detected.
 Leaves out maps that a user gives: control.py.
 """
 
@@ -67,5 +68,5 @@ def maps(dataset: Dataset, index: np.ndarray, kind: Kind) -> np.ndarray:
         assert rendering.depth is not None  # asked for
         return rendering.depth[..., None]
     if kind != "edges":
-        raise MinidiffError(f"{dataset.name}: {kind} maps are known of scenes only; other images have edges")
+        raise MinidiffError(f"{dataset.name}: only scenes have {kind} maps; other images have edges")
     return edges(dataset.batch(index)[0])

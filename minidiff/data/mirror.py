@@ -1,9 +1,10 @@
-"""Bytes from a server that is not trusted: over HTTP, within bounds of time, speed and size.
+"""Downloading from a mirror, a server that is not trusted: over HTTP, within bounds of time, speed and size.
 
 Idea: a server can send without end, or one byte a minute, wherever HTTP allows it: in headers, in the body, in chunks,
 in redirects.  All bytes pass through the connection, so they are counted there, against the clock and a maximum.  Of an
-encrypted connection the decrypted bytes are counted; its handshake is bounded by the clock only, and OpenSSL does the
-rest.  httpcore2 parses the bytes; its parser h11 is strict and buffers no more than 100 KiB of an incomplete message.
+encrypted connection the decrypted bytes are counted; the handshake, which OpenSSL does, is bounded by the clock only.
+httpcore2 parses the bytes; its parser h11 is strict and buffers no more than 100 KiB of an incomplete message.
+Leaves out which files there are, and whether the right bytes came: download.py.
 """
 
 import time
@@ -33,8 +34,8 @@ class MirrorError(Exception):
 class Bounds:
     """The bounds for a server.
 
-    most: bytes in all.  patience: seconds without any byte.  speed: bytes a second on average, after `patience`
-    seconds.
+    most: bytes in all.  patience: seconds without any byte.  speed: the least number of bytes a
+    second, on average, after `patience` seconds.
     """
 
     most: int
@@ -128,10 +129,10 @@ def _target(url: str, answer: httpcore2.Response) -> str:
     """Return where a redirect leads."""
     places = [value for name, value in answer.headers if name.lower() == b"location"]
     if not places:
-        raise MirrorError(f"HTTP {answer.status} without a place to look at")
+        raise MirrorError(f"HTTP {answer.status} without a Location header")
     target = urljoin(url, places[0].decode("ascii"))
     if urlsplit(target).scheme not in ("http", "https"):
-        raise MirrorError(f"redirects to {printable(target, 60)}, which is not http")
+        raise MirrorError(f"redirects to {printable(target, 60)}, which is neither http nor https")
     return target
 
 

@@ -1,4 +1,8 @@
-"""From the choices about data to the dataset."""
+"""Opening the dataset that the settings describe: scenes, a published dataset, an .npz file or a folder of images.
+
+Settings that contradict each other are refused before anything is read.
+Leaves out the reading: standard.py, arrays.py, folder.py.
+"""
 
 from dataclasses import replace
 from typing import get_args
@@ -21,11 +25,11 @@ PUBLISHED = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
 
 
 def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: bool = False) -> Dataset:
-    """Return the images that the choices name, for training or for testing.
+    """Return the dataset that the settings name, for training or for testing.
 
     Published datasets have their own split; of a folder or an .npz one image in ten is for testing.
     seed: of scenes; other data do not depend on it.  alike: whether each scene has a partner of the same style.
-    Raises MinidiffError if the choices contradict each other or the files cannot be read.
+    Raises MinidiffError if the settings contradict each other or the files cannot be read.
     """
     data, size = config.data, config.size
     _check(config)
@@ -43,14 +47,14 @@ def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: 
         images = PUBLISHED[data](config.data_dir, split, config.download)
     if size not in (None, images.height) or size not in (None, images.width):
         raise MinidiffError(
-            f"size {size}: the images of {data} are {images.height}x{images.width} and stay so: "
-            "leave the size out (scenes and folder come in any)"
+            f"size {size}: the images of {data} are {images.height}x{images.width} and keep that size: "
+            "leave the size out (scenes and folder can have any size)"
         )
     return to_grey(images) if config.grey else images
 
 
 def _check(config: DataConfig) -> None:
-    """Raise MinidiffError for choices that contradict each other, before anything is read."""
+    """Raise MinidiffError for settings that contradict each other, before anything is read."""
     data = config.data
     if data not in NAMES:
         raise MinidiffError(f"data {data!r}: expected one of {', '.join(NAMES)}")
@@ -66,7 +70,7 @@ def _check(config: DataConfig) -> None:
     if config.download and data not in PUBLISHED:
         raise MinidiffError(f"--download: nothing to fetch for {data}; it works with {', '.join(PUBLISHED)}")
     if config.captions not in ("auto", "none") and data != "folder":
-        raise MinidiffError(f"--captions {config.captions}: names where those of a folder stand; {data} is no folder")
+        raise MinidiffError(f"--captions {config.captions}: works with --data folder, not with {data}")
     if config.captions not in ("auto", "none") and config.folder_labels:
         raise MinidiffError(f"--captions {config.captions}: a network learns captions or --folder-labels, not both")
     if config.folder_labels and data != "folder":

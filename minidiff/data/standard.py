@@ -126,7 +126,7 @@ def cifar10(
 ) -> ImageDataset:
     """Read CIFAR-10 (Krizhevsky 2009), binary version: 32x32 RGB, ten kinds; 50,000 to train on, 10,000 to test.
 
-    folder: the one that holds data_batch_1.bin, or the one above it. Each file is a row of records of 3,073 bytes:
+    folder: the one that holds data_batch_1.bin, or the one above it. Each file is a sequence of records of 3,073 bytes:
     the label, then 32x32 red, 32x32 green, 32x32 blue. Source: https://www.cs.toronto.edu/~kriz/cifar.html
     """
     remotes = REMOTES["cifar10"] if remotes is None else remotes

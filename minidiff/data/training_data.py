@@ -3,7 +3,7 @@
 Idea: what is random about an image in a batch (whether it is mirrored, which parts of its caption are left out) is a
 function of the seed, the step and the image's place in the batch.  So a batch can be made again at any time, in parts
 of any size, and training needs to know nothing about the data.
-Leaves out noise and hidden labels: diffusion/process.py.
+Leaves out noise and label dropout: diffusion/process.py.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class TrainingData:
             raise MinidiffError("--flip mirrors images, but not the maps of scenes beside them: leave it out")
 
     def batches(self, step: int, size: int, parts: int = 1) -> list[Batch]:
-        """Return the batch of a step (0, 1, …), `size` images, in so many parts of equal size."""
+        """Return the batch of a step (0, 1, …), `size` images, split into `parts` parts of equal size."""
         index = order(self.dataset, self.seed, step, size)
         return [self.batch(index[sample], step, sample) for sample in np.split(np.arange(size), parts)]
 

@@ -1,7 +1,9 @@
-"""Clipping: what is done with values of a predicted image beyond [-1, 1].
+"""Clipping: what is done with values of a predicted image outside [-1, 1].
 
-Idea: early in sampling the prediction x0_hat is far off, and values that no image has are known to be wrong.  They are
-cut off, or the whole prediction is scaled into the range.
+Idea: early in sampling the prediction x0_hat is far off.  No image has values outside [-1, 1], so these are certainly
+wrong.  Clipping either cuts all of them off, or it cuts off only the most extreme ones and scales the image into the
+range.
+Leaves out the noise eps_hat that belongs to the clipped image: run.py.
 """
 
 import math
@@ -21,7 +23,7 @@ CLIPS: tuple[str, ...] = get_args(Clip)
 class Clipping:
     """A kind of clipping and its numbers, see `clip_x0`; diffusers models have other numbers.
 
-    limit: where "clip" cuts.  share, most: the quantile and the largest c of "dynamic"; most goes before 1.
+    limit: where "clip" cuts.  share: the quantile that "dynamic" takes.  most: its largest c, even if that is below 1.
     """
 
     kind: str = "clip"
@@ -44,9 +46,9 @@ def clip_x0(x0_hat: np.ndarray, clip: str | Clipping) -> np.ndarray:
 
     A `Clipping` may cut elsewhere, take another quantile, and let c be no more than `most`.
 
-    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  The early
-    x0_hat of a network that predicts eps has its error times s / a, 100 and more; with the unclipped eps_hat, what
-    clipping takes from x0_hat would be missing from x_prev.
+    The samplers then recompute eps_hat from x_t and the clipped x0_hat, so that the two still add up to x_t.  If the
+    network predicts eps, its error appears in an early x0_hat multiplied by s / a, which may be 100 and more.  With
+    the unclipped eps_hat, what clipping takes from x0_hat would be missing from x_prev.
     x0_hat: (N, H, W, C) float.  Returns the same.
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """

@@ -53,11 +53,11 @@ class Edit:
         }
         given = [name for name, values in options.items() if any(value is not None for value in values)]
         if len(given) > 1:
-            raise MinidiffError(f"one thing at a time can be done with an image; asked were {' and '.join(given)}")
+            raise MinidiffError(f"an image can be edited in one way at a time, got {' and '.join(given)}")
         if self.resample != 1 and self.mask is None:
-            raise MinidiffError(f"resample is a setting of drawing under a mask; there is none, got {self.resample}")
+            raise MinidiffError(f"resample needs a mask, got resample {self.resample} without a mask")
         if self.frames < 2:
-            raise MinidiffError(f"a way from one image to another has 2 frames or more, got {self.frames}")
+            raise MinidiffError(f"frames must be 2 or more, got {self.frames}")
         if isinstance(self.sigma, str) and self.sigma != "estimate":
             raise MinidiffError(f'sigma must be a number or "estimate", got {self.sigma!r}')
         for name, array, shape in (
@@ -70,7 +70,7 @@ class Edit:
     def start(
         self, sample: Sample, predict: Denoise, process: Process, levels: Sequence[Level], noise: Noise, shape: tuple
     ) -> Iterator[Step]:
-        """Return the steps of the edit, for images noise.samples.
+        """Return the steps of the edit, for the images with the numbers noise.samples.
 
         sample: a sampler, see `editing.Sample`.  predict: the network without guidance, for `editing.invert`.
         shape: (H, W, C) of the network's images.

@@ -3,10 +3,11 @@
 Idea: a noisy image is a clean image plus noise, and a sampler removes noise from whatever level it starts at.
 `img2img` adds some noise to an image and samples from there: what the noise has covered is drawn anew.
 `denoise` adds none: the sampler removes the noise that the image already has.
-`inpaint` puts the known part of an image back after every step: only the rest is drawn.
-`invert` runs the sampler backwards and finds the noise that an image comes from: mixed with other noise it gives
-variations (`vary`), mixed with another image's noise an interpolation (`slerp`).
-All take any sampler, as a function of x, levels and noise, see `Sample`.
+`inpaint` puts the known part of an image back after every step, so that only the rest is drawn.
+`invert` runs DDIM backwards and finds the noise from which DDIM draws an image.  Mixed with other noise, it gives
+variations (`vary`); mixed with the noise of another image, it gives an interpolation (`slerp`).
+The first three take any sampler, as a function of x, levels and noise (`Sample`).
+Leaves out how one of them is chosen: edit.py.
 """
 
 import math
@@ -27,11 +28,11 @@ from minidiff.random import Key, Stream
 
 Sample = Callable[
     [np.ndarray, Sequence[Level], Noise], Iterator[Step]
-]  # a sampler as a function of x, levels and noise; all else is settled
+]  # a sampler as a function of x, levels and noise; its other arguments are fixed
 
 
 def add_noise_at(x0: np.ndarray, level: Level, noise: Noise, draw: int = 0) -> np.ndarray:
-    """Return a x0 + s eps, known images with noise: (N, H, W, C).  draw: a number for each draw of a run."""
+    """Return x_t = a x0 + s eps, images x0 with noise added: (N, H, W, C).  draw: a number for each draw of a run."""
     eps = random.normal(Key(noise.seed, Stream.KNOWN, draw, noise.samples), x0.shape[1:]).astype(x0.dtype)
     return level.a * x0 + level.s * eps
 
@@ -48,15 +49,15 @@ def img2img(sample: Sample, levels: Sequence[Level], x0: np.ndarray, noise: Nois
 def last_levels(levels: Sequence[Level], strength: float, schedule: Schedule) -> Sequence[Level]:
     """Return the last of the levels, for a share `strength` of all steps.
 
-    strength: from 0 to 1.  A share of less than one step starts within the last step, with so much less
-    noise; 0 leaves no step.
+    strength: from 0 to 1.  A strength of less than one step starts within the last step, with
+    proportionally less noise; 0 leaves no step.
     """
     if not 0 <= strength <= 1:
         raise MinidiffError(f"strength must be from 0 to 1, got {strength:g}")
     share = strength * (len(levels) - 1)
     if share >= 1:
         return levels[-round(share) - 1 :]
-    # Of the angle whose tangent sigma is, as sigma may be infinite; of a small sigma it is the same share.
+    # A share of the angle arctan(sigma), as sigma may be infinite; for a small sigma it is a share of sigma.
     start = math.tan(share * math.atan(levels[-2].sigma))
     return [*([schedule.at_sigma(start)] if start else []), levels[-1]]
 
@@ -71,8 +72,8 @@ def denoise(
 ) -> Iterator[Step]:
     """Remove noise that the images y = x0 + sigma n have, n ~ N(0, 1): (N, H, W, C).
 
-    a y is an x_t of the level with this sigma; the sampler starts from there.
-    Source: Kawar et al. 2021, arXiv:2101.09552, section 3, for a stochastic one.
+    x_t = a y belongs to the level with this sigma; the sampler starts from there.
+    Source: Kawar et al. 2021, arXiv:2101.09552, section 3, for a stochastic sampler.
     """
     if not 0 < sigma < math.inf:
         raise MinidiffError(f"sigma, the noise on the image, must be above 0, got {sigma:g}")
@@ -171,7 +172,7 @@ def invert(
         x_t = s / s' x_prev + (a - s / s' a') x0_hat(x_t, t)
 
     by fixed-point iteration, `iterations` times: x_t on the right is the last estimate of x_t on the left.
-    Where there is little noise x0_hat changes with x_t, where there is much eps_hat does; each form uses the other one.
+    With little noise x0_hat depends strongly on x_t, with much noise eps_hat does; each form uses the other one.
     Sources: Song et al. 2020, arXiv:2010.02502, section 4.3; the iteration: Pan et al. 2023, arXiv:2309.04907,
     section 3.
     """
@@ -208,7 +209,7 @@ def slerp(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     x, y = backend.to_numpy(x), backend.to_numpy(y)
     flat_x, flat_y = (part.reshape(len(part), -1).astype(np.float64) for part in (x, y))
     cosine = (flat_x * flat_y).sum(1) / np.linalg.norm(flat_x, axis=1) / np.linalg.norm(flat_y, axis=1)
-    theta = np.maximum(np.arccos(np.clip(cosine, -1, 1)), 1e-6)  # of two equal noises, 0 / 0 otherwise
+    theta = np.maximum(np.arccos(np.clip(cosine, -1, 1)), 1e-6)  # else 0 / 0 for two equal noises
     each = (-1,) + (1,) * (x.ndim - 1)
     on_x, on_y = ((np.sin(part * theta) / np.sin(theta)).astype(x.dtype).reshape(each) for part in (1 - weight, weight))
     return backend.to_device(on_x * x + on_y * y)

@@ -1,14 +1,15 @@
 """Classifier-free guidance: evaluate the network with the label and without, and extrapolate from one to the other.
 
-Idea: a network that was trained with some of its labels hidden knows images of a label and images in general.
-The difference of its two predictions is what the label adds; classifier-free guidance enlarges it,
+Idea: a network that was trained with some of its labels hidden can predict with a label and without one.  The
+difference of the two predictions is what the label adds; classifier-free guidance enlarges it,
 
     eps = uncond + guidance_scale (cond - uncond)
 
-so that 1 means the label as it was learnt, more means images that are clearer and less varied, 0 no label at all.
-With another prompt in the place of "no label", a negative prompt, guidance leads away from that one.
-Leaves out guidance that grows or shrinks
-with t.
+A scale of 0 ignores the label, and 1 follows it as it was learnt.  With a larger scale the images show the label more
+clearly and vary less.  If `uncond` is the prediction for another prompt, a negative prompt, guidance leads away from
+that prompt.
+Guidance can be limited to an interval of t.
+Leaves out a scale that grows or shrinks with t.
 """
 
 import functools
@@ -53,15 +54,15 @@ def denoiser(
     between: tuple[float, float] = (-math.inf, math.inf),
     on_prediction: OnPrediction | None = None,
 ) -> Denoise:
-    """Return the function of x_t (N, H, W, C) float32 and t, a float, to the network's (guided) output, like x_t.
+    """Return a function that maps x_t (N, H, W, C) float32 and a float t to the (guided) output, shaped like x_t.
 
     model: has condition(n, labels, with_cond), which encodes what n images are conditioned on, and is called as
     model(x, t, cond); model.config.null_cond is the label that stands for "none".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
-    no label, shaped like labels.  between: the t, from and to, at which guidance is used; at others the label is
-    followed as learnt.  on_prediction: is called with every prediction, and must not change it.
+    no label, shaped like labels.  between: the lowest and the highest t at which guidance is used; at other
+    t, guidance_scale is 1.  on_prediction: is called with every prediction, and must not change it.
     The model's weights must stay as they are for as long as the function is used: the condition is encoded once, and
-    so is what convolutions make of their filters.
+    convolutions prepare their filters once.
 
     Both predictions are made in one batch of 2 N; with guidance_scale 1 only the conditional one is.  The equation is
     meant for eps, but for a fixed x_t the outputs x0 and v are affine functions of eps, and the weights of the

@@ -1,14 +1,15 @@
-"""The noising process and the training target: an image is noised, and the network predicts the noise.
+"""The noising process, what the network predicts, and the loss that it is trained with.
 
-Idea: the noisy image is one linear combination of image and noise, the output that the network learns is another,
+Idea: the noisy image is a linear combination of image and noise.  The output that the network learns is another linear
+combination of the two,
 
     x_t    = a x0 + s eps
     output = g x0 + h eps
 
-Two equations with two unknowns: x_t and the output determine x0 and eps.  The prediction target is a choice of g and h;
-samplers only see x0_hat and eps_hat.
-Leaves out learned variances (the network predicts
-no uncertainty of its own).
+These are two equations with two unknowns: x_t and the output determine x0 and eps.  A prediction target, such as the
+noise or the image, is a choice of g and h; samplers only see x0_hat and eps_hat.  In training, timesteps and noise are
+drawn at random, and the loss is the weighted squared error of the output.
+Leaves out learned variances: the network predicts no uncertainty of its own.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Process:
     cond_dropout: the share of labels dropped in training, so that the network also learns to draw without one.
     timestep_sampling: how timesteps are drawn in training, see `draw_level`.
     sigma_mean, sigma_std: of ln(sigma), for "lognormal".
-    Raises MinidiffError for what makes no sense.
+    Raises MinidiffError for an unknown name, a number out of range, or a target that the schedule does not allow.
     """
 
     schedule: Schedule
@@ -71,7 +72,7 @@ class Process:
                 "edm": "there sigma is infinite, and the network gets its logarithm",
             }[self.target]
             raise MinidiffError(f"target {self.target} needs a schedule that leaves a trace of the image at the last "
-                                f"time: {why}; use v, x0 or flow")  # fmt: skip
+                                f"timestep: {why}; use v, x0 or flow")  # fmt: skip
 
     # -- two equations, two unknowns ----------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class Process:
         """Return network(x, t) for x_t, with the x and t that it was trained with.
 
         EDM's network gets x_t scaled to variance one, c_in x_t / a = x_t / S, and c_noise = ln(sigma) / 4, here times
-        1000, as the embedding of t is made for hundreds.  All others get x_t and t.
+        1000, as the embedding of t is made for values in the hundreds.  All others get x_t and t.
         Source: Karras et al. 2022, arXiv:2206.00364, table 1.
         """
         if self.target == "edm":
@@ -156,9 +157,10 @@ class Process:
     def loss_weight(self, level: Level) -> np.ndarray:
         """Return the weight of each image's squared error: (N,) float64.
 
-        An error of the output is an error of x0_hat times s / (a h - s g), see `to_x0_eps`: of eps sqrt(snr) times, of
-        v sqrt(snr + 1) times as large as that of x0.  So with weight 1, "plain", eps and v learn mostly from almost
-        clean images, where snr is in the thousands.  The others set the weight of an error *of x0*, for any target:
+        An error of the output causes an error of x0_hat that is s / (a h - s g) times as large, see `to_x0_eps`.  So an
+        error of eps is sqrt(snr) times, and an error of v sqrt(snr + 1) times, as large as the error of x0_hat that it
+        causes.  With weight 1, "plain", eps and v therefore learn mostly from almost clean images, where snr is in the
+        thousands.  The others set the weight of an error *of x0_hat*, for any target:
 
             min_snr:  min(snr, gamma)
             edm:      (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which for target "edm" is what "plain" does
@@ -218,7 +220,7 @@ class Process:
         stratified: one draw u for the step, and from there evenly over the timesteps,
             t = T ((u + sample / batch_size) mod 1), so that no step sees only clean images.
             Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
-        lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most at the noise where there is
+        lognormal: ln(sigma) ~ N(sigma_mean, sigma_std^2), cut at the schedule's ends; most t lie where there is
             most to learn, and next to none at sigma above exp(sigma_mean + 4 sigma_std). Karras et al. 2022,
             arXiv:2206.00364, table 1. On the flow, whose s is the logistic function of ln(sigma), it is Esser et al.'s
             logit-normal draw, arXiv:2403.03206, eq. 19.

@@ -1,14 +1,20 @@
 """What all samplers share: the steps that they yield, their noise, and the network's prediction.
 
-Idea: a sampler is one formula.  Everything else is here: the list of noise levels, the network's prediction as a
-clipped x0_hat with the eps_hat that belongs to it, fresh noise, and the loop over the levels.
+Idea: a sampler is one formula.  Everything else is here: the network's prediction as a clipped x0_hat with the eps_hat
+that belongs to it, fresh noise, and the loop over the noise levels.
 
-A sampler's formula is linear in five arrays, and it is written with five symbols for them,
+The formula computes x_prev as a linear combination of five arrays: x_t, x0_hat, the x0_hat of the step before, eps_hat
+and fresh noise z.  In the code of a sampler each array is represented by a symbol, so that the formula looks as it does
+on paper,
 
     x_prev = prev.a * X0_HAT + np.sqrt(prev.s**2 - sigma_step**2) * EPS_HAT + sigma_step * Z
 
-which add up to the numbers before each array: an `Update`.  `Update.coefficients` is the only place that turns them
-into the four numbers that the kernel takes, x_prev = c0 x_t + c1 x0_hat + c2 x0_hat_last + c3 z.
+The value of such an expression is an `Update`: the five coefficients.  The kernel takes only four,
+
+    x_prev = c0 x_t + c1 x0_hat + c2 x0_hat_last + c3 z
+
+`Update.coefficients` computes them: it replaces eps_hat by (x_t - a x0_hat) / s.
+Leaves out the formulas: samplers.py and solvers.py.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,9 +39,9 @@ ARRAYS = ("x_t", "x0_hat", "x0_hat_last", "eps_hat", "z")
 
 @dataclass(frozen=True)
 class Update:
-    """The formula of a step, as the numbers before x_t, x0_hat, another x0_hat, eps_hat and the fresh noise z.
+    """The formula of a step, as its coefficients of x_t, x0_hat, another x0_hat, eps_hat and the fresh noise z.
 
-    x0_hat_last: of the step before; Heun's method has the x0_hat at the end of the step in its place.
+    x0_hat_last: the coefficient of the x0_hat of the step before; in Heun's method, of that at the end of the step.
     """
 
     __array_ufunc__ = None  # so that a NumPy number leaves the product to __rmul__
@@ -59,12 +65,12 @@ class Update:
         return Update(*(operation(getattr(self, name), getattr(other, name)) for name in ARRAYS))
 
     def in_x_t(self, level: Level) -> "Update":
-        """Return the same update without eps_hat: eps_hat = (x_t - a x0_hat) / s is put in."""
+        """Return the same update without eps_hat: it is replaced by (x_t - a x0_hat) / s."""
         on_x_t = self.eps_hat / level.s
         return Update(self.x_t + on_x_t, self.x0_hat - level.a * on_x_t, self.x0_hat_last, 0.0, self.z)
 
     def coefficients(self, level: Level) -> Coefficients:
-        """Return the numbers before x_t, x0_hat, x0_hat_last and z, as the kernel takes them."""
+        """Return the coefficients of x_t, x0_hat, x0_hat_last and z, as the kernel takes them."""
         update = self.in_x_t(level)
         return update.x_t, update.x0_hat, update.x0_hat_last, update.z
 
@@ -75,7 +81,7 @@ X_T, X0_HAT, X0_HAT_LAST, EPS_HAT, Z = (
 
 
 def on_eps_hat(c: Coefficients, level: Level) -> Coefficients:
-    """Return coefficients of x_t, x0_hat, … as those of eps_hat, x0_hat, …: x_t = a x0_hat + s eps_hat is put in."""
+    """Return coefficients of x_t, x0_hat, … as those of eps_hat, x0_hat, …: x_t = a x0_hat + s eps_hat."""
     return c[0] * level.s, c[0] * level.a + c[1], c[2], c[3]
 
 
@@ -86,7 +92,7 @@ class Step:
     index: 0, 1, … in the order drawn.  level, prev: how noisy x_t and x_prev are.
     x_t, x0_hat, eps_hat, x_prev: (N, H, W, C) float32, with x_t = a x0_hat + s eps_hat also where x0_hat is clipped.
     steps: how many there are in all.  evaluations: how often the network was evaluated so far.
-    mix: the numbers before eps_hat, x0_hat, another x0_hat (of the step before; for heun, of the step's end) and the
+    mix: the coefficients of eps_hat, x0_hat, another x0_hat (of the step before; for heun, of the step's end) and the
     fresh noise z that add up to x_prev; None where x_prev was not made by one formula.
 
     The consumer may send another x_prev to the generator, which then goes on from there; `editing.inpaint` does.
@@ -119,7 +125,7 @@ class Noise:
     """The noise of a sampling run, named by keys: image samples[n] gets the same noise in every batch.
 
     seed: int in [0, 2**64).  samples: (N,) int64.  first: the number of the sampler's step 0, so that two runs of a
-    sampler within one drawing take different noise.
+    sampler for the same images take different noise.
     """
 
     seed: int

@@ -1,8 +1,8 @@
 """From noise to image: predict the noise, take some of it away, predict again.
 
-Idea: x_t is noise at first.  At each noise level the network predicts the image x0_hat and the noise eps_hat in x_t;
-the sampler goes to the next level, where both predictions are mixed with less noise.  Every sampler is a generator of
-`Step`s, so viewers, recorders and tests run the same loop:
+Idea: x_t is pure noise at first.  At each noise level the network predicts the image x0_hat and the noise eps_hat in
+x_t.  The sampler mixes the two again, with less noise than before, which gives x_prev at the next level.  Every sampler
+is a generator of `Step`s, so viewers, recorders and tests run the same loop:
 
     noise = Noise(seed, samples)
     for step in ddim(Run(denoise, process, 50, noise), noise.start((H, W, C))):
@@ -10,9 +10,8 @@ the sampler goes to the next level, where both predictions are mixed with less n
 
 `level` is where a step comes from, with a, s and sigma = s / a in the equations; `prev` is where it goes, with a', s'
 and sigma'.
-A sampler writes its formula with the symbols X_T, X0_HAT, EPS_HAT and Z; run.py turns it into numbers for the kernel.
-Leaves out the samplers that evaluate the network twice a step or remember a step: solvers.py, which also lists all of
-them by name.
+Here are DDPM, DDIM and Euler's ancestral sampler.  Leaves out the samplers that are derived from a differential
+equation: solvers.py.
 """
 
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ def ddpm(run: Run, x_T: np.ndarray, variance: str = "small", noisy_end: bool = F
 
         alpha = a / a',  beta = s^2 - alpha^2 s'^2        x_t = alpha x_prev + sqrt(beta) z is one step of noising
         mean = a' beta / s^2 x0_hat + alpha s'^2 / s^2 x_t
-        variance = s'^2 / s^2 beta ("small") or beta ("large"): right where x0 is known, or is itself noise
+        variance = s'^2 / s^2 beta ("small"; exact if x0 is known) or beta ("large"; exact if x0 is N(0, 1) noise)
         x_prev = mean + sqrt(variance) z
 
     x_T: (N, H, W, C) float32, see `Noise.start`.
@@ -67,7 +66,7 @@ def ddim(run: Run, x_T: np.ndarray, eta: float = 0.0) -> Iterator[Step]:
         raise MinidiffError(f"eta must be in [0, 1], got {eta:g}")
 
     def update(last: Level | None, level: Level, prev: Level) -> Update:
-        beta = max(0.0, level.s**2 - (level.a / prev.a) ** 2 * prev.s**2)  # never below 0, but for rounding
+        beta = max(0.0, level.s**2 - (level.a / prev.a) ** 2 * prev.s**2)  # below 0 only by rounding
         sigma_step = eta * prev.s / level.s * np.sqrt(beta)
         return prev.a * X0_HAT + np.sqrt(max(0.0, prev.s**2 - sigma_step**2)) * EPS_HAT + sigma_step * Z
 
@@ -81,7 +80,7 @@ def euler_ancestral(run: Run, x_T: np.ndarray) -> Iterator[Step]:
         x_prev = a' (x0_hat + sigma_down eps_hat + sigma_up z)
 
     so that sigma_down^2 + sigma_up^2 = sigma'^2.  x_T: (N, H, W, C) float32.
-    Source: Song et al. 2020, arXiv:2011.13456, appendix F (ancestral sampling for noise beside the image); its name,
+    Source: Song et al. 2020, arXiv:2011.13456, appendix F (ancestral sampling for SMLD); its name,
     and the update by Euler's step, are from Crowson's k-diffusion.
     """
 

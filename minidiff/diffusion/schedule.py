@@ -1,13 +1,14 @@
-"""The noise schedule: how much of the image and how much noise x_t has, a and s, for each timestep t.
+"""The noise schedule: the factors a of the image and s of the noise in x_t, for each timestep t.
 
 Idea: at timestep t the noisy image is
 
     x_t = a[t] x0 + s[t] eps,      eps ~ N(0, 1)
 
-and while t goes from 0 to T - 1, a falls from almost 1 to almost 0 and s rises from almost 0 to almost 1.  What counts
-is their ratio, sigma = s / a, the noise relative to an image of scale one; a schedule is the curve along which it
-grows.  All schedules but one keep a^2 + s^2 = 1, so that x_t has the image's variance at all timesteps, and are known
-by alpha_bar = a^2; the flow keeps a + s = 1, so that x_t moves along a straight line from image to noise.
+While t goes from 0 to T - 1, a falls from almost 1 to 0 or almost 0, and s rises from almost 0 to 1 or almost 1.  What
+counts is their ratio sigma = s / a, the noise relative to the image; a schedule is the curve along which it grows.  All
+schedules but one keep a^2 + s^2 = 1, so that x_t has variance one at all timesteps if the images have variance one.
+The papers give these schedules as alpha_bar = a^2.  The schedule "flow" keeps a + s = 1, so that x_t moves along a
+straight line from image to noise.
 Leaves out which timesteps a sampler visits: timesteps.py.
 """
 
@@ -123,7 +124,7 @@ def make_schedule(
 
         alpha_bar[t] = (1 - beta[0]) (1 - beta[1]) … (1 - beta[t]),    a = sqrt(alpha_bar),  s = sqrt(1 - alpha_bar)
 
-    "karras", "exponential" have sigma from 0.002 to 80, evenly in sigma^(1/7) or in ln(sigma), and with it
+    "karras", "exponential" have sigma from 0.002 to 80, evenly in sigma^(1/7) or in ln(sigma), and
     a = 1 / sqrt(1 + sigma^2).
     "flow" goes straight from image to noise: s = sigma_flow = (t + 1) / T, a = 1 - s.
 
@@ -200,7 +201,7 @@ def karras(first: float, last: float, n: int) -> np.ndarray:
 
 def _scaled(sigma: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a and s with s / a = sigma: with a + s = 1 for the flow, else with a^2 + s^2 = 1."""
-    angle = np.arctan(sigma)  # and not 1 / (1 + sigma^2): sigma may be infinite
+    angle = np.arctan(sigma)  # s = sigma / sqrt(1 + sigma^2) would be NaN if sigma is infinite
     a, s = np.cos(angle), np.sin(angle)
     a = np.where(np.isinf(sigma), 0.0, a)  # cos(pi / 2) is 6e-17 in float64
     return (a / (a + s), s / (a + s)) if kind == "flow" else (a, s)

@@ -6,9 +6,10 @@ Idea: without fresh noise, x_t / a moves along a curve whose slope in sigma is t
 
 so sampling solves a differential equation.  Euler follows the slope at the start of each step.  Heun evaluates the
 network again at the end of the step and takes the mean of both slopes.  DPM-Solver++ and UniPC remember the prediction
-of the step before and extrapolate it, without another evaluation.  A method of order p has 2^-p of the error with half
-the step.
-The notation is that of samplers.py.
+of the step before and extrapolate it, without another evaluation; UniPC also corrects each step once the next
+prediction is known.  Halving the step divides the error of a method of order p by about 2^p.  `churned` and
+`dpm_solver_sde` add fresh noise again.
+The notation is that of samplers.py.  `SAMPLERS` at the end lists the samplers of both files.
 """
 
 import functools
@@ -83,7 +84,7 @@ def heun(run: Run, x_T: np.ndarray, churn: float = 0.0) -> Iterator[Step]:
 
 
 def churned(run: Run, x_t: np.ndarray, level: Level, index: int, churn: float) -> tuple[np.ndarray, Level]:
-    """Put a little noise back on before a step, which washes away the errors of the steps before.
+    """Add a little noise before a step, so that this step can correct errors of the steps before.
 
         gamma = min(churn / steps, sqrt(2) - 1),   sigma_hat = (1 + gamma) sigma
         x_hat / a_hat = x_t / a + sqrt(sigma_hat^2 - sigma^2) z

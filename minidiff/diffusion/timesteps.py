@@ -1,8 +1,9 @@
 """Which noise levels a sampler visits on its way from noise to image.
 
-Idea: the network is trained at T timesteps, a sampler visits about fifty of them.  Which ones decides how good the
-image is, about as much as the sampler does: with too few at the noisy end the layout is wrong, with too few at the
-clean end the details are.
+Idea: the network is trained at T timesteps, but a sampler visits only some of them, such as 50 of 1000.  Their choice
+matters for the image about as much as the choice of the sampler: with too few at the noisy end the layout is wrong,
+with too few at the clean end the details are wrong.
+Leaves out a and s at each level: schedule.py.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 
 def levels(schedule: Schedule, steps: int | Sequence[int], spacing: str = "trailing") -> list[Level]:
-    """Return the levels that a sampler visits, falling, and `CLEAN` as the last.
+    """Return the levels that a sampler visits, from the noisiest on, with `CLEAN` as the last.
 
     steps: their number, from 1 to T, or the falling timesteps themselves.
     trailing: T-1 and every (T / steps)-th before it; 50 of 1000 are 999, 979, …, 19.  The first is the noisiest
@@ -75,5 +76,7 @@ def _falling(T: int, steps: Sequence[int]) -> list[int]:
     times = [int(t) for t in steps]
     falls = all(t > t_prev for t, t_prev in pairwise(times))
     if not times or not falls or not 0 <= times[-1] <= times[0] < T:
-        raise MinidiffError(f"times must fall and lie in 0 … {T - 1}, got {times[:8]}{' …' if len(times) > 8 else ''}")
+        raise MinidiffError(
+            f"timesteps must decrease and lie in 0 … {T - 1}, got {times[:8]}{' …' if len(times) > 8 else ''}"
+        )
     return times

@@ -1,8 +1,10 @@
 """Trained classifiers are kept in files, so that each is trained once.
 
-Idea: the name of a file is a hash of everything that the classifier depends on: its images and labels, the code of the
-network, and how it was trained.  When any of them changes, the name changes and a new classifier is trained.  So a
-file that is found under its name holds the right classifier, unless it is damaged.
+Idea: the name of a file contains a hash of the images and labels (of an endless dataset, the first 1,000), of the code
+of the network and of its training loop, and of the training settings.  When any of these changes, the name changes and
+a new classifier is trained.  Each file also contains a digest of its parameters: if it does not match, the file is
+damaged, and the classifier is trained again.
+Leaves out changes in the layers and in the optimiser, whose code is not hashed.
 """
 
 import hashlib
@@ -35,7 +37,7 @@ FINGERPRINT_IMAGES = 1000  # images of an endless dataset that its fingerprint i
 
 @dataclass(frozen=True, eq=False)
 class CachedClassifier:
-    """A classifier, the file that keeps it, and the seconds that its training took; None if it was read."""
+    """A classifier, the file that keeps it, and the seconds that its training took (None if the file was read)."""
 
     model: Any
     path: Path

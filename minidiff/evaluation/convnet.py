@@ -1,8 +1,9 @@
-"""A small convolutional network, and the loop that trains classifiers made from it.
+"""A small convolutional network, and the loop that trains the classifiers that are made from it.
 
-Idea: a classifier has the layers, the tape and the optimiser of the denoiser; only its last layer and its loss differ.
-Convolutions halve the image until it is at most 4 pixels high and wide.  What the last layer does is left to the
-classifier: labels/classifier.py averages the small image, scenes/attributes.py reads every pixel of it.
+Idea: a classifier is built from the same layers as the denoiser, and trained with the same automatic differentiation
+and the same optimiser; only the network and the loss are its own.  Convolutions halve the image until it is at most
+4 pixels high and wide.  Each classifier adds its own last layer: labels/classifier.py averages over the pixels of the
+small image first, scenes/attributes.py reads every one of them.
 Leaves out what makes a classifier state of the art: this one has to be trained in a minute.
 """
 

@@ -1,10 +1,10 @@
 """How well does the network denoise images that it was not trained on?
 
-Idea: the training loss is taken on training images, with new timesteps and noise at every step.  Here the images are
-held out, and the triples (image, t, noise) are fixed by a key.  Two checkpoints are compared on equal triples, so even
-a small difference between their losses is due to the networks; and a network that has memorised its training images
-shows a higher loss here than on them.  Whether its samples are copies is another question: metrics/nearest.py.
-Leaves out likelihoods in bits.
+Idea: the training loss is measured on training images, with new timesteps and noise at every step.  Here the images are
+held out, and the triples (image, t, noise) are the same at every call: they depend on the seed alone.  Two checkpoints
+are compared on the same triples, so even a small difference between their losses is due to the networks.  A network
+that has memorised its training images has a higher loss here than on those images.
+Leaves out whether its samples are copies (metrics/nearest.py), and likelihoods (bits per dimension).
 """
 
 from collections.abc import Iterator

@@ -32,7 +32,7 @@ def summary(
 ) -> dict[str, Any]:
     """Return the dictionary for JSON: the results, the held-out loss, and everything that they depend on.
 
-    It follows from the checkpoint, the data, the classifiers and the settings, except for `seconds` and `versions`.
+    Equal checkpoints, data, classifiers and settings give equal dictionaries, except for `seconds` and `versions`.
     """
     current = backend.current()
     return {

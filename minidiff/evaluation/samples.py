@@ -1,6 +1,8 @@
-"""The samples that are evaluated: how they are drawn, and drawing them batch by batch.
+"""The samples that are evaluated: the settings with which they are drawn, and the function that draws them in batches.
 
-Idea: labels and prompts are evaluated on samples that differ in nothing else, so one function draws both.
+Idea: samples of models with labels and of models with prompts are drawn by one function, with the same settings and the
+same default values.
+Leaves out how an image is drawn: pipeline/plan.py.
 """
 
 from collections.abc import Callable

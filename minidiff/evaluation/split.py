@@ -1,9 +1,10 @@
-"""Which images classifiers are trained on, and which they and the samples are tested on.
+"""Which images train the classifiers, and which images are held out from them.
 
-Idea: a test is worth nothing on images that were trained on.  A finite dataset has a training and a test part: the
-classifier is trained on the first, like the diffusion model, and tested on the second.  Scenes are endless: the
-classifier is trained on scenes of split "test", which the diffusion model never sees, and tested on a range of them
-that its own training does not reach.
+Idea: a test on training images proves nothing.  A finite dataset has a training part and a test part.  The classifier
+is trained on the first, like the diffusion model, and tested on the second, with which the samples are compared too.
+Scenes are endless: the classifier is trained on scenes of split "test", which the diffusion model never sees, and
+tested on scenes of the same split with numbers far above those that it was trained on.
+`Purpose` keeps the random numbers of an evaluation apart: one value for each use.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from minidiff.data.dataset import Numbered
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
 
-TEST_FIRST = 1 << 31  # the number of the first scene of the test set; no classifier is trained on as many
+TEST_FIRST = 1 << 31  # the number of the test set's first scene; classifiers are trained on far smaller numbers
 TEST_COUNT = 10_000  # as many images as in the test sets of MNIST and CIFAR-10
 
 

@@ -1,10 +1,10 @@
-"""The formulas of one step, in the paper's symbols, each with its numbers at one pixel.
+"""The formulas of one step, in the symbols of docs/notation.md, each with its numbers at one pixel.
 
-Idea: a step has three lines.  Guidance combines two outputs of the network into one; the output and x_t are converted
-to an image and a noise; image and noise are mixed again, with less noise.  Each is linear, pixel by pixel, so one pixel
-shows the whole step.
-A primed letter belongs to the end of the step: x′ is x_prev.  Leaves out derivations: the sources
-stand in diffusion/.
+Idea: guidance combines two outputs of the network into one.  The output and x_t are converted to an image and a noise;
+the image may be clipped.  The sampler mixes image and noise again, with less noise.  Each formula is applied pixel by
+pixel, so one pixel shows the whole step.
+A prime marks the end of the step: x′ is x_prev.
+Leaves out derivations, which are in diffusion/.
 """
 
 import math
@@ -44,7 +44,7 @@ FORMULAS = {
     "dpm-solver-sde": ("x′ = s′/s e⁻ʰ xₜ + a′ (1 − e⁻²ʰ) D + s′ √(1 − e⁻²ʰ) z", "x_t"),
     "unipc": ("x′ = s′/s xₜ − a′ (e⁻ʰ − 1) (x̂₀ + D₁/2), and corrected once x̂₀ is known there", "x_t"),
 }
-ANOTHER = {"heun": "x̂₀ at the step's end"}  # what the third number is of; elsewhere:
+ANOTHER = {"heun": "x̂₀ at the step's end"}  # what the third coefficient of `mix` multiplies; of other samplers:
 BEFORE = "x̂₀ of the step before"
 
 
@@ -66,10 +66,10 @@ def _predicted(
     found: list[Line] = []
     if outputs.uncond is not None:
         cond, uncond = at(outputs.cond), at(outputs.uncond)
-        formula = f"{out} = {out}({without}) + w ({out}(c) − {out}({without})),   w = {number(guidance_scale)}"
+        formula = f"{out} = {out}({without}) + (1+w) ({out}(c) − {out}({without})),   1+w = {number(guidance_scale)}"
         w, guided = number(guidance_scale), number(at(outputs.guided))
         values = f"{guided} = {number(uncond)} + {w} · ({number(cond)} − {_in(uncond)})"
-        found.append(line("Guidance: from two predictions, go further in the direction between", formula, values))
+        found.append(line("Guidance: extrapolate from one prediction through the other", formula, values))
     else:
         found.append(line("The network's output", f"{out}(xₜ, t) = {number(at(outputs.guided))}"))
 
@@ -91,7 +91,7 @@ def _predicted(
 
 
 def _mixed(step: Step, at: At, sampler: str) -> Line:
-    """Return the sampler's line: x_prev out of what is known at this step, and what remains for what is not."""
+    """Return the sampler's line: the terms of x_prev that are known at this step, and the others as one number."""
     formula, of = FORMULAS[sampler]
     if sampler == "ddim" and step.mix is not None and not step.mix[3]:
         formula = "x′ = a′ x̂₀ + s′ ε̂"  # nothing is drawn anew
@@ -111,7 +111,7 @@ def _mixed(step: Step, at: At, sampler: str) -> Line:
         rest = x_prev - sum(factor * value for factor, value, _ in known)
         values += f" {'−' if rest < 0 else '+'} {number(abs(rest))}"
         names = " and ".join("fresh noise z" if name == "z" else name for _, _, name in others)
-        return line(what, formula, f"{named}\n{values}", f"the last summand is what {names} put in")
+        return line(what, formula, f"{named}\n{values}", f"the last term is the contribution of {names}")
     return line(what, formula, f"{named}\n{values}")
 
 
@@ -131,7 +131,7 @@ def summed(parts: list[tuple[float, float, str]], values: bool = True) -> str:
 
 
 def number(x: float) -> str:
-    """Write a number for people: three digits behind the point, fewer where they say nothing."""
+    """Write a number for people: three decimals, none for integers, three significant digits if large or tiny."""
     if not math.isfinite(x):
         return "∞" if x > 0 else "−∞" if x < 0 else "?"
     x = float(x)

@@ -1,7 +1,9 @@
-"""The page of a sampling run: one HTML file that opens from disk, without a network and without a library.
+"""The page of a sampling run: one HTML file that opens from disk, without an internet connection or a library.
 
-Idea: everything that the page shows is in the page, the images as PNG in data URIs, the rest as one block of JSON;
-page.html, the template, has the little JavaScript that puts the step of the slider on the screen.
+Idea: the file contains everything that it shows: the images as PNG in data URIs, the rest as one block of JSON.  The
+template page.html contains a little JavaScript, which shows the step that is selected with the slider.  Only as many
+steps and images are included as keep the images at about 3 MB.
+Leaves out recording the run (recording.py) and the formulas (formulas.py).
 """
 
 import base64
@@ -25,7 +27,7 @@ from minidiff.files import write_atomically
 from minidiff.images.files import to_uint8
 
 BUDGET = 3_000_000  # bytes of images on a page, about
-SHOWN = 6  # of the size of the image, at each step
+SHOWN = 6  # images of the full size at each step, for an estimate of the bytes
 MAX_FRAMES, FEWEST_FRAMES = 100, 10
 
 
@@ -151,7 +153,7 @@ def _frame(
 
 
 def _attention(weights: np.ndarray, words: int) -> list[dict[str, Any]]:
-    """Return the map of every word, (h, w, M) to one for each, and the last one for all places without a word."""
+    """Return a map for each word, from weights (h, w, M), and a last one for all tokens after the words."""
     maps = [*np.moveaxis(weights[..., :words], -1, 0), weights[..., words:].sum(-1)]
     return [_map(each) for each in maps]
 

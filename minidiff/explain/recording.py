@@ -1,8 +1,8 @@
 """A recording of what happens inside a sampling run.
 
-Idea: a sampler's step has x_t and the prediction x0_hat.  Guidance has the network's outputs with the prompt and
-without, cross-attention has the weight of each word at each place.  A recording takes in all three through callbacks,
-and brings together what belongs to one step:
+Idea: what happens at a step is known in three places.  The sampler yields x_t and the prediction x0_hat.  Guidance has
+the network's outputs with the prompt and without.  Cross-attention has the weight of each word at each position.  The
+caller passes the first to `take`; callbacks receive the other two.  A recording combines what belongs to one step:
 
     recording = Recording(model.model, model.process)
     with recording:
@@ -10,7 +10,8 @@ and brings together what belongs to one step:
             recording.take(step)
     recording.frames[0].outputs.uncond                              # (1, H, W, C)
 
-It changes nothing: the images are the same with it and without.
+A recording does not change the images.
+Leaves out showing it: page.py.
 """
 
 from collections import deque
@@ -49,14 +50,14 @@ class NetworkOutputs:
 
 @dataclass(frozen=True)
 class Frame:
-    """A step, of its first images: arrays on the host.  outputs: None where the network's were not taken in."""
+    """The first images of a step: arrays on the host.  outputs: None if the network's were not recorded."""
 
     step: Step
     outputs: NetworkOutputs | None
 
 
 class Recording:
-    """Takes in a sampling run.  frames: the steps that were taken in, in their order.
+    """Records a sampling run.  frames: the recorded steps, in order.
 
     network: the model whose attention is recorded, inside a `with` block.  process: converts its outputs to images.
     images: how many, the first ones of the batch.
@@ -83,17 +84,17 @@ class Recording:
         self._attention.append(backend.to_numpy(p[: self.images].mean(axis=1)))
 
     def on_prediction(self, prediction: Prediction) -> None:
-        """Take in a prediction; to be given to `Pipeline.generate` or `guidance.denoiser`."""
+        """Record a prediction; to be passed to `Pipeline.generate` or `guidance.denoiser`."""
         layers: dict[int, list[np.ndarray]] = {}
         for weights in self._attention:  # at most those of one pass through the network, the last
             layers.setdefault(weights.shape[1], []).append(weights)
-        n = len(prediction.x_t)  # of more rows, the others are those without the prompt
+        n = len(prediction.x_t)  # further rows are those without the prompt
         attention = {height: np.mean(several, axis=0)[:n] for height, several in sorted(layers.items())}
         arrays = {name: self._first(getattr(prediction, name)) for name in ("x_t", "cond", "uncond", "guided")}
         self._predictions[prediction.t] = Prediction(t=prediction.t, **arrays), attention  # type: ignore[arg-type]
 
     def take(self, step: Step, keep: bool = True) -> None:
-        """Take in a step, with the prediction that it is based on.  keep: False passes over it."""
+        """Record a step, with the prediction that it is based on.  keep: False skips it."""
         prediction = self._predictions.get(
             self.process.network_t(step.level)
         )  # heun predicts at the end of the step, too
@@ -120,5 +121,5 @@ class Recording:
         )
 
     def _first(self, array: Any) -> np.ndarray | None:
-        """Copy the first images to the host: some samplers and backends use their arrays again."""
+        """Copy the first images to the host: some samplers and backends reuse their arrays."""
         return None if array is None else np.array(backend.to_numpy(array[: self.images]))

@@ -1,1 +1,1 @@
-"""Images and files: reading and writing them, finding their edges, and drawing charts."""
+"""Images: reading and writing image files, finding edges, drawing charts, and showing sampling as an animation."""

@@ -23,13 +23,16 @@ def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndar
 
 
 class Animation:
-    """Denoising as an animation: x_t and x0_hat of the first images of a grid, in at most 25 frames and the images."""
+    """Denoising as an animation: x_t and x0_hat of the first images of a grid.
+
+    It has at most 25 frames, and a last one with the finished images.
+    """
 
     def __init__(self) -> None:
-        self.frames: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # number of the step to the parts' halves
+        self.frames: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # step number to (left, right) of each part
 
     def add(self, part: slice, step: Step) -> None:
-        """Keep what the animation shows of a step of `draw`, as bytes."""
+        """Keep, as bytes, what the animation shows of a step.  part: the place of its images among all images."""
         count = max(min(part.stop, ANIMATED) - part.start, 0)
         every = -(-step.steps // ANIMATION_FRAMES)
         last = step.index == step.steps - 1

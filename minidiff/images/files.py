@@ -1,7 +1,8 @@
-"""Arrays to files and to the terminal: grids of images, PNGs that contain their settings, animations.
+"""Writing arrays to files and to the terminal: grids of images, PNGs that contain their settings, animations.
 
-Idea: inside the model an image is float32 in [-1, 1]; here and in files it is uint8, (H, W, 3) or (H, W, 1).
-Leaves out images from elsewhere: read.py.
+Idea: inside the model an image is float32 in [-1, 1]; here and in files it is uint8, (H, W, 3) or (H, W, 1).  A PNG
+contains the settings that it was made with, as JSON, so that they can be read again and the image repeated.
+Leaves out reading images (read.py), and which frames an animation has (animation.py).
 """
 
 import io
@@ -82,7 +83,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{len(text)} characters")
         metadata = parse_json(text, "it")
         if not isinstance(metadata, dict):
-            raise ValueError("no table")
+            raise ValueError("not a JSON object")
     except ValueError as error:
         raise MinidiffError(f"{path}: its settings cannot be read ({printable(error, 80)})") from error
     return metadata
@@ -110,7 +111,7 @@ def save_animation(
     elif suffix == ".webp":
         options["lossless"] = True
     elif suffix != ".png":
-        raise MinidiffError(f"{path}: an animation is a .gif, .png or .webp file, not {suffix or 'without a suffix'}")
+        raise MinidiffError(f"{path}: an animation is a .gif, .png or .webp file, got {suffix or 'no suffix'}")
     first, rest = images[0], images[1:]
     buffer = io.BytesIO()
     first.save(buffer, suffix[1:].upper(), append_images=rest, **options)

@@ -1,7 +1,10 @@
-"""Reading an image file of any kind as an array of the size that a network takes.
+"""Reading image files (PNG, JPEG, WebP, GIF, BMP, TIFF) as arrays of the size that a network takes.
 
 Idea: photographs come rotated by an EXIF tag, with an alpha channel, a palette, 16 bits or four inks (CMYK).  All of
-them become upright, opaque uint8 arrays, cropped to the middle.  Files are not trusted.
+them become upright, opaque uint8 arrays, cropped to the middle and resized.  Inpainting masks are read here, too.
+Files are not trusted: the size of a file and the memory to decode it are limited, and any error of a decoder
+becomes one message.
+Leaves out writing images: files.py.
 """
 
 import os
@@ -24,7 +27,7 @@ FORMATS = (
     "GIF",
     "BMP",
     "TIFF",
-)  # formats whose decoders execute no code of the file and need no other program
+)  # formats whose decoders run no code from the file and need no other program
 MAX_FILE = 1 << 29  # bytes in a file
 MAX_MEMORY = 1 << 30  # bytes of memory to read one image
 _PIXEL_BYTES = {
@@ -162,7 +165,7 @@ def center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits; Pillow's conversion would clip everything above 255."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels, whose white nobody states")
+        raise ValueError("floating-point pixels, whose value for white is not known")
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
@@ -181,7 +184,7 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnidentifiedImageError):
-        return "no image that can be read"
+        return "not an image that can be read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
     return printable(" ".join(str(error).split()) or type(error).__name__)

@@ -2,11 +2,13 @@
 
     save_as_diffusers(model, "for-diffusers", scheduler_options("cosine", 1000, "v"))
 
-    >>> UNet2DModel.from_pretrained("for-diffusers")           in diffusers; and DDIMScheduler likewise
+    >>> UNet2DModel.from_pretrained("for-diffusers")           # in diffusers
+    >>> DDIMScheduler.from_pretrained("for-diffusers")
 
-Idea: diffusers has one number of groups and one head width for all levels.  A network of minidiff whose levels agree
-in both is the same network in diffusers, with other names and layouts of its tensors.  Any other network is refused,
-with the setting to train with instead.
+Idea: diffusers has fewer options: one number of groups for all levels, one head width for all levels unless each level
+has a single head, a sinusoidal time embedding as wide as level 0, and no patches.  A network of minidiff that satisfies
+this is the same network in diffusers; only the names and the layouts of its tensors differ.  Any other network is
+refused, and the error names the option to train with instead.
 Leaves out networks with class labels or captions.
 """
 
@@ -66,21 +68,21 @@ def unet_options(model: UNet) -> dict[str, Any]:
         )
     if config.channel_mult[0] != 1:
         raise MinidiffError(
-            "diffusers writes the time as many waves as level 0 has features, ours as model_channels, "
-            f"{config.model_channels}; train with --channel-mult that begin with 1, not {config.channel_mult[0]}"
+            "the sinusoidal time embedding of diffusers is as wide as level 0, that of minidiff as model_channels, "
+            f"{config.model_channels}; train with a --channel-mult that begins with 1, not {config.channel_mult[0]}"
         )
     modules = [module for _, module in model.named_modules()]
     groups = {module.groups for module in modules if isinstance(module, GroupNorm)}
     if len(groups) > 1:
         raise MinidiffError(
-            f"diffusers divides the features of all levels into as many groups, this network into {_listed(groups)}; "
+            f"diffusers has one number of groups for all levels, this network has {_listed(groups)}; "
             f"train with --groups {math.gcd(*groups)}"
         )
     attending = [module for module in modules if isinstance(module, SelfAttention)]
     head_widths = {module.q.w.planned_shape[0] // module.heads for module in attending}
     if len(head_widths) > 1 and config.heads > 1:
         raise MinidiffError(
-            f"diffusers gives the heads of all levels as many features, this network {_listed(head_widths)}; "
+            f"diffusers has one head width for all levels, this network has {_listed(head_widths)}; "
             "train with --heads 1, or with --attention-at at one level"
         )
     attends = [height in config.attention_at for height in config.level_heights]

@@ -1,15 +1,14 @@
 """The noise schedule in files of diffusers: scheduler_config.json.
 
 Idea: a network can only be used with the noise schedule and the prediction target of its training.  diffusers stores
-both in a file beside the network.  This module reads that file, refuses what it does not know, and writes the file for
-a schedule of minidiff.
+both in a file beside the network.  This module reads that file and refuses options that it does not know.  For a
+schedule of minidiff it returns the contents of such a file, which diffusers_write.py writes.
 
-    beta_schedule   linear: equal steps from beta_start to beta_end;  scaled_linear: equal steps of the square root
+    beta_schedule   linear: beta rises linearly from beta_start to beta_end;  scaled_linear: sqrt(beta) does
                     sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
     prediction_type epsilon, sample (x0) or v_prediction
 
-Leaves out the computation
-of the schedule, which is in diffusion/, and the files of schedulers other than DDPM and DDIM.
+Leaves out the computation of the schedule, which is in diffusion/, and schedulers other than DDPM and DDIM.
 """
 
 from dataclasses import asdict, dataclass

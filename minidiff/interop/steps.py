@@ -5,7 +5,9 @@ ends at t - T // N, even if the next timestep of the list differs:
 
     timesteps, N = 10 of T = 1000, linspace:   999, 888, 777, …      the first step ends at 899, the next begins at 888
 
-Both agree only if N divides T or the spacing is "leading".  To draw the same images, minidiff does the same.
+The two timesteps agree for spacing "leading", and for "trailing" if N divides T.  Where t - T // N is below 0, the step
+ends at the image without noise, or at the noise level of timestep 0 (set_alpha_to_one).  minidiff does the same with
+models of diffusers, to draw the same images.
 Leaves out the other schedulers of diffusers.
 """
 
@@ -37,7 +39,7 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> li
         return levels(schedule, [0])
     if spacing == "trailing" and len(np.arange(T, 0, -T / steps)) > steps:
         raise MinidiffError(
-            f"timestep_spacing trailing: {steps} steps of {T} are one more in diffusers, from time -1, by a rounding; "
+            f"timestep_spacing trailing: for {steps} steps of {T}, rounding adds timestep -1 in diffusers; "
             "ask for another number of steps, or another spacing"
         )
     return path

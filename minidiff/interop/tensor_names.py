@@ -1,9 +1,10 @@
 """The names and the layouts of tensors in files of diffusers.
 
-Idea: both networks have the same layers in the same order.  So one walk over minidiff's network gives the name of each
-tensor of diffusers, for reading and for writing.  In PyTorch, output channels come first: linear weights are (out, in),
-convolutions (out, in, KH, KW); in minidiff they are (in, out) and (KH, KW, in, out).  The scale and the shift of a
-residual block are two layers in minidiff, and one layer of twice the width in diffusers.
+Idea: a network has the same layers in the same order in minidiff and in diffusers.  So one walk over minidiff's network
+gives the names of all tensors in diffusers, for reading and for writing.  `modern` translates names of early versions.
+In PyTorch, output channels come first: linear weights are (out, in), convolutions (out, in, KH, KW); in minidiff they
+are (in, out) and (KH, KW, in, out).  The scale and the shift of a residual block are two layers in minidiff, and one
+layer of twice the width in diffusers.
 Leaves out files: diffusers_read.py and diffusers_write.py.
 """
 

@@ -1,8 +1,9 @@
-"""The noise of a sampling run as diffusers draws it: for all images at once, from one PyTorch generator.
+"""The noise of a sampling run as diffusers draws it: for all images at once, from one stream of random numbers.
 
-Idea: diffusers draws the noise of a whole batch as one array, first x_T and then z step by step.  So the noise of an
-image depends on the number of images, and to get it the noise of all images must be drawn.
-It has the methods of `Noise` in diffusion/run.py, which draws minidiff's own noise.
+Idea: diffusers draws the noise of a whole batch as one array: first x_T, then z step by step.  So the noise of an image
+depends on the number of images.  To get the noise of some images, the noise of all must be drawn.
+`TorchNoise` has the methods of `Noise` in diffusion/run.py, which draws minidiff's own noise.
+Leaves out PyTorch's generator, which torch_random.py reproduces.
 """
 
 from collections.abc import Sequence

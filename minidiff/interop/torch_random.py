@@ -1,19 +1,20 @@
 """The random numbers of `torch.randn` for a given seed, computed with NumPy.
 
-Idea: `torch.randn` on the CPU uses the Mersenne Twister and the Box-Muller transform, which NumPy can reproduce.  A
-model that was trained with PyTorch can then start from the same noise here as there, and draw the same images.
+Idea: `torch.randn` on the CPU uses the Mersenne Twister and the Box-Muller transform, which NumPy can reproduce.  So a
+model that was trained with PyTorch can start from the same noise in minidiff, and draw the same images.
 PyTorch computes short and long arrays in different ways, from one sequence of 32-bit words w:
 
-    16 numbers or more, in blocks of 16, j = 0 … 7, u = (w mod 2^24) / 2^24:
+    16 numbers or more, in blocks of 16: 16 words give u[0 … 15] = (w mod 2^24) / 2^24, and for j = 0 … 7
         r = sqrt(-2 ln(1 - u[j])),   theta = 2 pi u[j + 8]
         z[j] = r cos(theta),   z[j + 8] = r sin(theta)
-      if 16 does not divide the number of values, the last 16 are then drawn again
-    fewer than 16, two at a time, u = (2^32 w + w' mod 2^53) / 2^53:
-        theta = 2 pi u,   r = sqrt(-2 ln(1 - u')),   z = r cos(theta), then r sin(theta)
-      the second value of a pair may be kept for the next short array, even with long ones between
+      if 16 does not divide the number of values, the last 16 are then drawn again, from 16 new words
+    fewer than 16, in pairs: each of u, u' takes two words w, w' and is ((2^32 w + w') mod 2^53) / 2^53
+        theta = 2 pi u,   r = sqrt(-2 ln(1 - u')),   z = r cos(theta), then z = r sin(theta)
+      if only the first number of a pair is needed, the second is kept for the next short array, even if long arrays
+      are drawn in between
 
-First of interop/.  minidiff's own noise is random.py's, which does not depend on the order of calls.  Leaves out other
-distributions, dtypes and devices of PyTorch; on a GPU it uses another generator.
+Leaves out minidiff's own noise, which does not depend on the order of calls (random.py), and other distributions,
+dtypes and devices of PyTorch, which uses another generator on a GPU.
 Source: Matsumoto and Nishimura 1998, doi:10.1145/272991.272995; Box and Muller 1958, doi:10.1214/aoms/1177706645;
 the order of the words: PyTorch's aten/src/ATen/core/DistributionsHelper.h and native/cpu/DistributionTemplates.h.
 """

@@ -1,8 +1,9 @@
-"""The network `UNet2DModel` of diffusers, built of the layers of minidiff.
+"""The network `UNet2DModel` of diffusers, built from the layers of minidiff.
 
-Idea: it is the network of nn/unet.py with small differences.  The frequencies of the time embedding differ.  Before an
-image is halved, zeros may be padded on two sides only.  The outputs of the middle stages may be divided by a number,
-and their attention may have no normalisation.  The number of heads follows from the number of channels.
+Idea: it is the network of nn/unet.py with small differences.  The time embedding may have other frequencies.  A
+convolution that halves the height and width may pad zeros only below and on the right.  In the middle, the results of
+residual blocks and attention may be divided by a constant, and attention may lack its normalisation.  The number of
+heads follows from the number of channels.  The encoder of a level may have self-attention where its decoder has none.
 Leaves out the weights: diffusers_read.py.
 Source: Ho et al. 2020, arXiv:2006.11239, appendix B; tests/interop compares it with `diffusers.UNet2DModel`.
 """
@@ -69,7 +70,7 @@ class Identity(Module):
 
 
 class ScaledStage(Stage):
-    """A stage whose residual block and attention are each divided by a number, including the input that they add."""
+    """A stage whose residual block and attention are each divided by a constant, including the residual input."""
 
     def __init__(self, block: ResidualBlock, attention: SelfAttention | None, divisor: float) -> None:
         super().__init__(block, attention)
@@ -81,7 +82,7 @@ class ScaledStage(Stage):
 
 
 class UNet2D(Module):
-    """Noisy images and their times in, what the network was trained to predict out.
+    """From noisy images and their timesteps to what the network was trained to predict.
 
     forward(x, t): x (N, H, W, in_channels), array or Tensor; t (N,) float32.  Returns (N, H, W, out_channels).
     Samplers call it as they call minidiff's own U-Net.

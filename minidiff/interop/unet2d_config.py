@@ -1,10 +1,10 @@
 """The settings of a `UNet2DModel` of diffusers, read from its config.json.
 
-Idea: `UNet2DModel` is the U-Net of minidiff with other settings, such as the number of groups of a normalisation, the
-width of a head, or the padding.  A dataclass has the options of diffusers with their names.  An option or value that is
-not supported is refused by name, since a network that is built almost correctly draws only noise, without an error.
-Leaves out what neither the networks of DDPM nor the training
-example of diffusers use: class labels, Fourier or learnt time embeddings, other kinds of up- and downsampling.
+Idea: the fields of `UNet2DConfig` are the options of diffusers, with the same names and defaults.  An option or value
+that is not supported raises an error with its name, since a network that is built almost correctly draws only noise,
+without an error.
+Leaves out the network (unet2d.py), and options that neither the networks of DDPM nor the training example of diffusers
+use: class labels, Fourier or learnt time embeddings, other kinds of up- and downsampling.
 Source: the options and their defaults are those of `diffusers.UNet2DModel`, version 0.42.
 """
 
@@ -124,7 +124,7 @@ class UNet2DConfig:
         if first % 2 or not first / 2 > self.freq_shift:  # not <=, because NaN must not pass
             raise MinidiffError(
                 f"block_out_channels must begin with an even number above twice freq_shift ({self.freq_shift:g}), "
-                f"as it is how many waves of the time there are, got {first}"
+                f"as it is the width of the sinusoidal time embedding, got {first}"
             )
         for width in self.block_out_channels:
             if width % self.norm_num_groups:
@@ -140,7 +140,7 @@ class UNet2DConfig:
         attending |= {width for width, attends in zip(self.block_out_channels, self.attends_up) if attends}
         for width in sorted(attending | ({last} if self.attends_in_the_middle else set())):
             if width % self.head_width(width):
-                raise MinidiffError(f"attention_head_dim ({self.attention_head_dim}) must divide the {width} features")
+                raise MinidiffError(f"attention_head_dim ({self.attention_head_dim}) must divide the {width} channels")
 
     def _check_size(self) -> None:
         if len(self.sample_size or ()) != 2:

@@ -1,6 +1,8 @@
 """The denoiser and its layers.
 
-flat_parameters is for training.
+unet.py is the denoiser.  controlnet.py and ip_adapter.py add a drawing and a reference image to it, and adapted_unet.py
+puts all of them together.  The other files are their parts, except for flat_parameters.py, which is for training: it
+puts all weights of a network into one array.
 """
 
 from minidiff.nn.attention import SelfAttention

@@ -4,8 +4,10 @@
     cond = ip_adapter(unet, cond, image, scale)           reference image: more tokens for cross-attention
     cond.control = (x, emb) -> scale controlnet(x, ...)   drawing: residuals for the features of the encoder
 
-Each is encoded once; the denoiser then runs with the same condition at every timestep.
-Last of nn/.  Leaves out guidance, which combines a conditional and an unconditional prediction: diffusion/guidance.py.
+Prompt, image and drawing are encoded once, and the denoiser runs with the same condition at every timestep.  The
+residuals depend on x and on the timestep.  So `control` is a function, and the ControlNet runs whenever the denoiser
+runs.
+Leaves out guidance, which combines a conditional and an unconditional prediction: diffusion/guidance.py.
 """
 
 from dataclasses import dataclass, replace

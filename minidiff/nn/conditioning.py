@@ -1,7 +1,8 @@
-"""What the denoiser is given beside the noisy image and the timestep, in encoded form.
+"""What the denoiser is given besides the noisy image and the timestep, in encoded form.
 
-Idea: a class, a caption, a reference image and a control drawing stay the same at all timesteps of a drawing.  So each
-is encoded once, before the first step, and all parts of the network read the result from one frozen object.
+Idea: a class, a caption, a reference image and a control drawing stay the same at all timesteps of a sampling run.  So
+each is encoded once, before the first step, and all parts of the network read the result from one frozen object,
+`cond` in the code.
 Leaves out the encoders: embedding.py (classes), text.py, ip_adapter.py and controlnet.py.
 """
 

@@ -1,8 +1,8 @@
 """ControlNet: a drawing determines where things are in the image.
 
-Idea: a copy of the denoiser's encoder receives a drawing, such as outlines, beside the noisy image.  Its outputs are
-residuals, which are added to the outputs of the original encoder before the decoder runs.  The original network is not
-changed; only the copy is trained.  Each residual passes through a convolution that starts at zero, so that training
+Idea: a copy of the denoiser's encoder receives a drawing, such as outlines, together with the noisy image.  Its outputs
+are residuals, which are added to the outputs of the original encoder before the decoder runs.  The original network is
+not changed; only the copy is trained.  Each residual passes through a convolution that starts at zero, so that training
 starts from exactly the trained denoiser.
 Leaves out where drawings come from: data/maps.py.
 Source: Zhang et al. 2023, arXiv:2302.05543, section 3.

@@ -1,8 +1,9 @@
 """Timesteps and classes as vectors that the network can use.
 
-Idea: the network cannot easily use a single number t.  Sines and cosines of t at many frequencies, from high to low,
-make close timesteps and distant timesteps equally easy to tell apart.  A class is a learnt vector, which is added.
-Leaves out where the vector enters the denoiser: unet.py.
+Idea: the network cannot easily use a single number t.  It gets sines and cosines of t at many frequencies: the high
+ones tell close timesteps apart, the low ones distant timesteps.  Two linear layers turn them into the embedding of the
+timestep.  A class has a learnt vector, which is added to that embedding.
+Leaves out where the embedding enters the denoiser: unet.py.
 """
 
 import math

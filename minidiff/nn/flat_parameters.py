@@ -2,7 +2,8 @@
 
 Idea: the optimiser applies the same update to every weight.  So all weights are stored in one flat array, and the
 parameters of the network become views of parts of it.  The gradients, the two moments of Adam and the averaged weights
-are flat arrays with the same layout.  An update is then one pass over five arrays, and a checkpoint stores four.
+are flat arrays with the same layout.  An update is then one pass over five arrays, and a checkpoint stores all of them
+except the gradients.
 Leaves out the update itself: training/optimizer.py.
 """
 
@@ -19,7 +20,7 @@ class FlatParameters:
     """Weights w, gradients g, moments m and v, averaged weights ema: each (n,) float32, for n weights in all.
 
     Parameters of two or more dimensions come first, in w[:n_decay]: weight decay applies to them.  Gains and biases
-    follow; weight decay does not apply to them, since it would only shift the outputs of the layers.
+    follow; weight decay does not apply to them.
     The parameters of the network become views: an update of `w` changes the network, and `backward` adds into `g`.
     """
 

@@ -2,8 +2,8 @@
 
 Idea: an image encoder turns the reference image into a few vectors (tokens).  Every cross-attention layer of the
 denoiser attends to these tokens as well, with keys and values of their own, and adds the result to its attention to the
-caption.  The denoiser is not changed; only the adapter is trained.  The new values start at zero, so that the adapter
-adds nothing at first.
+caption.  The denoiser is not changed; only the adapter is trained.  The weights of the new values start at zero, so
+that the adapter adds nothing at first.
 Source: Ye et al. 2023, arXiv:2308.06721 (IP-Adapter), section 3.2: decoupled cross-attention.
 """
 

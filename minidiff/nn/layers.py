@@ -1,9 +1,9 @@
-"""The layers that everything is built of: linear, convolution, group normalisation, embedding.
+"""The basic layers: linear, convolution, group normalisation, embedding.
 
-Idea: a layer is an operation of ops.py together with the parameters that it owns.  Weights start as normal random
-numbers of variance 1 / fan-in, so that a layer neither enlarges nor reduces the size of its input (LeCun et al. 1998,
-"Efficient BackProp", section 4.6); biases start at zero.
-Leaves out layers that are made of other layers: attention.py and unet.py.
+Idea: a layer is an operation of ops.py together with the parameters that it owns.  The weights of a linear layer or a
+convolution start as normal random numbers of variance 1 / fan-in, so that the outputs have about the same variance as
+the inputs (LeCun et al. 1998, "Efficient BackProp", section 4.6); biases start at zero.
+Leaves out layers that are made of other layers: attention.py, unet.py and others.
 """
 
 import math
@@ -30,7 +30,7 @@ class Conv2d(Module):
 
     kernel: height and width of the filter.
     upsample: double height and width of the input first (nearest neighbour); the output is (N, 2H, 2W, out_channels).
-    zero: start with weights of zero.  A residual branch whose last layer starts at zero starts as the identity (Goyal
+    zero: start with weights of zero.  A residual block whose branch ends in such a layer starts as the identity (Goyal
     et al. 2017, arXiv:1706.02677, section 5.1, for normalisation; Ho et al. 2020, arXiv:2006.11239, for U-Nets).
     """
 
@@ -53,7 +53,7 @@ class Conv2d(Module):
 
 
 class GroupNorm(Module):
-    """Normalise groups of channels within each image, then multiply by a gain and add a bias; SiLU after it if asked.
+    """Normalise groups of channels within each image, then multiply by a gain and add a bias; SiLU follows if `silu`.
 
     groups: the number of groups; where it does not divide the channels, the greatest common divisor of both is taken.
     eps: is added to the variance, so that nothing is divided by zero.
@@ -80,7 +80,7 @@ class GroupNorm(Module):
         bias: Tensor | None = None,
         add: Tensor | None = None,
     ) -> Tensor:
-        """conv(self(x, scale, shift)) + bias + add, fused into one operation; for a normalisation with SiLU.
+        """conv(self(x, scale, shift)) + bias + add, fused into one operation; only for a layer with `silu`.
 
         bias: (N, out_channels), for all pixels of an image.  add: (N, H, W, out_channels).
         While a forward hook is set, the layers run one by one.

@@ -1,7 +1,8 @@
-"""The base class of all layers and networks: it finds its parameters and inner layers, and runs `forward`.
+"""The base class of all layers and networks: it finds its parameters and inner modules, and runs `forward`.
 
-Idea: a network is a tree of modules with parameters.  `named_parameters` walks the tree and lists all parameters, in
-the order in which the attributes were assigned; the list is the whole state of the network.
+Idea: a network is a tree of modules with parameters.  `named_parameters` walks the tree and lists all parameters: those
+of a module itself, then those of its inner modules, each in the order in which the attributes were assigned.  The list
+is the whole state of the network.  `initialize` draws the initial values in this order.
 Leaves out training: a module knows nothing of optimisers or checkpoints.
 """
 
@@ -35,7 +36,7 @@ class Parameter(Tensor):
 class Module:
     """A layer or a network: sub-classes define `forward`, and assign their parameters and inner modules to attributes.
 
-    Modules may also stand in a list.
+    An attribute may also be a list of modules.
     """
 
     def forward(self, *inputs: Any) -> Any:
@@ -48,14 +49,14 @@ class Module:
         return out
 
     def named_modules(self, name: str = "") -> Iterator[tuple[str, "Module"]]:
-        """Yield this module and all modules inside it with their dotted names, in the order of assignment."""
+        """Yield this module and all modules inside it with their dotted names: a module before those inside it."""
         yield name, self
         for key, child in self._children():
             if isinstance(child, Module):
                 yield from child.named_modules(f"{name}.{key}" if name else key)
 
     def named_parameters(self) -> dict[str, Parameter]:
-        """Return all parameters by dotted name, in the order of assignment, which is the order in a checkpoint."""
+        """Return all parameters by dotted name: those of a module before those of its inner modules."""
         return {
             f"{name}.{key}" if name else key: child
             for name, module in self.named_modules()

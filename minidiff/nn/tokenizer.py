@@ -1,10 +1,10 @@
 """The tokenizer: it turns captions into token ids, and refuses prompts with unknown words.
 
-Idea: the vocabulary is the list of all words in the training captions, and the id of a word is its place in that list.
-A caption becomes the ids of its words, filled up with zeros to a fixed length.  A word of a prompt that is not in the
-vocabulary is an error, which names the most similar known word, because the network could only ignore it.
-First of the files about captions.  Leaves out subword units, with which large models read any text (Sennrich et al.
-2015, arXiv:1508.07909).
+Idea: the vocabulary is the list of the most frequent words in the training captions, and the id of a word is its place
+in that list, counted from 1.  A caption becomes the ids of its words, filled up with zeros to a fixed length.  The
+network could only ignore an unknown word.  So an unknown word in a prompt is an error, whose message names the most
+similar known word.  In training, random parts of a caption are dropped, so that short prompts work too.
+Leaves out subword units, with which large models read any text (Sennrich et al. 2015, arXiv:1508.07909).
 """
 
 import re
@@ -18,7 +18,7 @@ from minidiff.errors import MinidiffError, did_you_mean, listed
 
 PADDING = 0  # the id of "no word"; a caption of PADDING alone is no caption
 MAX_VOCAB_SIZE = 4096  # ids, PADDING included
-MAX_TOKENS = 32  # words of a caption; training does not use the words after them
+MAX_TOKENS = 32  # words of a caption; training ignores further words
 MAX_LETTERS = 64  # of a word; longer words are ignored
 
 
@@ -116,7 +116,7 @@ def split(text: str) -> list[str]:
 
 
 def _spaced(character: str) -> str:
-    """Return a character of a word as it is, a space for a character between words, and spaces around a word of one."""
+    """Return a letter or digit as it is, a Chinese or Japanese character between spaces, and a space for all else."""
     if "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff":
         return f" {character} "
     return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "

@@ -1,13 +1,13 @@
 """The denoiser: a U-Net from a noisy image to a prediction about it, such as the noise in it.
 
 Idea: an encoder makes the image smaller level by level and gives each position more channels, so that a position
-describes a larger part of the image.  A decoder goes back to full size.  Each layer of the decoder also receives the
-output of the encoder's layer of the same size (a skip connection), so that no detail is lost on the way.
+describes a larger part of the image.  A decoder goes back to full size.  Each stage of the decoder also receives an
+output of the encoder of the same size (a skip connection), so that no detail is lost on the way.
 
-Read from top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and
-`decode` that run it.  The last part of the file encodes what the image is to show; its half about captions can wait
-until chapter 14, and with it cross_attention.py and text.py.
-Leaves out noise and timesteps: diffusion/.
+From top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and `decode`
+that run it.  `UNet.condition` encodes what the image is to show; its half about captions can wait until chapter 14, and
+with it cross_attention.py and text.py.  `space_to_depth` makes the network cheaper: it turns pixels into channels.
+Leaves out how noise is added and which timesteps are used: diffusion/.
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion).
 """
 
@@ -126,7 +126,7 @@ class UNet(Module):
         self.conv_out = Conv2d(channels, patch_channels, zero=True)
 
     def _stage(self, in_channels: int, level: int, attention: bool = True) -> Stage:
-        """A stage of a level; attention: whether it has self-attention where the level has."""
+        """A stage of a level; attention: False for no self-attention, even if the level has it."""
         config = self.config
         channels, height = config.level_channels[level], config.level_heights[level]
         block = ResidualBlock(in_channels, channels, self.embedding.width, config.groups, config.time)
@@ -157,7 +157,7 @@ class UNet(Module):
         """Encode the condition of n images; `forward` takes the result at every timestep.
 
         labels: (n,) integers, classes; or (n, L) integers, captions.  `config.null_cond` in them stands for no
-        condition, and None for no condition at all.
+        condition, and None means this for all images.
         with_cond: (n,) bool, which images receive the reference image, if there is one: see adapted_unet.py.
         """
         if self.config.classes:

@@ -1,9 +1,9 @@
-"""The settings of a U-Net, and which of them make a network.
+"""The settings of a U-Net, and the check that they fit together.
 
-Idea: everything that decides the network's shape is one frozen object.  It is checked once, when it is made, so that
-unet.py can build the network without a single check.  A checkpoint stores these settings beside the weights.
-Leaves out how the settings of a training (`--size`, `--data`, …) become these, and their defaults there:
-checkpoint/build.py.
+Idea: everything that decides the network's shape is one frozen object.  The object checks itself once, when it is
+created, so that unet.py can build the network without a single check.  A checkpoint stores these settings together with
+the weights.
+Leaves out how the settings of a training (`--size`, `--data`, …) become these: checkpoint/build.py.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class UNetConfig:
 
     @property
     def size_divisor(self) -> int:
-        """What must divide the height and the width: the patches, and a half for every level but the last."""
+        """The number that must divide height and width: `patch`, times 2 for every level but the last."""
         return self.patch << (len(self.channel_mult) - 1)
 
     @property
@@ -83,9 +83,9 @@ class UNetConfig:
         if self.model_channels < 4 or self.model_channels % 2:
             raise MinidiffError(f"U-Net: model_channels must be even and at least 4, got {self.model_channels}")
         if not 1 <= len(self.channel_mult) <= MAX_LEVELS:
-            raise MinidiffError(f"U-Net: expected 1 to {MAX_LEVELS} channel_mult, got {len(self.channel_mult)}")
+            raise MinidiffError(f"U-Net: channel_mult needs 1 to {MAX_LEVELS} entries, got {len(self.channel_mult)}")
         if self.vocab_size and self.classes:
-            raise MinidiffError(f"U-Net: either words or classes, got {self.vocab_size} and {self.classes}")
+            raise MinidiffError(f"U-Net: vocab_size or classes must be 0, got {self.vocab_size} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
             raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
         divisor = self.size_divisor

@@ -1,6 +1,7 @@
 """From files to models: your own runs, the bundled weights, and diffusers models.
 
-Idea: whatever the format of the file, the result is a `Pipeline`.
+Idea: whatever the format of the file, the result is a `Pipeline`.  For a diffusers model, its scheduler_config.json is
+translated into a noise schedule and default settings of minidiff.
 Leaves out how files are read and checked: checkpoint/, interop/.
 """
 
@@ -73,13 +74,13 @@ def load_diffusers(path: str | Path) -> Pipeline:
     options, network = interop.read_scheduler(path), interop.load_diffusers(path)
     if network.config.out_channels != network.config.in_channels:
         raise MinidiffError(
-            f"{path}: out_channels must be in_channels, {network.config.in_channels}, as more say how sure the network "
-            f"is, which no sampler here asks; got {network.config.out_channels}"
+            f"{path}: out_channels must be in_channels, {network.config.in_channels}, as further ones are a predicted "
+            f"variance, which no sampler here uses; got {network.config.out_channels}"
         )
     if file is None:
         print(
-            f"{printable(path, MAX_PRINTED)} has no scheduler_config.json: assumed is DDPM's linear schedule of "
-            f"{options['num_train_timesteps']} times, and that the network predicts the noise",
+            f"{printable(path, MAX_PRINTED)} has no scheduler_config.json; assuming DDPM's linear schedule of "
+            f"{options['num_train_timesteps']} timesteps, and that the network predicts the noise",
             file=sys.stderr,
         )
     spare = [each for each in (*files, file) if each not in (files[1], None)]
@@ -97,7 +98,7 @@ def load_diffusers(path: str | Path) -> Pipeline:
 
 
 _TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-_LEAST = float(np.finfo(np.float32).tiny)  # an alpha_bar below it is 0 to diffusers, or has few digits
+_LEAST = float(np.finfo(np.float32).tiny)  # below it, alpha_bar is 0 in diffusers' float32, or loses digits
 
 
 def _schedule(options: dict[str, Any], where: str | Path) -> Schedule:
@@ -116,7 +117,7 @@ def _schedule(options: dict[str, Any], where: str | Path) -> Schedule:
 
 def _defaults(options: dict[str, Any]) -> Defaults:
     """Return how diffusers samples with the options of a scheduler_config.json."""
-    if options["thresholding"]:  # comes first in diffusers; without a quantile where its largest value is its least
+    if options["thresholding"]:  # has priority in diffusers; with sample_max_value 1 the threshold is always 1
         most = options["sample_max_value"]
         clip = Clipping("clip") if most == 1 else Clipping("dynamic", 1.0, options["dynamic_thresholding_ratio"], most)
     else:

@@ -1,7 +1,7 @@
 """A trained model: the network, its noising process, what its labels and words mean, and its adapters.
 
-Idea: labels and prompts become the numbers that the network was trained with, and maps and references become inputs of
-its adapters.  Whatever does not fit this model is refused here.
+Idea: labels and prompts become the numbers that the network was trained with.  Control images and reference images
+become inputs of its adapters.  Whatever does not fit this model is refused here.
 Leaves out reading files: loading.py.
 """
 
@@ -33,7 +33,7 @@ GUIDANCE_SCALE = 3.0  # by default, with a prompt or label: the images show it c
 
 
 def own_noise(seed: int, samples: np.ndarray, total: int) -> Noise:
-    """Return the noise of minidiff's own models: each image's is named by its number, however many there are."""
+    """Return the noise of minidiff's own models: that of an image depends on its number, not on `total`."""
     return Noise(seed, samples)
 
 
@@ -158,7 +158,7 @@ class Model:
             return GUIDANCE_SCALE if knows and not unconditional else 1.0
         check_limits({"guidance_scale": guidance_scale})
         if guidance_scale != 1 and (unconditional or not knows):
-            why = "where nothing is asked for" if knows else "for this model, which was trained without labels"
+            why = "without a prompt or label" if knows else "for this model, which was trained without labels"
             raise MinidiffError(f"guidance_scale must be 1 {why}, got {guidance_scale:g}")
         return float(guidance_scale)
 
@@ -200,7 +200,7 @@ class Model:
 
 
 def in_turn(turns: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Return what images first … first + count - 1 have, where n of something take turns: (n, …) to (count, …)."""
+    """Return the entries for images first … first + count - 1, which use `turns` cyclically: (n, …) to (count, …)."""
     return turns[np.arange(first, first + count) % len(turns)]
 
 

@@ -1,12 +1,14 @@
-"""A trained model, ready to draw: what `minidiff.load` returns.
+"""A trained model that is ready to draw: what `minidiff.load` returns.
 
 Idea: three lines are all that a user of a model needs.
 
+    import minidiff
     model = minidiff.load("runs/my-run")
     images = model.sample(8, prompt="a dog in a winter forest")        # (8, H, W, C) uint8
 
-The keywords are the fields of `SamplingSettings` and `Inputs`, see settings.py.
-Leaves out files and screens.
+`Pipeline` adds to `Model` (model.py) the methods `sample`, `generate` and `prepare`.  Their keywords are the fields of
+`SamplingSettings` and `Inputs`, see settings.py.
+Leaves out reading files (loading.py), and showing and writing images (sampling/).
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from minidiff.pipeline.settings import Inputs, Label, SamplingSettings, from_key
 
 @dataclass(frozen=True, eq=False)
 class Pipeline(Model):
-    """A model with what one does with it: `sample` images, `generate` them step by step, or `prepare` a drawing."""
+    """A model that can `sample` images, `generate` them step by step, or `prepare` a sampling run."""
 
     def sample(self, count: int = 1, label: Label = None, *, batch_size: int = 64, **keywords: Any) -> np.ndarray:
         """Draw images: (count, H, W, C) uint8.
@@ -67,5 +69,5 @@ class Pipeline(Model):
         return plan.steps(first, count, total, on_prediction)
 
     def prepare(self, settings: SamplingSettings, inputs: Inputs) -> Plan:
-        """Return a drawing that is checked and encoded, to be drawn in batches; see `plan.prepare`."""
+        """Return a sampling run, checked and encoded, to be drawn in batches; see `plan.prepare`."""
         return prepare(self, settings, inputs)

@@ -1,6 +1,8 @@
-"""A drawing that is ready to start: settings with all defaults filled in, prompts encoded, everything checked.
+"""A sampling run that is ready to start: all defaults filled in, prompts encoded, settings checked.
 
-Idea: what is the same for all batches is done once.  A batch then only says which images it draws.
+Idea: what is the same for all batches is done once, by `prepare`.  `Plan.steps` then draws one batch and needs only the
+numbers of its images.
+Leaves out the samplers: diffusion/.
 """
 
 import functools
@@ -24,11 +26,11 @@ from minidiff.pipeline.settings import SAMPLER_SETTINGS, Defaults, Inputs, Sampl
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A drawing of a model.
+    """A sampling run of a model.
 
     settings: with steps and guidance_scale filled in.  levels: the noise levels that the sampler visits.
     labels: what the images are conditioned on in turn, (n,) or (n, L), or None.  negative: likewise, (n, L) or None.
-    guided: the t of the network, from and to, at which guidance is used.
+    guided: the lowest and the highest t of the network at which guidance is used.
     """
 
     model: Model
@@ -44,8 +46,8 @@ class Plan:
     ) -> Iterator[Step]:
         """Draw images first … first + count - 1 in one batch; yield every step, the last one's x_prev are the images.
 
-        total: the number of images in all batches, by default none after these; only diffusers models, whose noise is
-        one stream for all images, draw other images where it differs.
+        total: the number of images in all batches, by default first + count.  It matters only for diffusers models,
+        whose noise is one stream for all images.
         on_prediction: is called with every `guidance.Prediction`.
         Raises MinidiffError, before the first step, for inputs that do not fit; at the last, if the images are not
         finite.
@@ -94,12 +96,12 @@ class Plan:
         return sample
 
     def _finite(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Pass steps on; the last one's images must be finite, and then those before it are."""
+        """Yield the steps; raise MinidiffError if the images of the last one are not finite."""
         for step in steps:
             if step.index + 1 == step.steps and not np.isfinite(to_numpy(step.x_prev)).all():
                 raise MinidiffError(
                     f"the images that {self.model.path} draws are not finite: either its weights are not, or the "
-                    "settings lead out of the range of numbers; try a smaller guidance scale, and clip"
+                    "settings make numbers overflow; try a smaller guidance scale, and clip"
                 )
             yield step
 
@@ -114,7 +116,7 @@ def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
     labels = model.conditioning(inputs)
     tokenizer = model.tokenizer
     if labels is None and inputs.reference is not None and tokenizer is not None:
-        labels = np.zeros((1, tokenizer.max_tokens), np.int64)  # the reference is what guidance leads to
+        labels = np.zeros((1, tokenizer.max_tokens), np.int64)  # empty: guidance enlarges what the reference adds
     scale = model.guidance(settings.guidance_scale, labels is None)
     negative = None if inputs.negative is None else model.prompts(inputs.negative)
     if negative is not None and (labels is None or scale == 1):

@@ -1,8 +1,8 @@
-"""What a drawing is asked for: how to sample (`SamplingSettings`), and what to draw (`Inputs`).
+"""The settings of a sampling run: how to sample (`SamplingSettings`), and what to draw (`Inputs`).
 
-Idea: one frozen object travels from the caller to the sampler.  It is made once, from keywords or from a command line,
-checked once by `Pipeline.prepare`, and nobody in between takes it apart.
-Leaves out reading images and arguments: sample.py.
+Idea: both are frozen objects.  They are made once, from keywords or from a command line, and handed on as they are.
+plan.py checks them once, and fills in the defaults of the model (`Defaults`).
+Leaves out reading images (sampling/inputs.py) and parsing a command line (sample.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class SamplingSettings:
     """Names the noise: the same seed gives the same images."""
 
     def check(self) -> None:
-        """Raise MinidiffError for a number beyond its limits, an unknown sampler, or a setting that it lacks."""
+        """Raise MinidiffError for a number beyond its limits, an unknown sampler, or a setting of another sampler."""
         names = ("seed", "eta", "churn", "guidance_interval")
         check_limits({name: getattr(self, name) for name in names})
         if self.sampler not in SAMPLERS:
@@ -120,11 +120,11 @@ def from_keywords(keywords: dict[str, Any]) -> tuple[SamplingSettings, Inputs]:
 
 @dataclass(frozen=True)
 class Defaults:
-    """A model's default settings, and what the samplers of diffusers do in another way.
+    """A model's default settings, and where the samplers of diffusers differ.
 
-    keep_eps: see `Run`, of ddim.  noisy_end: of ddpm.
+    keep_eps: for ddim, see `Run`.  noisy_end: for ddpm.
     levels: a function like `timesteps.levels`.
-    ends: of ddim, from the schedule and the levels to where each step ends; None: at the next level.
+    ends: for ddim, a function from the schedule and the levels to the level at which each step ends; None: the next.
     """
 
     spacing: str = "trailing"

@@ -1,1 +1,1 @@
-"""The command that draws images, in parts."""
+"""The parts of the command that draws images, `python -m minidiff.sample`."""

@@ -1,6 +1,7 @@
-"""The work of the command: draw all batches, show them, and write the files.
+"""What `python -m minidiff.sample` does after parsing: draw all batches, show progress, and write the files.
 
-Leaves out parsing: sample.py.
+grid.png, which stores how it was drawn (like.py), is always written, the other files only on request.
+Leaves out parsing (sample.py) and the contents of the page that explains the run (explain/).
 """
 
 import contextlib
@@ -83,7 +84,7 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
 
 
 def is_shown(step: Step, most: int = MAX_FRAMES) -> bool:
-    """Whether the step is in an animation: all are, or, of many, `most` evenly among them with the last one."""
+    """Return whether a step is shown: each one, or, of more than `most`, `most` evenly spaced ones with the last."""
     most = min(step.steps, most)
     return (step.index + 1) * most // step.steps > step.index * most // step.steps
 

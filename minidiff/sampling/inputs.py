@@ -1,6 +1,8 @@
-"""The files that a request names, read as inputs of a model.
+"""Reading the images that a request names, as inputs of a model.
 
-Idea: images of any size and kind become arrays that fit the model; what is wrong with one is said in one line.
+Idea: images of any size and file format become arrays of the model's size and channels.  An image that cannot be used
+raises an error of one line.  `files_of` lists all files that decide the result; like.py stores their hashes.
+Leaves out reading a single file: images/read.py, data/control.py.
 """
 
 import math
@@ -40,7 +42,7 @@ def read_inputs(request: SampleRequest, model: Model) -> Inputs:
 
 
 def read_edit(request: SampleRequest, model: Model) -> Edit | None:
-    """Read the images that are to be edited; return them with what is done with them, or None without --init."""
+    """Read the images of an edit; return them with the edit's settings, or None without --init."""
     if request.init is None:
         for name in ("strength", "mask", "noise_level", "to", "vary"):
             if getattr(request, name) is not None:
@@ -74,7 +76,7 @@ def noise_level(text: str) -> float | str:
 
 
 def files_of(request: SampleRequest, model: Model) -> dict[str, Path]:
-    """Return all files that decide the images, by the names that messages and grid.png have for them."""
+    """Return all files that decide the images, by the names that messages and grid.png use for them."""
     files = {"checkpoint": model.path, **model.beside}
     files |= {name: path for name in IMAGES if (path := getattr(request, name))}
     if request.control or request.reference:

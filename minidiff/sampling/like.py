@@ -1,8 +1,10 @@
-"""A grid that stores how it was drawn, so that it can be drawn again.
+"""Storing in grid.png how it was drawn, so that `--like` can draw it again.
 
-Idea: what decides the images is written into the PNG: the request, and the SHA-256 of every file that it names.  If one
-of the files has changed since, `--like` says which one.  Files are named as they were on the command line; they are
-looked for there, and in the folders that the grid lies in.
+Idea: the PNG contains everything that decides the images: the request, and the SHA-256 of every file that was used.  If
+one of the files has changed since, `--like` names it.  Paths are stored as they were typed; instead of a run's folder,
+the checkpoint that was read is stored.  A relative path is looked up from the current folder, then from the folder of
+the grid and from each folder above it.
+Leaves out which files these are: `files_of` in inputs.py.
 """
 
 import dataclasses
@@ -65,7 +67,7 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as JSON has it; paths with / on every system."""
+    """Return a setting as a JSON value; paths have / on every system."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return value.as_posix() if isinstance(value, Path) else value
@@ -76,7 +78,7 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _found(path: Path, grid: Path) -> Path:
-    """Return where a file is that a grid names: there, or at that place in a folder that the grid lies in."""
+    """Return the path of a file that a grid names: as it is, or below a folder that contains the grid."""
     if path.is_absolute() or path.exists():
         return path
     return next((folder / path for folder in grid.resolve().parents if (folder / path).exists()), path)

@@ -1,6 +1,10 @@
-"""The folder of a drawing, and what is written there beside grid.png.
+"""The output folder of `python -m minidiff.sample`, and some of the files beside grid.png.
 
-Leaves out image formats: images/files.py.
+    images/00000_dog.png, …    each image by itself
+    samples.npz                all images as one array, and their labels
+    trace.npz                  t, x_t, x0_hat and eps_hat of every step
+
+Leaves out image formats (images/files.py), and grid.png, the animation and explain.html (draw.py).
 """
 
 import re
@@ -18,7 +22,7 @@ from minidiff.images.files import save_png
 
 def save_images(folder: Path, images: np.ndarray, names: list[str]) -> None:
     """Write images as 00000_dog.png, 00001_cat.png, …; characters that file systems dislike become _, and of long
-    names, which they count in bytes, the first 80 are left."""
+    names the first 80 bytes are kept, since file systems limit their length."""
     folder.mkdir()
     for k, image in enumerate(images):
         name = f"{k:05d}_{names[k]}" if names else f"{k:05d}"

@@ -1,7 +1,7 @@
-"""All that decides the images of a command: what `--like` repeats.
+"""All settings that decide the images of `python -m minidiff.sample`: what `--like` repeats.
 
 Idea: one frozen object is parsed from the command line, handed down to the sampler, and stored in grid.png.  With the
-same request, the same files and the same version the images are the same to the bit.
+same request, files and version, and for backend numpy the same threads, the images are the same to the bit.
 Leaves out options that only say what is shown and written: sample.py.
 """
 

@@ -1,6 +1,8 @@
-"""Progress of a drawing: a progress bar and, on request, the images of every step.
+"""The progress of a sampling run: a progress bar and, with `--watch`, the images of every step.
 
-Leaves out how an image becomes text: images/files.py.
+Idea: in a terminal, images are printed as coloured characters, each step over the step before.  Elsewhere they are
+written to watch.png.
+Leaves out how an image becomes characters: images/files.py.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""Pairs of scenes with the same look: different subjects and places, but equal style, hue, time, season and weather.
+"""Pairs of scenes with the same look: equal style, hue, time, season and weather, but independent subjects and places.
 
 Idea: a network that is shown one image of a pair while it denoises the other can learn the look from it, and nothing
-else: captions do not mention the style, and the subject of the reference image differs.
+else, since all other factors are drawn independently.  The style must be learnt from it, because the captions of this
+dataset do not mention the style.  Season and weather differ where a place does not allow them: at sea, in the desert.
 Leaves out the adapter that is trained on these pairs: nn/ip_adapter.py.
 """
 

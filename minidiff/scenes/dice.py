@@ -1,12 +1,12 @@
-"""Random numbers of scenes: a row of uniform numbers for each image, of which every call takes the next column.
+"""Random numbers for scenes: each image has a row of uniform numbers, and each call takes the next number of every row.
 
-Idea: image number k has the random numbers of the key (seed, SCENE, part, k).  They depend neither on the batch nor on
+Idea: the key (seed, SCENE, part, k) determines the random numbers of image k.  They depend neither on the batch nor on
 the order in which images are drawn.  Each part of a scene has a key of its own, so a change to how the sky is drawn
-does not change the subjects.
+does not change the subjects.  The test split has other keys than training.
 Leaves out how the numbers are computed: minidiff/random.py.
 
-From here to the finished image only + - * / and square roots are used: IEEE 754 defines their rounding, so they give
-the same bits on every machine.  Sines and exponentials do not.  So the same seed gives the same bytes everywhere.
+The same seed gives the same bytes on every machine, because everything from here to the finished image uses only
++ - * / and square roots.  IEEE 754 defines how these are rounded; it does not define this for sines and exponentials.
 """
 
 from enum import IntEnum

@@ -1,12 +1,13 @@
 """The factors of a scene: what an image shows, how frequent each value is, and which pairs training never contains.
 
-Idea: a scene is a short list of independent choices: a subject, its colour, a place, a time.  They are known exactly,
-unlike those of photographs: the label is always right, and "blue dog" can be left out of training so that evaluation
-can ask for a blue dog.
+Idea: a scene is a short list of random choices: a subject, its colour, a place, a time.  They are independent, but for
+two rules: animals mostly have natural colours, and impossible combinations, such as a boat on land, are corrected.  The
+choices are known exactly, unlike those of photographs: the label is always right, and "blue dog" can be left out of
+training so that evaluation can ask for a blue dog.
 Leaves out how anything looks.
 
-The default frequencies make scenes quick to learn: three images in four have the plain style, and most show one
-subject in the middle.
+The frequencies make scenes quick to learn: three images in four have the plain style, and most show one subject in the
+middle.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -127,7 +128,11 @@ def choose(seed: int, split: str, sample: np.ndarray) -> Factors:
 
 
 def sensible(factors: Factors) -> Factors:
-    """Correct impossible factors: boats on land, seasons at sea, rain in the desert, three small subjects."""
+    """Correct impossible factors.
+
+    They are: boats on land; seasons at sea and in the desert; rain in winter and in the desert; snow in another season;
+    and three subjects that are small.
+    """
     place = np.where(factors.subject == BOAT, SEA, factors.place)
     season = np.where((place == SEA) | (place == DESERT), SUMMER, factors.season)
     weather = np.where((factors.weather >= RAINY) & (season == WINTER), SNOWY, factors.weather)

@@ -1,8 +1,9 @@
-"""The colours of scenes: named colours, the colours of the seasons, and the light of each time of day.
+"""The colours of scenes: named colours, the colours of the seasons, and the light of each time of day and weather.
 
-Idea: a colour is written once, as 0 to 255, and used as float32 in [0, 1].  The light multiplies every colour except
-those of light sources: sun, moon and lit windows.
-Leaves out the styles, which repaint a finished image: styles.py.
+Idea: a colour is written once, as 0 to 255, and used as float32 in [0, 1].  A canvas multiplies the colours of things
+by the light.  Colours with a row for each time (sky, sun, clouds, windows, water, sand) contain its light already, so
+they are not multiplied by it again.
+Leaves out the styles, which repaint a rasterised image: styles.py.
 """
 
 import numpy as np

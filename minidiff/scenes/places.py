@@ -157,7 +157,7 @@ def _trees(
     visible: Any = True,
     pines: Any = False,
 ) -> None:
-    """Place one tree of the season, close to (x, y)."""
+    """Place one tree of the season in each image, close to (x, y)."""
     pines = pines | ((f.season == SUMMER) & dice.bernoulli(0.5))
     kind = np.where(f.season == WINTER, SNOWY, np.where(pines, PINE, ROUND))
     leaf = np.where((kind == ROUND)[:, None], palette.GROVE[f.season], palette.PINE[f.season])
@@ -221,7 +221,7 @@ def draw_sea(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
 
 
 def draw_desert(canvas: Canvas, f: Factors, dice: Dice, sun: np.ndarray) -> None:
-    """Dunes, violet at night, and two cacti at the sides."""
+    """Dunes, violet at night, and up to two cacti at the sides."""
     plain, alone = canvas.under(palette.weather_light(f)), f.subject == NOTHING
     sand, dune, side = palette.SAND[f.time], palette.DUNE[f.time], 1 - 2 * dice.integers(2)
     level, far = dice.uniform(-0.36, -0.28), mix(dune, palette.HAZE[f.time], 0.35)

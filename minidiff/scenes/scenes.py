@@ -1,8 +1,10 @@
-"""The dataset of scenes: image number k is rendered when it is asked for.
+"""The dataset of scenes: image number k is rendered, with its label and its maps, when it is asked for.
 
-Idea: there are no files.  The seed and the number of an image determine it, so a training run never repeats an image,
-needs neither disk nor network, and can be reproduced to the byte.  An image is made in four steps: choose the factors,
-place shapes on a canvas, rasterise it, apply the style.
+Idea: there are no files.  The seed, the split and the number of an image determine it, so a training run never repeats
+an image, needs neither disk nor network, and can be reproduced to the byte.  An image is made in four steps: choose the
+factors, place shapes on a canvas, rasterise it, apply the style.  The rasteriser also gives the edge and segmentation
+maps; a depth map shows the order of the layers.  Consecutive images are rendered ahead, many at once, for speed.
+Leaves out the steps themselves: factors.py, sky.py, places.py, subjects.py, the backend's `raster`, styles.py.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from minidiff.scenes.stamps import Canvas
 from minidiff.scenes.styles import finish
 from minidiff.scenes.subjects import draw_subjects
 
-VERSION = 1  # incremented whenever a number gives another image
+VERSION = 1  # incremented whenever the image of a number changes
 _AHEAD = 256  # images rendered at once, to share the overhead of NumPy calls
 _FAR = SKY_LABEL, CLOUD_LABEL, LIGHT_LABEL  # the sky and everything in it: farthest in the depth map
 
@@ -150,7 +152,7 @@ class Scenes:
         return self._rendered(index, depth)[0]
 
     def _rendered(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
-        """Return scenes and labels, for consecutive numbers from those rendered ahead."""
+        """Return scenes and labels; those of consecutive numbers are rendered ahead and kept."""
         n = len(index)
         first = int(index[0]) if n else 0
         if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):

@@ -1,7 +1,8 @@
 """The sky with its sun or moon, stars and clouds; and rain and snow.
 
-Idea: a gradient is a shape whose edge is blurred over half the canvas, and so is a glow.  Stars, rain and snow are few
-and soft, because a denoiser learns single bright pixels last, and draws them as speckles.
+Idea: the rasteriser has no gradients, but it can blur the edge of a shape.  The gradient of the sky is a box whose edge
+is blurred over more than half of the canvas; a glow is a disc with a blurred edge.  Stars, rain and snow are few and
+soft, because a denoiser learns single bright pixels last, and draws them as speckles.
 Leaves out the ground: places.py.
 """
 

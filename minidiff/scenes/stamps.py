@@ -1,9 +1,10 @@
-"""Shapes make figures, figures make a stamp, and stamps are placed on a canvas.
+"""Shapes are joined into figures, figures make a stamp, and stamps are placed on a canvas.
 
-Idea: a dog is a short table of ellipses, capsules and polygons in coordinates of its own.  To place it in 500 images,
-in 500 sizes and colours, takes a few operations on whole arrays, whatever the stamp shows.  A canvas collects the
-placed stamps, from the sky to the nearest thing, as display lists, which the backend's `raster` draws.  The columns of
-a row in a display list are explained in kernels/raster/reference.py.
+Idea: a dog is a short table of ellipses, capsules and polygons in coordinates (u, v) of its own.  Shapes that are
+joined and painted together are a figure: either solid, or a mark that colours what is behind it.  To place a stamp in
+500 images, in 500 sizes and colours, takes a few operations on whole arrays.  A canvas is the square [-1, 1] x [-1, 1]
+with y upwards.  It collects the placed stamps, the farthest first, as one display list for each image; the backend's
+`raster` draws these lists.  The columns of a row in a display list are explained in kernels/raster/reference.py.
 
     BALL = stamp(solid(OWN, ellipse(0, 0.5, 0.5, 0.5)), mark(WHITE, ellipse(-0.2, 0.7, 0.1, 0.1)))
     canvas.place(BALL, x=0, y=-0.8, width=0.6, colours=[red])
@@ -104,7 +105,10 @@ def solid(
     without: Iterable[Shape] = (),
     opacity: float = 1.0,
 ) -> Figure:
-    """Return a thing: the union of the shapes.  It hides what is behind it, and the edge and label maps show it."""
+    """Return a solid figure: the union of the shapes, minus those in `without`.
+
+    It hides what is behind it, and the edge and label maps show it.
+    """
     return Figure(ink, _join(shapes, (), without), label, outline, 0.0, opacity)
 
 
@@ -115,7 +119,10 @@ def mark(
     blur: float = 0.0,
     opacity: float = 1.0,
 ) -> Figure:
-    """Return a mark, which colours the things below it; the edge and label maps do not show it."""
+    """Return a mark, clipped to the shapes in `within`: it colours what is behind it.
+
+    The edge and label maps do not show it.
+    """
     return Figure(ink, _join(shapes, within, ()), MARK, 0.0, blur, opacity)
 
 
@@ -128,7 +135,7 @@ def _join(shapes: Sequence[Shape], within: Iterable[Shape], without: Iterable[Sh
 # ---- stamps: figures as numbers ----
 @dataclass(frozen=True)
 class Stamp:
-    """A set of S stamps: up to K rows of a display list each, in coordinates of their own."""
+    """A set of S stamps (one, from `stamp`), each up to K rows of a display list, in coordinates of its own."""
 
     rows: np.ndarray  # (S, K, 17) float32
     roles: dict[str, np.ndarray]  # "x", "y", "w", "h": (S, K, 8) float32, 1 where a number has that role

@@ -1,7 +1,7 @@
-"""The six styles: each repaints a finished image from its colours and its edges.
+"""The six styles: "plain" leaves a rasterised image as it is, the other five repaint it from its colours and its edges.
 
-Idea: "neon" and "ink" use the edge map, the other styles only colour and brightness.  Every style keeps some of the
-colour, so that the colour of a subject can still be recognised.
+Idea: "neon" and "ink" use the edge map; "pastel", "vintage" and "duotone" use only colour and brightness.  Every style
+keeps some of the colour, so that the colour of a subject can still be recognised.
 Leaves out textures of brush and paper: a style moves no pixel.
 """
 

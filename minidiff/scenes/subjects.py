@@ -1,9 +1,9 @@
-"""The ten subjects: what an image is an image of.
+"""The ten subjects, and where they are placed in an image.
 
-Idea: a subject is drawn about as large as it appears on the canvas, with its feet at v = 0, facing right.  A single big
-subject covers about a quarter of the image; a test measures it.  The outlines differ as much as possible, because a
-network that trains for minutes learns little more than outlines.  OWN is the colour of the subject, SECOND that of its
-windows.
+Idea: a subject is a stamp in coordinates (u, v) of its own, with its feet at v = 0, facing right.  One unit of them is
+about one unit of the canvas, so that a single big subject covers about a quarter of the image; a test measures it.  The
+outlines differ as much as possible, because a network that trains for minutes learns little more than outlines.  OWN is
+the colour of the subject, SHINING_SECOND that of the windows of a house or a car.
 Leaves out the background: sky.py and places.py.
 """
 

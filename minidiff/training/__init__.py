@@ -1,1 +1,1 @@
-"""Training: how a network of random weights learns to denoise images."""
+"""Training: how a network that starts from random weights learns to denoise images."""

@@ -1,23 +1,24 @@
-"""When a preview, a checkpoint and the end of a training are due.
+"""Deciding when a preview or a checkpoint is due, and which step is the last one.
 
-Idea: a preview or a checkpoint changes nothing in the training, so the clock may decide when it comes.  The clock may
-not decide the end, because the learning rate falls towards the last step.  `--minutes` therefore measures the speed
-during the warm-up, in which the learning rate does not depend on the last step, and fixes the number of steps once.
-From there on the run is that of `--steps`, to the bit.
+Idea: a preview or a checkpoint does not affect the training, so elapsed time may decide when it is due.  Elapsed time
+must not decide when the training ends, because after the warm-up the learning rate depends on the number of steps.
+`--minutes` therefore measures the speed during the warm-up and fixes the number of steps once.  From then on the run is
+identical, to the bit, to one with `--steps` and this number.
+Leaves out making previews and checkpoints: preview.py, checkpoint/.
 """
 
 from minidiff.limits import LIMITS
 
-LEFT_OUT = 2  # the first steps compile kernels and touch memory for the first time
+LEFT_OUT = 2  # steps that are not counted: the first ones compile kernels and touch memory for the first time
 MEASURED_SECONDS = 20.0
 MEASURED_SHARE = 0.2  # of the minutes, if that is less
-MARGIN = 0.97  # of the time that is left is planned; the rest is for checkpoints and other work of the machine
+MARGIN = 0.97  # of the remaining time is planned; the rest is for checkpoints and other load on the machine
 
 
 class Periodic:
     """Says when something is due that happens every `steps` steps or, if `steps` is None, every `seconds` seconds.
 
-    first: by the clock, the seconds from the start to the first time.
+    first: the seconds from the start until it is due for the first time, if `steps` is None.
     """
 
     def __init__(self, steps: int | None, seconds: float, first: float) -> None:

@@ -1,8 +1,9 @@
-"""The command line of a training, made from the classes of the settings.
+"""The command-line options of `python -m minidiff.train`, generated from the dataclasses of the settings.
 
 Idea: tyro turns a dataclass into options and its docstrings into their help.  The defaults of the options are those of
-checkpoint/config.py, or come from a TOML file (--config) or a checkpoint (--resume).
-Last of training/.
+checkpoint/config.py, or come from a TOML file (--config), a checkpoint (--resume) or the base model of an adapter
+(--onto).  So these options are parsed first, and then all options with the defaults that follow from them.
+Leaves out the training itself: loop.py.
 """
 
 import argparse
@@ -27,7 +28,7 @@ Train a diffusion model: first noise, then images.
 
 Without options it learns the embedded scenes for eight and a half minutes. Everything is written into one folder, by \
 default a dated one under runs/: settings, a line of metrics a step, checkpoints, previews, and at the end a grid of \
-samples, an animation of noise becoming image, and the loss. Ctrl-C saves and leaves; --resume goes on to the same \
+samples, an animation of noise becoming image, and the loss. Ctrl-C saves and exits; --resume leads to the same \
 weights, to the bit.
 
   python -m minidiff.train

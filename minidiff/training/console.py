@@ -1,6 +1,6 @@
-"""What a training prints: a summary at its start, a progress bar, and the commands that come next.
+"""What a training prints: a summary at its start, a progress bar, and at its end the commands to run next.
 
-Leaves out error messages, which stand where the errors are found.
+Leaves out when they are printed (loop.py), and error messages, which are written where the errors are found.
 """
 
 import shlex
@@ -64,7 +64,7 @@ def print_next_commands(trainer: Trainer, folder: Path) -> None:
 
 
 def command(name: str, *words: object) -> str:
-    """Return a command of minidiff as a shell reads it."""
+    """Return a command of minidiff, quoted for a shell."""
     return printable(shlex.join(["python", "-m", f"minidiff.{name}", *map(str, words)]), MAX_PRINTED)
 
 
@@ -132,6 +132,6 @@ class Progress:
 
 
 def progress_bar(name: str, *iterable: Iterable[T], **options: Any) -> "tqdm[T]":
-    """Return a progress bar on stderr; in a log, which is no terminal, it prints a line every ten seconds."""
+    """Return a progress bar on stderr; if that is not a terminal but a log, it prints a line every ten seconds."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(*iterable, desc=name, mininterval=interval, maxinterval=interval, dynamic_ncols=True, **options)

@@ -1,8 +1,11 @@
-"""A training from the first step to the last image.
+"""The training loop, and what surrounds it from the first step to the final images.
 
-Idea: `training_loop` is the whole of it: take a batch, compute the loss and its gradients, clip them, move the weights,
-then log, save and preview.  Nothing that surrounds the steps reaches into them: a run that was stopped, killed or
-watched ends with the same weights, to the bit, as one that was left alone.
+Idea: `training_loop` is the whole algorithm: take a batch, compute the loss and its gradients, clip them, update the
+weights, then log, save and preview.  `TrainingRun` adds the folder, the metrics, the progress bar, the signals and the
+clock.  None of these affects the weights, except that `--minutes` sets the number of steps (budget.py): with the same
+machine, backend and threads, a run that was interrupted and resumed ends with the same weights, to the bit, as one that
+was not interrupted.
+Leaves out the loss (trainer.py) and the update of the weights (optimizer.py).
 """
 
 import contextlib
@@ -59,8 +62,8 @@ class Callbacks:
 def training_loop(trainer: Trainer, run: Callbacks) -> Iterator[Record]:
     """Train until the last step, or until the run is to stop; yield what each step did.
 
-    A batch in `accumulate` parts has the same images, flips, timesteps, noise and hidden labels as a whole one, since
-    all of them are named by an image's place in the whole batch; gradients are sums over images, so only the order of
+    A batch in `accumulate` parts has the same images, flips, timesteps, noise and dropped labels as a whole one, since
+    all of them depend on an image's place in the whole batch; gradients are sums over images, so only the order of
     their float32 summation differs, by a relative error of about 1e-6.
     Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
     """
@@ -95,14 +98,14 @@ def train_step(trainer: Trainer) -> Record:
 def train(config: Config, out: Path | None = None, resume: Checkpoint | None = None) -> int:
     """Train as `config` says into the folder `out`, or go on with the run that `resume` is a checkpoint of.
 
-    Returns the exit code of the command: 0 at the end; with everything saved 130 after Ctrl-C, 143 after SIGTERM, 129
-    when its terminal was closed, 141 when nobody reads any more what it prints.
-    Raises MinidiffError in one line for what a user can put right; the last good checkpoint is then still whole.
+    Returns the exit code of the command: 0 at the end; after a checkpoint was saved, 130 for Ctrl-C, 143 for SIGTERM,
+    129 if the terminal was closed, 141 if the reader of its output is gone (broken pipe).
+    Raises MinidiffError in one line for what a user can put right; the last good checkpoint is then still intact.
     """
     started = time.perf_counter()
     if config.run.steps is None and config.run.minutes is None:
         config = _with_run(config, minutes=DEFAULT_MINUTES)
-    config = _with_run(config, threads=backend.current().threads())  # another number would add up in another order
+    config = _with_run(config, threads=backend.current().threads())  # with another number, sums have another order
     check(config)
     if resume is not None and config.run.steps is None and too_late(resume.step, config.optimizer.warmup):
         raise MinidiffError(
@@ -199,13 +202,13 @@ class TrainingRun(Callbacks):
         self.progress.show_loss(record.loss, images_per_second)
 
     def plan(self, record: Record) -> None:
-        """With --minutes: take in how long the step took, and once that is known well enough, fix the last step."""
+        """With --minutes: record how long the step took and, once the speed is known well enough, fix the last step."""
         trainer = self.trainer
         if self.budget is None or trainer.steps is not None or not self.budget.ready(record.step, record.seconds):
             return
         if self.pass_seconds is None:
             self.preview()
-        # A forward pass takes less time than forward and backward; a preview may have met a busy moment, or failed.
+        # A forward pass takes less time than forward and backward; a preview may have been slowed down, or failed.
         step_seconds = self.budget.step_seconds / trainer.config.run.batch_size
         pass_seconds = step_seconds if self.pass_seconds is None else min(self.pass_seconds, step_seconds)
         conditions = preview.num_conditions(trainer)
@@ -259,10 +262,10 @@ class TrainingRun(Callbacks):
             )
 
     def save_final_images(self) -> None:
-        """Write the grid of samples, the animation of their denoising, and the loss; leave early if asked to."""
+        """Write the grid of samples, the animation of their denoising, and the loss; return early on a stop request."""
         trainer, animation, images = self.trainer, Animation(), []
         total = preview.total_steps(trainer, preview.FINAL)
-        quiet = np.errstate(all="ignore")  # where weights have grown beyond measure, the images show it
+        quiet = np.errstate(all="ignore")  # if the weights have diverged, the images show it
         with averaged(trainer.parameters), quiet, Progress(self.stop, "drawing", total, leave=False) as progress:
             for part, step in preview.draw(trainer, preview.FINAL):
                 animation.add(part, step)

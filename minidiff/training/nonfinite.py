@@ -1,7 +1,10 @@
-"""The first layer whose result is not finite.
+"""Finding the layer in which a NaN or an infinite number arose.
 
-Idea: when the loss is NaN, so is the result of every layer after the one that went wrong.  A step can be computed
-again, to the bit, this time looking at what every layer returns; the first result that is not finite is the place.
+Idea: a NaN spreads to the results of all later layers, so a loss of NaN does not tell where it arose.  A step can be
+computed again, to the bit.  This time the result of every layer is checked, and the first layer whose result is not
+finite is named.  If only a gradient is not finite, the gradients of the parameters are checked in the order of the
+backward pass, from the last parameter to the first.
+Leaves out raising the error: trainer.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ def first_layer(model: Module, forward: Callable[[], Any], base: Module | None =
     """Return the name of the first layer whose result is not finite when `forward` runs `model`.
 
     A layer reports before the layers that contain it, so the innermost one is named.
-    base: the network below `model`, if `model` is an adapter; its layers are named as the base's.
+    base: the base model, if `model` is an adapter; the names of its layers begin with "the base's".
     """
     names = {} if base is None else {id(module): f"the base's {name}" for name, module in base.named_modules()}
     names |= {id(module): name for name, module in model.named_modules()}
@@ -47,7 +50,7 @@ def tensors(output: Any) -> Iterator[Any]:
 
 
 def first_gradient(model: Module) -> str:
-    """Return the name of the first parameter whose gradient is not finite: the last in the network."""
+    """Return the name of the last parameter whose gradient is not finite: `backward` computes it first."""
     for name, parameter in reversed(model.named_parameters().items()):
         if not _finite(parameter.grad):
             return name

@@ -1,13 +1,13 @@
 """AdamW over one flat array, with a learning rate schedule, gradient clipping and a moving average of the weights.
 
 Idea: all parameters of the network lie in one array (nn/flat_parameters.py), so the whole update is one pass over five
-arrays (kernels/optimizer, to be read beside this file).  The same pass updates an average of the weights over the last
-steps,
+arrays: weights, gradients, two moments and averaged weights (kernels/optimizer, to be read beside this file).  The
+averaged weights are an exponential moving average,
 
     w_ema <- w_ema + (1 - decay) (w - w_ema)
 
-which draws visibly better images: the weights fluctuate around a minimum of the loss, and their average is closer to
-it.
+Images drawn with them are visibly better: the weights fluctuate around a minimum of the loss, and their average is
+closer to it.
 Leaves out other optimisers.
 """
 

@@ -1,9 +1,9 @@
 """The images that a training draws: grids of samples, and a chart of the loss.
 
-Idea: the noise that an image of a grid starts from is a function of the seed and the image's number, so every grid
-shows the same images, further on.  The averaged weights draw.  Nothing here changes the training's random numbers or
-its weights.
-Leaves out how images are drawn: as by the command, pipeline/plan.py.
+Idea: the noise from which an image of a grid starts is a function of the seed and the image's number.  So successive
+grids show the same images at later stages of the training.  They are drawn with the averaged weights.  Drawing changes
+neither the random numbers nor the weights of the training.
+Leaves out how an image is drawn: pipeline/plan.py, as in the command.
 """
 
 import time
@@ -174,7 +174,7 @@ def column_names(trainer: Trainer, columns: int) -> list[str]:
 def save_preview(path: Path, trainer: Trainer) -> float:
     """Draw and write a preview; return the seconds that one image takes to pass through the network."""
     ends, passes, images = [], [], []
-    with averaged(trainer.parameters), np.errstate(all="ignore"):  # weights may have grown beyond measure
+    with averaged(trainer.parameters), np.errstate(all="ignore"):  # the weights may have diverged
         for _, step in draw(trainer, PREVIEW):
             ends.append(time.perf_counter())
             passes.append(len(step.x_t) * (2 if num_conditions(trainer) else 1))
@@ -186,7 +186,7 @@ def save_preview(path: Path, trainer: Trainer) -> float:
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:
-    """Write a chart of the loss: pale, each step's; on top of it, the mean over a fiftieth of the steps."""
+    """Write a chart of the loss: pale, that of each step; on top, its moving mean over a fiftieth of the steps."""
     steps, losses = ([line[name] for line in metrics] for name in ("step", "loss"))
     chart = line_chart(
         {"loss": (steps, losses)}, "Training", "step", "loss", log_y=True, smooth=max(len(steps) // 50, 1)

@@ -1,10 +1,10 @@
-"""Whether a training may go on from a checkpoint.
+"""Checking whether a training can be resumed from a checkpoint.
 
-Idea: a step is a function of the weights and moments, which the checkpoint holds, and of the settings, the images, the
-network and, for an adapter, the model below it.  The checkpoint tells what each of these was.  All of them are compared
-here, and the first difference is reported with both values: a run that went on with anything else would not be the same
-run.
-Leaves out the tensors' shapes: `checkpoint.restore`.
+Idea: a step depends on the weights and AdamW's moments, which the checkpoint contains.  It also depends on the
+settings, the images, the network and, for an adapter, the base model, which the checkpoint describes.  These are
+compared with those of the resumed run, except for the settings in `CHANGEABLE`.  The first difference is reported with
+both values, because the result would no longer be that of one uninterrupted run.
+Leaves out the shapes of the tensors: `checkpoint.restore`.
 """
 
 from dataclasses import fields
@@ -15,8 +15,9 @@ from minidiff.data.dataset import Dataset
 from minidiff.errors import MinidiffError, printable
 from minidiff.nn import UNetConfig
 
-# The settings that may differ when a run is resumed: none of them changes what a step computes.  The paths of the
-# images and of the model below an adapter may change; their content is compared.
+# The settings that may differ when a run is resumed.  steps and minutes change the learning rate of later steps,
+# backend and threads the rounding; the others change nothing that a step computes.  The paths of the images and of an
+# adapter's base model may change; their content is compared.
 CHANGEABLE = {
     "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The folder of a run: what a training writes into it.
+"""The folder of a run: what a training writes into it, and how a resumed run continues in it.
 
     config.toml                         all settings
     metrics.jsonl                       one line for each step
@@ -6,7 +6,9 @@
     previews/step_00000500.png          samples during the training
     grid.png, noise_to_image.gif, loss.png     at the end
 
-Leaves out what the files hold: checkpoint/, preview.py.
+Idea: one process at a time locks the folder.  A killed process may leave half-written files, damaged checkpoints, and
+metrics of steps after its last checkpoint.  They are removed or renamed when the run is resumed.
+Leaves out the contents of the other files: checkpoint/, preview.py.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Ctrl-C, SIGTERM, a closed terminal and a broken pipe become a request: finish the step, save, and end.
 
 Idea: a signal can arrive anywhere, also in the middle of an update.  So its handler only records a request, and the
-training loop asks for it after each step.  A second signal of the same kind ends the process at once.  The same signal
-twice within half a second counts as one, since a terminal and a supervisor may both pass it on; two different signals
-are one request as well.  A broken pipe on the output (`| head`) is recorded in the same way.
+training loop checks after each step whether there is one.  A second signal of the same kind ends the process at once.
+The same signal twice within half a second counts as one, since a terminal and a supervisor may both pass it on.  Two
+different signals also count as one request.  A broken pipe on the output (`| head`) is recorded in the same way.
 """
 
 import errno
@@ -38,7 +38,7 @@ class StopRequest:
         return 128 + (self.signal or 0)
 
     def record(self, number: int) -> bool:
-        """Record a signal; return whether it is a second one, which should take its usual effect."""
+        """Record a signal; return whether it is the second of its kind, which must have its usual effect."""
         now = time.monotonic()
         if self.signal is None:
             self.signal = number

@@ -1,9 +1,10 @@
 """What a training consists of: the network, the data, the noising process, and the state of the optimizer.
 
-Idea: all that is random in a step is a function of the seed and the number of the step.  So a step depends on the
-weights, the optimizer's moments and that number alone: a training that starts from these three goes on to the same
-bits.
-Leaves out the step itself: loop.py.
+Idea: every random number in a step is a function of the seed and the number of the step.  So with the same settings and
+images, a step depends only on its number, the weights and AdamW's moments.  A training that continues from these ends
+with the same weights, to the bit, as one that was not interrupted.
+What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen.
+Leaves out the loop over the steps (loop.py) and the update of the weights (optimizer.py).
 """
 
 import math
@@ -47,8 +48,8 @@ class Trainer:
 
     step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
     model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
-    base_digest, data_digest: of the model below an adapter, "" without one, and of the images.
-    Raises MinidiffError if the settings make no network, or if the checkpoint or the model below the adapter does not
+    base_digest: of the base model, "" without an adapter.  data_digest: of the images.
+    Raises MinidiffError if no network can be built from the settings, or if the checkpoint or the base model does not
     fit the settings and the data.
     """
 

@@ -55,8 +55,8 @@ class Evil:
         ({"images": RGB[:0]}, "no images"),
         ({"images": RGB, "labels": np.zeros(5, int)}, r"labels must be 6 integers, one an image, got int64 \(5,\)"),
         ({"images": RGB, "labels": np.zeros(6)}, r"labels must be 6 integers, one an image, got float64 \(6,\)"),
-        ({"images": RGB, "labels": np.arange(6) - 1}, "count from 0 to at most 65535, got -1 to 4"),
-        ({"images": RGB, "labels": np.arange(6) << 40}, "count from 0 to at most 65535"),
+        ({"images": RGB, "labels": np.arange(6) - 1}, "labels must be from 0 to 65535, got -1 to 4"),
+        ({"images": RGB, "labels": np.arange(6) << 40}, "labels must be from 0 to 65535"),
         ({"images": RGB, "labels": np.arange(6), "classes": ["a", "b"]}, "labels must be 0 to 1, got 0 to 5"),
         (
             {"images": RGB, "labels": np.arange(6), "classes": np.arange(6)},
@@ -186,7 +186,7 @@ def test_npz_with_odd_headers(tmp_path, name):
 def test_npz_members_that_numpy_does_not_write(tmp_path):
     for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
         write(tmp_path / "a.npz", method, images=IMAGES)
-        with pytest.raises(MinidiffError, match=r"images.npy is packed in a way that NumPy does not use"):
+        with pytest.raises(MinidiffError, match=r"images.npy is compressed in a way that NumPy does not use"):
             npz(tmp_path / "a.npz")
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a second member of that name

@@ -153,10 +153,10 @@ def test_files_that_are_no_maps(tmp_path):
     Image.fromarray(Scenes(64).batch(np.arange(1))[0][0]).save(tmp_path / "photo.png")
     for name, kind, text in (
         ("missing.png", "edges", "No such file or directory"),
-        ("words.png", "depth", "no image that can be read"),
+        ("words.png", "depth", "not an image that can be read"),
         ("cut.png", "edges", ""),
         ("blank.png", "edges", "blank: neither lines nor edges to follow"),
-        ("photo.png", "segmentation", "no segmentation map: most of its colours are not in the palette"),
+        ("photo.png", "segmentation", "not a segmentation map: most of its colours are not in the palette"),
     ):
         with pytest.raises(MinidiffError) as error:
             read_control(tmp_path / name, 32, 32, kind)

@@ -115,9 +115,9 @@ def slowly(text):
 HOSTILE = {
     "a redirect with an endless body": ([FOUND + b"{}/b\r\n\r\n", *[LONG] * 10**4], "redirects more than 5 times"),
     "redirects in a circle": ([FOUND + b"{}/again\r\nContent-Length: 0\r\n\r\n"], "redirects more than 5 times"),
-    "a redirect to a file": ([FOUND + b"file:///etc/passwd\r\n\r\n"], "redirects to file:///etc/passwd, which is not"),
+    "a redirect to a file": ([FOUND + b"file:///etc/passwd\r\n\r\n"], "redirects to file:///etc/passwd, which is"),
     "a redirect to no address": ([FOUND + b"http://[x\r\n\r\n"], "Invalid IPv6 URL"),
-    "a redirect to nowhere": ([b"HTTP/1.1 302 Found\r\n\r\n"], "HTTP 302 without a place"),
+    "a redirect to nowhere": ([b"HTTP/1.1 302 Found\r\n\r\n"], "HTTP 302 without a Location header"),
     "a chunk of -1 bytes": ([CHUNKED + b"-1\r\n", *[LONG] * 10**4], "illegal chunk header"),
     "a chunk of -5 bytes": ([CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"], "illegal chunk header"),
     "a chunk's size without end": ([CHUNKED, *[LONG] * 10**4], "Receive buffer too long"),

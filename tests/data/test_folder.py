@@ -265,7 +265,7 @@ def test_odd_names_are_printed_safely(tmp_path, caplog):
     data = folder(tmp_path, 8, labels=True)
     assert data.classes == (r"a\x1b[2Jb\udcff", r"c\nd")
     (line,) = caplog.messages
-    assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (no image that can be read)" in line
+    assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (not an image that can be read)" in line
 
 
 def test_found_says_how_many(tmp_path):
@@ -316,7 +316,7 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path, caplog):
     assert len(data) == 1
     (record,) = caplog.records
     line = record.getMessage()
-    assert line.startswith(f"{tmp_path}: 9 of 10 not readable: empty.png (no image that can be read); half.bmp (")
+    assert line.startswith(f"{tmp_path}: 9 of 10 not readable: empty.png (not an image that can be read); half.bmp (")
     assert line.endswith(" and 4 more") and line.count(";") == 4 and "\n" not in line
 
 
@@ -350,7 +350,7 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
 
 
 def test_a_wrong_colour(tmp_path):
-    with pytest.raises(MinidiffError, match=r"^background 'whiet': no colour; give a name or #rrggbb$"):
+    with pytest.raises(MinidiffError, match=r"^background 'whiet': not a colour; give a name or #rrggbb$"):
         folder(tmp_path, background="whiet")
 
 

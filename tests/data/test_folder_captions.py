@@ -231,7 +231,7 @@ def test_the_caption_of_a_damaged_image_is_left_out_with_it(tmp_path, caplog):
         data = read(tmp_path, "txt")
     assert texts(data) == ["a a"] and data.tokenizer.words == ("a",)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: 1 of 2 not readable: b.png (no image that can be read)"
+        f"{tmp_path}: 1 of 2 not readable: b.png (not an image that can be read)"
     ]
 
 

@@ -139,4 +139,4 @@ def test_other_images_have_edges_alone():
     np.testing.assert_array_equal(maps(data, np.array([3, 1]), "edges"), edges(images[[3, 1]]))
     with pytest.raises(MinidiffError) as error:
         maps(data, np.array([0]), "depth")
-    assert str(error.value) == "photos: depth maps are known of scenes only; other images have edges"
+    assert str(error.value) == "photos: only scenes have depth maps; other images have edges"

@@ -129,7 +129,8 @@ def test_a_size_that_the_images_do_not_have(tmp_path):
     with pytest.raises(MinidiffError) as caught:
         open_data(DataConfig("mnist", tmp_path, size=32))
     assert str(caught.value) == (
-        "size 32: the images of mnist are 28x28 and stay so: leave the size out (scenes and folder come in any)"
+        "size 32: the images of mnist are 28x28 and keep that size: leave the size out "
+        "(scenes and folder can have any size)"
     )
 
 

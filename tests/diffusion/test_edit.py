@@ -95,14 +95,14 @@ def test_it_is_asked_without_guidance_where_the_noise_is_sought():
     [
         (
             {"sigma": 0.1, "vary": 0.5},
-            "one thing at a time can be done with an image; asked were sigma and vary",
+            "an image can be edited in one way at a time, got sigma and vary",
         ),
         (
             {"strength": 0.3, "to": OTHER},
-            "one thing at a time can be done with an image; asked were strength or mask and to",
+            "an image can be edited in one way at a time, got strength or mask and to",
         ),
-        ({"resample": 2}, "resample is a setting of drawing under a mask; there is none, got 2"),
-        ({"to": OTHER, "frames": 1}, "a way from one image to another has 2 frames or more, got 1"),
+        ({"resample": 2}, "resample needs a mask, got resample 2 without a mask"),
+        ({"to": OTHER, "frames": 1}, "frames must be 2 or more, got 1"),
         ({"sigma": "guess"}, "sigma must be a number or \"estimate\", got 'guess'"),
         ({"to": OTHER[:2]}, "to must be (4, 4, 1) to fit the image, got (2, 4, 1)"),
         ({"mask": MASK[..., 0]}, "mask must be (4, 4, 1) to fit the image, got (4, 4)"),

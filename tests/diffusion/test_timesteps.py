@@ -98,12 +98,12 @@ def test_karras_needs_a_largest_sigma(schedule):
         (0, "trailing", "steps must be from 1 to 1000, the schedule's length, got 0"),
         (1001, "leading", "steps must be from 1 to 1000, the schedule's length, got 1001"),
         (10, "even", "spacing must be one of trailing, leading, linspace, karras, got 'even'"),
-        ([500, 500], "trailing", "times must fall and lie in 0 … 999, got [500, 500]"),
-        ([1000, 500], "trailing", "times must fall and lie in 0 … 999, got [1000, 500]"),
-        ([5, -1], "trailing", "times must fall and lie in 0 … 999, got [5, -1]"),
-        ([], "trailing", "times must fall and lie in 0 … 999, got []"),
-        (range(10, 0), "trailing", "times must fall and lie in 0 … 999, got []"),
-        (range(10), "trailing", "times must fall and lie in 0 … 999, got [0, 1, 2, 3, 4, 5, 6, 7] …"),
+        ([500, 500], "trailing", "timesteps must decrease and lie in 0 … 999, got [500, 500]"),
+        ([1000, 500], "trailing", "timesteps must decrease and lie in 0 … 999, got [1000, 500]"),
+        ([5, -1], "trailing", "timesteps must decrease and lie in 0 … 999, got [5, -1]"),
+        ([], "trailing", "timesteps must decrease and lie in 0 … 999, got []"),
+        (range(10, 0), "trailing", "timesteps must decrease and lie in 0 … 999, got []"),
+        (range(10), "trailing", "timesteps must decrease and lie in 0 … 999, got [0, 1, 2, 3, 4, 5, 6, 7] …"),
     ],
 )
 def test_mistakes_are_named(steps, spacing, message):

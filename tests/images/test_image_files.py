@@ -110,7 +110,7 @@ def png_with(text):
     [
         (b"{", "Expecting property name"),
         (b"", "Expecting value"),
-        (b"[1]", "no table"),
+        (b"[1]", "not a JSON object"),
         (b"\xff\xfe", "Expecting value"),
         (b"[" * 500_000, "nested too deeply"),
         (b'"' + b"x" * (1 << 20) + b'"', "1048578 characters"),
@@ -191,7 +191,7 @@ def test_gif_of_colour_noise_stays_close(tmp_path):
 
 def test_animations_are_checked(tmp_path):
     frames = np.zeros((2, 4, 4, 3), np.uint8)
-    with pytest.raises(MinidiffError, match=r"a.mp4: an animation is a .gif, .png or .webp file, not .mp4"):
+    with pytest.raises(MinidiffError, match=r"a.mp4: an animation is a .gif, .png or .webp file, got .mp4"):
         save_animation(tmp_path / "a.mp4", frames, 40)
     with pytest.raises(ValueError, match="2 frames, but 1 durations"):
         save_animation(tmp_path / "a.gif", frames, [40])

@@ -52,7 +52,7 @@ def change(folder, **options):
         ({"block_out_channels": [16, 32, 32]}, "down_block_types must have 3 entries, as block_out_channels"),
         ({"block_out_channels": [16, 36]}, "norm_num_groups (8) must divide block_out_channels, got 36"),
         ({"block_out_channels": [8, 16], "freq_shift": 4}, "block_out_channels must begin with an even number above "
-                                                           "twice freq_shift (4), as it is how many waves"),
+                                                           "twice freq_shift (4), as it is the width of the"),
         ({"freq_shift": float("nan")}, "begin with an even number above twice freq_shift (nan)"),
         ({"down_block_types": ["DownBlock2D", "SkipDownBlock2D"]}, "down_block_types must be of DownBlock2D, "
                                                                    "AttnDownBlock2D, got 'SkipDownBlock2D'"),
@@ -65,7 +65,7 @@ def change(folder, **options):
         ({"downsample_padding": 2}, "downsample_padding must be 0 or 1, got 2"),
         ({"act_fn": "gelu"}, "act_fn must be one of silu, swish, got 'gelu'"),
         ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift must be one of default, scale_shift, got"),
-        ({"attention_head_dim": 12}, "attention_head_dim (12) must divide the 32 features"),
+        ({"attention_head_dim": 12}, "attention_head_dim (12) must divide the 32 channels"),
         ({"attn_norm_num_groups": 5}, "attn_norm_num_groups (5) must divide the last of block_out_channels, got 32"),
         ({"norm_num_groups": None}, "norm_num_groups must be a whole number, got None"),
         ({"norm_eps": float("inf")}, "norm_eps must be a number above 0, got inf"),

@@ -74,8 +74,8 @@ def test_a_strangers_scheduler_is_not_read(folder, name):
 def test_a_scheduler_that_is_assumed_is_said_in_one_line(folder, capsys):
     load(folder)
     assert capsys.readouterr().err == (
-        f"{folder} has no scheduler_config.json: assumed is DDPM's linear schedule of 1000 times, and that the network "
-        "predicts the noise\n"
+        f"{folder} has no scheduler_config.json; assuming DDPM's linear schedule of 1000 timesteps, and that the "
+        "network predicts the noise\n"
     )
     write(folder, DDPM)
     load(folder)
@@ -141,7 +141,7 @@ def test_steps_that_diffusers_cannot_take_are_refused_before_the_first(folder):
     write(folder, DDPM | {"steps_offset": 120})
     with pytest.raises(MinidiffError, match=r"^steps_offset 120 of the model leads beyond its last timestep 999: 10 "):
         load(folder).generate(steps=10)
-    with pytest.raises(MinidiffError, match=r"^timestep_spacing trailing: 61 steps of 1000 are one more in diffusers"):
+    with pytest.raises(MinidiffError, match=r"^timestep_spacing trailing: for 61 steps of 1000, rounding adds"):
         load(folder).generate(steps=61, spacing="trailing")
     assert next(load(folder).generate(steps=5)).t == 920
 

@@ -160,13 +160,13 @@ def test_halving_has_the_right_gradient():
         ({"patch": 2}, "diffusers has no network that sees patches of 2×2; train with --patch 1"),
         ({"classes": 3}, "only networks without labels are written for diffusers, this one knows 3; train with "
                          "--data folder and without --folder-labels"),
-        ({"channel_mult": (2, 4)}, "diffusers writes the time as many waves as level 0 has features, ours as "
-                                   "model_channels, 8; train with --channel-mult that begin with 1, not 2"),
-        ({"groups": 16}, "diffusers divides the features of all levels into as many groups, this network into 8 or 16; "
+        ({"channel_mult": (2, 4)}, "the sinusoidal time embedding of diffusers is as wide as level 0, that of "
+                                   "minidiff as model_channels, 8; train with a --channel-mult that begins with 1, "
+                                   "not 2"),
+        ({"groups": 16}, "diffusers has one number of groups for all levels, this network has 8 or 16; "
                          "train with --groups 8"),
-        ({"attention_at": (16, 8), "heads": 2}, "diffusers gives the heads of all levels as many features, this "
-                                             "network 4 or 8; train with --heads 1, or with --attention-at at one "
-                                                "level"),
+        ({"attention_at": (16, 8), "heads": 2}, "diffusers has one head width for all levels, this network has 4 "
+                                                "or 8; train with --heads 1, or with --attention-at at one level"),
     ],
     ids=["patch", "classes", "channel_mult", "groups", "heads"],
 )  # fmt: skip

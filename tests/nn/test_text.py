@@ -181,7 +181,7 @@ def test_backends_agree_there_and_back():
     ("wrong", "line"),
     [
         (dict(max_tokens=0), "captions must be 1 word long or more, got max_tokens 0"),
-        (dict(classes=2), "either words or classes, got 7 and 2"),
+        (dict(classes=2), "vocab_size or classes must be 0, got 7 and 2"),
         (dict(vocab_size=-1), "vocab_size must be from 0 to 65536, got -1"),
         (dict(text_layers=-1), "text_layers must be from 0 to 64, got -1"),
         (dict(text_width=0), "text_width must be from 1 to 16384, got 0"),

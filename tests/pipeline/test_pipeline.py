@@ -250,7 +250,7 @@ def test_the_network_is_asked_once_where_it_is_not_guided(reader, monkeypatch):
          "guidance scale other than 1, to lead away from it"),
         ({"prompt": "a dog", "negative": "fog"}, "unknown word in the prompt: 'fog' (did you mean 'dog'?); known are a "
          "big cat dog night small"),
-        ({"guidance_scale": 3}, "guidance_scale must be 1 where nothing is asked for, got 3"),
+        ({"guidance_scale": 3}, "guidance_scale must be 1 without a prompt or label, got 3"),
         ({"prompt": "a dog", "guidance_interval": (2, 1)}, "guidance_interval must be two sigma, the lower one first, "
          "got 2 and 1"),
         ({"prompt": "a dog", "guidance_interval": (-1, 1)}, "guidance_interval must be 0 or more, got -1"),

@@ -199,7 +199,7 @@ def test_a_network_without_words_takes_drawings_but_no_references(tmp_path, sett
     plain = {**small, "captions": "none", "steps": 1}
     assert loop.train(settings(**plain), tmp_path / "plain") == 0
     assert loop.train(settings(**plain, adapter="edges", onto=tmp_path / "plain"), tmp_path / "edges") == 0
-    with pytest.raises(MinidiffError, match="a reference is looked at where words are; this network knows none"):
+    with pytest.raises(MinidiffError, match="a reference image is attended to like words; this network has no"):
         loop.train(settings(**plain, adapter="reference", onto=tmp_path / "plain"), tmp_path / "never")
 
 
@@ -234,7 +234,7 @@ def test_weights_for_drawing_draw_the_same_within_float16(tmp_path, base, settin
     given_away = checkpoints.load(tmp_path / "w-edges.safetensors").config
     assert given_away.addition.onto == Path(base.name)  # and not where that lies
     found = checkpoints.load(tmp_path / "w.safetensors")
-    with pytest.raises(MinidiffError, match="holds weights for drawing only; a training cannot go on from it"):
+    with pytest.raises(MinidiffError, match="holds weights for sampling only; a training cannot go on from it"):
         loop.train(found.config, resume=found)
     with pytest.raises(SystemExit):
         export.main(["--checkpoint", str(base), "--weights", str(tmp_path / "w.safetensors")])

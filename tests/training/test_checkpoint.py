@@ -182,14 +182,14 @@ def test_missing_metadata_is_one_line(run, it, key):
         ),
         ("config", {"optimizer": {"lr": 10**400}}, "metadata: [config]: [optimizer]: lr must be a number that a float"),
         ("config", {"optimizer": {"lr": math.inf}}, "metadata: [config]: [optimizer]: lr must be above 0, at most"),
-        ("config", {"data": {"data_dir": "a\0"}}, "metadata: [config]: [data]: data_dir must be text that UTF-8 can"),
+        ("config", {"data": {"data_dir": "a\0"}}, "metadata: [config]: [data]: data_dir must be text in valid UTF-8"),
         ("classes", ["a"], "1 class names for 3 classes"),
         (
             "classes",
             ["a", "b", "\x1b[2J"],
             r"expected printable names of up to 255 bytes for classes and words, got '\x1b",
         ),
-        ("classes", ["a", "b", "\ud800"], "metadata: classes must be text that UTF-8 can write"),
+        ("classes", ["a", "b", "\ud800"], "metadata: classes must be text in valid UTF-8"),
         (
             "classes",
             ["a", "b", "c" * 10**6],

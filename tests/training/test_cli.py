@@ -81,7 +81,7 @@ def test_contradictions_are_one_line(tmp_path, settings):
     "words", [["--data-dir", ""], ["--data-dir="], ["--data", "folder", "--data-dir", "", "--grey"]]
 )
 def test_an_empty_text_is_no_value(words):
-    assert fails(*words) == "--data-dir is given an empty text; is a variable of your shell not set?"
+    assert fails(*words) == "--data-dir is empty; is a shell variable not set?"
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_resume_of_nothing_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("words", [("--data-dir", ""), ("--data-dir=",), ("--resume", ""), ("--onto", "")])
 def test_an_option_that_is_given_nothing_is_no_folder(words):
-    assert fails(*words) == f"{words[0].rstrip('=')} is given an empty text; is a variable of your shell not set?"
+    assert fails(*words) == f"{words[0].rstrip('=')} is empty; is a shell variable not set?"

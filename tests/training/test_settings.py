@@ -82,7 +82,7 @@ def test_the_file_says_how_to_use_it(tmp_path):
         ("[data]\ndata_dir = ''\n", "{}: [data]: data_dir must be a path, got an empty text"),
         (
             '[data]\ndata_dir = "a\\u0000b"\n',
-            "{}: [data]: data_dir must be text that UTF-8 can write, without NUL, got a",
+            "{}: [data]: data_dir must be text in valid UTF-8, without NUL, got a",
         ),
         ("[" + "x" * 10**5 + "]\n", "{}: unknown setting 'xxx"),
     ],
@@ -101,7 +101,7 @@ def test_texts_of_other_files_are_checked_as_well():
     for values, line in (
         (
             {"data": {"background": "\ud800"}},
-            r"here: [data]: background must be text that UTF-8 can write, without NUL",
+            r"here: [data]: background must be text in valid UTF-8, without NUL",
         ),
         ({"optimizer": {"lr": 10**400}}, "here: [optimizer]: lr must be a number that a float can hold, got 1000"),
         ({"optimizer": {"clip": -math.inf}}, "here: [optimizer]: clip must be above 0, got -inf"),

@@ -79,8 +79,8 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
             {"num_timesteps": 10**5000},
             "--num-timesteps must be from 2 to 1048576, got a whole number of more than 4,300 digits",
         ),
-        ({"background": "\udcff"}, r"--background must be text that UTF-8 can write, without NUL, got \udcff"),
-        ({"data_dir": Path("a\0b")}, r"--data-dir must be text that UTF-8 can write, without NUL, got a\x00b"),
+        ({"background": "\udcff"}, r"--background must be text in valid UTF-8, without NUL, got \udcff"),
+        ({"data_dir": Path("a\0b")}, r"--data-dir must be text in valid UTF-8, without NUL, got a\x00b"),
         (
             {"steps": None, "minutes": 1.0, "warmup": 9},
             "--warmup must be 10 or more while --minutes measures the speed, because only then the learning rate "

@@ -1,7 +1,7 @@
 """A classifier of images: a small convolutional network that predicts the label of an image.
 
-Idea: its predictions for samples are compared with the labels that the samples were drawn for.  The numbers before its
-last layer, the features, describe what an image shows; the Fréchet distance compares them.
+Idea: its predictions for samples are compared with the labels that the samples were drawn for.  The input of its last
+layer, the features, describes what an image shows; the distances in metrics/ compare features.
 Leaves out the network's convolutions and its training loop: convnet.py.
 """
 

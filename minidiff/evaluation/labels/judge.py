@@ -1,9 +1,10 @@
-"""Evaluation of a checkpoint with class labels: everything that is measured of it.
+"""Evaluation of a checkpoint with class labels: everything that is measured.
 
-Idea: three questions that no single number answers.  Does a sample show the label that it was drawn for?  A classifier
-predicts its label.  Are the samples as good and as varied as real images?  Distances between their features answer
-that, beside the distances between real images and other real images.  Has the network learnt to denoise, or has it
-memorised its training images?  The loss on held-out images shows that.
+Idea: three questions, which no single number answers.  Does a sample show the label that it was drawn for?  A
+classifier predicts its label.  Are the samples as good and as varied as real images?  Their features are compared with
+those of real images, and two sets of real images are compared in the same way, to know what can be reached.  Has the
+network memorised its training images?  The loss on held-out images and the distance to the nearest training image show
+that.
 Leaves out how the results are shown: report.py.
 """
 
@@ -35,8 +36,8 @@ from minidiff.random import Key, Stream
 class Frechet:
     """Fréchet distances between two sets of n images, each with its jackknife standard deviation.
 
-    samples: from the samples to real images.  real: from other real images to the same ones.  Samples of this number
-    cannot be expected to come closer than these.
+    samples: from the samples to real images.  real: from other real images to the same ones.  A model cannot be
+    expected to reach a smaller distance than `real`.
     """
 
     n: int

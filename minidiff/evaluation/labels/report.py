@@ -1,6 +1,7 @@
 """The report of a model with class labels: a dictionary for JSON, a table, and an image of the misread samples.
 
-Idea: see evaluation/report.py, which holds what this report has in common with that of scenes.
+Idea: see evaluation/report.py, which holds what this report has in common with that of scenes.  A sample is misread if
+the classifier predicts another label than the one that the sample was drawn for.
 """
 
 from typing import Any

@@ -1,12 +1,13 @@
-"""The Fréchet distance between two sets of images: that of Gaussians fitted to their features.
+"""The Fréchet distance between two sets of images: the distance between Gaussians fitted to their features.
 
-Idea: a classifier turns each image into a few dozen numbers, its features.  If the samples are as good and as varied
-as real images, the features of both sets have the same mean and the same covariance.
+Idea: a classifier turns each image into a few dozen numbers, its features.  The distance compares the means and the
+covariances of the features of both sets.  If the samples are as good and as varied as real images, both agree.
 Leaves out where the features come from: labels/classifier.py.
 
 One distance means nothing alone.  It depends on the classifier, so it cannot be compared with another tool's number.
-And it is biased upwards, more so for fewer images (Chong and Forsyth 2020, arXiv:1911.07023): two sets of *real* images
-are not at 0 either.  So their distance, for sets of the same size, is reported beside that of the samples.
+And it is biased upwards, more so for fewer images (Chong and Forsyth 2020, arXiv:1911.07023): the distance between two
+sets of *real* images is above 0, too.  So that distance, for sets of the same size, is reported beside the distance of
+the samples.  Both come with a standard deviation from the jackknife (`deviation`).
 """
 
 import math

@@ -1,8 +1,8 @@
 """The kernel distance (KID): an unbiased distance between two sets of images.
 
-Idea: compare every image with every other by a kernel.  If both sets come from one distribution, images are as similar
-across the sets as within them, and the expected difference is zero for any number of images.  The Fréchet distance
-lacks this property.
+Idea: compare the features of every image with those of every other by a kernel, a measure of similarity.  If both sets
+come from one distribution, images are on average as similar across the sets as within them, and the expected
+difference is zero for any number of images.  The Fréchet distance lacks this property.
 Source: Bińkowski et al. 2018, arXiv:1801.01401, section 3 ("KID").
 """
 

@@ -1,16 +1,17 @@
 """Were training images memorised?
 
-Idea: a copy lies closer to its training image than an independent image does.  So the distance of samples to the
-nearest training image is reported beside that of held-out images, which cannot be copies.
+Idea: a copy is closer to its training image than an independent image is.  So the distance of samples to the nearest
+training image is reported beside that of held-out images, which cannot be copies.  These are distances between the
+features of a classifier, not between pixels.
 A gap between the losses on training and on held-out images is the other sign: heldout.py.
-Leaves out copies of parts of an image and mirrored copies.
+Leaves out copies of parts of an image, mirrored copies, and training images after the first 60,000.
 """
 
 import numpy as np
 
 from minidiff.evaluation.metrics.precision_recall import distances
 
-MAX_TRAINING_IMAGES = 60_000  # that are searched; copies of further images are not found
+MAX_TRAINING_IMAGES = 60_000  # the first ones, which are searched; copies of the others are not found
 
 
 def nearest(images: np.ndarray, training: np.ndarray) -> np.ndarray:

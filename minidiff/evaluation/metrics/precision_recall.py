@@ -1,8 +1,9 @@
 """Precision and recall: the fidelity and the diversity of samples, which a distance mixes into one number.
 
-Idea: draw a ball round each real image that reaches to its third nearest neighbour; together the balls cover the region
-of real images.  *Precision* is the share of samples in that region.  *Recall* is the share of real images in the region
-of the samples, made in the same way: it is low for a model that draws ten fine images again and again.
+Idea: in the space of features, draw a ball round each real image that reaches to its third nearest neighbour; together
+the balls cover the region of real images.  *Precision* is the share of samples in that region.  *Recall* exchanges the
+two sets: it is the share of real images in the region of the samples.  A model that draws ten fine images again and
+again has a low recall.
 Source: Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2.
 """
 

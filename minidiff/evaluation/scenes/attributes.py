@@ -2,8 +2,8 @@
 
 Idea: the convolutions describe an image once, and one linear layer for each fact predicts its value.  A fact that an
 image cannot show is left out of training and evaluation: there is no season at sea, and a tree has no colour.
-It is trained on scenes of split "test" in which rare values are frequent and all pairs occur, so that it can classify
-what the diffusion model has never seen.
+The network is trained on scenes of split "test", in which rare values are made frequent.  This split contains the pairs
+that training of the diffusion model leaves out, such as a blue dog, so the network can recognise them in samples.
 Leaves out prompts: prompts.py.
 """
 
@@ -39,7 +39,7 @@ VALUES = {
 }
 WIDTHS = (24, 48, 96, 128)
 STEPS = 1200
-TEST_FIRST, TEST_COUNT = 1 << 28, 4000  # the numbers of the scenes that the classifiers are tested on
+TEST_FIRST, TEST_COUNT = 1 << 28, 4000  # the first number, and the count, of the scenes that test the classifiers
 OPTIMIZER = OptimizerConfig(lr=6e-3, warmup=100, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
 
 

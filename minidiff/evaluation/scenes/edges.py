@@ -2,7 +2,7 @@
 
 Idea: an edge map controls a sample, so the edges detected in the sample should be those of the map.  Neither a model
 nor a detector is exact to the pixel, so an edge counts as found if the other map has one within a pixel of it.
-Leaves out the quality of the image: metrics/.
+Leaves out the quality of the image, which is not measured for scenes.
 
 The F1 score means little alone: a detector misses some outlines even of a perfect image, and two unrelated images share
 some edges by chance.  `control_score` maps it to a scale on which 0 is chance and 1 is what real images reach.

@@ -1,7 +1,8 @@
-"""Evaluation of a checkpoint that draws scenes: everything that is measured of it.
+"""Evaluation of a checkpoint that draws scenes: everything that is measured.
 
-Idea: three questions.  Does a sample show what its prompt says?  Does it follow an edge map?  Does it follow a
-reference image?  All samples are drawn with the same settings, those of the user.
+Idea: three questions.  Does a sample show what its prompt says?  If the model has a ControlNet, does it follow an edge
+map?  If the model has an IP-Adapter, does it follow a reference image?  All samples are drawn with the same settings,
+those of the user.  The loss on held-out scenes is measured as well.
 Leaves out models with class labels: labels/judge.py.
 """
 
@@ -32,12 +33,12 @@ def check(model: Pipeline, sampling: EvaluationSampling) -> None:
     data = model.config.data.data
     if data != "scenes":
         raise MinidiffError(
-            f"{model.path} reads prompts about {data}, and it is not known what those images show: look at its samples"
+            f"{model.path} reads prompts about {data}, for which there is no classifier: look at its samples yourself"
         )
     check_limits(vars(sampling), "--{}")
     if sampling.count < MIN_PROMPTS:
         raise MinidiffError(
-            f"--count must be {MIN_PROMPTS} or more, so that prompts mention enough, got {sampling.count}"
+            f"--count must be {MIN_PROMPTS} or more, so that every fact is mentioned, got {sampling.count}"
         )
     plan_samples(model, sampling, ["a"])  # checks the settings
 

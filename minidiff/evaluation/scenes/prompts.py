@@ -1,9 +1,11 @@
-"""Does a sample show what its prompt says?  Each fact is counted apart, for pairs that training has and has not shown.
+"""Does a sample show what its prompt says?  Each fact is counted separately.
 
-Idea: captions of scenes are made from known facts, so it is known which facts a prompt mentions.  Classifiers of single
-facts (attributes.py) predict exactly those.  One share says little, so two others are reported with it: the floor, for
-which samples are compared with other prompts, and the ceiling, for which real renders of the scenes are classified.
-Leaves out whether the images look good: metrics/.
+Idea: captions of scenes are made from known facts, so it is known which facts a prompt mentions.  The classifiers of
+attributes.py predict these facts from the sample; facts that they do not predict reliably are left out.  Some pairs,
+such as a blue dog, are never shown in training: prompts with such a pair ("unseen") are evaluated separately.
+A share of correct facts means little alone, so two others are reported with it.  For the floor, each sample is compared
+with the prompt of another one.  For the ceiling, real renders of the scenes are classified in place of the samples.
+Leaves out whether the images look good, which is not measured for scenes.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class PromptAccuracy:
-    """How many of the facts that prompts mention the samples show, as pairs (correct, of).
+    """How many of the facts that the prompts mention are shown by the samples, as pairs (correct, of).
 
     by_fact: fact -> pair.  mentioned: all facts together.  whole: prompts of which every mentioned fact is correct.
     `correct` is the mean over the classifiers.

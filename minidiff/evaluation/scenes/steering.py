@@ -1,8 +1,9 @@
 """Do samples follow edge maps and reference images, and do they still follow their prompts?
 
-Idea: an edge map prescribes edges, so the edges of samples are compared with those of their maps.  A reference image
-prescribes a look, so hues are compared, on images in two tones, whose hue no prompt names.  Both could weaken the
-prompt, so the same prompts are drawn with and without.
+Idea: an edge map prescribes edges, so the edges of a sample are compared with those of its map.  A reference image
+prescribes a look, so the hue of a sample is compared with that of its reference.  The references have the style
+"duotone", because no prompt can name its hue.  Both could weaken the prompt, so the same prompts are drawn with and
+without an edge map or reference image.
 Leaves out segmentation and depth, for which there is no detector here.
 """
 
