@@ -7,6 +7,7 @@ need g++.  The kernels without a fault are compiled once, those with one each ti
 import argparse
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main() -> int:
     )
     parser.add_argument("--check-first", action="store_true", help="first run the same tests without a fault")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then, too, the tests end and the copy goes
     known = [fault.name for fault in FAULTS]
     if unknown := [name for name in asked.only or () if name not in known]:
         parser.error(f"no such fault: {', '.join(unknown)}; there are: {', '.join(known)}")
