@@ -92,15 +92,26 @@ inline void go_on_with(int number) {
     setcontext(&block->now->context);
 }
 
-// Let the next fiber run that can; when none can, leave the block->
+inline bool goes_on(int number) {
+    if (block->threads[number].state != RUNS) return false;
+    if (number != block->running && _setjmp(block->now->place) == 0) go_on_with(number);
+    return true;
+}
+
+// Let the next fiber run that can; when none can, leave the block. Forwards the threads of all warps take turns, so that
+// the warps stay side by side. Backwards a warp goes on as far as it can before another warp runs. On a GPU all that lies
+// between these two may happen.
 inline void give_way() {
-    int count = block->count, step = block->backwards ? count - 1 : 1;
-    for (int i = 1, number = block->running; i <= count; i++) {
+    int count = block->count, running = block->running;
+    if (block->backwards) {
+        int first = running / WARP * WARP, size = std::min(WARP, count - first);
+        for (int i = 1; i <= size; i++)
+            if (goes_on(first + (running - first + size - i) % size)) return;
+    }
+    int step = block->backwards ? count - 1 : 1;
+    for (int i = 1, number = running; i <= count; i++) {
         number = (number + step) % count;
-        if (block->threads[number].state == RUNS) {
-            if (number != block->running && _setjmp(block->now->place) == 0) go_on_with(number);
-            return;
-        }
+        if (goes_on(number)) return;
     }
     block->stuck = block->all.alive > 0;
     if (_setjmp(block->now->place) == 0) _longjmp(block->outside, 1);

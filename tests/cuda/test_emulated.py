@@ -25,6 +25,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) reverse_without_barrier(fl
     a[threadIdx.x] = seen[THREADS - 1 - threadIdx.x];
 }
 
+extern "C" __global__ void __launch_bounds__(THREADS) a_warp_ahead(float* a) {
+    __shared__ float seen[THREADS];
+    seen[threadIdx.x] = a[threadIdx.x];
+    __syncthreads();
+    float other = seen[THREADS - 1 - threadIdx.x];
+    __syncwarp();  // the other warp may not have read yet
+    seen[threadIdx.x] = -1;
+    a[threadIdx.x] = other;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS) barrier_for_some(float* a) {
     if (threadIdx.x < 7) __syncthreads();
     a[threadIdx.x] = 1;
@@ -122,6 +132,7 @@ def test_threads_of_a_warp_exchange_numbers(planted):
     ("kernel", "arguments", "said"),
     [
         ("reverse_without_barrier", (), r"^reverse_without_barrier: a depends on the threads' order$"),
+        ("a_warp_ahead", (), r"^a_warp_ahead: a depends on the threads' order$"),
         ("barrier_for_some", (), r"^barrier_for_some: in block 0 not every thread reaches a barrier"),
         ("one_too_far", (64,), r"^one_too_far writes beside a$"),
     ],

@@ -145,6 +145,9 @@ def test_the_way_is_an_arc_of_even_steps():
 
 
 def test_between_a_noise_and_itself_is_that_noise(every_backend):
-    x = Noise(0, np.arange(3)).start((4, 4, 1))
-    z = editing.slerp(x, x, np.array([0.0, 0.4, 1.0]))
+    x = Noise(0, np.arange(200)).start((16, 16, 3))
+    flat = backend.to_numpy(x).reshape(200, -1).astype(float)
+    cosine = (flat * flat).sum(1) / np.linalg.norm(flat, axis=1) ** 2
+    assert cosine.max() > 1 > cosine.min()  # by rounding
+    z = editing.slerp(x, x, np.linspace(0, 1, 200))
     assert backend.to_numpy(z) == pytest.approx(backend.to_numpy(x), abs=1e-6)
