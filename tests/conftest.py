@@ -1,37 +1,25 @@
 """Fixtures that several test files share."""
 
-import contextlib
-from typing import Any
+import os
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes compute: threads that wait must not take a core from them
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from minidiff import backend
 from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
-from tests.training import test_same_bits
 
-_at_the_end = contextlib.ExitStack()
-_begun: list[Any] = []
+MOST_PROCESSES = 4  # each compiles kernels of its own at first
 
 
-def pytest_collection_modifyitems(items):
-    """What waits for another process comes last."""
-    items.sort(key=lambda item: item.path.name == "test_same_bits.py")
-
-
-def pytest_collection_finish(session):
-    """That process begins at once, if its test is among those that are run."""
-    if any(item.path.name == "test_same_bits.py" for item in session.items) and not session.config.option.collectonly:
-        _begun.append(_at_the_end.enter_context(test_same_bits.begun()))
-
-
-def pytest_unconfigure():
-    _at_the_end.close()
-
-
-@pytest.fixture
-def begun_with_an_empty_cache():
-    """The folder and the process of `test_same_bits.begun`."""
-    return _begun[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """All tests run in several processes; tests that somebody names run in this one, which starts faster."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores, MOST_PROCESSES) if cores > 1 else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

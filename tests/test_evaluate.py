@@ -79,6 +79,9 @@ def test_everything_it_says(run, data, capsys):
         "eta": 0.0,
         "guidance_scale": 3.0,
         "clip": "clip",
+        "churn": 0.0,
+        "guidance_interval": None,
+        "variance": None,
     }
     assert result["settings"] == {**settings, "seed": 5, "batch_size": 64, **on}
 

@@ -195,9 +195,9 @@ def test_one_line_for_each_mistake(tmp_path, toy, capsys):
     line = fails(capsys, *make, "--channel-mult", 1, 2, 2, 2, 2)
     assert line.startswith("U-Net: 5 levels need a height and a width that 16 divides")
     assert fails(capsys, *SMALL, "--data", "npz", "--data-dir", tmp_path / "no.npz").count("no.npz") == 1
-    (tmp_path / "mine.toml").write_text("[run]\nbacth = 3\n")
+    (tmp_path / "mine.toml").write_text("[run]\nbacth_size = 3\n")
     line = fails(capsys, "--config", tmp_path / "mine.toml")
-    assert line == f"{tmp_path / 'mine.toml'}: [run]: unknown setting 'bacth'; did you mean 'batch'?"
+    assert line == f"{tmp_path / 'mine.toml'}: [run]: unknown setting 'bacth_size'; did you mean 'batch_size'?"
     (tmp_path / "x.safetensors").write_bytes(b"x")
     assert fails(capsys, "--resume", tmp_path / "x.safetensors").startswith(f"{tmp_path / 'x.safetensors'} is damaged")
     assert not run.exists()

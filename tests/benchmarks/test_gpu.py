@@ -24,6 +24,7 @@ def own_backend(monkeypatch):
     monkeypatch.setattr(command, "emulate", lambda: None)  # the tests' device is there already
 
 
+@pytest.mark.release
 def test_dry_run(tmp_path):
     """As on a machine that has what the command says it needs, and nothing else that minidiff or its tests have."""
     program = (

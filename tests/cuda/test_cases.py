@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.cuda.cases import run
 
@@ -22,6 +23,7 @@ def test_cuda_cpp():
     check(dict(run("cupy_cuda")))
 
 
+@pytest.mark.release
 def test_numba_cuda():
     simulated = subprocess.run(
         [sys.executable, "-m", "tests.cuda.simulate"],

@@ -29,7 +29,7 @@ def refusal(path):
         load_diffusers(path)
     text = str(error.value)
     assert "\n" not in text
-    assert len(text) < 600
+    assert len(text.replace(str(path), "")) < 560
     return text
 
 

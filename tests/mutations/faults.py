@@ -293,7 +293,7 @@ DIFFUSION = (
         "stratified-over-a-part-of-the-batch",
         "unit",
         "minidiff/diffusion/process.py",
-        "((u + sample / batch) % 1)",
+        "((u + sample / batch_size) % 1)",
         "((u + sample / len(sample)) % 1)",
         ("tests/diffusion/test_draw_level.py", "tests/diffusion/test_process.py"),
     ),

@@ -296,7 +296,7 @@ def test_settings_reach_the_sampler(model):
     ("settings", "message"),
     [
         ({"count": 0}, "count must be from 1 to 2^32 - 1, got 0"),
-        ({"batch_size": 0}, "batch must be from 1 to 1048576, got 0"),
+        ({"batch_size": 0}, "batch_size must be from 1 to 1048576, got 0"),
         ({"seed": -1}, "seed must be from 0 to 2^64 - 1, got -1"),
         ({"steps": 0}, "steps must be from 1 to 1000, the schedule's length, got 0"),
         ({"steps": 1001}, "steps must be from 1 to 1000, the schedule's length, got 1001"),

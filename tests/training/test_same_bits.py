@@ -1,15 +1,15 @@
 """The first training on a machine, whose kernels are being compiled, is the same as those that come later, to the bit.
 
 A stopped training is begun by a process that compiles every kernel, and ended by one that finds them all on the disk.
-Compiling takes a core for a minute or so.  It begins when the tests begin (see conftest.py), and this test comes last.
+Compiling takes a core for a minute or so.
 """
 
-import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,18 +23,6 @@ def start(work, what):
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-@contextlib.contextmanager
-def begun():
-    """Start the process that compiles, in a folder that goes in the end."""
-    with tempfile.TemporaryDirectory(prefix="minidiff-same-bits-", ignore_cleanup_errors=True) as folder:
-        process = start(Path(folder), "begin")
-        try:
-            yield Path(folder), process
-        finally:
-            process.kill()
-            process.communicate()
-
-
 def printed(process):
     out, err = process.communicate()
     assert process.returncode == 0, err
@@ -45,13 +33,13 @@ def compiled(work):
     return {path.name: path.stat().st_mtime_ns for path in work.rglob("*.nbc")}
 
 
-def test_kernels_just_compiled_and_kernels_kept_train_the_same_weights(begun_with_an_empty_cache):
-    work, process = begun_with_an_empty_cache
-    printed(process)
-    kept = compiled(work)
+@pytest.mark.release
+def test_kernels_just_compiled_and_kernels_kept_train_the_same_weights(tmp_path):
+    printed(start(tmp_path, "begin"))
+    kept = compiled(tmp_path)
     assert len(kept) > 20
-    lines = printed(start(work, "end")).splitlines()
-    assert kept.items() <= compiled(work).items()  # training compiled nothing again, only drawing did
+    lines = printed(start(tmp_path, "end")).splitlines()
+    assert kept.items() <= compiled(tmp_path).items()  # training compiled nothing again, only drawing did
     digests = [line.split()[1:] for line in lines if line.startswith("digests ")]
     assert digests and lines.count("step 20") == len(digests)
     for threads, step, resumed, whole in digests:
