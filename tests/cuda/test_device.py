@@ -29,7 +29,7 @@ def config(**run):
         DataConfig(flip=True),
         MODEL,
         optimizer=OptimizerConfig(warmup=2),
-        run=RunConfig(**{"steps": 4, "batch_size": 4, **run}),
+        run=RunConfig(**{"steps": 4, "batch_size": 2, **run}),
     )
 
 
