@@ -30,7 +30,7 @@ from benchmarks.peers.records import Log, Record, paired_ratio
 from benchmarks.peers.workers import Worker, calls_for, require_torch
 from minidiff import backend, cache_folders
 from minidiff.errors import MinidiffError, exit_with_one_line
-from minidiff.kernels.conv2d.ladder import blocked, im2col, naive
+from minidiff.kernels.conv2d.ladder import im2col, naive, reordered
 from minidiff.kernels.conv2d.reference import conv2d as define
 from minidiff.kernels.norm_silu_conv2d.reference import norm_silu_conv2d as define_fused
 
@@ -104,8 +104,8 @@ def rungs(problem: Convolution) -> list[Rung]:
     exact_block, _, _ = define_fused(*in_float64)
     return [
         Rung("naive", lambda: naive(few, w), exact[::SHARE], share=problem.batch / len(few)),
-        Rung("blocked", lambda: blocked(x, w), exact, of="naive"),
-        Rung("im2col", lambda: im2col(x, w), exact, of="blocked"),
+        Rung("reordered", lambda: reordered(x, w), exact, of="naive"),
+        Rung("im2col", lambda: im2col(x, w), exact, of="reordered"),
         Rung("gemm", lambda: gemm(x, w), exact, of="im2col"),
         Rung("winograd", lambda: winograd(x, w), exact, of="gemm"),
         Rung("separate", block.separate, exact_block),

@@ -22,6 +22,14 @@ def pytest_xdist_auto_num_workers(config):
     return min(cores, MOST_PROCESSES) if cores > 1 else 0
 
 
+# With two processes, each begins with one half of the tests: one where kernels are compiled, one where they are not.
+COMPILES = ("kernels", "nn", "interop", "benchmarks", "evaluation", "golden", "pipeline", "training")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name in COMPILES or item.path.parent.name == "tests")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def auto_is_the_cpu():
     """A test that names no backend computes on the CPU, also where there is a GPU."""

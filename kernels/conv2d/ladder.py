@@ -51,7 +51,7 @@ def naive(x, w, y, n):
 
 
 @for_each_image
-def blocked(x, w, y, n):
+def reordered(x, w, y, n):
     """The same loops with the output channel innermost: its numbers lie side by side, so the compiler makes vectors.
 
     With 64 channels, a row of outputs (8 KiB) and the matrix of one filter position (16 KiB) stay in the nearest cache.

@@ -63,9 +63,9 @@ def _gradient(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     eigenvalue is the squared gradient, and the eigenvector its direction.  x: (C, N, H, W).
     """
     x = _padded(x)
-    across, up = x[..., 2:] - x[..., :-2], x[..., 2:, :] - x[..., :-2, :]
+    across, down = x[..., 2:] - x[..., :-2], x[..., 2:, :] - x[..., :-2, :]
     gx = (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 8
-    gy = (up[..., :-2] + 2 * up[..., 1:-1] + up[..., 2:]) / 8
+    gy = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 8
     xx, yy, xy = (gx * gx).sum(0), (gy * gy).sum(0), (gx * gy).sum(0)
     root = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
     slope = np.sqrt((xx + yy + root) / 2)
@@ -93,9 +93,9 @@ def _crests(slope: np.ndarray, nx: np.ndarray, ny: np.ndarray) -> np.ndarray:
     ahead = step(np.where(steep, south, east), np.where(down, south_east, np.where(steep, south_west, north_east)))
     behind = step(np.where(steep, north, west), np.where(down, north_west, np.where(steep, north_east, south_west)))
     bend = 2 * slope - ahead - behind
-    convex = bend > _FLAT
-    d = np.abs(ahead - behind) / (2 * np.where(convex, bend, 1) * long)  # a step is 1 / long pixels
-    return np.where(convex, np.maximum(1 - d, 0), 0)
+    concave = bend > _FLAT
+    d = np.abs(ahead - behind) / (2 * np.where(concave, bend, 1) * long)  # a step is 1 / long pixels
+    return np.where(concave, np.maximum(1 - d, 0), 0)
 
 
 def _follow(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:

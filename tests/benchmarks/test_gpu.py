@@ -42,6 +42,7 @@ def test_dry_run(tmp_path):
     assert ", 0 failures" in run.stdout.splitlines()[-1]
 
 
+@pytest.mark.release
 def test_what_fails_is_written_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
     def broken(bench):
         raise RuntimeError("out of\nluck")

@@ -12,7 +12,7 @@ from benchmarks.peers.problems import Convolution
 from minidiff import backend
 from minidiff.errors import MinidiffError
 
-RUNGS = ["naive", "blocked", "im2col", "gemm", "winograd", "separate", "fused"]
+RUNGS = ["naive", "reordered", "im2col", "gemm", "winograd", "separate", "fused"]
 
 
 @pytest.mark.parametrize("problem", [ladder.TINY, Convolution(3, 7, 5, 9)], ids=lambda problem: problem.name)

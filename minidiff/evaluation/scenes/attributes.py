@@ -39,7 +39,7 @@ VALUES = {
 }
 WIDTHS = (24, 48, 96, 128)
 STEPS = 1200
-TEST_FIRST, TEST_COUNT = 1 << 28, 4000  # the first number, and the count, of the scenes that test the classifiers
+JUDGED_FIRST, JUDGED_COUNT = 1 << 28, 4000  # the first number, and the count, of the scenes that test the classifiers
 OPTIMIZER = OptimizerConfig(lr=6e-3, warmup=100, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
 
 
@@ -144,13 +144,13 @@ def train_config_for(seed: int) -> TrainConfig:
 
 
 def count_correct(
-    model: AttributeClassifier, size: int, seed: int = 0, count: int = TEST_COUNT
+    model: AttributeClassifier, size: int, seed: int = 0, count: int = JUDGED_COUNT
 ) -> dict[str, tuple[int, int]]:
     """Return for how many test scenes each fact is predicted correctly: fact -> (correct, images that show it).
 
     The test scenes are drawn as in training of the diffusion model; no classifier is trained on their numbers.
     """
-    sample = TEST_FIRST + np.arange(count)
+    sample = JUDGED_FIRST + np.arange(count)
     factors = f.choose(seed, "test", sample)
     predicted = classify(model, render(factors, size, seed, "test", sample).image)
     shown, target = visible(factors), targets(factors)
