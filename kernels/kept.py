@@ -3,6 +3,8 @@
 Compiled kernels are kept in such files.  Without the hash, a file that was only half written (after a power cut) would
 break every later command.  The hash does not prove who wrote a file, so only the user may be able to write into the
 folder; the code that chooses the folder has to ensure that (in minidiff: cache_folders.py).
+
+Leaves out what a kernel caches in memory, such as transformed filters: `constant_filters` in README.md.
 """
 
 import functools

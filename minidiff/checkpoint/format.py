@@ -27,6 +27,7 @@ from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
 # Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names (renamed.py).
+# read.py reads all of them: it translates the names, and a field that a version lacks takes its default.
 # The version goes up when an older minidiff could not read the file, or would read it wrongly.
 VERSION = 4
 RENAMED = 4  # the first version with today's names

@@ -3,7 +3,8 @@
 Idea: mirroring doubles the data, but makes a caption that names a side false.  So the words for sides are exchanged in
 the captions of mirrored images.  An image whose caption or class has no mirrored counterpart in the vocabulary or among
 the classes is not mirrored.
-Which images are flipped is decided at random by training_data.py.
+`TrainingData.batch` in training_data.py draws at random which images are flipped; the trainer
+only passes the setting on.
 Leaves out languages other than English, and data that must not be mirrored: digits and letters.
 """
 

@@ -9,6 +9,7 @@ combination of the two,
 These are two equations with two unknowns: x_t and the output determine x0 and eps.  A prediction target, such as the
 noise or the image, is a choice of g and h; samplers only see x0_hat and eps_hat.  In training, timesteps and noise are
 drawn at random, and the loss is the weighted squared error of the output.
+Where a is 0, x_t is the noise itself, and the target "eps" says nothing about x0: such a schedule refuses it.
 Leaves out learned variances: the network predicts no uncertainty of its own.
 """
 

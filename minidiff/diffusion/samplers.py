@@ -10,8 +10,10 @@ is a generator of `Step`s, so viewers, recorders and tests run the same loop:
 
 `level` is where a step comes from, with a, s and sigma = s / a in the equations; `prev` is where it goes, with a', s'
 and sigma'.
+A formula is written with symbols such as X0_HAT; `Update.coefficients` in run.py turns it into the four numbers that
+the kernel takes.
 Here are DDPM, DDIM and Euler's ancestral sampler.  Leaves out the samplers that are derived from a differential
-equation: solvers.py.
+equation (solvers.py), and the table of all samplers, `SAMPLERS` at the end of solvers.py, to which a new one is added.
 """
 
 from collections.abc import Iterator

@@ -34,6 +34,8 @@ class UNetConfig:
     text_width, text_layers: vector length and number of transformer blocks of the text encoder.
     cross_attention_at: heights of the levels that attend to the tokens.
 
+    The defaults here are those of a bare network; a training's are in checkpoint/config.py, where attention_at is the
+    smallest level and cross_attention_at the two smallest ones.
     Raises MinidiffError if a setting is out of its range, or if the settings do not make a network.
     """
 

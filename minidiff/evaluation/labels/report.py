@@ -2,6 +2,7 @@
 
 Idea: see evaluation/report.py, which holds what this report has in common with that of scenes.  A sample is misread if
 the classifier predicts another label than the one that the sample was drawn for.
+Leaves out measuring (judge.py, with the formulas of metrics/) and printing (minidiff/evaluate.py).
 """
 
 from typing import Any
