@@ -1,7 +1,8 @@
 """Normalise, apply SiLU, convolve and add a residual as one operation, defined: one after the other.
 
-A residual block does these four twice. As one operation, nothing between them has to be written to memory, read again
-and kept for the backward pass, which needs only x and the groups' statistics.
+A residual block normalises, applies SiLU and convolves twice; after the second convolution it adds the residual. As one
+operation, nothing between these steps has to be written to memory, read again and kept for the backward pass, which
+needs only x and the groups' statistics.
 
 Reading order: after `norm` and `conv2d`, whose functions this composes.
 """

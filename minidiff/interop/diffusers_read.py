@@ -4,7 +4,7 @@ Idea: a folder has config.json with the settings of the network, and diffusion_p
 weights.  The network is built from the settings, and the second file must then contain exactly its tensors.  Shapes are
 compared before memory is allocated.  Nothing is unpickled, so that no file can run code.
 
-    model = load_diffusers("google/ddpm-cifar10-32", …)         a folder on this machine; nothing is downloaded
+    model = load_diffusers("google/ddpm-cifar10-32")            a folder on this machine; nothing is downloaded
 
 Files of 16-bit weights have fp16 or bf16 in their names.  Large weights are split into several files, which
 diffusion_pytorch_model.safetensors.index.json lists.

@@ -8,6 +8,8 @@ schedule of minidiff it returns the contents of such a file, which diffusers_wri
                     sigmoid: along the logistic function over [-6, 6];  squaredcos_cap_v2: minidiff's cosine
     prediction_type epsilon, sample (x0) or v_prediction
 
+The file also has settings of the samplers, such as clipping and the spacing of the timesteps.  They are read too, and
+pipeline/loading.py makes them the defaults of the model.
 Leaves out the computation of the schedule, which is in diffusion/, and schedulers other than DDPM and DDIM.
 """
 

@@ -5,9 +5,9 @@ ends at t - T // N, even if the next timestep of the list differs:
 
     timesteps, N = 10 of T = 1000, linspace:   999, 888, 777, …      the first step ends at 899, the next begins at 888
 
-The two timesteps agree for spacing "leading", and for "trailing" if N divides T.  Where t - T // N is below 0, the step
-ends at the image without noise, or at the noise level of timestep 0 (set_alpha_to_one).  minidiff does the same with
-models of diffusers, to draw the same images.
+The two timesteps agree for spacing "leading", and for "trailing" if N divides T.  Where t - T // N is below 0, the
+step ends at the image without noise if set_alpha_to_one is true, otherwise at the noise level of timestep 0.  minidiff
+does the same with models of diffusers, to draw the same images.
 Leaves out the other schedulers of diffusers.
 """
 

@@ -8,7 +8,8 @@
 
 Idea: one process at a time locks the folder.  A killed process may leave half-written files, damaged checkpoints, and
 metrics of steps after its last checkpoint.  They are removed or renamed when the run is resumed.
-Leaves out the contents of the other files: checkpoint/, preview.py.
+Of these files, only metrics.jsonl is written here.
+Leaves out all others: checkpoint/, preview.py, images/animation.py.
 """
 
 import contextlib

@@ -3,7 +3,8 @@
 Idea: every random number in a step is a function of the seed and the number of the step.  So with the same settings and
 images, a step depends only on its number, the weights and AdamW's moments.  A training that continues from these ends
 with the same weights, to the bit, as one that was not interrupted.
-What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen.
+What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen.  A `Trainer` also returns the batch and
+the loss of the next step, and raises an error if the loss or the gradient is not finite.
 Leaves out the loop over the steps (loop.py) and the update of the weights (optimizer.py).
 """
 

@@ -1,8 +1,9 @@
 """The hue of a whole image, and the difference of two hues.
 
-Idea: look at the colour cube along its grey axis.  In this plane a colour is a vector from the centre, which is grey:
-its direction is the hue, its length the chroma, and grey pixels add nothing.  The hue of the image is the direction of
-the mean of these vectors.  Hues are angles, so their difference wraps around: 350 and 10 degrees differ by 20.
+Idea: project the colour cube along its grey axis onto a plane.  In this plane a colour is a vector from the centre,
+which is grey: its direction is the hue, its length the chroma, and grey pixels add nothing.  The hue of the image is
+the direction of the mean of these vectors.  Hues are angles, so their difference wraps around: 350 and 10 degrees
+differ by 20.
 Leaves out lightness.
 """
 
