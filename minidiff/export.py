@@ -1,8 +1,9 @@
 """The command that exports a model: `python -m minidiff.export --checkpoint runs/my-run --out for-diffusers`.
 
-Idea: a model that was trained here can be used elsewhere.  Its averaged weights are written into a folder that the
-diffusers library loads as a `UNet2DModel` and a scheduler, or into one small file for minidiff, without what only
-training needs.
+Idea: a model that was trained here can be used elsewhere.  A U-Net without labels or captions is written, with its
+averaged weights, into a folder that the diffusers library loads as a `UNet2DModel` and a scheduler (--out).  Of any
+model or adapter, the averaged weights alone can be written into one small file for minidiff (--weights).
+Leaves out the conversion to the format of diffusers: interop/.
 """
 
 import sys

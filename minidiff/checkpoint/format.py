@@ -3,11 +3,12 @@
 Idea: one safetensors file holds everything that the next step depends on,
 
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
-    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, digest
+    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, drawing, made, digest
 
-so a training that goes on from it computes the same bits as one that never stopped.  A file to sample with holds only
-ema/<parameter>, in float16: an eighth of the size.  The digest is the SHA-256 of everything else: a bit that flipped on
-the disk is found, not drawn.  Nothing is pickled: reading a checkpoint runs no code.
+so a training that goes on from it computes the same bits as one that never stopped.  `Checkpoint` and `Metadata` below
+explain the fields.  A file for sampling only (`drawing`) holds only ema/<parameter>, in float16: an eighth of the size.
+The digest is the SHA-256 of everything else: a bit that flipped on the disk is found, not drawn.  Nothing is pickled:
+reading a checkpoint runs no code.
 Leaves out writing and reading: write.py, read.py.
 """
 

@@ -2,7 +2,8 @@
 
 Idea: a dataset is a function from numbers to images.  Training asks for numbers, and the numbers of a step are a
 function of the seed and the step: a resumed run sees the same images in the same order, and no state is saved for it.
-Of a user's images a tenth is held out.  The hash of an image decides whether it is, so a new image moves no other.
+A tenth of a user's images is held out.  The hash of an image decides whether it is, so adding images does not move any
+other image between training and testing.
 Leaves out augmentation: training_data.py.
 """
 
@@ -206,8 +207,8 @@ def hold_out(images: ImageDataset, split: Split) -> ImageDataset:
     """Return the training or the test part of images that have no published split: a tenth is for testing.
 
     The hash of an image's content decides its part.  So the test images do not depend on the seed, the names and the
-    other images: no run ever trains on them, copies are in one part, and a new image moves no other.  Of ten or more
-    images at least one is held out, of fewer none.
+    other images: no run ever trains on them, copies are in one part, and adding images moves no other image from
+    part to part.  Of ten or more images at least one is held out, of fewer none.
     Raises MinidiffError if the part would be empty.
     """
     number = images.contents[:, :8].copy().view(">u8")[:, 0]

@@ -81,9 +81,9 @@ class Process:
         """Return g and h of the prediction target g x0 + h eps; floats, or (N,) like the level's.
 
             eps:   the noise                                          0,  1
-            x0:    the image                                        1,  0
-            v:     across the line x_t = a x0 + s eps                -s,  a
-            flow:  along the line from image to noise              -1,  1
+            x0:    the image                                          1,  0
+            v:     at a right angle to x_t, whose weights are a, s   -s,  a
+            flow:  eps - x0, the direction from image to noise       -1,  1
             edm:   F, so that x0_hat = c_skip x_t / a + c_out F       s / (sigma_data S),  -a sigma_data / S
 
         with S^2 = s^2 + a^2 sigma_data^2, the variance of x_t.  EDM's numbers, for x_t / a = x0 + sigma eps, are

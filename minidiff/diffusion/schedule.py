@@ -7,8 +7,8 @@ Idea: at timestep t the noisy image is
 While t goes from 0 to T - 1, a falls from almost 1 to 0 or almost 0, and s rises from almost 0 to 1 or almost 1.  What
 counts is their ratio sigma = s / a, the noise relative to the image; a schedule is the curve along which it grows.  All
 schedules but one keep a^2 + s^2 = 1, so that x_t has variance one at all timesteps if the images have variance one.
-The papers give these schedules as alpha_bar = a^2.  The schedule "flow" keeps a + s = 1, so that x_t moves along a
-straight line from image to noise.
+The papers give these schedules as alpha_bar = a^2, but "karras" and "exponential" as sigma.  The schedule "flow" keeps
+a + s = 1, so that x_t moves along a straight line from image to noise.
 Leaves out which timesteps a sampler visits: timesteps.py.
 """
 

@@ -1,7 +1,7 @@
 """A denoiser with adapters: it combines a prompt, a reference image and a drawing into one condition.
 
     cond = unet.condition(n, captions)                    prompt: tokens for cross-attention, embedding of the caption
-    cond = ip_adapter(unet, cond, image, scale)           reference image: more tokens for cross-attention
+    cond = ip_adapter(unet, cond, image, scale)           reference image: a second cross-attention, added
     cond.control = (x, emb) -> scale controlnet(x, ...)   drawing: residuals for the features of the encoder
 
 Prompt, image and drawing are encoded once, and the denoiser runs with the same condition at every timestep.  The

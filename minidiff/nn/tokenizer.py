@@ -1,9 +1,9 @@
 """The tokenizer: it turns captions into token ids, and refuses prompts with unknown words.
 
-Idea: the vocabulary is the list of the most frequent words in the training captions, and the id of a word is its place
-in that list, counted from 1.  A caption becomes the ids of its words, filled up with zeros to a fixed length.  The
-network could only ignore an unknown word.  So an unknown word in a prompt is an error, whose message names the most
-similar known word.  In training, random parts of a caption are dropped, so that short prompts work too.
+Idea: the vocabulary consists of the most frequent words in the training captions, in alphabetical order.  The id of a
+word is its position in this list, counted from 1.  A caption becomes the ids of its words, filled up with zeros to a
+fixed length.  The network could only ignore an unknown word.  So an unknown word in a prompt is an error, whose message
+names the most similar known word.  In training, random parts of a caption are dropped, so that short prompts work too.
 Leaves out subword units, with which large models read any text (Sennrich et al. 2015, arXiv:1508.07909).
 """
 

@@ -5,8 +5,9 @@ describes a larger part of the image.  A decoder goes back to full size.  Each s
 output of the encoder of the same size (a skip connection), so that no detail is lost on the way.
 
 From top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and `decode`
-that run it.  `UNet.condition` encodes what the image is to show; its half about captions can wait until chapter 14, and
-with it cross_attention.py and text.py.  `space_to_depth` makes the network cheaper: it turns pixels into channels.
+that run it.  `UNet.condition` encodes the class or the caption that the image is to show.  Everything about captions,
+including cross_attention.py and text.py, can be skipped until docs/chapter14.md.  `space_to_depth` makes the network
+cheaper: it turns pixels into channels.
 Leaves out how noise is added and which timesteps are used: diffusion/.
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion).
 """

@@ -1,9 +1,9 @@
-"""Captions of scenes: phrases from a vocabulary of about a hundred words that mention some of the facts.
+"""Captions of scenes: phrases that mention some of the facts, from a vocabulary of about a hundred words.
 
-Idea: people mention few facts.  So a caption always mentions the subject and how many there are, nearly always a style
-other than "plain", and most other facts about half of the time or less: "a dog" is as good a caption as "a small brown
-dog in a winter forest at night".  From this a network learns that what a caption does not mention may have any value.
-Which facts a caption mentions is known, so evaluation can test exactly those.
+Idea: people mention few facts.  So a caption always mentions the subject, if there is one, and how many there are,
+usually a style other than "plain", and most other facts about half of the time or less: "a dog" is as good a caption as
+"a small brown dog in a winter forest at night".  From this a network learns that what a caption does not mention may
+have any value.  Which facts a caption mentions is known, so evaluation can test exactly those.
 Leaves out the direction a subject faces, and the hue of the style "duotone": no word names them.
 """
 

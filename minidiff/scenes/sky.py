@@ -1,8 +1,9 @@
 """The sky with its sun or moon, stars and clouds; and rain and snow.
 
-Idea: the rasteriser has no gradients, but it can blur the edge of a shape.  The gradient of the sky is a box whose edge
-is blurred over more than half of the canvas; a glow is a disc with a blurred edge.  Stars, rain and snow are few and
-soft, because a denoiser learns single bright pixels last, and draws them as speckles.
+Idea: the rasteriser paints each shape in one colour, without colour gradients, but it can blur the edge of a shape.  So
+the sky fades from one colour to the other through a box whose edge is blurred over more than half of the canvas, and a
+glow is a disc with a blurred edge.  Stars, rain and snow are few and soft, because a denoiser learns single bright
+pixels last, and draws them as speckles.
 Leaves out the ground: places.py.
 """
 
