@@ -44,25 +44,25 @@ class Mixture:
 
     def guess(self, x, level):
         """E[x0 | x_t = x]: (..., C) to the same."""
+        x, shape = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T), x.shape  # (C, places): NumPy likes long rows
         log_p, each = [], []
         for mu, about, inverse, slope, constant in self._hills(level):
             off = x - about
-            each.append(mu + off @ slope)
-            log_p.append(constant - 0.5 * (off @ inverse * off).sum(-1))
-        if len(each) == 1:
-            return each[0]
-        p = np.exp(np.array(log_p) - np.max(log_p, 0))
-        return np.einsum("k...,k...c->...c", p / p.sum(0), np.array(each))
+            each.append(mu + slope @ off)
+            log_p.append(constant - 0.5 * (inverse @ off * off).sum(0))
+        p = np.exp(log_p - np.max(log_p, 0))
+        p /= p.sum(0)
+        return sum(map(np.multiply, p, each)).T.reshape(shape)
 
     @lru_cache(maxsize=1000)  # many samplers visit the same levels
     def _hills(self, level):
-        """Of each normal: mu, a mu, V^-1, a V^-1 C, and what does not depend on x in the logarithm of p."""
+        """Of each normal: mu, a mu, V^-1, a C V^-1, and what does not depend on x in the logarithm of p."""
         found = []
-        for share, mu, C in zip(self.shares, self.means, self.covariances):
+        for share, mu, C in zip(self.shares, self.means[:, :, None], self.covariances):
             V = level.a**2 * C + level.s**2 * np.eye(len(C))
             inverse = np.linalg.inv(V)
             constant = np.log(share) - 0.5 * np.linalg.slogdet(V)[1]
-            found.append((mu, level.a * mu, inverse, level.a * inverse @ C, constant))
+            found.append((mu, level.a * mu, inverse, level.a * C @ inverse, constant))
         return found
 
 
