@@ -46,7 +46,7 @@ class Mixture:
         """E[x0 | x_t = x]: (..., C) to the same."""
         x, shape = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T), x.shape  # (C, places): NumPy likes long rows
         log_p, each = [], []
-        for mu, about, inverse, slope, constant in self._hills(level):
+        for mu, about, inverse, slope, constant in _hills(self, level):
             off = x - about
             each.append(mu + slope @ off)
             log_p.append(constant - 0.5 * (inverse @ off * off).sum(0))
@@ -54,16 +54,17 @@ class Mixture:
         p /= p.sum(0)
         return sum(map(np.multiply, p, each)).T.reshape(shape)
 
-    @lru_cache(maxsize=1000)  # many samplers visit the same levels
-    def _hills(self, level):
-        """Of each normal: mu, a mu, V^-1, a C V^-1, and what does not depend on x in the logarithm of p."""
-        found = []
-        for share, mu, C in zip(self.shares, self.means[:, :, None], self.covariances):
-            V = level.a**2 * C + level.s**2 * np.eye(len(C))
-            inverse = np.linalg.inv(V)
-            constant = np.log(share) - 0.5 * np.linalg.slogdet(V)[1]
-            found.append((mu, level.a * mu, inverse, level.a * C @ inverse, constant))
-        return found
+
+@lru_cache(maxsize=1000)  # many samplers visit the same levels
+def _hills(mixture, level):
+    """Of each normal: mu, a mu, V^-1, a C V^-1, and what does not depend on x in the logarithm of p."""
+    found = []
+    for share, mu, C in zip(mixture.shares, mixture.means[:, :, None], mixture.covariances):
+        V = level.a**2 * C + level.s**2 * np.eye(len(C))
+        inverse = np.linalg.inv(V)
+        constant = np.log(share) - 0.5 * np.linalg.slogdet(V)[1]
+        found.append((mu, level.a * mu, inverse, level.a * C @ inverse, constant))
+    return found
 
 
 def normal(mu, s0):
