@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def reading_order() -> list[str]:
 ORDER = reading_order()
 
 
+@cache
 def modules():
     return sorted(p for p in PACKAGE.rglob("*.py") if "kernels" not in p.relative_to(PACKAGE).parts)
 
@@ -39,14 +41,24 @@ def rank(name):
     return max((i for i, file in enumerate(ORDER) if file.startswith(parts + "/")), default=-1) + 0.5
 
 
+@cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def module_name(path):
     parts = ["minidiff", *path.relative_to(PACKAGE).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def imported(path):
     """Every minidiff module that a file imports, wherever in the file the import stands."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return list(_imported(path))
+
+
+def _imported(path):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "minidiff")
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minidiff":
@@ -68,7 +80,7 @@ def test_no_docstring_tells_a_place_in_the_reading_order():
         r"|reading order",
         re.MULTILINE,
     )
-    docstrings = {p: ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) or "" for p in modules()}
+    docstrings = {p: ast.get_docstring(tree(p)) or "" for p in modules()}
     assert {module_name(p): m[0] for p, text in docstrings.items() if (m := told.search(text))} == {}
 
 
@@ -115,9 +127,9 @@ def test_kernels_know_nothing_of_minidiff():
 def test_no_framework_and_no_pickle():
     banned = {"torch", "jax", "tensorflow", "pickle", "autograd", "sklearn"}
     for path in [*modules(), *(ROOT / "kernels").rglob("*.py")]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        nodes = list(ast.walk(tree(path)))
+        names = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
         if path == ROOT / "kernels" / "numba_compile.py":  # where Numba keeps machine code, as pickles
             names.discard("pickle")
         assert not names & banned, f"{path.relative_to(ROOT)} imports {names & banned}"
@@ -187,7 +199,7 @@ def test_an_editable_install_is_found_from_beside_the_clone(tmp_path):
 def test_no_two_classes_have_the_same_name():
     places = {}
     for path in modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree(path).body:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(module_name(path))
     assert len(places) > 80

@@ -11,6 +11,7 @@ from minidiff.evaluation.scenes.edges import agreement
 from minidiff.images.edges import edges
 from minidiff.scenes import Scenes
 
+FALLING = np.arange(20)[::-1]  # rising numbers would be rendered ahead, 256 images
 SIZES = [(32, 32, 1.6), (100, 100, 1), (100, 100, 3), (500, 300, 1), (500, 300, 4), (300, 500, 6), (500, 300, 20)]
 SIZES += [(2000, 2000, 2), (2000, 2000, 60), (2600, 2200, 8)]
 
@@ -85,7 +86,7 @@ def test_what_is_drawn_on_nothing(tmp_path, usual, tone, mode):
 
 
 def test_a_map_of_the_right_size_is_taken_as_it_is(tmp_path):
-    for made in maps(Scenes(32, "test"), np.arange(20), "edges"):
+    for made in maps(Scenes(32, "test"), FALLING, "edges"):
         np.testing.assert_array_equal(read(tmp_path, Image.fromarray(made[..., 0])), made)
         np.testing.assert_array_equal(read(tmp_path, Image.fromarray(255 - made[..., 0])), made)
 
@@ -93,10 +94,9 @@ def test_a_map_of_the_right_size_is_taken_as_it_is(tmp_path):
 @pytest.mark.parametrize("size", [64, 256])
 def test_maps_of_another_size(tmp_path, size):
     """Scenes' outlines of finer images shrink to about those of coarse ones: 0.94 to 0.95 when written."""
-    index = np.arange(20)
-    fine = maps(Scenes(size, "test"), index, "edges")
+    fine = maps(Scenes(size, "test"), FALLING, "edges")
     found = np.stack([read(tmp_path, Image.fromarray(made[..., 0])) for made in fine])
-    assert agreement(maps(Scenes(32, "test"), index, "edges"), found).f1 > 0.92
+    assert agreement(maps(Scenes(32, "test"), FALLING, "edges"), found).f1 > 0.92
 
 
 def test_photographs_give_their_edges(tmp_path):

@@ -7,6 +7,7 @@ shares w_k.  Then x_t = a x0 + s eps is one too, of N(a mu_k, V_k) with V_k = a^
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,15 +44,27 @@ class Mixture:
 
     def guess(self, x, level):
         """E[x0 | x_t = x]: (..., C) to the same."""
+        x, shape = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T), x.shape  # (C, places): NumPy likes long rows
         log_p, each = [], []
-        for share, mu, C in zip(self.shares, self.means, self.covariances):
-            V = level.a**2 * C + level.s**2 * np.eye(len(C))
-            off = x - level.a * mu
-            solved = off @ np.linalg.inv(V)
-            log_p.append(np.log(share) - 0.5 * (off * solved).sum(-1) - 0.5 * np.linalg.slogdet(V)[1])
-            each.append(mu + level.a * solved @ C)
-        p = np.exp(np.array(log_p) - np.max(log_p, 0))
-        return np.einsum("k...,k...c->...c", p / p.sum(0), np.array(each))
+        for mu, about, inverse, slope, constant in _hills(self, level):
+            off = x - about
+            each.append(mu + slope @ off)
+            log_p.append(constant - 0.5 * (inverse @ off * off).sum(0))
+        p = np.exp(log_p - np.max(log_p, 0))
+        p /= p.sum(0)
+        return sum(map(np.multiply, p, each)).T.reshape(shape)
+
+
+@lru_cache(maxsize=1000)  # many samplers visit the same levels
+def _hills(mixture, level):
+    """Of each normal: mu, a mu, V^-1, a C V^-1, and what does not depend on x in the logarithm of p."""
+    found = []
+    for share, mu, C in zip(mixture.shares, mixture.means[:, :, None], mixture.covariances):
+        V = level.a**2 * C + level.s**2 * np.eye(len(C))
+        inverse = np.linalg.inv(V)
+        constant = np.log(share) - 0.5 * np.linalg.slogdet(V)[1]
+        found.append((mu, level.a * mu, inverse, level.a * C @ inverse, constant))
+    return found
 
 
 def normal(mu, s0):

@@ -5,6 +5,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.diffusion import CLEAN, SAMPLERS, Noise, Process, Run, make_schedule
+from tests.covering import pairs_first
 from tests.diffusion.known import STEADY, TWO_HILLS, WAYS, ideal, normal, sample
 
 MANY = 100_000  # times, so that evenly spread ones are even, and hit by rounding no harder than 1e-5
@@ -42,9 +43,9 @@ def exact():
     return of
 
 
-@pytest.mark.parametrize("kind", ["exponential", "cosine", "linear", "flow"])
-@pytest.mark.parametrize("target", ["x0", "v"])
-@pytest.mark.parametrize("way", STEADY)
+@pytest.mark.parametrize(
+    ("kind", "target", "way"), pairs_first(["exponential", "cosine", "linear", "flow"], ["x0", "v"], STEADY)
+)
 def test_order_of_convergence(exact, way, target, kind):
     process, counts = Process(make_schedule(kind, MANY), target), [40, 80, 160]
     with backend.using("numpy"):

@@ -7,6 +7,7 @@ survive a fork.
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import TextIO
 
+from PIL import Image
 from tqdm import tqdm
 
 from minidiff import backend
@@ -45,6 +47,9 @@ BROKEN = 99  # exit code: the case itself could not be made
 def prepare() -> dict[str, object]:
     """Import what commands need and make their images small; return the commands by name."""
     tqdm.set_lock(threading.RLock())  # its own is shared between processes: one that dies with it would stop the others
+    for late in ("asyncio", "httpcore2", "ssl"):  # what commands import when they need it: here once, not in every fork
+        importlib.import_module(late)
+    Image.preinit()
     modules = {name: importlib.import_module(f"minidiff.{name}") for name in COMMANDS}
     backend.use("numpy")
     preview.PREVIEW, preview.FINAL = preview.SampleGrid(count=2, steps=2), preview.SampleGrid(count=2, steps=2)
@@ -79,6 +84,8 @@ class Runner:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.commands = prepare()
         self.samples = Samples(self.folder / "samples")
+        gc.collect()
+        gc.freeze()  # forks need not look for garbage in what they share
         if not self.samples.folder.exists():
             _in_a_fork(self.samples.make)
 
