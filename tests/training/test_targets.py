@@ -14,7 +14,7 @@ from minidiff.training.trainer import Trainer
 STEPS, BATCH = 40, 8
 SMALL = (
     f"--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps {STEPS} --batch-size {BATCH} --warmup 5 "
-    "--backend numpy"
+    "--backend numba"
 )
 WAYS = {
     "eps, plainly": "--target eps --schedule linear",
@@ -41,7 +41,7 @@ def data():
 @pytest.mark.parametrize("way", WAYS)
 def test_a_network_learns_it(data, few_scenes_ahead, way):
     config = parse(f"{SMALL} {WAYS[way]}".split()).config
-    with backend.using("numpy"):
+    with backend.using("numba"):
         trainer = Trainer(config, data)
         losses = [train_step(trainer).loss for _ in range(STEPS)]
     assert all(np.isfinite(losses))
