@@ -9,6 +9,7 @@ from minidiff import backend
 from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.open import open_data
+from minidiff.scenes import scenes
 from minidiff.training import preview
 from minidiff.training.trainer import Trainer
 
@@ -25,6 +26,12 @@ def small_sheets(monkeypatch):
     """Sheets of samples that are drawn in milliseconds; what is tested is when they come and what they leave alone."""
     monkeypatch.setattr(preview, "PREVIEW", preview.SampleGrid(count=3, steps=2))
     monkeypatch.setattr(preview, "FINAL", preview.SampleGrid(count=6, steps=3))
+
+
+@pytest.fixture(autouse=True)
+def few_scenes_ahead(monkeypatch):
+    """Scenes are rendered 16 at once, not 256: runs of a few steps need no more, and the plain rasteriser is slow."""
+    monkeypatch.setattr(scenes, "_AHEAD", 16)
 
 
 @pytest.fixture(scope="session")

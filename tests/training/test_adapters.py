@@ -33,10 +33,17 @@ def small():
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
 @pytest.fixture
-def base(tmp_path, settings, small):
-    run = tmp_path / "base"
-    assert loop.train(settings(**small), run) == 0
+def base(shared, settings, small):
+    """A network that has been trained, once for all tests, none of which changes it."""
+    run = shared / "base"
+    if not run.exists():
+        assert loop.train(settings(**small), run) == 0
     return run
 
 

@@ -206,10 +206,19 @@ def test_previews_and_checkpoints_change_nothing(tmp_path, settings):
 
 def test_minutes_are_steps_to_the_bit(tmp_path, settings, monkeypatch):
     """--minutes fixes a number of steps, keeps it, and does what --steps with that number does."""
+    asked, start = [], time.perf_counter()
+
+    def five_more(budget, step, *seconds):
+        asked.append((time.perf_counter() - start, *seconds))
+        return step + 5
+
     monkeypatch.setattr(pace, "MEASURED_SECONDS", 0.05)
-    monkeypatch.setattr(pace.Budget, "steps", lambda self, step, *_: step + 5)
+    monkeypatch.setattr(pace.Budget, "steps", five_more)
     config = settings(steps=None, minutes=5.0, warmup=10)
     assert loop.train(config, tmp_path / "minutes") == 0
+    [(now, elapsed, shown, every, final)] = asked
+    assert 0 < elapsed < now and every == loop.PREVIEW_SECONDS and shown > 0
+    assert final / shown == pytest.approx(preview.FINAL.passes(3) / preview.PREVIEW.passes(3))
     stored = read_toml(Config, tmp_path / "minutes" / "config.toml").run
     assert stored.minutes is None
     assert 8 <= stored.steps <= 15
@@ -219,6 +228,7 @@ def test_minutes_are_steps_to_the_bit(tmp_path, settings, monkeypatch):
     assert np.array_equal(weights(tmp_path / "minutes", stored.steps), weights(tmp_path / "steps", stored.steps))
 
 
+@pytest.mark.release  # by the clock, which must have the machine for itself
 def test_minutes_end_in_time(tmp_path, settings):
     start = time.perf_counter()
     assert loop.train(settings(steps=None, minutes=4 / 60, warmup=10), tmp_path / "run") == 0
@@ -614,7 +624,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
     path, line = tmp_path / "metrics.jsonl", '{"step": 1, "loss": 1.0, "seconds": 1.0}'
     with path.open("w") as file:
         file.write(f"{line}\n")
-        file.truncate(64 << 20)
+        file.truncate(8 << 20)
     tracemalloc.start()
     try:
         assert folders.read_metrics(path) == [json.loads(line)]
@@ -622,7 +632,7 @@ def test_metrics_are_bounded(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     monkeypatch.setattr(folders, "MAX_METRICS", 100)
-    with pytest.raises(MinidiffError, match=rf"^{path} holds {64 << 20} bytes; expected at most 100$"):
+    with pytest.raises(MinidiffError, match=rf"^{path} holds {8 << 20} bytes; expected at most 100$"):
         folders.read_metrics(path)
 
 

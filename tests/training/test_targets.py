@@ -6,13 +6,15 @@ import pytest
 from minidiff import backend
 from minidiff.checkpoint.build import make_process
 from minidiff.errors import MinidiffError
-from minidiff.scenes import Scenes
+from minidiff.scenes import Scenes, scenes
 from minidiff.training.cli import parse
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
+STEPS, BATCH = 40, 8
 SMALL = (
-    "--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps 40 --batch-size 8 --warmup 5 --backend numpy"
+    f"--model-channels 8 --channel-mult 1 2 --groups 4 --heads 2 --steps {STEPS} --batch-size {BATCH} --warmup 5 "
+    "--backend numba"
 )
 WAYS = {
     "eps, plainly": "--target eps --schedule linear",
@@ -25,12 +27,23 @@ WAYS = {
 }
 
 
+@pytest.fixture
+def few_scenes_ahead(monkeypatch):
+    """All scenes that a training sees are rendered at once, so that the next training finds them."""
+    monkeypatch.setattr(scenes, "_AHEAD", STEPS * BATCH)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Scenes(size=16)
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_a_network_learns_it(way):
+def test_a_network_learns_it(data, few_scenes_ahead, way):
     config = parse(f"{SMALL} {WAYS[way]}".split()).config
-    with backend.using("numpy"):
-        trainer = Trainer(config, Scenes(size=16))
-        losses = [train_step(trainer).loss for _ in range(40)]
+    with backend.using("numba"):
+        trainer = Trainer(config, data)
+        losses = [train_step(trainer).loss for _ in range(STEPS)]
     assert all(np.isfinite(losses))
     # A new network says nothing, which costs what the first steps cost.  Means over 5 steps of 8 images are known to
     # some 5%; EDM's F, of which most is never predictable, falls least, by 13%.
