@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes compute: threads that wait must not take a core from them
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait must not take a core from other processes
 
 from minidiff import backend
 from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU

@@ -83,7 +83,7 @@ struct Block {
 };
 
 inline thread_local Block own_block;  // of this OS thread
-inline thread_local Block* block __attribute__((tls_model("initial-exec")));  // the same, found without a call
+inline thread_local Block* block;     // the same, without a look whether it has been made
 
 inline void go_on_with(int number) {
     block->now = &block->threads[block->running = number];
