@@ -88,10 +88,10 @@ def test_without_noise_to_remove_little_happens_and_with_it_more(run, files):
 
 def test_variations_and_the_way_between_two_images(run, files):
     a, b = opened(files / "a.png"), opened(files / "b.png")
-    same = sample(run, files / "same", "--init", files / "a.png", "--vary", 0, steps=50)
-    far = sample(run, files / "far", "--init", files / "a.png", "--vary", 0.8, steps=50)
+    same = sample(run, files / "same", "--init", files / "a.png", "--vary", 0, steps=16)
+    far = sample(run, files / "far", "--init", files / "a.png", "--vary", 0.8, steps=16)
     assert np.abs(same - a).mean() < np.abs(far - a).mean() / 3
-    way = sample(run, files / "way", "--init", files / "a.png", "--to", files / "b.png", count=5, steps=50)
+    way = sample(run, files / "way", "--init", files / "a.png", "--to", files / "b.png", count=5, steps=16)
     from_a, from_b = (np.abs(way - end).reshape(5, -1).mean(1) for end in (a, b))
     assert (np.diff(from_a) > 0).all() and (np.diff(from_b) < 0).all()
 
