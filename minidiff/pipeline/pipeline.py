@@ -22,7 +22,8 @@ from minidiff.diffusion.run import Step
 from minidiff.images.files import to_uint8
 from minidiff.limits import check_limits
 from minidiff.pipeline.model import Model
-from minidiff.pipeline.plan import Plan, prepare
+from minidiff.pipeline.plan import Plan
+from minidiff.pipeline.prepare import prepare
 from minidiff.pipeline.settings import Inputs, Label, SamplingSettings, from_keywords
 
 
@@ -69,5 +70,5 @@ class Pipeline(Model):
         return plan.steps(first, count, total, on_prediction)
 
     def prepare(self, settings: SamplingSettings, inputs: Inputs) -> Plan:
-        """Return a sampling run, checked and encoded, to be drawn in batches; see `plan.prepare`."""
+        """Return a sampling run, checked and encoded, to be drawn in batches; see prepare.py."""
         return prepare(self, settings, inputs)

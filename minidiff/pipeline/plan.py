@@ -1,21 +1,19 @@
 """A sampling run that is ready to start: all defaults filled in, prompts encoded, settings checked.
 
-Idea: what is the same for all batches is done once, by `prepare`.  `Plan.steps` then draws one batch and needs only the
+Idea: what is the same for all batches is done once (prepare.py).  `Plan.steps` then draws one batch and needs only the
 numbers of its images.
 Leaves out the samplers: diffusion/.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minidiff.backend import to_numpy
 from minidiff.diffusion.guidance import Denoise, OnPrediction, denoiser
-from minidiff.diffusion.process import Process
 from minidiff.diffusion.run import Noise, Run, Step
 from minidiff.diffusion.schedule import Level
 from minidiff.diffusion.solvers import SAMPLERS
@@ -106,57 +104,8 @@ class Plan:
             yield step
 
 
-def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
-    """Fill in defaults, encode prompts and check everything that does not depend on the batch.
-
-    Raises MinidiffError for settings that do not fit the sampler, the model or each other.
-    """
-    settings.check()
-    inputs.check()
-    labels = model.conditioning(inputs)
-    tokenizer = model.tokenizer
-    if labels is None and inputs.reference is not None and tokenizer is not None:
-        labels = np.zeros((1, tokenizer.max_tokens), np.int64)  # empty: guidance enlarges what the reference adds
-    scale = model.guidance(settings.guidance_scale, labels is None)
-    negative = None if inputs.negative is None else model.prompts(inputs.negative)
-    if negative is not None and (labels is None or scale == 1):
-        raise MinidiffError("a negative prompt needs a prompt, and a guidance scale other than 1, to lead away from it")
-    settings = replace(settings, steps=model.steps_of(settings.steps), guidance_scale=scale)
-    return make_plan(model, settings, inputs, labels, negative)
-
-
-def make_plan(
-    model: Model,
-    settings: SamplingSettings,
-    inputs: Inputs,
-    labels: np.ndarray | None,
-    negative: np.ndarray | None = None,
-) -> Plan:
-    """Return the plan of a drawing whose labels or prompts are numbers already; its steps and scale are given."""
-    defaults, schedule = model.defaults, model.process.schedule
-    spacing = defaults.spacing if settings.spacing is None else settings.spacing
-    levels = defaults.levels(schedule, model.steps_of(settings.steps), spacing)
-    guided = network_interval(model.process, settings.guidance_interval)
-    return Plan(model, settings, inputs, levels, labels, negative, guided)
-
-
 def sampler_settings(settings: SamplingSettings, defaults: Defaults) -> dict[str, Any]:
     """Return the settings that the sampler alone takes, by `SAMPLER_SETTINGS`, with the model's defaults filled in."""
     own = {name: getattr(settings, name) for name in SAMPLER_SETTINGS.get(settings.sampler, ())}
     own = {name: getattr(defaults, name) if value is None else value for name, value in own.items()}
     return own | ({"noisy_end": defaults.noisy_end} if settings.sampler == "ddpm" else {})
-
-
-def network_interval(process: Process, interval: tuple[float, float] | None) -> tuple[float, float]:
-    """Return an interval of sigma as one of the t that the network gets, see `Process.network_t`."""
-    if interval is None:
-        return -math.inf, math.inf
-    low, high = interval
-    if not 0 <= low < high:
-        raise MinidiffError(f"guidance_interval must be two sigma, the lower one first, got {low:g} and {high:g}")
-    schedule = process.schedule
-    least, most = schedule.all.sigma[[0, -1]]
-    if low > most or high < least:
-        return math.inf, -math.inf  # beyond all timesteps: none is guided
-    ends = process.network_t(schedule.at_sigma(np.clip([low, high], least, most)))
-    return (float(ends[0]) if low > least else -math.inf), (float(ends[1]) if high < most else math.inf)

@@ -1,7 +1,7 @@
 """The settings of a sampling run: how to sample (`SamplingSettings`), and what to draw (`Inputs`).
 
 Idea: both are frozen objects.  They are made once, from keywords or from a command line, and handed on as they are.
-plan.py checks them once, and fills in the defaults of the model (`Defaults`).
+prepare.py checks them once, and fills in the defaults of the model (`Defaults`).
 Leaves out reading images (sampling/inputs.py) and parsing a command line (sample.py).
 """
 

@@ -20,7 +20,8 @@ from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_uint8
 from minidiff.nn.flat_parameters import averaged
 from minidiff.pipeline.model import Model
-from minidiff.pipeline.plan import Plan, make_plan
+from minidiff.pipeline.plan import Plan
+from minidiff.pipeline.prepare import make_plan
 from minidiff.pipeline.settings import Inputs, SamplingSettings
 from minidiff.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
-from minidiff.pipeline.plan import network_interval
+from minidiff.pipeline.prepare import network_interval
 from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
 from tests.backends import RUN_HERE
 
