@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.special
 
+from minidiff.kernels.norm import reference
+
 # (N, H, W, C, groups): several strips of 64 pixels, one pixel, one group, one channel a group, odd everything
 SHAPES = [(2, 3, 2, 6, 3), (1, 9, 15, 4, 2), (3, 1, 1, 8, 2), (2, 2, 3, 5, 1), (2, 3, 3, 7, 7)]
 
@@ -42,6 +44,18 @@ def test_equals_loops(version, error, poison, shape, each, silu):
     grouped = x.astype(np.float64).reshape(len(x), -1, groups, x.shape[3] // groups)
     assert error(mean, grouped.mean((1, 3))) < version.bound
     assert error(rstd, 1 / np.sqrt(grouped.var((1, 3)) + 1e-5)) < version.bound
+
+
+@pytest.mark.parametrize("groups", [3, 4])
+def test_groups_of_one_large_image(version, error, groups):
+    """Threads share out groups, but only whole ones: three cannot be halved."""
+    x, scale, shift, gy = problem(version, 1, 40, 40, 96, False)
+    y, mean, rstd = version.group_norm(x, scale, shift, groups, 1e-5, True)
+    assert error(y, loops(*(a.astype(np.float64) for a in (x, scale, shift)), groups, 1e-5, True)) < version.bound
+    found = version.group_norm_grad(gy, x, scale, shift, mean, rstd, groups, True)
+    exact = (a.astype(np.float64) for a in (gy, x, scale, shift, mean, rstd))
+    for name, one, other in zip(("gx", "gscale", "gshift"), found, reference.group_norm_grad(*exact, groups, True)):
+        assert error(one, other) < version.bound, name
 
 
 @pytest.mark.parametrize("silu", [False, True], ids=["plain", "silu"])
