@@ -78,9 +78,8 @@ class TorchTrainer(Trainer):
         """Return this step's loss, its gradients in the network's parameters."""
         x_t, target, t, labels = noised(self)
         run = self.config.run
-        level = self.process.draw_level(
-            run.seed, self.step, np.arange(run.batch_size), run.batch_size
-        )  # as `noised` drew it
+        sample = np.arange(run.batch_size)
+        level = self.process.draw_level(run.seed, self.step, sample, run.batch_size)  # as `noised` drew it
         weight = torch.from_numpy(self.process.loss_weight(level).astype(np.float32))
         asked = None if labels is None else torch.from_numpy(labels)
         times = torch.from_numpy(t.astype(np.float32))
