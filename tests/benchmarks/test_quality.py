@@ -358,5 +358,7 @@ def test_a_training_by_pytorch_leaves_minidiffs_checkpoint(torch_variant, tmp_pa
     assert found.step == STEPS and found.classes == theirs.dataset.classes
     weights = found.tensors["model"]["conv_in.w"]
     assert np.array_equal(weights, theirs.net.conv_in.weight.detach().permute(2, 3, 1, 0).numpy())
-    assert np.any(found.tensors["adam_v"]["conv_in.w"]) and not np.array_equal(weights, found.tensors["ema"]["conv_in.w"])
+    assert np.any(found.tensors["adam_v"]["conv_in.w"]) and not np.array_equal(
+        weights, found.tensors["ema"]["conv_in.w"]
+    )
     assert not list((tmp_path / "run" / "previews").iterdir())

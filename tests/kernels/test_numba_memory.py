@@ -3,6 +3,9 @@
 import copy
 import gc
 import math
+import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,3 +133,47 @@ def test_small_arrays_are_numpys(shape):
     a = empty(shape)
     assert a.shape == shape and a.dtype == np.float32 and a.flags.owndata and blocks() == 0
     assert a.size == math.prod(shape)
+
+
+def together(*calls):
+    """What the functions return, each in a thread of its own, none of which ends before all have returned."""
+    results, all_returned = [None] * len(calls), threading.Barrier(len(calls))
+
+    def run(i):
+        results[i] = calls[i]()
+        all_returned.wait(10)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_threads_have_scratch_memory_of_their_own():
+    take = lambda: numba_memory.scratch("kernel", (50,), (70,))
+    one, other = together(take, take)
+    assert not any(np.shares_memory(a, b) for a in one for b in other)
+
+
+def test_one_block_is_not_given_to_two_threads(monkeypatch):
+    """The second asks when the first has seen that the block is free, and has not taken it yet: it has to wait."""
+    empty(SHAPE)  # its block is free from now on
+    free, taken, first_is_looking = [], [], threading.Event()
+    second = threading.Thread(target=lambda: taken.append(empty(SHAPE)))
+
+    def references(block):
+        found = sys.getrefcount(block)
+        if not free:
+            free.append(found)
+            first_is_looking.set()
+            second.start()
+            second.join(0.2)  # without a lock it is done by now
+            first_is_looking.clear()
+        return 2 if first_is_looking.is_set() else 2 + found - free[0]
+
+    monkeypatch.setattr(numba_memory, "sys", SimpleNamespace(getrefcount=references))
+    first = empty(SHAPE)
+    second.join()
+    assert not np.shares_memory(first, taken[0])
