@@ -71,6 +71,15 @@ def test_no_grad_records_nothing():
     assert ops.sum(x * x).requires_grad
 
 
+def test_no_grad_inside_no_grad_ends_with_the_outer_one():
+    x = leaf(3)
+    with no_grad():
+        with no_grad():
+            pass
+        assert not (x * x).requires_grad
+    assert (x * x).requires_grad
+
+
 def test_no_grad_ends_with_an_error_inside():
     x = leaf(3)
     with pytest.raises(RuntimeError), no_grad():

@@ -83,6 +83,8 @@ def test_same_seed_same_network_other_seed_another():
         np.testing.assert_array_equal(a[name].data, b[name].data)
     assert any((a[name].data != c[name].data).any() for name in a)
     assert UNet(config).count_parameters() == sum(p.data.size for p in a.values())
+    drawn = [p.data.ravel()[:8].tobytes() for p in a.values() if p.data.size >= 8 and p.data.ravel()[:8].std() > 0]
+    assert len(drawn) > 10 and len(set(drawn)) == len(drawn)  # nor do two layers start alike
 
 
 def moved(config, seed=0):
