@@ -112,6 +112,14 @@ def test_nothing_is_overwritten(run, tmp_path, capsys):
     assert "is not empty, and nothing is overwritten" in capsys.readouterr().err
 
 
+def test_batches_draw_the_images_of_one_batch(tmp_path, native_backend):
+    """PyTorch's noise is one stream, step after step for all images, so a batch needs to know how many there are."""
+    folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
+    model = models.load_diffusers(folder)
+    whole, parts = (model.sample(5, batch_size=size, sampler="ddpm", steps=3, seed=SEED) for size in (5, 2))
+    assert difference(parts, whole) <= 1
+
+
 def test_the_command_draws_and_repeats(tmp_path, capsys):
     folder = write_folder(tmp_path / "net", PLAIN, calm_weights("plain", {}))
     words = ["--diffusers", str(folder), "--count", "2", "--steps", "3", "--backend", "numpy", "--array", "--out"]

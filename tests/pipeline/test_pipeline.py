@@ -15,6 +15,7 @@ from minidiff.errors import MinidiffError
 from minidiff.pipeline import loading as models
 from minidiff.pipeline.prepare import network_interval
 from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
+from minidiff.sampling.request import SampleRequest
 from tests.backends import RUN_HERE
 
 FEW = {"steps": 4}
@@ -36,6 +37,13 @@ def model(run):
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
     return models.load(tiny_model.write(tmp_path_factory.mktemp("run"), classes=(), channels=1, times=20))
+
+
+def test_the_command_and_python_have_the_same_defaults():
+    """The command's request has options of its own for the inputs of a model; those that are numbers agree."""
+    command, python = SampleRequest(), Inputs()
+    assert (command.control_scale, command.reference_scale) == (python.control_scale, python.reference_scale)
+    assert (command.control_kind, command.reference_scale) == (python.control_kind, 0.6)
 
 
 def test_a_folder_gives_its_newest_checkpoint_and_a_file_itself(run):

@@ -196,6 +196,7 @@ def test_missing_metadata_is_one_line(run, it, key):
             "expected printable names of up to 255 bytes for classes and words, got 'c",
         ),
         ("digest", "0", "its content does not match its digest"),
+        ("digest", "", "its content does not match its digest"),
         ("step", 3, "its content does not match its digest"),
         (
             "extra",

@@ -1,10 +1,14 @@
 """One step, and what many of them come to: learning, exact repetition, and a name for what goes wrong."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from minidiff import backend
 from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import ImageDataset
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
@@ -13,12 +17,33 @@ from minidiff.training import loop
 from minidiff.training.loop import train_step
 from minidiff.training.nonfinite import tensors
 from minidiff.training.optimizer import gradient_norm
-from minidiff.training.resume import check_resumable
+from minidiff.training.resume import check_resumable, check_settings
 from minidiff.training.trainer import Trainer
 
 
 def run(trainer, steps):
     return [train_step(trainer) for _ in range(steps)]
+
+
+def test_each_setting_is_compared_on_resuming_but_those_that_may_change():
+    """A setting that is added is compared, until somebody says here that it may change."""
+    may_change = {
+        "data_dir", "download", "onto",  # where things are; their content is compared
+        "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every",
+    }  # fmt: skip
+    before = SimpleNamespace(path="a.safetensors", config=Config())
+    compared, names = set(), set()
+    for concern in dataclasses.fields(Config):
+        part = getattr(before.config, concern.name)
+        for field in dataclasses.fields(part):
+            names.add(field.name)
+            changed = dataclasses.replace(part, **{field.name: "another"})
+            try:
+                check_settings(before, dataclasses.replace(before.config, **{concern.name: changed}))
+            except MinidiffError as error:
+                assert f"--{field.name.replace('_', '-')} " in str(error)
+                compared.add(field.name)
+    assert compared == names - may_change and may_change < names
 
 
 def test_one_batch_is_overfitted(settings):
