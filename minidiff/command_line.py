@@ -48,12 +48,13 @@ def read(kind: type[D], command: str, words: Sequence[str], default: D | None = 
     """
     import tyro  # here, as only commands parse
 
-    check_words(words)
+    start = kind() if default is None else default
+    check_words(words, setting_names(start))
     config = cli(
         kind,
         words,
         prog=f"python -m minidiff.{command}",
-        default=kind() if default is None else default,
+        default=start,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
     settings = dict(_settings(config))
@@ -79,12 +80,14 @@ def cli(kind: type[D], words: Sequence[str], **options: Any) -> D:
     raise MinidiffError("an option has characters in it that cannot be printed")
 
 
-def check_words(words: Sequence[str]) -> None:
+def check_words(words: Sequence[str], settings: Sequence[str]) -> None:
     """Raise MinidiffError for words with NUL or characters that cannot be encoded, for empty values, and for options
     that have been renamed.
 
+    settings: the names of those that the command has.
     An empty value is refused because an empty path would mean the current folder.
     """
+    options = {f"--{name.replace('_', '-')}" for name in settings}
     for word in words:
         try:
             possible = b"\0" not in os.fsencode(word)
@@ -94,12 +97,17 @@ def check_words(words: Sequence[str]) -> None:
             raise MinidiffError(f"expected text that the system can encode, without NUL, got {printable(word, 60)}")
     for before, word in zip(["", *words], words, strict=False):
         option, equals, rest = word.partition("=")
-        if option.replace("_", "-") in OPTIONS:
-            raise MinidiffError(f"{printable(option)} is now called {OPTIONS[option.replace('_', '-')]}")
+        if (new := OPTIONS.get(option.replace("_", "-"))) in options:
+            raise MinidiffError(f"{printable(option)} is now called {new}")
         if word == "" and before.startswith("--") and "=" not in before:
             raise MinidiffError(f"{printable(before)} is empty; is a shell variable not set?")
         if option.startswith("--") and equals and not rest:
             raise MinidiffError(f"{printable(option)} is empty; is a shell variable not set?")
+
+
+def setting_names(config: Any) -> list[str]:
+    """Return the names of all fields, including those of nested dataclasses."""
+    return [name for name, _ in _settings(config)]
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:

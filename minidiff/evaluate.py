@@ -73,18 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load(config.checkpoint)
     for path in config.adapter:
         model = model.with_adapter(path)
+    if model.tokenizer is None and not model.classes:
+        raise MinidiffError(f"{model.path} was trained without labels: nothing is known that its samples should show")
     config = replace(config, sampling=settled(config.sampling, model))
     if model.tokenizer is not None:
         evaluate_scenes(config, model)
-    elif model.classes:
-        evaluate_labels(config, model)
     else:
-        raise MinidiffError(f"{model.path} was trained without labels: nothing is known that its samples should show")
+        evaluate_labels(config, model)
 
 
 def settled(sampling: EvaluationSampling, model: Pipeline) -> EvaluationSampling:
     """Return the settings with the model's defaults in the place of None, as the report states them."""
-    defaults = {name: getattr(model.defaults, name) for name in ("spacing", "clip") if getattr(sampling, name) is None}
+    names = ("spacing", "clip", "variance") if sampling.sampler == "ddpm" else ("spacing", "clip")
+    defaults = {name: getattr(model.defaults, name) for name in names if getattr(sampling, name) is None}
     scale = model.guidance(sampling.guidance_scale)
     return replace(sampling, steps=model.steps_of(sampling.steps), guidance_scale=scale, **defaults)
 

@@ -75,7 +75,10 @@ def settings(values: Any) -> Any:
 
 
 def _table(value: Any, names: Mapping[str, str]) -> Any:
-    return {names.get(name, name): inner for name, inner in value.items()} if isinstance(value, dict) else value
+    """Translate the names of one table; an old name beside its new one stays, and is an unknown setting."""
+    if not isinstance(value, dict):
+        return value
+    return {name if names.get(name) in value else names.get(name, name): inner for name, inner in value.items()}
 
 
 def parameter(name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 import minidiff
 from minidiff import backend, command_line
 from minidiff.__main__ import COMMANDS, main
+from minidiff.checkpoint.config import Config
 from minidiff.errors import MinidiffError
 from tests import mistakes
 
@@ -157,4 +158,9 @@ def test_an_option_of_before_is_refused_with_its_name_of_today(option):
     with pytest.raises(
         MinidiffError, match=r"^--[a-z_-]+ is now called --(model-channels|cross-attention-at|cond-drop)"
     ):
-        command_line.check_words([option, "8"])
+        command_line.check_words([option, "8"], command_line.setting_names(Config()))
+
+
+@pytest.mark.parametrize("name", ["gradcheck", "export"])
+def test_a_command_does_not_offer_an_option_that_it_lacks(fails, name):
+    assert "is now called" not in fails(name, "--batch", "3")

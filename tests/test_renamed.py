@@ -29,3 +29,10 @@ def test_parameters_of_today_are_not_translated():
     names = UNet(CAPTIONED).named_parameters()
     assert any(".cross_attention." in name for name in names)
     assert [renamed.parameter(name) for name in names] == list(names)
+
+
+def test_an_old_name_beside_its_new_one_is_not_translated():
+    """Neither may win: the file is refused, as any unknown setting is."""
+    both = {"run": {"batch": 5, "batch_size": 3}}
+    assert renamed.settings(both) == both
+    assert renamed.settings({"run": {"batch": 5}}) == {"run": {"batch_size": 5}}

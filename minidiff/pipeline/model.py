@@ -174,11 +174,13 @@ class Model:
         assert isinstance(self.model, UNet)  # diffusers models have no adapters
         control = reference = None
         if inputs.control is not None:
-            drawing = self._maps(inputs.control, first, count) / np.float32(255)
-            control = ControlInput(self._adapter(inputs.control_kind), drawing, inputs.control_scale)
+            net = self._adapter(inputs.control_kind)
+            drawing = self._maps("control", inputs.control, net.channels, first, count) / np.float32(255)
+            control = ControlInput(net, drawing, inputs.control_scale)
         if inputs.reference is not None:
-            image = to_float(self._maps(inputs.reference, first, count))
-            reference = ReferenceInput(self._adapter("reference"), image, inputs.reference_scale)
+            net = self._adapter("reference")
+            image = to_float(self._maps("reference", inputs.reference, self.shape[2], first, count))
+            reference = ReferenceInput(net, image, inputs.reference_scale)
         return AdaptedUNet(self.model, control, reference)
 
     def _adapter(self, kind: str) -> Any:
@@ -187,14 +189,14 @@ class Model:
         there = f"it has those for {', '.join(self.adapters)}" if self.adapters else "it has none"
         raise MinidiffError(f"this model has no adapter for {kind}, {there}; train one with --adapter {kind}")
 
-    def _maps(self, array: np.ndarray, first: int, count: int) -> np.ndarray:
+    def _maps(self, name: str, given: Any, channels: int, first: int, count: int) -> np.ndarray:
         """Return an adapter's input for each image, (count, H, W, c) uint8, of one or of several that take turns."""
-        several = array[None] if array.ndim == 3 else array
-        height, width, _ = self.shape
-        if several.ndim != 4 or several.shape[1:3] != (height, width) or not len(several):
+        array = np.asarray(given)
+        several, image = (array[None] if array.ndim == 3 else array), (*self.shape[:2], channels)
+        if array.dtype != np.uint8 or several.ndim != 4 or several.shape[1:] != image or not len(several):
             raise MinidiffError(
-                f"an adapter's input must be an image of {height}×{width} pixels, or several: ([N,] {height}, {width}, "
-                f"channels); got an array of shape {array.shape}"
+                f"{name} must be an image {image} of uint8, or several that take turns, (N, …); got an array "
+                f"{array.shape} of {array.dtype}"
             )
         return in_turn(several, first, count)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from minidiff import renamed
 from minidiff.diffusion.clipping import Clip, Clipping
 from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.schedule import Level, Schedule
@@ -111,6 +112,8 @@ def from_keywords(keywords: dict[str, Any]) -> tuple[SamplingSettings, Inputs]:
     """Return settings and inputs from keywords, each named as the field that it sets; TypeError for another name."""
     how, what = ({field.name for field in fields(kind)} for kind in (SamplingSettings, Inputs))
     if unknown := sorted(keywords.keys() - how - what):
+        if new := renamed.SETTINGS["sample"].get(unknown[0]):
+            raise TypeError(f"{unknown[0]} is now called {new}")
         raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(how | what))}")
     return (
         SamplingSettings(**{name: value for name, value in keywords.items() if name in how}),

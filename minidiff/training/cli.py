@@ -19,7 +19,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config, check
 from minidiff.checkpoint.settings import read_toml
-from minidiff.command_line import check_words, cli
+from minidiff.command_line import check_words, cli, setting_names
 from minidiff.errors import MinidiffError
 from minidiff.training.resume import check_settings
 
@@ -72,8 +72,8 @@ def parse(words: Sequence[str]) -> Request:
     Raises MinidiffError for settings that are not valid; SystemExit from tyro, after its own message, for a mistyped
     option or for --help.
     """
-    check_words(words)
     start, resume = Config(), None
+    check_words(words, setting_names(start))
     early = _early(words)
     if early.resume is not None:
         if early.config is not None or early.out is not None:

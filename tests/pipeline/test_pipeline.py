@@ -1,6 +1,8 @@
 """A checkpoint becomes images: labels in every form, seeds, batches, and mistakes in one line."""
 
+import dataclasses
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -364,3 +366,48 @@ def test_the_table_of_sampler_settings_is_that_of_the_samplers():
 def test_an_unknown_keyword_is_a_mistake_of_the_program(model):
     with pytest.raises(TypeError, match=r"^unknown setting 'guidance'; known are churn, clip, "):
         model.sample(1, guidance=3)
+
+
+# -- inputs of adapters ------------------------------------------------------------------------------------------------
+
+MAPS = np.arange(3, dtype=np.uint8).repeat(64).reshape(3, 8, 8, 1)
+
+
+@pytest.fixture
+def adaptable(model):
+    return dataclasses.replace(model, adapters={"edges": SimpleNamespace(channels=1), "reference": SimpleNamespace()})
+
+
+def test_maps_take_turns_in_any_batch(adaptable):
+    for first, count in ((0, 5), (2, 2), (7, 1)):
+        drawing = adaptable.adapted(Inputs(control=MAPS), first, count).control.drawing
+        assert (drawing[:, 0, 0, 0] * 255).round().tolist() == [k % 3 for k in range(first, first + count)]
+    assert adaptable.adapted(Inputs(control=MAPS[2]), 0, 4).control.drawing.shape == (4, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (MAPS[0, :, :, 0], r"\(8, 8\) of uint8"),
+        (MAPS.repeat(3, axis=3), r"\(3, 8, 8, 3\) of uint8"),
+        (MAPS[:0], r"\(0, 8, 8, 1\) of uint8"),
+        (MAPS[:, :4], r"\(3, 4, 8, 1\) of uint8"),
+        (MAPS[None], r"\(1, 3, 8, 8, 1\) of uint8"),
+        (MAPS / 255, r"\(3, 8, 8, 1\) of float64"),
+        (MAPS.astype(object), r"\(3, 8, 8, 1\) of object"),
+        (MAPS.tolist(), r"\(3, 8, 8, 1\) of int64"),
+    ],
+)
+def test_an_adapters_input_of_another_kind_is_one_line(adaptable, wrong, got):
+    for name, image in (("control", r"\(8, 8, 1\)"), ("reference", r"\(8, 8, 3\)")):
+        if name == "reference" and got.startswith(r"\(3, 8, 8, 3"):
+            continue  # that is right for colours
+        with pytest.raises(
+            MinidiffError, match=f"^{name} must be an image {image} of uint8, or several.*got .* {got}$"
+        ):
+            adaptable.adapted(Inputs(**{name: wrong}), 0, 2)
+
+
+def test_a_keyword_of_before_is_named_as_it_is_today(model):
+    with pytest.raises(TypeError, match=r"^batch is now called batch_size$"):
+        model.sample(1, batch=2)
