@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import minidiff
+from minidiff import renamed
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -36,3 +37,15 @@ def test_the_workflow_runs_the_gate_and_readme_s_test_line():
     assert "run: .ci/run\n" in WORKFLOW
     (line,) = re.findall(r"^pip .+ && pytest$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert f"run: {line}\n" in WORKFLOW
+
+
+def test_no_command_in_a_text_has_an_option_of_before():
+    """The book's are run by tests; those of the gate, of README and of other texts are looked for here."""
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".ci").iterdir(), *ROOT.glob("*/README.md")]
+    assert len(texts) > 20
+    for path in texts:
+        if path.name == "CHANGELOG.md":
+            continue
+        for line in path.read_text("utf-8").splitlines():
+            old = renamed.OPTIONS.keys() & set(line.split())
+            assert not old or "minidiff" not in line, f"{path.relative_to(ROOT)}: {line}"
