@@ -40,7 +40,7 @@ class Backend:
     conv2d_grad_x: Callable
     conv2d_grad_w: Callable
     conv2d_grad_b: Callable
-    constant_filters: Callable
+    constant_filters: Callable  # a context in which no filter changes, so that what is derived from it may be cached
     norm_silu_conv2d: Callable
     norm_silu_conv2d_grad: Callable
     group_norm: Callable
