@@ -260,9 +260,9 @@ def _announce_compiling() -> None:
         def on_start(self, occurrence: Any) -> None:
             if self.depth == 0:
                 function = occurrence.data["dispatcher"].py_func
-                operation = function.__module__.removeprefix("minidiff.kernels.").split(".")[0]
+                module = function.__module__.removeprefix("minidiff.kernels.").removesuffix(".numba_cpu")
                 for say in _say:
-                    say(f"compiling {operation}.{function.__name__}, once on this machine")
+                    say(f"compiling {module}.{function.__name__}, once on this machine")
             self.depth += 1
 
         def on_end(self, occurrence: Any) -> None:
