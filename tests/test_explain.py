@@ -297,7 +297,7 @@ def opened(browser, reads, tmp_path):
 
 
 def src(browser, name):
-    return browser.js(f"document.getElementById('{name}').src")
+    return browser.js(f"document.querySelector('#{name}, .inside-{name}').src")
 
 
 def visible(browser, selector):
@@ -337,14 +337,14 @@ def test_keys_and_slider_move_through_the_steps(opened):
 
 def test_each_word_has_its_map(opened):
     browser, said, _ = opened
-    words = "[...document.querySelectorAll('.tile .word')].map((e) => e.textContent)"
+    words = "[...document.querySelectorAll('.inside-tile .inside-word')].map((e) => e.textContent)"
     assert browser.js(words) == PROMPT.split()
-    assert visible(browser, ".tile") == len(PROMPT.split())
-    assert visible(browser, ".none") == 1
+    assert visible(browser, ".inside-tile") == len(PROMPT.split())
+    assert visible(browser, ".inside-none") == 1
     looks = said["images"][0]["frames"][0]["attention"]
-    shown = "[...document.querySelectorAll('.map')].map((e) => e.src)"
+    shown = "[...document.querySelectorAll('.inside-map')].map((e) => e.src)"
     assert browser.js(shown) == [look["map"] for look in looks["8"]]
-    browser.click("#heights label")
+    browser.click(".inside-heights label")
     assert browser.js(shown) == [look["map"] for look in looks["4"]]
     browser.click("#picker button:nth-child(2)")
     assert browser.js(words) == ["a", "owl"]
@@ -362,7 +362,7 @@ def test_it_plays_to_the_end(opened):
 
 def test_formulas_stand_there_as_text(opened):
     browser, said, _ = opened
-    shown = "[...document.querySelectorAll('#lines .formula')].map((e) => e.textContent)"
+    shown = "[...document.querySelectorAll('.inside-lines .inside-formula')].map((e) => e.textContent)"
     assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][0]["lines"]]
 
 
@@ -374,6 +374,6 @@ def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):
     browser.said.clear()
     browser.open(tmp_path / "out" / "explain.html")
     assert browser.js("document.querySelector('h1').textContent") == f"“{name}”"
-    assert visible(browser, "#guidance, #words, #picker, .tile") == 0
-    assert visible(browser, "#way, #numbers, #slider") == 3
+    assert visible(browser, ".inside-guidance, .inside-words, #picker, .inside-tile") == 0
+    assert visible(browser, "#way, .inside-numbers, #slider") == 3
     assert browser.said == []
