@@ -402,7 +402,7 @@ def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):
 # -- in a browser, on another page that shows steps as they come ---------------------------------------------------
 
 STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
-LIVE_PAGE = """<!DOCTYPE html><title>live</title><link rel="icon" href="data:,">
+LIVE_PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>live</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="explain/inside.css"><script src="explain/inside.js"></script>
 <div class="inside" id="one"></div><div class="inside" id="two"></div><script src="live.js"></script>"""
 LIVE_SCRIPT = """
@@ -483,6 +483,7 @@ def test_a_run_is_shown_from_inside_while_it_is_drawn(live):
     mark = browser.js("document.querySelector('#one .inside-spark line').getAttribute('x1')")
     assert float(mark) == pytest.approx(2000 / 3)
     assert browser.js("document.querySelector('#one .inside-cond').src") == said["images"][0]["frames"][2]["cond"]
+    assert browser.js("document.querySelector('#one .inside-guided-symbol').textContent") == "x̂₀(∅) + 2.500 Δ"
     shown = "[...document.querySelectorAll('#one .inside-formula')].map((e) => e.textContent)"
     assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][2]["lines"]]
     browser.js("all[0].inside.clear()")
