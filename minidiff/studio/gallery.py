@@ -40,8 +40,8 @@ class Entry:
     """An image of the gallery.
 
     name: of its file.  drawn: when, "2026-11-28T14:30:05".
-    about: what the PNG says of its making, see `like.describe`; "settings" are in it, and "image", its number among those
-    of the request.
+    about: what the PNG says of its making, see `like.describe`; "settings" are in it, and "image", its number among
+    those of the request.
     """
 
     id: str

@@ -71,7 +71,8 @@ class Runs:
         """
         run = self.path(id)
         with self._lock:
-            tail = self._tails[id] = self._tails.pop(id, None) or MetricsTail(run / METRICS)
+            kept = self._tails.pop(id) if id in self._tails else MetricsTail(run / METRICS)
+            tail = self._tails[id] = kept  # at the end
             try:
                 tail.read()
             except (OSError, MinidiffError):  # of a training that has not made a step yet, or of a folder that is gone
