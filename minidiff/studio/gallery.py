@@ -11,6 +11,7 @@ Leaves out the drawing itself.
 """
 
 import bisect
+import json
 import os
 import re
 import threading
@@ -30,7 +31,7 @@ from minidiff.sampling.request import SampleRequest
 from minidiff.studio.ids import UnknownIdError, id_of, is_file
 from minidiff.studio.parameters import PARAMETERS_KEY, infotext
 
-_NAME = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_\d{3,6}_\d{3,6}\.png")
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_\d{3,6}_\d{3,6}\.png", re.ASCII)
 _SETTLED = 2.0  # seconds after which a change of the folder is sure to have got a time stamp of its own
 _MOST_KEPT = 4096  # files whose settings are kept in memory
 
@@ -180,13 +181,21 @@ class Gallery:
             return None
         except MinidiffError:
             about = None
-        if about is not None and not isinstance(about.get("settings"), dict):
-            about = None
+        about = about if about is None or _is_sound(about) else None
         with self._lock:
             while len(self._kept) >= _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = about
         return about
+
+
+def _is_sound(about: dict[str, Any]) -> bool:
+    """Return whether a PNG's settings, which may be anybody's, are settings, and could be sent as JSON."""
+    try:
+        json.dumps(about, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # a NaN, or half of a character
+        return False
+    return isinstance(about.get("settings"), dict)
 
 
 def _drawn(name: str) -> str:

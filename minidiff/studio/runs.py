@@ -8,6 +8,7 @@ Folders and files may vanish at any time, and a folder that is not a run is pass
 Leaves out reading metrics.jsonl (metrics.py), and loading checkpoints (pipeline/loading.py).
 """
 
+import math
 import os
 import re
 import threading
@@ -19,7 +20,7 @@ from typing import Any, TypeAlias
 from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml, to_dict
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, printable
 from minidiff.files import read_bytes
 from minidiff.studio.ids import UnknownIdError, id_of, is_file
 from minidiff.studio.metrics import MetricsTail, last_line
@@ -31,7 +32,7 @@ MOST_POINTS = 10_000
 _ALIVE_SECONDS = 60.0  # where locks are not listed: a training has written a line since
 _MOST_FOLLOWED = 16  # runs whose metrics are kept in memory
 _MOST_LOCKS = 1 << 24  # bytes
-_PREVIEW = re.compile(r"step_(\d{8,10})\.png")
+_PREVIEW = re.compile(r"step_(\d{8,10})\.png", re.ASCII)
 
 Listing: TypeAlias = list[dict[str, Any]]  # inside Runs, `list` is a method
 
@@ -56,7 +57,7 @@ class Runs:
             except (OSError, MinidiffError):  # a training that has not made a step yet, or a folder that is gone
                 line, updated = None, _time_of(run)
             settings = self._settings_of(id, run)
-            about = {"id": id, "name": name, "step": 0, "of": _steps(settings), "loss": None}
+            about = {"id": id, "name": printable(name), "step": 0, "of": _steps(settings), "loss": None}
             if line is not None:
                 about |= {"step": line["step"], "loss": line["loss"]}
             found.append((updated, {**about, "training": is_training(run, held), "updated": _iso(updated)}))
@@ -90,7 +91,7 @@ class Runs:
             left = max(60 * minutes - seconds, 0.0)
         return {
             "id": id,
-            "name": run.name,
+            "name": printable(run.name),
             "settings": settings,
             "step": step,
             "of": of,
@@ -132,7 +133,7 @@ class Runs:
             stamp = (run / SETTINGS).stat().st_mtime_ns
             kept = self._settings.get(id)
             if kept is None or kept[0] != stamp:
-                kept = self._settings[id] = stamp, to_dict(read_toml(Config, run / SETTINGS))
+                kept = self._settings[id] = stamp, _finite(to_dict(read_toml(Config, run / SETTINGS)))
             return kept[1]
         except (OSError, MinidiffError):
             return {}
@@ -195,6 +196,13 @@ def _steps(settings: dict[str, Any]) -> int | None:
     return settings.get("run", {}).get("steps")
 
 
+def _finite(value: Any) -> Any:
+    """Return settings that can be sent as JSON, which has no infinity: the text "inf" in its place."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _time_of(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -203,4 +211,7 @@ def _time_of(path: Path) -> float:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):  # a time stamp of no year that there is
+        return ""

@@ -138,6 +138,8 @@ def test_what_does_not_belong_here_is_passed_over(gallery, tmp_path):
     (folder / "inputs").mkdir()
     os.mkfifo(folder / f"{stem}6.png")
     (folder / f"{stem}7.png").write_bytes(whole.replace(b'"settings"', b'"sottings"'))
+    for k, odd in enumerate((b"NaN, ", b'"\\ud800"')):  # what could not be sent to a browser
+        (folder / f"{stem}{8 + k}.png").write_bytes(whole.replace(b'"a dog"', odd))
     assert gallery.list() == Gallery(folder).list() == good
     with pytest.raises(MinidiffError, match=f"{stem}0.png: damaged, or not written by minidiff"):
         gallery.settings(id_of("g", f"{stem}0.png".encode()))
