@@ -8,6 +8,7 @@ Leaves out which files these are: `files_of` in inputs.py.
 """
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.files import sha256
 from minidiff.images.files import read_metadata
+
+INFINITY = "inf"  # the end of a guidance interval; JSON has no such number
 
 D = TypeVar("D")
 
@@ -56,6 +59,8 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
             f"{printable(grid, MAX_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
             file=sys.stderr,
         )
+    if isinstance(interval := settings.get("guidance_interval"), list):
+        settings = {**settings, "guidance_interval": [math.inf if end == INFINITY else end for end in interval]}
     config = from_dict(kind, settings, str(grid))
     paths = {name: _found(value, grid) for name, value in vars(config).items() if isinstance(value, Path)}
     several = {
@@ -70,6 +75,8 @@ def _plain(value: Any) -> Any:
     """Return a setting as a JSON value; paths have / on every system."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    if value == math.inf:
+        return INFINITY
     return value.as_posix() if isinstance(value, Path) else value
 
 
