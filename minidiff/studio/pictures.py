@@ -79,9 +79,9 @@ class PictureStore:
             self.count, self.bytes = self.count + 1, self.bytes + len(stored)
         return picture
 
-    def path(self, id: str) -> Path:
-        """Return the file of a picture.  Raises UnknownIdError for any text that is not the id of one."""
-        if _ID.fullmatch(id) and is_file(path := self._file(id)):
+    def path(self, id: object) -> Path:
+        """Return the file of a picture.  Raises UnknownIdError for anything that is not the id of one."""
+        if isinstance(id, str) and _ID.fullmatch(id) and is_file(path := self._file(id)):
             return path
         raise UnknownIdError("picture", id)
 

@@ -61,7 +61,7 @@ def test_a_damaged_file_is_replaced(store):
 
 
 @pytest.mark.parametrize(
-    "id", ["", "p-", "../x", "p-../../../../etc/passwd", "p-0123456789abcdef", "g-0123456789abcdef"]
+    "id", ["", None, 5, ["p-"], "p-", "../x", "p-../../../../etc/passwd", "p-0123456789abcdef", "g-0123456789abcdef"]
 )
 def test_only_ids_of_pictures_lead_to_files(store, id):
     store.add(encoded(NOISE))
