@@ -331,6 +331,14 @@ def test_settings_beside_like_change_what_they_name(run, tmp_path):
     assert (tmp_path / "b" / "samples.npz").is_file()
 
 
+def test_like_repeats_guidance_without_an_upper_end(reader, tmp_path):
+    how = ("--guidance-interval", 0.2, "inf", "--count", 2)
+    sample("a dog", "--checkpoint", reader, *how, "--out", tmp_path / "a")
+    assert images.read_metadata(tmp_path / "a" / "grid.png")["settings"]["guidance_interval"] == [0.2, "inf"]
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+
+
 def test_like_refuses_another_checkpoint(run, tmp_path, capsys):
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
     tiny_model.write(tmp_path / "other", step=11)
@@ -366,6 +374,7 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
         (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
         (lambda about: about["settings"].update(guidance_interval=[0, 1, 2]), "must be a list of 2, got [0, 1, 2]"),
         (lambda about: about["settings"].update(guidance_interval=[]), "must be a list of 2, got []"),
+        (lambda about: about["settings"].update(guidance_interval=[0, "all"]), "must be a number, got 'all'"),
         (lambda about: about["settings"].update(sampler="leap"), "sampler must be one of ddpm, ddim, euler, "),
     ],
 )

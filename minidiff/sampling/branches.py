@@ -6,6 +6,7 @@ Leaves out what the sampler does: pipeline/branch.py.
 """
 
 import json
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
@@ -94,7 +95,11 @@ def line_of(step: int, before: SampleRequest, after: SampleRequest) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Write a text, a number or a list of them: JSON's way is TOML's way, but for one character."""
+    """Write a text, a number or a list of them: JSON's way is TOML's way, but for one character and infinity."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if value == math.inf:
+        return "inf"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
 
 

@@ -8,6 +8,7 @@ Leaves out which files these are: `files_of` in inputs.py.
 """
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from minidiff.files import sha256
 from minidiff.images.files import read_metadata
 from minidiff.sampling.branches import relocated
 from minidiff.sampling.request import SampleRequest
+
+INFINITY = "inf"  # the end of a guidance interval; JSON has no such number
 
 
 def describe(request: SampleRequest, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def read(grid: Path) -> tuple[SampleRequest, dict[str, str]]:
             f"{printable(grid, MAX_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
             file=sys.stderr,
         )
+    if isinstance(interval := settings.get("guidance_interval"), list):
+        settings = {**settings, "guidance_interval": [math.inf if end == INFINITY else end for end in interval]}
     config = from_dict(SampleRequest, settings, str(grid))
     paths: dict[str, Any]
     paths = {name: _found(value, grid) for name, value in vars(config).items() if isinstance(value, Path)}
@@ -72,6 +77,8 @@ def _plain(value: Any) -> Any:
     """Return a setting as a JSON value; paths have / on every system."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    if value == math.inf:
+        return INFINITY
     return value.as_posix() if isinstance(value, Path) else value
 
 

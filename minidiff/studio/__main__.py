@@ -1,7 +1,7 @@
 """The command that opens the studio: `python -m minidiff.studio`.
 
-Idea: kernels may run on the main thread only, so the main thread draws (engine.py), and the web server runs beside it in
-a thread of its own.  They share nothing but calls to the engine and what it publishes.
+Idea: kernels may run on the main thread only, so the main thread draws (engine.py), and the web server runs beside it
+in a thread of its own.  They share nothing but calls to the engine and what it publishes.
 Leaves out what is served: app.py.
 """
 

@@ -5,7 +5,6 @@ written them; a file that the studio has is recognised by its SHA-256.
 Leaves out reading the PNG: sampling/like.py.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def restore(path: Path, models: Models, pictures: PictureStore) -> dict[str, Any
 
     def settings(stage: SampleRequest, names: dict[str, str]) -> dict[str, Any]:
         """names: from a picture's use to what the digests call it."""
-        values = settings_of(replace(stage, **dict.fromkeys(IMAGES)), model or "m0", lambda _: None)
+        values = settings_of(stage, model or "m0", lambda _: None)
         for use in IMAGES:
             if getattr(stage, use) is not None:
                 values[use] = pictures.find(digests.get(names.get(use, use), ""))

@@ -8,6 +8,7 @@ Leaves out HTTP: api.py, watch.py, automatic1111.py, openai.py.
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,10 @@ class Service:
         )
         takes = 5 * int(np.prod(pipeline.shape)) * request.count * (plan.settings.steps or 1) * request.resample
         if keep and takes > MOST_BYTES:
-            raise MinidiffError(f"{request.count} images of {request.steps} steps would take {takes >> 20} MiB to go back to; "
-                                f"expected at most {MOST_BYTES >> 20}: draw fewer, or take fewer steps")  # fmt: skip
+            raise MinidiffError(
+                f"to go back to each of {request.steps} steps of {request.count} images takes {takes >> 20} MiB, "
+                f"and at most {MOST_BYTES >> 20} are kept: draw fewer images, or take fewer steps"
+            )
         nodes = [Node(0, None, 0, request, plan)]
         for change in _branches(changes):
             nodes.append(self._branch_of(len(nodes), nodes[-1], change.get("step"), change.get("settings", {})))
@@ -147,8 +150,9 @@ class Service:
         """Publish a step."""
         node = drawing.active
         rate = drawing.drawn / drawing.seconds if drawing.seconds else 0.0
-        about = {"drawing": drawing.id, "node": node.id, "step": film.index, "of": node.of, "t": film.t,
-                 "sigma": film.sigma, "rate": rate, "left": (node.of - film.index - 1) / rate if rate else None}  # fmt: skip
+        left = (node.of - film.index - 1) / rate if rate else None
+        about = {"drawing": drawing.id, "node": node.id, "step": film.index, "of": node.of}
+        about |= {"t": film.t, "sigma": film.sigma, "rate": rate, "left": left}
         self.hub.preview(drawing.id, lambda: preview(about, film))
 
     def finished(self, drawing: Drawing, node: Node) -> "Future[list[str]]":
@@ -156,9 +160,7 @@ class Service:
         assert node.images is not None
         images, entry, pipeline = node.images, self.models.entry(drawing.model), node.plan.model
         path = node.path()
-        lines = tuple(
-            branches.line_of(after.start, before.request, after.request) for before, after in zip(path, path[1:])
-        )
+        lines = tuple(branches.line_of(after.start, before.request, after.request) for before, after in pairwise(path))
         request = replace(catalogue.stored(path[0].request, entry, pipeline), branch=lines)  # type: ignore[arg-type]
 
         def save() -> list[str]:

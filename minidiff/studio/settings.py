@@ -6,6 +6,7 @@ command's options, so that a drawing of the studio is one of the command.
 Leaves out what the ids stand for: models.py and pictures.py.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from minidiff.checkpoint.settings import from_dict, to_dict
 from minidiff.errors import MinidiffError, did_you_mean, printable
-from minidiff.sampling import branches
+from minidiff.sampling import branches, like
 from minidiff.sampling.inputs import IMAGES
 from minidiff.sampling.request import SampleRequest
 
@@ -46,6 +47,8 @@ def request_of(
     for name in ("prompt", "label"):
         if isinstance(values.get(name), str):
             values[name] = [values[name]] if values[name].strip() else []
+    if isinstance(interval := values.get("guidance_interval"), list):
+        values["guidance_interval"] = [math.inf if end == like.INFINITY else end for end in interval]
     if values.get("negative") == "":
         values["negative"] = None
     request = from_dict(SampleRequest, to_dict(start) | values, "settings")
@@ -55,8 +58,10 @@ def request_of(
 
 
 def settings_of(request: SampleRequest, model: str, id_of: Callable[[Path], str | None]) -> dict[str, Any]:
-    """Return a request as settings for a client.  id_of: from the path of a picture to its id, None for no known one."""
+    """Return a request as settings for a client.  id_of: from a picture's path to its id, None if it has none."""
     values = {name: value for name, value in to_dict(request).items() if name in NAMES}
+    if values["guidance_interval"]:
+        values["guidance_interval"] = [like.INFINITY if end == math.inf else end for end in values["guidance_interval"]]
     for name in IMAGES:
         path = getattr(request, name)
         values[name] = None if path is None else id_of(path)
