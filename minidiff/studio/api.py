@@ -116,7 +116,8 @@ class Api:
     async def state(self, request: Request) -> Response:
         service = self.service
         models = await run_in_threadpool(service.models.views)
-        drawings = [view for view in reversed(service.views.values()) if view["id"] in service.engine.drawings]
+        kept = [drawing for drawing in list(service.engine.drawings.values()) if drawing.keep]
+        drawings = [service.view(drawing) for drawing in reversed(kept)]
         limits = {"count": MAX_COUNT, "upload": MAX_UPLOAD}
         return JSONResponse(
             {
@@ -182,13 +183,12 @@ class Api:
                 inside=body.get("inside") is True,
                 paused=body.get("paused") is True,
             )
-            return service.views[drawing.id]
+            return service.view(drawing)
 
         return JSONResponse(await engine(service, submit), 201)
 
     async def drawing(self, request: Request) -> Response:
-        found(self.service.drawing, request.path_params["id"])
-        return JSONResponse(self.service.views[request.path_params["id"]])
+        return JSONResponse(self.service.view(found(self.service.drawing, request.path_params["id"])))
 
     async def control(self, request: Request) -> Response:
         verb, service, body = request.path_params["verb"], self.service, await json_of(request)
@@ -206,7 +206,7 @@ class Api:
             if verb not in acts:
                 raise UnknownIdError("action", verb)
             acts[verb]()
-            return service.views[drawing.id]
+            return service.view(drawing)
 
         return JSONResponse(await engine(service, act))
 
@@ -218,7 +218,7 @@ class Api:
             node = service.node(drawing, body.get("node"))
             new = service.new_node(drawing, node, body.get("step"), body.get("settings", {}))
             control.branch(service.engine, drawing, new, body.get("paused") is True)
-            return service.views[drawing.id]
+            return service.view(drawing)
 
         return JSONResponse(await engine(service, act), 201)
 

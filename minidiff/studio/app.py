@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from importlib import resources
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from minidiff.explain.page import page_file
@@ -34,7 +35,15 @@ def make_app(service: Service, hosts: frozenset[str], token: str | None) -> Star
         rounds.cancel()
 
     routes: list[BaseRoute] = [*Api(service).routes(), WebSocketRoute("/api/watch", Watch(service)), *_page()]
-    return Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=hosts, token=token)])
+    guard = Middleware(Guard, hosts=hosts, token=token)
+    return Starlette(routes=routes, lifespan=lifespan, middleware=[guard], exception_handlers={HTTPException: _nothing})
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    """Answer a request for an address that no route has, or a method that it has not."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    said = "there is nothing at this address" if status == 404 else "this address is not asked for in that way"
+    return JSONResponse({"error": said}, status)
 
 
 def _page() -> list[Route]:

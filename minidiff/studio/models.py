@@ -27,7 +27,7 @@ MAX_RUNS = 200  # runs that are offered
 
 
 @dataclass
-class Entry:
+class ModelEntry:
     """A model that can be chosen.  kind: shipped, file, run or diffusers.  path: None for the shipped weights."""
 
     id: str
@@ -52,7 +52,7 @@ class Models:
         self.runs = runs
         self._used: list[str] = []
         self._lock = threading.Lock()  # of entries: the web server scans, the engine loads
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ModelEntry] = {}
         kind = "shipped" if config.checkpoint is None else "run" if config.checkpoint.is_dir() else "file"
         name = "scenes" if config.checkpoint is None else config.checkpoint.name
         self._add(name, kind, config.checkpoint, config.adapter)
@@ -61,9 +61,9 @@ class Models:
 
     def _add(self, name: str, kind: str, path: Path | None, adapters: tuple[Path, ...] = ()) -> None:
         id = f"m{len(self.entries)}"
-        self.entries[id] = Entry(id, printable(name, 60), kind, path, adapters)
+        self.entries[id] = ModelEntry(id, printable(name, 60), kind, path, adapters)
 
-    def scan(self) -> list[Entry]:
+    def scan(self) -> list[ModelEntry]:
         """Look for new runs, and return all entries."""
         found = sorted(self.runs.glob(f"*/{checkpoints.CHECKPOINTS}/step_*.safetensors"), reverse=True)
         with self._lock:
@@ -77,7 +77,7 @@ class Models:
         """Return the id of the model of a run, None without a checkpoint."""
         return next((entry.id for entry in self.scan() if entry.path == folder), None)
 
-    def entry(self, id: object) -> Entry:
+    def entry(self, id: object) -> ModelEntry:
         """Return the entry with an id.  Raises MinidiffError if there is none."""
         with self._lock:
             found = self.entries.get(id) if isinstance(id, str) else None
@@ -85,7 +85,7 @@ class Models:
             raise MinidiffError(f"there is no model {printable(id, 30)!r} here; choose one of those that are offered")
         return found
 
-    def load(self, id: object) -> tuple[Entry, Pipeline]:
+    def load(self, id: object) -> tuple[ModelEntry, Pipeline]:
         """Return a model that is ready to draw; on the engine's thread only.
 
         Raises MinidiffError if it cannot be read, or is an adapter.
@@ -111,7 +111,7 @@ class Models:
         return [view(entry) for entry in self.scan()]
 
 
-def view(entry: Entry) -> dict[str, Any]:
+def view(entry: ModelEntry) -> dict[str, Any]:
     """Return what a client may know of a model."""
     return {"id": entry.id, "name": entry.name, "kind": entry.kind, "loaded": bool(entry.about), **entry.about}
 
@@ -145,7 +145,7 @@ def _newest(folder: Path | None) -> Path | None:
     return paths[-1] if paths else None
 
 
-def stored(request: SampleRequest, entry: Entry, pipeline: Pipeline) -> SampleRequest:
+def stored(request: SampleRequest, entry: ModelEntry, pipeline: Pipeline) -> SampleRequest:
     """Return the request as it is stored: with the checkpoint that was read, not the folder that it was found in."""
     return request if entry.kind in ("shipped", "diffusers") else replace(request, checkpoint=pipeline.path)
 
@@ -161,7 +161,7 @@ def _digest(file: Path, changed: int, size: int) -> str:
     return sha256(file)
 
 
-def _digest_of(entry: Entry) -> str | None:
+def _digest_of(entry: ModelEntry) -> str | None:
     """Return the SHA-256 of the file of a model, None if it has none that can be read."""
     path = entry.path
     try:

@@ -47,7 +47,6 @@ class Service:
         self.runs = Runs(runs)
         self.hub = Hub()
         self.engine = Engine(self)
-        self.views: dict[str, dict[str, Any]] = {}  # of drawings, for all threads; oldest first
         self.line: str | None = None  # what is being compiled
         self._saver = ThreadPoolExecutor(1, "saver")  # images are synced to the disk beside the drawing
 
@@ -131,6 +130,11 @@ class Service:
             raise UnknownIdError("node", id)
         return found
 
+    def view(self, drawing: Drawing) -> dict[str, Any]:
+        """Return what a client may know of a drawing; the engine may be a step further by then."""
+        place = next((k for k, each in enumerate(list(self.engine.waiting)) if each is drawing), None)
+        return drawing_view(drawing, place, self.picture)
+
     def picture(self, path: Path) -> str | None:
         """Return the id of a stored picture from its path."""
         return path.stem if path.parent == self.pictures.folder else None
@@ -139,12 +143,8 @@ class Service:
 
     def changed(self, drawing: Drawing) -> None:
         """Publish the state of a drawing."""
-        waiting = self.engine.waiting
-        view = drawing_view(drawing, waiting.index(drawing) if drawing in waiting else None, self.picture)
-        if drawing.id in self.engine.drawings:
-            self.views = {**{id: v for id, v in self.views.items() if id in self.engine.drawings}, drawing.id: view}
         if drawing.keep:
-            self.hub.event(("drawing", drawing.id), {"event": "drawing", "drawing": view})
+            self.hub.event(("drawing", drawing.id), {"event": "drawing", "drawing": self.view(drawing)})
 
     def stepped(self, drawing: Drawing, film: Film) -> None:
         """Publish a step."""
