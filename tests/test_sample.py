@@ -118,6 +118,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
             "control_kind": "edges",
             "reference": None,
             "reference_scale": 0.6,
+            "branch": [],
             "adapter": [],
             "backend": name,
         },
@@ -571,3 +572,56 @@ def test_as_a_process():
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: cannot read checkpoint: no such file or folder: there-is-none\n"
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    """A checkpoint of a model that reads prompts."""
+    return tiny_model.write(tmp_path_factory.mktemp("reads"), words=tiny_model.WORDS)
+
+
+def test_branches_are_stored_and_repeated_to_the_bit(reads, tmp_path):
+    """A branch on the command line, its drawing found again from the grid's folder, and what --like makes of both."""
+    lines = ('step = 1, prompt = "a dog", guidance_scale = 5', 'step = 3, sampler = "ddpm"')
+    sample(
+        "a cat",
+        "--checkpoint",
+        reads,
+        "--count",
+        2,
+        "--branch",
+        lines[0],
+        "--branch",
+        lines[1],
+        "--array",
+        "--out",
+        tmp_path / "a",
+    )
+    assert images.read_metadata(tmp_path / "a" / "grid.png")["settings"]["branch"] == list(lines)
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--array", "--out", str(tmp_path / "b")])
+    first, again = (np.load(tmp_path / name / "samples.npz")["arr_0"] for name in "ab")
+    assert np.array_equal(first, again)
+    sample("a cat", "--checkpoint", reads, "--count", 2, "--array", "--out", tmp_path / "c")
+    assert not np.array_equal(first, np.load(tmp_path / "c" / "samples.npz")["arr_0"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("step = 1, seed = 3", "cannot change 'seed'"),
+        ('prompt = "a dog"', "needs the step"),
+        ("step = 1, prompt = a dog", "is not"),
+        ("step = 1 }\nx = { a = 1", "needs the step"),
+        ("step = 1, promt = 'a dog'", "did you mean 'prompt'"),
+        ("step = -1, prompt = 'a dog'", "needs the step"),
+        ("step = true, prompt = 'a dog'", "needs the step"),
+        ("step = 1, guidance_scale = 'much'", "must be a number"),
+        ("step = 1, eta = 7", "eta must be from 0 to 1"),
+        ("step = 9, prompt = 'a dog'", "from 0 to 4, the last"),
+    ],
+)
+def test_a_branch_that_cannot_be_is_one_line(reads, tmp_path, capsys, line, said):
+    with pytest.raises(SystemExit):
+        sample("a cat", "--checkpoint", reads, "--count", 1, "--branch", line, "--out", tmp_path / "out")
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
