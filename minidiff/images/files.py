@@ -76,6 +76,13 @@ def save_png(
     write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks), new)
 
 
+def to_png(image: np.ndarray) -> bytes:
+    """Return one image, (H, W, 1 or 3) uint8, as the bytes of a PNG that is soon made rather than small."""
+    buffer = io.BytesIO()
+    _as_pillow(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the settings that `save_png` stored in an image. The file is not trusted.
 

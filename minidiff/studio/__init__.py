@@ -1,1 +1,1 @@
-"""The studio: a local web page on which pictures are drawn step by step, watched, stopped, and gone on with."""
+"""The studio: `python -m minidiff.studio`, a local web page on which noise becomes a picture."""
