@@ -618,6 +618,9 @@ def test_branches_are_stored_and_repeated_to_the_bit(reads, tmp_path):
         ("step = 1, guidance_scale = 'much'", "must be a number"),
         ("step = 1, eta = 7", "eta must be from 0 to 1"),
         ("step = 9, prompt = 'a dog'", "from 0 to 4, the last"),
+        ("step = 1, eta = nan", "eta must be from 0 to 1, got nan"),
+        ("step = 1, negative = 1979-05-27", "negative must be a text, a number or a list of them, got 1979-05-27"),
+        ("step = 1, prompt.a = 1", "prompt must be a text, a number or a list of them"),
     ],
 )
 def test_a_branch_that_cannot_be_is_one_line(reads, tmp_path, capsys, line, said):
@@ -625,3 +628,17 @@ def test_a_branch_that_cannot_be_is_one_line(reads, tmp_path, capsys, line, said
         sample("a cat", "--checkpoint", reads, "--count", 1, "--branch", line, "--out", tmp_path / "out")
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+    grid = tmp_path / "grid.png"  # anybody can write one
+    sample("a cat", "--checkpoint", reads, "--count", 1, "--out", tmp_path / "good")
+    about = images.read_metadata(tmp_path / "good" / "grid.png")
+    about["settings"]["branch"] = [line]
+    images.save_png(grid, np.zeros((2, 2, 3), np.uint8), about)
+    assert said in fails(capsys, "--like", grid, "--out", tmp_path / "out")
+
+
+def test_guidance_without_an_upper_end_in_a_branch_is_repeated(reads, tmp_path):
+    branch = ("--branch", "step = 1, guidance_interval = [0.2, inf]")
+    sample("a cat", "--checkpoint", reads, "--count", 1, *branch, "--out", tmp_path / "a")
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()

@@ -67,6 +67,10 @@ def parse(line: str) -> tuple[int, dict[str, Any]]:
     step = changes.pop("step", None) if table.keys() == {"branch"} else None
     if type(step) is not int or not LIMITS["step"].holds(step):
         raise MinidiffError(f"--branch needs the step at which it begins, step = 20; got {printable(line, 80)!r}")
+    for name, value in changes.items():
+        if not all(isinstance(each, str | int | float) for each in (value if isinstance(value, list) else [value])):
+            expected, came = "must be a text, a number or a list of them", printable(value, 60)
+            raise MinidiffError(f"--branch: {printable(name, 60)} {expected}, got {came}")
     return step, changes
 
 
@@ -98,8 +102,8 @@ def _toml(value: Any) -> str:
     """Write a text, a number or a list of them: JSON's way is TOML's way, but for one character and infinity."""
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
-    if value == math.inf:
-        return "inf"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
 
 

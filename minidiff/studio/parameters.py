@@ -85,6 +85,7 @@ def infotext(
     )
     units = [f"Module: {kind}, Weight: {_number(scale)}" for file, kind, scale in adapters if file is not None]
     values |= {f"ControlNet {i}": unit for i, unit in enumerate(units)}
+    values |= {f"Branch {i}": line for i, line in enumerate(request.branch)}
     values["Version"] = f"minidiff {version}"
     lines = [" ".join(prompt.split())]
     if request.negative:

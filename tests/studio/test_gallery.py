@@ -14,7 +14,7 @@ from minidiff import sample as command
 from minidiff.errors import MinidiffError
 from minidiff.images.files import read_metadata, to_uint8
 from minidiff.pipeline.loading import load
-from minidiff.sampling.inputs import files_of, read_inputs
+from minidiff.sampling.inputs import files_of
 from minidiff.sampling.like import check
 from minidiff.sampling.request import SampleRequest
 from minidiff.studio import gallery as module
@@ -75,17 +75,21 @@ def test_a_saved_image_repeats_its_drawing_to_the_bit(gallery, tmp_path, capsys)
     checkpoint = tiny_model.write(tmp_path / "run")
     photo = tmp_path / "photo.png"
     Image.fromarray(RNG.integers(0, 256, (20, 20, 3), np.uint8)).save(photo)
-    for changes in ({"label": ("dog", "owl"), "seed": 7}, {"init": photo, "sampler": "euler-ancestral"}):
-        request = replace(SampleRequest(checkpoint=checkpoint, steps=4, count=3, backend="numpy"), **changes)
+    kinds = {
+        "labels": {"label": ("dog", "owl"), "seed": 7, "guidance_interval": (0.1, float("inf"))},
+        "edit": {"init": photo, "sampler": "euler-ancestral"},
+        "branch": {"label": ("dog",), "branch": ('step = 2, label = ["cat"], sampler = "euler"',)},
+    }
+    for kind, changes in kinds.items():
         model = load(checkpoint)
-        plan = model.prepare(request, read_inputs(request, model))
-        request = replace(request, guidance_scale=plan.settings.guidance_scale)
+        request = SampleRequest(checkpoint=checkpoint, steps=4, count=3, backend="numpy")
+        request, plan = command.plan_of(replace(request, **changes), model)
         for step in plan.steps(0, request.count):
             last = step
         drawn = to_uint8(last.x_prev)
         digests = check(None, {}, files_of(request, model))
         entry = gallery.save(drawn, request, digests, model.path.stem)[1]
-        out = tmp_path / f"again {request.sampler}"
+        out = tmp_path / f"again {kind}"
         command.main(["--like", str(gallery.path(entry.id)), "--out", str(out), "--array"])
         with np.load(out / "samples.npz") as arrays:
             assert np.array_equal(arrays["arr_0"], drawn)

@@ -51,6 +51,7 @@ def test_what_is_given_beside_the_prompt():
     assert values(init=file, strength=0.25)["Denoising strength"] == "0.25"
     assert "Denoising strength" not in values(init=file, vary=0.5)
     assert values(spacing="karras", eta=0.5).items() >= {"Schedule type": "Karras", "Eta DDIM": "0.5"}.items()
+    assert values(branch=(line := 'step = 2, prompt = "a cat"',))["Branch 0"] == line
     both = values(control=file, control_kind="depth", control_scale=0.5, reference=file)
     assert both["ControlNet 0"] == "Module: depth, Weight: 0.5"
     assert both["ControlNet 1"] == "Module: reference, Weight: 0.6"
