@@ -1,0 +1,1 @@
+"""The studio: a local web page on which pictures are drawn, stopped, changed and drawn on."""
