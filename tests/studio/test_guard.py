@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import errno
 import json
 import logging
@@ -314,6 +315,32 @@ def test_a_body_that_does_not_come_is_given_up():
     answer = post(Guard(hello, HOSTS, limits=SMALL), [b"123"], False, content_length="10")
     assert error(answer) == (408, "the request took more than 0.05 s to arrive")
     assert answer[1]["connection"] == "close"
+
+
+def test_a_refused_body_is_read_for_a_moment():
+    """A server that closes a connection while bytes arrive resets it, and the client may never see the answer."""
+    pieces, guard = [bytes(20), bytes(20), bytes(20)], Guard(hello, HOSTS, limits=SMALL)
+    scope = scope_of("http", "/", {"host": HOST, "content-length": "60"}, "POST")
+
+    async def receive():
+        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+
+    sent = asyncio.run(exchange(guard, scope, receive))
+    assert (sent[0]["status"], pieces) == (413, [])
+    pieces = [bytes(1 << 20) for _ in range(20)]
+    asyncio.run(exchange(guard, scope, receive))
+    assert len(pieces) == 12
+
+
+def test_an_answer_may_take_longer_than_the_body():
+    async def slow(scope, receive, send):
+        assert (await receive())["type"] == "http.request"
+        with contextlib.suppress(TimeoutError):  # it waits for the client to leave, as responses in pieces do
+            await asyncio.wait_for(receive(), 3 * SMALL.seconds)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"drawn"})
+
+    assert post(Guard(slow, HOSTS, limits=SMALL), [b"123"], content_length="3")[::2] == (200, b"drawn")
 
 
 def test_what_the_app_sends_after_it_was_cut_off_is_dropped():

@@ -25,6 +25,7 @@ from minidiff.studio.serve import server_config
 
 PATIENCE = 20  # seconds until a test gives up
 ANSWER = b"x" * (32 << 20)  # more than the sockets of both sides hold
+PIECE = 1 << 18
 
 
 async def app(scope, receive, send):
@@ -40,8 +41,12 @@ async def app(scope, receive, send):
         if message["type"] == "http.disconnect":
             return
         length, more = length + len(message["body"]), message["more_body"]
-    body = ANSWER if scope["path"] == "/much" else b"%d" % length
+    body = ANSWER if scope["path"] in ("/much", "/pieces") else b"%d" % length
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    if scope["path"] == "/pieces":
+        for _ in range(0, len(body), PIECE):
+            await send({"type": "http.response.body", "body": body[:PIECE], "more_body": True})
+        body = b""
     await send({"type": "http.response.body", "body": body})
 
 
@@ -201,9 +206,10 @@ def test_a_client_that_does_not_read_is_given_up(running):
         until(lambda: running.connections == 0 and not running.server.server_state.tasks)
 
 
-def test_a_client_that_reads_slowly_gets_all(running):
+@pytest.mark.parametrize("path", ["/much", "/pieces"])
+def test_a_client_that_reads_slowly_gets_all(running, path):
     with running.open() as client:
-        client.sendall(f"GET /much HTTP/1.1\r\nHost: {running.host}\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {running.host}\r\nConnection: close\r\n\r\n".encode())
         length = 0
         while piece := client.recv(1 << 20):
             length += len(piece)
