@@ -16,8 +16,12 @@ from tqdm import tqdm
 
 from minidiff import backend, command_line
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.pipeline.branch import branch
 from minidiff.pipeline.loading import load, load_diffusers
-from minidiff.sampling import like
+from minidiff.pipeline.model import Model
+from minidiff.pipeline.plan import Plan
+from minidiff.pipeline.prepare import prepare
+from minidiff.sampling import branches, like
 from minidiff.sampling.draw import OutputOptions, draw
 from minidiff.sampling.inputs import files_of, read_inputs
 from minidiff.sampling.request import SampleRequest
@@ -63,13 +67,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load(request.checkpoint) if request.diffusers is None else load_diffusers(request.diffusers)
     for path in request.adapter:
         model = model.with_adapter(path)
-    inputs = read_inputs(request, model)
+    request, plan = plan_of(request, model)
     digests = like.check(config.like, stored, files_of(request, model))
-    plan = model.prepare(request, inputs)
-    steps, scale = plan.settings.steps, plan.settings.guidance_scale
-    request = replace(request, steps=steps, guidance_scale=scale, backend=backend.current().name)
     outputs = OutputOptions(config.images, config.array, config.animation, config.explain, config.trace, config.watch)
     draw(plan, request, outputs, config.out, digests)
+
+
+def plan_of(request: SampleRequest, model: Model) -> tuple[SampleRequest, Plan]:
+    """Read the images that a request names, and prepare its sampling run, with its branches; return both.
+
+    The request comes back with the model's defaults filled in, as it is to be stored.
+    """
+    plan = prepare(model, request, read_inputs(request, model))
+    steps, scale = plan.settings.steps, plan.settings.guidance_scale
+    request = replace(request, steps=steps, guidance_scale=scale, backend=backend.current().name)
+    for step, stage in branches.stages(request)[1:]:
+        plan = branch(plan, step, stage, read_inputs(stage, model))
+    return request, plan
 
 
 def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
@@ -77,7 +91,7 @@ def parse(arguments: Sequence[str]) -> tuple[SampleConfig, dict[str, str]]:
     config = command_line.read(SampleConfig, "sample", arguments)
     if config.like is None:
         return config, {}
-    start, digests = like.read(config.like, SampleRequest)
+    start, digests = like.read(config.like)
     if config.request.adapter:
         start = replace(start, adapter=())  # those that are typed take their place
     return command_line.read(SampleConfig, "sample", arguments, SampleConfig(start)), digests

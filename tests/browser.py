@@ -109,7 +109,11 @@ class Browser:
 
     def open(self, path):
         """Open a file and wait until it is loaded."""
-        self.ask("Page.navigate", url=Path(path).resolve().as_uri())
+        self.go(Path(path).resolve().as_uri())
+
+    def go(self, url):
+        """Open an address and wait until it is loaded."""
+        self.ask("Page.navigate", url=url)
         while self.js("document.readyState") != "complete":
             time.sleep(0.05)
 

@@ -4,6 +4,9 @@ import base64
 import io
 import json
 import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -272,6 +275,23 @@ def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
     assert "x_prev" in said["images"][0]["frames"][1]  # the step after it is not shown
 
 
+def test_a_step_alone_is_what_the_page_has_of_it(reads):
+    with backend.using("numpy"):
+        model, frames = record(reads, prompt=[PROMPT, "a owl"], guidance_scale=2.5)
+    captions = [explain.Caption(PROMPT, tuple(PROMPT.split())), explain.Caption("a owl", ("a", "owl"))]
+    how = (model.process, "ddim", 2.5)
+    said = page.data(frames, captions, *how)
+    for k, image in enumerate(said["images"]):
+        for i, frame in enumerate(frames):
+            alone = explain.step_content(frame, k, captions[k], *how)
+            assert alone["step"] == said["steps"][i]
+            assert np.array_equal(decoded(alone["frame"].pop("x_prev")), to_uint8(frame.step.x_prev[k]))
+            here = image["frames"][i]
+            assert alone["frame"] == {name: here[name] for name in here if name != "x_prev"}
+            known = explain.step_content(frame, k, captions[k], *how, after=frames[i + 1] if i < 3 else None)
+            assert known == {"step": said["steps"][i], "frame": here}
+
+
 # -- in a browser -------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +317,7 @@ def opened(browser, reads, tmp_path):
 
 
 def src(browser, name):
-    return browser.js(f"document.getElementById('{name}').src")
+    return browser.js(f"document.querySelector('#{name}, .inside-{name}').src")
 
 
 def visible(browser, selector):
@@ -337,14 +357,14 @@ def test_keys_and_slider_move_through_the_steps(opened):
 
 def test_each_word_has_its_map(opened):
     browser, said, _ = opened
-    words = "[...document.querySelectorAll('.tile .word')].map((e) => e.textContent)"
+    words = "[...document.querySelectorAll('.inside-tile .inside-word')].map((e) => e.textContent)"
     assert browser.js(words) == PROMPT.split()
-    assert visible(browser, ".tile") == len(PROMPT.split())
-    assert visible(browser, ".none") == 1
+    assert visible(browser, ".inside-tile") == len(PROMPT.split())
+    assert visible(browser, ".inside-none") == 1
     looks = said["images"][0]["frames"][0]["attention"]
-    shown = "[...document.querySelectorAll('.map')].map((e) => e.src)"
+    shown = "[...document.querySelectorAll('.inside-map')].map((e) => e.src)"
     assert browser.js(shown) == [look["map"] for look in looks["8"]]
-    browser.click("#heights label")
+    browser.click(".inside-heights label")
     assert browser.js(shown) == [look["map"] for look in looks["4"]]
     browser.click("#picker button:nth-child(2)")
     assert browser.js(words) == ["a", "owl"]
@@ -362,7 +382,7 @@ def test_it_plays_to_the_end(opened):
 
 def test_formulas_stand_there_as_text(opened):
     browser, said, _ = opened
-    shown = "[...document.querySelectorAll('#lines .formula')].map((e) => e.textContent)"
+    shown = "[...document.querySelectorAll('.inside-lines .inside-formula')].map((e) => e.textContent)"
     assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][0]["lines"]]
 
 
@@ -374,6 +394,128 @@ def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):
     browser.said.clear()
     browser.open(tmp_path / "out" / "explain.html")
     assert browser.js("document.querySelector('h1').textContent") == f"“{name}”"
-    assert visible(browser, "#guidance, #words, #picker, .tile") == 0
-    assert visible(browser, "#way, #numbers, #slider") == 3
+    assert visible(browser, ".inside-guidance, .inside-words, #picker, .inside-tile") == 0
+    assert visible(browser, "#way, .inside-numbers, #slider") == 3
     assert browser.said == []
+
+
+# -- in a browser, on another page that shows steps as they come ---------------------------------------------------
+
+STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+LIVE_PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>live</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="explain/inside.css"><script src="explain/inside.js"></script>
+<div class="inside" id="one"></div><div class="inside" id="two"></div><script src="live.js"></script>"""
+LIVE_SCRIPT = """
+const all = [];
+const ready = (async () => {
+  const part = await (await fetch("explain/inside.html")).text(), run = await (await fetch("run.json")).json();
+  for (const [k, id] of ["one", "two"].entries()) {
+    const root = document.getElementById(id);
+    root.innerHTML = part;
+    const inside = new Inside(root, run), image = run.images[k], frames = new Array(run.steps.length);
+    inside.image({ ...image, guidance: run.guidance });
+    all.push({ inside, image, come(i) { frames[i] = image.frames[i]; inside.show(run.steps[i], frames[i], frames); } });
+  }
+})();
+"""
+
+
+class StrictHandler(SimpleHTTPRequestHandler):
+    """Serves files, and has the browser refuse whatever is written into a page."""
+
+    def end_headers(self):
+        self.send_header("Content-Security-Policy", STRICT)
+        super().end_headers()
+
+    def log_message(self, *said):
+        pass
+
+
+@pytest.fixture
+def live(browser, reads, tmp_path):
+    """A page with two images of a run from inside, of which no step has come yet."""
+    with backend.using("numpy"):
+        model, frames = record(reads, prompt=[PROMPT, "a owl"], guidance_scale=2.5, steps=4)
+    captions = [explain.Caption(PROMPT, tuple(PROMPT.split())), explain.Caption("a owl", ("a", "owl"))]
+    said = page.data(frames, captions, model.process, "ddim", 2.5)
+    texts = {"live.html": LIVE_PAGE, "live.js": LIVE_SCRIPT, "run.json": json.dumps(said)}
+    texts |= {f"explain/{name}": explain.page_file(name) for name in ("inside.html", "inside.css", "inside.js")}
+    (tmp_path / "explain").mkdir()
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    browser.said.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(StrictHandler, directory=tmp_path)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        browser.go(f"http://127.0.0.1:{server.server_port}/live.html")
+        browser.js("ready")
+        yield browser, said
+        server.shutdown()
+        thread.join()
+    assert browser.said == []  # nothing that the policy refused
+
+
+def colours(browser, selector):
+    """What is seen of an element, (h, w, 3)."""
+    box = browser.js(f"(({{ x, y, width, height }}) => ({{ x: x + scrollX, y: y + scrollY, width, height }}))"
+                     f"(document.querySelector('{selector}').getBoundingClientRect())")  # fmt: skip
+    shot = browser.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=box | {"scale": 1})
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")).astype(int)
+
+
+def curves(browser, root):
+    """The words' curves: M where one begins, L for each step that it is drawn on to."""
+    paths = f"[...document.querySelectorAll('{root} .inside-spark path')].map((e) => e.getAttribute('d'))"
+    return [re.sub("[^ML]", "", path) for path in browser.js(paths)]
+
+
+def test_a_run_is_shown_from_inside_while_it_is_drawn(live):
+    browser, said = live
+    assert visible(browser, "section") == 0
+    browser.js("all[0].come(0)")
+    assert visible(browser, "#one section") == 3 and visible(browser, "#two section") == 0
+    assert curves(browser, "#one") == ["M"] * 7
+    browser.js("all[0].come(1)")
+    browser.js("all[0].come(3)")  # the one before it is missing: a gap
+    assert curves(browser, "#one") == ["MLM"] * 7
+    browser.js("all[0].come(2)")
+    assert curves(browser, "#one") == ["MLLL"] * 7
+    mark = browser.js("document.querySelector('#one .inside-spark line').getAttribute('x1')")
+    assert float(mark) == pytest.approx(2000 / 3)
+    assert browser.js("document.querySelector('#one .inside-cond').src") == said["images"][0]["frames"][2]["cond"]
+    assert browser.js("document.querySelector('#one .inside-guided-symbol').textContent") == "x̂₀(∅) + 2.500 Δ"
+    shown = "[...document.querySelectorAll('#one .inside-formula')].map((e) => e.textContent)"
+    assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][2]["lines"]]
+    browser.js("all[0].inside.clear()")
+    assert visible(browser, "section") == 0
+
+
+def test_two_on_a_page_do_not_disturb_each_other(live):
+    browser, said = live
+    browser.js("all[0].come(0), all[1].come(0)")
+    browser.click("#two [value=heat]")
+    browser.click("#two .inside-heights label")
+    shown = "[...document.querySelectorAll('%s .inside-map')].map((e) => e.src)"
+    for root, image, height in (("#one", 0, "8"), ("#two", 1, "4")):
+        maps = said["images"][image]["frames"][0]["attention"][height]
+        assert browser.js(shown % root) == [each["map"] for each in maps]
+        checked = browser.js(f"[...document.querySelectorAll('{root} input:checked')].map((e) => e.value)")
+        assert checked == [height, "light" if root == "#one" else "heat"]
+    for hidden in ("false", "true"):  # each has its own colours for heat, which a hidden one could not lend
+        browser.js(f"all[0].inside.root.hidden = {hidden}")
+        heat = colours(browser, "#two .inside-look")
+        assert np.abs(heat[..., 0] - heat[..., 2]).max() > 100  # grey without: black to white
+    ids = browser.js("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_step_without_guidance_or_words_shows_what_there_is(live):
+    browser, _ = live
+    browser.js("for (const name of ['cond', 'attention']) delete all[0].image.frames[0][name]")
+    browser.js("all[0].come(0)")
+    assert visible(browser, "#one section") == 1 and visible(browser, "#one .inside-numbers") == 1
+    browser.js("all[0].come(1)")
+    assert visible(browser, "#one section") == 3
+    browser.js("all[0].come(0)")  # guidance has an interval: the section stays, without images
+    assert visible(browser, "#one .inside-guidance") == 1
+    assert visible(browser, "#one .inside-guided-row, #one .inside-tile, #one .inside-padding") == 0

@@ -118,6 +118,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
             "control_kind": "edges",
             "reference": None,
             "reference_scale": 0.6,
+            "branch": [],
             "adapter": [],
             "backend": name,
         },
@@ -330,6 +331,14 @@ def test_settings_beside_like_change_what_they_name(run, tmp_path):
     assert (tmp_path / "b" / "samples.npz").is_file()
 
 
+def test_like_repeats_guidance_without_an_upper_end(reader, tmp_path):
+    how = ("--guidance-interval", 0.2, "inf", "--count", 2)
+    sample("a dog", "--checkpoint", reader, *how, "--out", tmp_path / "a")
+    assert images.read_metadata(tmp_path / "a" / "grid.png")["settings"]["guidance_interval"] == [0.2, "inf"]
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+
+
 def test_like_refuses_another_checkpoint(run, tmp_path, capsys):
     sample("--checkpoint", run, "--count", 1, "--out", tmp_path / "a")
     tiny_model.write(tmp_path / "other", step=11)
@@ -365,6 +374,7 @@ def test_like_finds_the_same_checkpoint_elsewhere(run, tmp_path):
         (lambda about: about["settings"].update(steps="all"), "steps must be a whole number, got 'all'"),
         (lambda about: about["settings"].update(guidance_interval=[0, 1, 2]), "must be a list of 2, got [0, 1, 2]"),
         (lambda about: about["settings"].update(guidance_interval=[]), "must be a list of 2, got []"),
+        (lambda about: about["settings"].update(guidance_interval=[0, "all"]), "must be a number, got 'all'"),
         (lambda about: about["settings"].update(sampler="leap"), "sampler must be one of ddpm, ddim, euler, "),
     ],
 )
@@ -562,3 +572,73 @@ def test_as_a_process():
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: cannot read checkpoint: no such file or folder: there-is-none\n"
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    """A checkpoint of a model that reads prompts."""
+    return tiny_model.write(tmp_path_factory.mktemp("reads"), words=tiny_model.WORDS)
+
+
+def test_branches_are_stored_and_repeated_to_the_bit(reads, tmp_path):
+    """A branch on the command line, its drawing found again from the grid's folder, and what --like makes of both."""
+    lines = ('step = 1, prompt = "a dog", guidance_scale = 5', 'step = 3, sampler = "ddpm"')
+    sample(
+        "a cat",
+        "--checkpoint",
+        reads,
+        "--count",
+        2,
+        "--branch",
+        lines[0],
+        "--branch",
+        lines[1],
+        "--array",
+        "--out",
+        tmp_path / "a",
+    )
+    assert images.read_metadata(tmp_path / "a" / "grid.png")["settings"]["branch"] == list(lines)
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--array", "--out", str(tmp_path / "b")])
+    first, again = (np.load(tmp_path / name / "samples.npz")["arr_0"] for name in "ab")
+    assert np.array_equal(first, again)
+    sample("a cat", "--checkpoint", reads, "--count", 2, "--array", "--out", tmp_path / "c")
+    assert not np.array_equal(first, np.load(tmp_path / "c" / "samples.npz")["arr_0"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("step = 1, seed = 3", "cannot change 'seed'"),
+        ('prompt = "a dog"', "needs the step"),
+        ("step = 1, prompt = a dog", "is not"),
+        ("step = 1 }\nx = { a = 1", "needs the step"),
+        ("step = 1, promt = 'a dog'", "did you mean 'prompt'"),
+        ("step = -1, prompt = 'a dog'", "needs the step"),
+        ("step = true, prompt = 'a dog'", "needs the step"),
+        ("step = 1, guidance_scale = 'much'", "must be a number"),
+        ("step = 1, eta = 7", "eta must be from 0 to 1"),
+        ("step = 9, prompt = 'a dog'", "from 0 to 4, the last"),
+        ("step = 1, eta = nan", "eta must be from 0 to 1, got nan"),
+        ("step = 1, negative = 1979-05-27", "negative must be a text, a number or a list of them, got 1979-05-27"),
+        ("step = 1, prompt.a = 1", "prompt must be a text, a number or a list of them"),
+    ],
+)
+def test_a_branch_that_cannot_be_is_one_line(reads, tmp_path, capsys, line, said):
+    with pytest.raises(SystemExit):
+        sample("a cat", "--checkpoint", reads, "--count", 1, "--branch", line, "--out", tmp_path / "out")
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+    grid = tmp_path / "grid.png"  # anybody can write one
+    sample("a cat", "--checkpoint", reads, "--count", 1, "--out", tmp_path / "good")
+    about = images.read_metadata(tmp_path / "good" / "grid.png")
+    about["settings"]["branch"] = [line]
+    images.save_png(grid, np.zeros((2, 2, 3), np.uint8), about)
+    assert said in fails(capsys, "--like", grid, "--out", tmp_path / "out")
+
+
+def test_guidance_without_an_upper_end_in_a_branch_is_repeated(reads, tmp_path):
+    branch = ("--branch", "step = 1, guidance_interval = [0.2, inf]")
+    sample("a cat", "--checkpoint", reads, "--count", 1, *branch, "--out", tmp_path / "a")
+    command.main(["--like", str(tmp_path / "a" / "grid.png"), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()

@@ -96,6 +96,18 @@ class Edit:
             return editing.img2img(sample, rest, x0, noise)
         return editing.inpaint(sample, rest, x0, backend.to_device(self.mask), noise, self.resample)
 
+    def resume(self, sample: Sample, x: np.ndarray, levels: Sequence[Level], noise: Noise) -> Iterator[Step]:
+        """Return the rest of the steps of the edit, from images x at levels[0], which noise.first steps have drawn.
+
+        Raises MinidiffError with `resample`: it repeats steps, and a repetition cannot begin in its middle.
+        """
+        if self.mask is None:
+            return sample(x, levels, noise)
+        if self.resample > 1:
+            raise MinidiffError(f"with resample {self.resample}, another sampler cannot take over; give resample 1")
+        x0 = backend.to_device(np.repeat(self.image[None], len(x), 0))
+        return editing.inpaint(sample, levels, x0, backend.to_device(self.mask), noise, x=x)
+
     def noise_level(self) -> float:
         """Return the standard deviation of the noise to remove: the given one, or an estimate."""
         if self.sigma == "estimate":

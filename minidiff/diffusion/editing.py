@@ -105,6 +105,7 @@ def inpaint(
     noise: Noise,
     resample: int = 1,
     jump: int = 10,
+    x: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """Draw anew where the mask is 1, and keep the image x0 (N, H, W, C) where it is 0.
 
@@ -122,9 +123,8 @@ def inpaint(
     steps = len(levels) - 1
     jump = jump if resample > 1 else steps
 
-    def loop() -> Iterator[Step]:
+    def loop(x: np.ndarray) -> Iterator[Step]:
         index, evaluations = 0, 0
-        x = add_noise_at(x0, levels[0], noise)
         for first in range(0, steps, jump):
             part = levels[first : first + jump + 1]
             for again in range(resample):
@@ -135,12 +135,12 @@ def inpaint(
                 x_prev: Any = None
                 while (step := _next(run, x_prev)) is not None:
                     index, evaluations = index + 1, so_far + step.evaluations
-                    x_prev = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, index)
+                    x_prev = mask * step.x_prev + (1 - mask) * add_noise_at(x0, step.prev, noise, noise.first + index)
                     count = steps * resample
                     yield replace(step, index=index - 1, x_prev=x_prev, mix=None, steps=count, evaluations=evaluations)
                 x = x_prev
 
-    return loop()
+    return loop(add_noise_at(x0, levels[0], noise) if x is None else x)
 
 
 def _next(run: Any, x: Any) -> Step | None:

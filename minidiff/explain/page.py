@@ -1,8 +1,10 @@
 """The page of a sampling run: one HTML file that opens from disk, without an internet connection or a library.
 
-Idea: the file contains everything that it shows: the images as PNG in data URIs, the rest as one block of JSON.  The
-template page.html contains a little JavaScript, which shows the step that is selected with the slider.  Only as many
-steps and images are included as keep the images at about 3 MB.
+Idea: the file contains everything that it shows: the images as PNG in data URIs, the rest as one block of JSON.  A
+little JavaScript shows the step that is selected with the slider.  Only as many steps and images are included as keep
+the images at about 3 MB.
+The template page.html names the files that are put into it.  inside.html, inside.css and inside.js show one step from
+inside, on this page or on another that has `step_content` of a step.  page.css and page.js are this page's own.
 Leaves out recording the run (recording.py) and the formulas (formulas.py).
 """
 
@@ -29,6 +31,7 @@ from minidiff.images.files import to_uint8
 BUDGET = 3_000_000  # bytes of images on a page, about
 SHOWN = 6  # images of the full size at each step, for an estimate of the bytes
 MAX_FRAMES, FEWEST_FRAMES = 100, 10
+FILES = ("page.css", "inside.css", "inside.html", "inside.js", "page.js")  # page.html has a place for each
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,19 @@ def write_page(
     write_atomically(path, render(content).encode())
 
 
+def page_file(name: str) -> str:
+    """Return the text of a file that the page is made of, such as "inside.js"."""
+    return resources.files("minidiff.explain").joinpath(name).read_text("utf-8")
+
+
 def render(content: dict[str, Any]) -> str:
-    """Put the data into the template."""
-    template = resources.files("minidiff.explain").joinpath("page.html").read_text("utf-8")
+    """Put the data, the styles and the scripts into the template."""
     title = content["images"][0]["caption"] or "an image"
     block = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     block = block.replace("<", "\\u003c")  # or a text with </script> would end the block
-    places = {"{{title}}": html.escape(title), "{{data}}": block}
-    return re.sub(r"{{title}}|{{data}}", lambda place: places[place[0]], template)  # at once: a text may name a place
+    texts = {"title": html.escape(title), "data": block} | {name: page_file(name) for name in FILES}
+    # All at once, as a text may name a place.
+    return re.sub(r"{{([\w.]+)}}", lambda place: texts[place[1]], page_file("page.html"))
 
 
 def data(
@@ -96,27 +104,48 @@ def data(
     shape = frames[0].step.x_t.shape
     fit = BUDGET // (weight(shape[1:]) * len(frames))
     count = max(1, min(fit, shape[0], len(captions), MAX_IMAGES))
+    contents = [
+        [
+            step_content(frame, k, captions[k], process, sampler, guidance_scale, after)
+            for frame, after in zip(frames, [*frames[1:], None])
+        ]
+        for k in range(count)
+    ]
     return {
         "facts": [list(fact) for fact in facts],
         "sampler": sampler,
         "guidance": guidance_scale,
         "height": shape[1],
         "width": shape[2],
-        "steps": [_levels(frame) for frame in frames],
+        "steps": [content["step"] for content in contents[0]],
         "images": [
             {
                 "caption": captions[k].text,
                 "words": list(captions[k].words),
                 "negative": captions[k].negative,
                 "result": png(frames[-1].step.x_prev[k]),
-                "frames": [
-                    _frame(frame, after, k, captions[k], process, sampler, guidance_scale)
-                    for frame, after in zip(frames, [*frames[1:], None])
-                ],
+                "frames": [content["frame"] for content in contents[k]],
             }
             for k in range(count)
         ],
     }
+
+
+def step_content(
+    frame: Frame,
+    k: int,
+    caption: Caption,
+    process: Process,
+    sampler: str,
+    guidance_scale: float,
+    after: Frame | None = None,
+) -> dict[str, Any]:
+    """Return what a page shows of a step of image k, ready for JSON: {"step": its levels, "frame": the rest}.
+
+    after: the next step, if the page shows it too; its x_t is then left out here, where it is called x_prev.
+    """
+    shown = _frame(frame, after, k, caption, process, sampler, guidance_scale)
+    return {"step": _levels(frame), "frame": shown}
 
 
 def _levels(frame: Frame) -> dict[str, Any]:

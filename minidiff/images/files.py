@@ -8,7 +8,7 @@ Leaves out reading images (read.py), and which frames an animation has (animatio
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,31 @@ def make_grid(images: np.ndarray, columns: int | None = None, zoom: int | None =
     return canvas.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def save_png(path: str | Path, image: np.ndarray, metadata: dict[str, Any] | None = None) -> None:
-    """Write one image, (H, W, 1 or 3) uint8, with its settings as JSON in a tEXt chunk named "minidiff"."""
+def save_png(
+    path: str | Path,
+    image: np.ndarray,
+    metadata: dict[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+    new: bool = False,
+) -> None:
+    """Write one image, (H, W, 1 or 3) uint8, with its settings as JSON in a tEXt chunk named "minidiff".
+
+    texts: further chunks, by their names: tEXt, or iTXt for a text that is not all Latin-1.
+    new: raise MinidiffError if a file of that name exists.
+    """
     chunks = PngImagePlugin.PngInfo()
     if metadata is not None:
         chunks.add_text(METADATA_KEY, json.dumps(metadata, allow_nan=False))  # ASCII, as a tEXt chunk requires
-    write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks))
+    for name, text in (texts or {}).items():
+        chunks.add_text(name, text)
+    write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks), new)
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """Return one image, (H, W, 1 or 3) uint8, as the bytes of a PNG that is soon made rather than small."""
+    buffer = io.BytesIO()
+    _as_pillow(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Leaves out writing images: files.py.
 """
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ FORMATS = (
 )  # formats whose decoders run no code from the file and need no other program
 MAX_FILE = 1 << 29  # bytes in a file
 MAX_MEMORY = 1 << 30  # bytes of memory to read one image
+_QUIET = threading.RLock()
 _PIXEL_BYTES = {
     "1": 2,
     "L": 2,
@@ -85,24 +87,27 @@ def quiet() -> Iterator[None]:
     """Suppress the decoders' warnings about unusual files, including what C libraries print on stderr.
 
     Pillow's warning about an image that is far too large becomes an error.
+    Only one thread at a time is inside: stderr and the filters of warnings belong to the whole process, and two threads
+    could leave them suppressed for ever.
     """
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is no stderr
-        stderr = -1
-    else:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        if stderr >= 0:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    with _QUIET:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # there is no stderr
+            stderr = -1
+        else:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                yield
+        finally:
+            if stderr >= 0:
+                os.dup2(stderr, 2)
+                os.close(stderr)
 
 
 def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tuple[int, ...]) -> np.ndarray:

@@ -1,18 +1,19 @@
 """A sampling run that is ready to start: all defaults filled in, prompts encoded, settings checked.
 
 Idea: what is the same for all batches is done once (prepare.py).  `Plan.steps` then draws one batch and needs only the
-numbers of its images.
+numbers of its images.  A run whose network outputs were kept can be repeated up to any step without the network
+(`Replay`), and go on from there.
 Leaves out the samplers: diffusion/.
 """
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from minidiff.backend import to_numpy
+from minidiff.backend import to_device, to_numpy
 from minidiff.diffusion.guidance import Denoise, OnPrediction, denoiser
 from minidiff.diffusion.run import Noise, Run, Step
 from minidiff.diffusion.schedule import Level
@@ -20,6 +21,31 @@ from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError
 from minidiff.pipeline.model import Model, in_turn
 from minidiff.pipeline.settings import SAMPLER_SETTINGS, Defaults, Inputs, SamplingSettings
+
+
+class Replay:
+    """The outputs of the network in a sampling run, in the order of its evaluations.
+
+    Called with a function that evaluates the network, it returns one that takes the known outputs first, and keeps
+    every further one.  What a sampler remembers of earlier steps is then as it was, whatever the sampler.
+    known: outputs of an earlier run with the same settings.  outputs: all outputs so far, on the host.
+    """
+
+    def __init__(self, known: Sequence[np.ndarray] = ()) -> None:
+        self.outputs = list(known)
+        self._next = 0
+
+    def __call__(self, denoise: Denoise) -> Denoise:
+        def replayed(x_t: np.ndarray, t: float) -> np.ndarray:
+            if self._next == len(self.outputs):
+                output = denoise(x_t, t)
+                self.outputs.append(np.array(to_numpy(output)))  # a copy: backends use their memory again
+                self._next += 1
+                return output
+            self._next += 1
+            return to_device(self.outputs[self._next - 1])
+
+        return replayed
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,38 +66,75 @@ class Plan:
     guided: tuple[float, float]
 
     def steps(
-        self, first: int, count: int, total: int | None = None, on_prediction: OnPrediction | None = None
+        self,
+        first: int,
+        count: int,
+        total: int | None = None,
+        on_prediction: OnPrediction | None = None,
+        replay: Replay | None = None,
     ) -> Iterator[Step]:
         """Draw images first … first + count - 1 in one batch; yield every step, the last one's x_prev are the images.
 
         total: the number of images in all batches, by default first + count.  It matters only for diffusers models,
         whose noise is one stream for all images.
         on_prediction: is called with every `guidance.Prediction`.
+        replay: takes the place of the network for the evaluations that it knows, see `Replay`.
         Raises MinidiffError, before the first step, for inputs that do not fit; at the last, if the images are not
         finite.
         """
-        return self._finite(self.unchecked_steps(first, count, total, on_prediction))
+        return self._finite(self.unchecked_steps(first, count, total, on_prediction, replay))
 
     def unchecked_steps(
-        self, first: int, count: int, total: int | None = None, on_prediction: OnPrediction | None = None
+        self,
+        first: int,
+        count: int,
+        total: int | None = None,
+        on_prediction: OnPrediction | None = None,
+        replay: Replay | None = None,
     ) -> Iterator[Step]:
         """As `steps`, but the images may be anything: previews show what a training has come to."""
-        model, inputs = self.model, self.inputs
-        network, samples = model.adapted(inputs, first, count), np.arange(first, first + count)
+        denoise, plain = self.denoisers(first, count, on_prediction)
+        if replay is not None:
+            denoise, plain = replay(denoise), replay(plain)
+        return self.start(denoise, plain, self.noise(first, count, total))
+
+    def denoisers(self, first: int, count: int, on_prediction: OnPrediction | None = None) -> tuple[Denoise, Denoise]:
+        """Return the network as the sampler evaluates it, and as inversion does: without guidance.
+
+        Raises MinidiffError for inputs that do not fit.
+        """
+        network = self.model.adapted(self.inputs, first, count)
         labels, negative = (
             None if turns is None else in_turn(turns, first, count) for turns in (self.labels, self.negative)
         )
         scale = self.settings.guidance_scale
         assert scale is not None  # as `prepare` has filled it in
-        sample = self._sampler(denoiser(network, labels, scale, negative, self.guided, on_prediction))
-        if inputs.edit is None:
-            noise = model.noise(
-                self.settings.seed, samples, first + count if total is None else max(total, first + count)
-            )
+        return denoiser(network, labels, scale, negative, self.guided, on_prediction), denoiser(network, labels)
+
+    def noise(self, first: int, count: int, total: int | None = None) -> Any:
+        """Return the noise of images first … first + count - 1; of an edit it is minidiff's own in all models."""
+        samples = np.arange(first, first + count)
+        if self.inputs.edit is not None:
+            return Noise(self.settings.seed, samples)
+        return self.model.noise(
+            self.settings.seed, samples, first + count if total is None else max(total, first + count)
+        )
+
+    def start(self, denoise: Denoise, plain: Denoise, noise: Any) -> Iterator[Step]:
+        """Start the sampler: from noise, or from the image of an edit.  denoise, plain: see `denoisers`."""
+        model, sample = self.model, self._sampler(denoise)
+        if self.inputs.edit is None:
             return sample(noise.start(model.shape), self.levels, noise)
-        plain = denoiser(network, labels)  # inversion needs the learnt prediction, without guidance
-        noise = Noise(self.settings.seed, samples)
-        return inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape)
+        return self.inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape)
+
+    def resume(self, denoise: Denoise, step: Step, noise: Any) -> Iterator[Step]:
+        """Start the sampler where another one has finished `step`; its steps count from 0 again."""
+        rest = self.levels[step.index - step.steps :]  # of an edit there are fewer steps than levels: the last ones
+        if isinstance(noise, Noise):
+            noise = replace(noise, first=noise.first + step.index + 1)
+        if self.inputs.edit is None:
+            return self._sampler(denoise)(step.x_prev, rest, noise)
+        return self.inputs.edit.resume(self._sampler(denoise), step.x_prev, rest, noise)
 
     def labels_of(self, count: int) -> np.ndarray | None:
         """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""
@@ -89,7 +152,8 @@ class Plan:
         sampler = functools.partial(SAMPLERS[settings.sampler], **sampler_settings(settings, defaults))
 
         def sample(x: Any, levels: Sequence[Level], noise: Any) -> Iterator[Step]:
-            return sampler(Run(denoise, process, levels, noise, clip, keep_eps, ends), x)
+            rest = None if ends is None else ends[1 - len(levels) :]
+            return sampler(Run(denoise, process, levels, noise, clip, keep_eps, rest), x)
 
         return sample
 

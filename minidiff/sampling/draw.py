@@ -19,7 +19,7 @@ from minidiff.explain import Caption, Recording, most_frames, write_page
 from minidiff.images.animation import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.pipeline.plan import Plan
-from minidiff.sampling import like
+from minidiff.sampling import branches, like
 from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
 from minidiff.sampling.request import SampleRequest
 from minidiff.sampling.viewer import Viewer
@@ -80,7 +80,7 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
     steps, evaluations = (
         f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
     )
-    print(f"{request.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
+    print(f"{plan.settings.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
 
 
 def is_shown(step: Step, most: int = MAX_FRAMES) -> bool:
@@ -98,7 +98,8 @@ def write(
     given = {} if labels is None else {"labels": labels}
     names = model.names(labels)
     stored = replace(request, checkpoint=model.path) if request.checkpoint else request
-    turns = 0 if labels is None else len(request.prompt or request.label or model.classes)  # columns
+    final = branches.stages(request)[-1][1]
+    turns = 0 if labels is None else len(final.prompt or final.label or model.classes)  # columns
     about = like.describe(stored, digests)
     save_png(out / "grid.png", make_grid(images, turns if 1 < turns <= MAX_COLUMNS else None), about)
     if outputs.images:
@@ -113,7 +114,7 @@ def write(
         path = out / ("steps.gif" if outputs.animation == "gif" else "steps.png")
         save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
     if drawn.recording is not None:
-        write_explanation(out / "explain.html", plan, request, drawn.recording, names)
+        write_explanation(out / "explain.html", plan, final, drawn.recording, names)
     for path in sorted(out.iterdir()):
         print(printable(path, MAX_PRINTED))
 

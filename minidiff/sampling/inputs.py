@@ -15,6 +15,7 @@ from minidiff.images.files import to_float
 from minidiff.images.read import read_image, read_mask
 from minidiff.pipeline.model import Model
 from minidiff.pipeline.settings import Inputs
+from minidiff.sampling import branches
 from minidiff.sampling.request import SampleRequest
 
 IMAGES = ("init", "mask", "to", "control", "reference")  # the settings that name an image
@@ -79,6 +80,7 @@ def files_of(request: SampleRequest, model: Model) -> dict[str, Path]:
     """Return all files that decide the images, by the names that messages and grid.png use for them."""
     files = {"checkpoint": model.path, **model.beside}
     files |= {name: path for name in IMAGES if (path := getattr(request, name))}
-    if request.control or request.reference:
+    files |= dict(branches.files(request))
+    if request.control or request.reference or any(branches.files(request)):
         files |= {f"adapter for {kind}": path for kind, path in model.files.items()}
     return files

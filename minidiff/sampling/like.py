@@ -8,23 +8,26 @@ Leaves out which files these are: `files_of` in inputs.py.
 """
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from minidiff import __version__, renamed
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.files import sha256
 from minidiff.images.files import read_metadata
+from minidiff.sampling.branches import relocated
+from minidiff.sampling.request import SampleRequest
 
-D = TypeVar("D")
+INFINITY = "inf"  # the end of a guidance interval; JSON has no such number
 
 
-def describe(request: Any, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is written into a grid: the request, a dataclass, and the SHA-256 of files.
+def describe(request: SampleRequest, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is written into a grid: the request, and the SHA-256 of files.
 
     digests: names of files, "checkpoint" among them, to their SHA-256.
     """
@@ -36,10 +39,10 @@ def describe(request: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
-    """Return the request of a grid, a dataclass `kind`, and the digests that its files must have.
+def read(grid: Path) -> tuple[SampleRequest, dict[str, str]]:
+    """Return the request of a grid, and the digests that its files must have.
 
-    Raises MinidiffError if the image was not written by `describe`, or has a setting that `kind` has not.
+    Raises MinidiffError if the image was not written by `describe`, or has an unknown setting.
     """
     about = read_metadata(grid)
     settings = renamed.settings({"sample": about.get("settings")})["sample"]
@@ -47,7 +50,7 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
     hashes = all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests.values())
     if about.get("command") != "sample" or not isinstance(settings, dict) or not hashes:
         raise MinidiffError(f"{grid} was not written by python -m minidiff.sample")
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in dataclasses.fields(SampleRequest)}
     if foreign := sorted(settings.keys() - known):
         raise MinidiffError(f"{grid}: unknown setting {foreign[0]!r}")
     if about.get("minidiff") != __version__:
@@ -56,20 +59,26 @@ def read(grid: Path, kind: type[D]) -> tuple[D, dict[str, str]]:
             f"{printable(grid, MAX_PRINTED)} was drawn by minidiff {by}, this is {__version__}: bits may differ",
             file=sys.stderr,
         )
-    config = from_dict(kind, settings, str(grid))
+    if isinstance(interval := settings.get("guidance_interval"), list):
+        settings = {**settings, "guidance_interval": [math.inf if end == INFINITY else end for end in interval]}
+    config = from_dict(SampleRequest, settings, str(grid))
+    paths: dict[str, Any]
     paths = {name: _found(value, grid) for name, value in vars(config).items() if isinstance(value, Path)}
-    several = {
+    paths |= {
         name: tuple(_found(path, grid) for path in value)
         for name, value in vars(config).items()
         if isinstance(value, tuple) and value and isinstance(value[0], Path)
     }
-    return dataclasses.replace(config, **paths, **several), digests  # type: ignore[type-var]
+    config = dataclasses.replace(config, **paths)
+    return relocated(config, lambda path: _found(path, grid)), digests
 
 
 def _plain(value: Any) -> Any:
     """Return a setting as a JSON value; paths have / on every system."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    if value == math.inf:
+        return INFINITY
     return value.as_posix() if isinstance(value, Path) else value
 
 

@@ -114,13 +114,19 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError), open_regular(path, MAX_METRICS) as file:
         for text in iter(partial(file.readline, MAX_LINE), b""):
-            try:
-                line = parse_json(text.decode(), str(path))
-            except ValueError:  # of other bytes than UTF-8, or a MinidiffError
-                continue
-            if _is_step(line) and (not lines or line["step"] > lines[-1]["step"]):
+            line = parse_line(text)
+            if line is not None and (not lines or line["step"] > lines[-1]["step"]):
                 lines.append(line)
     return lines
+
+
+def parse_line(text: bytes) -> dict[str, Any] | None:
+    """Return a line of metrics.jsonl; None if it is incomplete or not valid."""
+    try:
+        line = parse_json(text.decode(), "it")
+    except ValueError:  # of other bytes than UTF-8, or a MinidiffError
+        return None
+    return line if _is_step(line) else None
 
 
 def _is_step(line: Any) -> bool:

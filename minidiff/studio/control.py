@@ -1,0 +1,63 @@
+"""What may be asked of a drawing: pause, one step, go on, cancel, branch, look inside.
+
+Each of these functions is a call to the engine (`Engine.call`): it runs between two steps.
+"""
+
+from minidiff.studio.drawing import ENDED, Drawing, Node
+from minidiff.studio.engine import Conflict, Engine
+
+MAX_NODES = 200  # branches of a drawing
+
+
+def pause(engine: Engine, drawing: Drawing) -> None:
+    """Stop a drawing at its next step; `resume` goes on."""
+    if drawing not in engine.waiting:
+        raise Conflict(f"a drawing that is {drawing.state} cannot be paused")
+    engine.leave(drawing, "paused")
+
+
+def cancel(engine: Engine, drawing: Drawing) -> None:
+    """Stop a drawing; the steps that are drawn stay."""
+    if drawing.state in ENDED:
+        raise Conflict(f"a drawing that is {drawing.state} cannot be cancelled")
+    engine.leave(drawing, "cancelled")
+
+
+def resume(engine: Engine, drawing: Drawing, node: Node, budget: int | None = None) -> None:
+    """Go on with a node of a drawing, from its last step.  budget: for so many steps, None to the end."""
+    if drawing in engine.waiting or not drawing.keep:
+        raise Conflict(f"a drawing that is {drawing.state} cannot be resumed")
+    if node.of and node.done >= node.of:
+        raise Conflict("all steps are drawn already; branch from an earlier one")
+    drawing.active = node
+    engine.enqueue(drawing, budget)
+
+
+def branch(engine: Engine, drawing: Drawing, node: Node, paused: bool = False) -> None:
+    """Add a node, which leaves its parent at some step, to a drawing, and draw it."""
+    if not drawing.keep:
+        raise Conflict("this drawing keeps no steps to branch from")
+    if len(drawing.nodes) >= MAX_NODES:
+        raise Conflict(f"a drawing may have up to {MAX_NODES} branches")
+    if drawing in engine.waiting:
+        engine.leave(drawing, "paused")
+    node.inherit()
+    drawing.nodes.append(node)
+    drawing.active = node
+    if paused:
+        engine.set(drawing, "paused")
+    else:
+        engine.enqueue(drawing)
+
+
+def look_inside(engine: Engine, drawing: Drawing, on: bool) -> None:
+    """Record the network's outputs from now on.  What was drawn without is drawn again, once; no image changes."""
+    drawing.inside = on
+    node = drawing.active
+    if drawing in engine.waiting:
+        drawing.end()  # it begins again, with a recording or without
+        engine.set(drawing, drawing.state)
+    elif on and drawing.keep and len(node.frames) < node.done:
+        engine.enqueue(drawing, None if node.done == node.of else node.done)
+    else:
+        engine.set(drawing, drawing.state)

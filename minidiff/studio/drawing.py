@@ -1,0 +1,203 @@
+"""A drawing of the studio: a tree of sampling runs, each of which leaves another one at some step.
+
+Idea: what a browser may come back to is kept: of each step x_t and x0_hat as bytes, and the outputs of the network.
+With the outputs, the run can be repeated up to any step without evaluating the network (`Replay`), and go on from there
+to the bit, with the same settings or others.  A branch shares with its parent everything before the step where it
+begins.
+Leaves out when a step is drawn: engine.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from minidiff.diffusion.run import Step
+from minidiff.explain.recording import Frame, Recording
+from minidiff.images.files import to_uint8
+from minidiff.pipeline.plan import Plan, Replay
+from minidiff.sampling.request import SampleRequest
+
+State = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is kept of a step for viewers: images (N, H, W, C) uint8, and its place on the way.
+
+    x_prev: only of the last step; of another one it is the next x_t, or is drawn anew.
+    sigma: of x_t; None where it is infinite.
+    """
+
+    index: int
+    t: float
+    sigma: float | None
+    x_t: np.ndarray
+    x0_hat: np.ndarray
+    x_prev: np.ndarray | None
+
+    @staticmethod
+    def of(step: Step) -> "Film":
+        """Return what is kept of a step."""
+        sigma = float(step.level.sigma)
+        last = to_uint8(step.x_prev) if step.index + 1 == step.steps else None
+        return Film(step.index, float(step.t), sigma if np.isfinite(sigma) else None,
+                    to_uint8(step.x_t), to_uint8(step.x0_hat), last)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Node:
+    """A sampling run of a drawing, or a branch of one.
+
+    start: the step at which it leaves its parent.  request: its settings; of a branch, those that hold from there on.
+    films: of all steps from the first one on; marks: how many outputs of the network belong to the steps before each.
+    frames: what was recorded of the network, by step.  of: the number of steps, 0 before the first.
+    pictures: the gallery's ids.  images: (N, H, W, C) uint8 once it is finished.
+    """
+
+    id: int
+    parent: "Node | None"
+    start: int
+    request: SampleRequest
+    plan: Plan
+    films: list[Film] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
+    marks: list[int] = field(default_factory=lambda: [0])
+    frames: dict[int, Frame] = field(default_factory=dict)
+    of: int = 0
+    pictures: list[str] = field(default_factory=list)
+    images: np.ndarray | None = None
+
+    @property
+    def done(self) -> int:
+        """How many steps are drawn, counted from the first step of the root."""
+        return len(self.films)
+
+    def path(self) -> list["Node"]:
+        """Return the nodes from the root to this one."""
+        return [*(self.parent.path() if self.parent else []), self]
+
+    def inherit(self) -> None:
+        """Take over the parent's steps before `start`."""
+        if self.parent is not None:
+            parent, self.of = self.parent, self.parent.of
+            self.films, self.marks = parent.films[: self.start], parent.marks[: self.start + 1]
+            self.outputs = parent.outputs[: self.marks[-1]]
+            self.frames = {k: frame for k, frame in parent.frames.items() if k < self.start}
+
+    @property
+    def bytes(self) -> int:
+        """The memory that its own steps take, about."""
+        first = self.start if self.parent else 0
+        films = sum(film.x_t.nbytes + film.x0_hat.nbytes for film in self.films[first:])
+        outputs = sum(output.nbytes for output in self.outputs[self.marks[min(first, len(self.marks) - 1)] :])
+        return (
+            films + outputs + len(self.frames) * FRAME_ARRAYS * (self.films[0].x_t[0].nbytes * 4 if self.films else 0)
+        )
+
+
+FRAME_ARRAYS = 14  # float32 images in a recorded step, with its attention maps, about
+
+
+@dataclass(eq=False)
+class Drawing:
+    """A drawing, its state, and the run that is drawn at the moment.
+
+    keep: whether its steps are kept; a client that only wants the result needs no way back.  save: whether its images
+    go to the gallery.  budget: how many steps it may go before it pauses, None for all.
+    """
+
+    id: str
+    model: str
+    nodes: list[Node]
+    keep: bool = True
+    save: bool = True
+    inside: bool = False
+    state: State = "queued"
+    error: str | None = None
+    budget: int | None = None
+    active: Node = field(init=False)
+    run: Iterator[Step] | None = None
+    replay: Replay | None = None
+    recording: Recording | None = None
+    seconds: float = 0.0  # of drawing the steps of this run, without replayed ones
+    drawn: int = 0  # in so many seconds
+
+    def __post_init__(self) -> None:
+        self.active = self.nodes[-1]
+
+    def node(self, id: object) -> Node | None:
+        """Return the node with an id, None if there is none."""
+        return self.nodes[id] if type(id) is int and 0 <= id < len(self.nodes) else None
+
+    def begin(self) -> int:
+        """Start the run of the active node, or start it again; return how many of its steps need not be drawn again.
+
+        With `inside`, the network's outputs are recorded; steps that were drawn without are drawn again.
+        """
+        node, on_prediction = self.active, None
+        known = node.done if self.keep and not (self.inside and len(node.frames) < node.done) else 0
+        if self.inside:
+            self.recording = Recording(node.plan.model.model, node.plan.model.process, images=1)
+            self.recording.__enter__()
+            on_prediction = self.recording.on_prediction
+        self.replay = Replay(node.outputs[: node.marks[known]]) if self.keep else None
+        count = node.request.count
+        self.run = node.plan.steps(0, count, count, on_prediction, self.replay)
+        return known
+
+    def end(self) -> None:
+        """Drop the run; what is kept of its steps stays."""
+        if self.run is not None:
+            self.run.close()  # type: ignore[attr-defined]  # every run is a generator
+        if self.recording is not None:
+            self.recording.__exit__()
+        self.run = self.replay = self.recording = None
+
+    def take(self, step: Step) -> Film:
+        """Keep a new step of the active node."""
+        node, film = self.active, Film.of(step)
+        if self.recording is not None:
+            self.recording.take(step)
+            node.frames[step.index] = self.recording.frames.pop()
+        node.of = step.steps
+        for each in node.path():  # what a branch draws before it begins belongs to its parents, too
+            if each is node or film.index < each_end(each, node):
+                keep(each, film, self.replay, step)
+        if film.x_prev is not None:
+            node.images = film.x_prev
+        return film
+
+    @property
+    def bytes(self) -> int:
+        """The memory that its steps take, about."""
+        return sum(node.bytes for node in self.nodes)
+
+
+def each_end(node: Node, leaf: Node) -> int:
+    """Return the step at which the path to `leaf` leaves a node above it."""
+    path = leaf.path()
+    return path[path.index(node) + 1].start
+
+
+def keep(node: Node, film: Film, replay: Replay | None, step: Step) -> None:
+    """Append a step to a node that has not got it."""
+    if film.index != node.done:
+        return
+    node.of = step.steps
+    node.films.append(film)
+    if replay is not None:
+        node.outputs.extend(replay.outputs[len(node.outputs) :])
+        node.marks.append(len(node.outputs))
+
+
+def picture_of(node: Node, k: int, what: str) -> np.ndarray | None:
+    """Return images (N, H, W, C) uint8 of step k, for what = x_t, x0_hat or x_prev; None where there are none."""
+    films = node.films
+    if not 0 <= k < len(films):
+        return None
+    if what == "x_prev":
+        return films[k].x_prev if k + 1 == len(films) else films[k + 1].x_t
+    return getattr(films[k], what) if what in ("x_t", "x0_hat") else None

@@ -1,0 +1,256 @@
+"""The engine: all drawings, one at a time, on the main thread, on which alone kernels may run.
+
+Idea: the engine draws a step, looks whether somebody has called, and draws the next one.  Whatever changes a drawing is
+a call, a function that the engine runs between two steps: so nothing needs a lock, and a drawing is cancelled, paused
+or branched at its next step.  Other threads see what the engine has published (`views`), and wait for nothing else.
+Drawings wait in a queue of bounded length.  A paused drawing waits outside it.
+Leaves out what a drawing is (drawing.py), how it reaches a browser (hub.py) and where images are kept (gallery.py).
+"""
+
+import contextlib
+import itertools
+import logging
+import queue
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from minidiff import backend
+from minidiff.errors import MinidiffError, one_line
+from minidiff.studio.drawing import ENDED, Drawing, Film, Node
+
+R = TypeVar("R")
+Event = dict[str, Any]
+
+MAX_QUEUE = 256  # drawings that wait
+MAX_CALLS = 1024  # calls that wait
+MAX_DRAWINGS = 64  # that are kept, with their steps
+MAX_BYTES = 1 << 30  # of memory for them, about
+IDLE = 0.5  # seconds after which an idle engine looks whether it is to stop
+
+log = logging.getLogger("minidiff.studio")
+
+
+class Full(MinidiffError):
+    """There is no room for another drawing; later there may be."""
+
+
+class Conflict(MinidiffError):
+    """The state of a drawing does not allow what was asked for."""
+
+
+class Listener(Protocol):
+    """Who is told of what happens to drawings; called on the engine's thread, and must return at once."""
+
+    def changed(self, drawing: Drawing) -> None: ...
+
+    def stepped(self, drawing: Drawing, film: Film) -> None: ...
+
+    def finished(self, drawing: Drawing, node: Node) -> "Future[list[str]] | None": ...
+
+    def compiling(self, line: str | None) -> None: ...
+
+
+class Engine:
+    """Draws.  `run` is for the main thread, `call` for all others; everything else is called through `call`."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.drawings: dict[str, Drawing] = {}
+        self.waiting: deque[Drawing] = deque()
+        self.stopping = False
+        self._calls: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(MAX_CALLS)
+        self._numbers = itertools.count(1)
+        self._ended: dict[str, Future[np.ndarray]] = {}
+        self._compiling = False
+
+    # -- on any thread ------------------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[[], R]) -> "Future[R]":
+        """Let the engine run a function between two steps, and return its result to come.
+
+        Raises Full if too many calls wait.
+        """
+        future: Future[R] = Future()
+        try:
+            self._calls.put_nowait((function, future))
+        except queue.Full:
+            raise Full("too many requests wait for an answer; try again in a moment") from None
+        return future
+
+    # -- on the main thread -------------------------------------------------------------------------------------------
+
+    @np.errstate(all="ignore")  # a run itself raises an error where numbers overflow
+    def run(self) -> None:
+        """Draw until `stopping`, or until an interrupt.  Kernels that are compiled are announced."""
+        backend.on_compile(self._on_compile)
+        try:
+            while not self.stopping:
+                self.turn(wait=True)
+        finally:
+            for drawing in self.drawings.values():
+                drawing.end()
+            for future in self._ended.values():
+                future.cancel()
+
+    def turn(self, wait: bool = False) -> None:
+        """Run the calls that wait, and draw one step.  wait: for a call, if there is nothing to draw."""
+        self._answer(wait)
+        if self.waiting:
+            self._advance(self.waiting[0])
+        self._compiled()
+
+    def _answer(self, wait: bool) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                function, future = self._calls.get(block=wait and not self.waiting, timeout=IDLE)
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(function())
+                    except Exception as error:  # it belongs to whoever has called
+                        future.set_exception(error)
+
+    def _on_compile(self, line: str) -> None:
+        self._compiling = True
+        self.listener.compiling(line)
+
+    def _compiled(self) -> None:
+        if self._compiling:
+            self._compiling = False
+            self.listener.compiling(None)
+
+    def _advance(self, drawing: Drawing) -> None:
+        """Draw one step of a drawing."""
+        try:
+            if drawing.run is None:
+                self.set(drawing, "running")
+                self._begin(drawing)
+            start = time.perf_counter()
+            step = next(drawing.run)  # type: ignore[arg-type]
+            drawing.seconds += time.perf_counter() - start
+            drawing.drawn += 1
+        except Exception as error:
+            self._fail(drawing, error)
+            return
+        new = step.index >= drawing.active.done  # else it was drawn again, to be recorded
+        film = drawing.take(step)
+        last = step.index + 1 == step.steps
+        if new and (drawing.keep or last):
+            self.listener.stepped(drawing, film)
+        if last:
+            self._finish(drawing)
+        elif drawing.budget is not None:
+            drawing.budget -= 1
+            if drawing.budget <= 0:
+                self.leave(drawing, "paused")
+
+    def _begin(self, drawing: Drawing) -> None:
+        """Start the run of a drawing, and repeat, without the network, the steps that are known."""
+        drawing.seconds, drawing.drawn = 0.0, 0
+        for _ in range(drawing.begin()):
+            next(drawing.run)  # type: ignore[arg-type]
+
+    def _finish(self, drawing: Drawing) -> None:
+        """Give the images to whoever waits for them; the drawing is done when they are saved."""
+        drawing.end()
+        self.waiting.popleft()
+        node = drawing.active
+        saved = self.listener.finished(drawing, node) if drawing.save and not node.pictures else None
+        if saved is None:
+            self._done(drawing, node, None)
+        else:
+            saved.add_done_callback(lambda future: self._later(lambda: self._done(drawing, node, future)))
+
+    def _later(self, function: Callable[[], None]) -> None:
+        """As `call`, for the engine's own use: it waits for room, and whoever waits here is no one's browser."""
+        self._calls.put((function, Future()))
+
+    def _done(self, drawing: Drawing, node: Node, saved: "Future[list[str]] | None") -> None:
+        try:
+            node.pictures = node.pictures if saved is None else saved.result()
+        except Exception as error:
+            drawing.state, drawing.error = "failed", self._said(error)
+        else:
+            if drawing.active is node and drawing.state == "running":
+                drawing.state = "done"
+        self._resolve(drawing)
+        self.listener.changed(drawing)
+        self._forget()
+
+    def _fail(self, drawing: Drawing, error: Exception) -> None:
+        drawing.error = self._said(error)
+        self.leave(drawing, "failed")
+
+    def _said(self, error: Exception) -> str:
+        if isinstance(error, MinidiffError | OSError | MemoryError):
+            return one_line(error)
+        number = secrets.token_hex(4)
+        log.error("internal error %s", number, exc_info=error)
+        return f"internal error {number}; the log of the studio has it"
+
+    def leave(self, drawing: Drawing, state: Literal["paused", "failed", "cancelled"]) -> None:
+        """Take a drawing out of the queue."""
+        drawing.end()
+        with contextlib.suppress(ValueError):
+            self.waiting.remove(drawing)
+        drawing.budget = None
+        self.set(drawing, state)
+        if state in ENDED:
+            self._resolve(drawing)
+
+    def set(self, drawing: Drawing, state: Any) -> None:
+        drawing.state = state
+        self.listener.changed(drawing)
+
+    def _resolve(self, drawing: Drawing) -> None:
+        future = self._ended.pop(drawing.id, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        images = drawing.active.images
+        if drawing.state == "done" and images is not None:
+            future.set_result(images)
+        else:
+            future.set_exception(MinidiffError(drawing.error or "the drawing was cancelled"))
+
+    def add(self, drawing: Drawing) -> "Future[np.ndarray]":
+        """Take a new drawing in, as "paused"; return its images (N, H, W, C) uint8 to come."""
+        self.drawings[drawing.id] = drawing
+        future: Future[np.ndarray] = Future()
+        self._ended[drawing.id] = future
+        return future
+
+    def enqueue(self, drawing: Drawing, budget: int | None = None) -> None:
+        """Put a drawing at the end of the queue.  budget: how many steps it may go, None for all.
+
+        Raises Full where there is no room.
+        """
+        self.check_room()
+        drawing.budget, drawing.error = budget, None
+        self.waiting.append(drawing)
+        self.set(drawing, "queued")
+
+    def check_room(self) -> None:
+        """Raise Full if no further drawing may wait."""
+        if len(self.waiting) >= MAX_QUEUE:
+            raise Full(f"{MAX_QUEUE} drawings wait already; try again when some of them are done")
+
+    def next_id(self) -> str:
+        """Return the id of a new drawing."""
+        return f"d{next(self._numbers)}"
+
+    def _forget(self) -> None:
+        """Drop the oldest drawings that have ended, where there are too many or they take too much memory."""
+        ended = [each for each in self.drawings.values() if each.state in ENDED and each.id not in self._ended]
+        for each in [each for each in ended if not each.keep]:
+            del self.drawings[each.id]
+        ended = [each for each in ended if each.keep]
+        total = sum(each.bytes for each in self.drawings.values())
+        while len(ended) > 1 and (len(self.drawings) > MAX_DRAWINGS or total > MAX_BYTES):
+            oldest = ended.pop(0)
+            total -= oldest.bytes
+            del self.drawings[oldest.id]
