@@ -26,8 +26,8 @@ function complain(found) {
   $("error").hidden = !error;
 }
 
-async function drawNow(settings) {
-  const made = await post("/api/drawings", { settings, inside: looking, paused: false });
+async function drawNow(settings, branches = []) {
+  const made = await post("/api/drawings", { settings, branches, inside: looking, paused: false });
   keep(made);
   select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, image: 0, follow: true });
 }
@@ -48,7 +48,7 @@ async function draw() {
 // The state in a few words; it is read aloud, so it changes with the state and not with every step.
 function showStatus() {
   const of = drawing(), at = node(), status = $("status");
-  const texts = { queued: of?.place > 1 ? `Waiting, number ${of.place}` : "Waiting", running: "Drawing", paused: `Paused after step ${at?.done}`, done: "Done", failed: "Failed", cancelled: "Cancelled" };
+  const texts = { queued: of?.place > 0 ? `Waiting, ${of.place} before it` : "Waiting", running: "Drawing", paused: `Paused after step ${at?.done}`, done: "Done", failed: "Failed", cancelled: "Cancelled" };
   const text = busy ?? (of ? texts[of.state] : "");
   if (status.textContent !== text) status.textContent = text;
   status.dataset.state = busy ? "running" : of?.state ?? "";
@@ -105,6 +105,7 @@ on("form", () => error && complain(null));
 
 $("controls").addEventListener("submit", (event) => { event.preventDefault(); draw(); });
 
+on("again", ({ settings, branches }) => drawNow(settings, branches).catch(complain));
 on("try", async ({ model, prompt }) => {
   open("studio");
   try {
