@@ -82,18 +82,6 @@ function lost(yes) {
   $("lost").hidden = !yes;
 }
 
-watch({
-  open: () => load().then(() => lost(false), (found) => { lost(true); complain(found); }),
-  lost: () => lost(true),
-  preview: (preview) => { takePreview(preview); take(preview); },
-  event: (said) => {
-    if (said.event === "drawing") keep(said.drawing);
-    else if (said.event === "compiling") showCompiling(said.line);
-    else if (said.event === "gallery") emit("gallery", said.picture);
-    else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }
-  },
-});
-
 // A drawing that another program has ordered is shown if there is nothing else to look at.
 on("drawing", (made) => {
   if (view.drawing === null && begun) select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, follow: true });
@@ -140,4 +128,22 @@ window.studio = Object.freeze({
   get view() { return { ...view }; },
   settings: () => controls.collect(),
   path: drawingPath,
+});
+
+const reload = () => load().then(() => { complain(null); return true; }, (found) => complain(found));
+
+$("draw").disabled = true;
+await reload(); // at once, whether or not the WebSocket comes about
+$("draw").disabled = !begun;
+
+watch({
+  open: () => reload().then((yes) => { lost(!yes); $("draw").disabled = !begun; }),
+  lost: () => lost(true),
+  preview: (preview) => { takePreview(preview); take(preview); },
+  event: (said) => {
+    if (said.event === "drawing") keep(said.drawing);
+    else if (said.event === "compiling") showCompiling(said.line);
+    else if (said.event === "gallery") emit("gallery", said.picture);
+    else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }
+  },
 });
