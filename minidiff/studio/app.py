@@ -34,7 +34,7 @@ def make_app(service: Service, hosts: frozenset[str], token: str | None) -> Star
         yield
         rounds.cancel()
 
-    routes: list[BaseRoute] = [*Api(service).routes(), WebSocketRoute("/api/watch", Watch(service)), *_page()]
+    routes: list[BaseRoute] = [*Api(service).routes(), WebSocketRoute("/api/watch", Watch(service).__call__), *_page()]
     guard = Middleware(Guard, hosts=hosts, token=token)
     return Starlette(routes=routes, lifespan=lifespan, middleware=[guard], exception_handlers={HTTPException: _nothing})
 

@@ -1,0 +1,101 @@
+// The pictures at the step that is looked at: x_t and x0_hat, large, and all pictures of the drawing as a grid.
+
+import { $, element } from "./dom.js";
+import { draw, paint, sheet } from "./frames.js";
+import { drawing, node, on, select, store, view } from "./store.js";
+
+let planned = false;
+
+// Previews may come faster than the screen shows them: only the newest is drawn.
+function plan() {
+  if (planned) return;
+  planned = true;
+  requestAnimationFrame(() => { planned = false; show(); });
+}
+
+function show() {
+  const of = drawing(), at = node();
+  $("figure-x_t").classList.toggle("nothing", view.step < 0);
+  $("figure-x0_hat").classList.toggle("nothing", view.step < 0);
+  wait(of, at);
+  finish(of, at);
+  if (!of) return;
+  $("pictures").style.setProperty("--ratio", `${of.width} / ${of.height}`);
+  if (view.step < 0) return;
+  const final = at.done === at.of && view.step === at.of - 1 && of.state !== "cancelled";
+  $("guess-symbol").textContent = final ? "x" : "x̂";
+  $("guess-note").textContent = final ? "the picture" : "its guess of the picture";
+  paint($("x_t"), of, view.node, view.step, "x_t", view.image);
+  paint($("x0_hat"), of, view.node, view.step, final ? "x_prev" : "x0_hat", view.image).then((done) => {
+    if (!done && final) paint($("x0_hat"), of, view.node, view.step, "x0_hat", view.image);
+  });
+  grid(of);
+}
+
+function wait(of, at) {
+  let text = "";
+  if (!of) text = "Say what you would like to see.";
+  else if (of.state === "queued") text = of.place > 0 ? `Waiting: ${of.place} before it` : "Waiting for its turn";
+  else if (of.state === "running" && at.done === 0) text = "Beginning …";
+  else if (of.state === "failed" && at.done === 0) text = of.error ?? "It failed.";
+  else if (of.state === "cancelled" && at.done === 0) text = "Cancelled";
+  $("waiting").textContent = text;
+  $("waiting").hidden = !text || (view.step >= 0 && of?.state !== "queued");
+}
+
+// What can be done with a finished picture.
+function finish(of, at) {
+  const id = at?.pictures?.[view.image];
+  $("finished").hidden = !id;
+  if (id) $("save").href = `/api/gallery/${encodeURIComponent(id)}.png`;
+}
+
+function grid(of) {
+  const box = $("grid");
+  box.hidden = of.count < 2;
+  if (box.hidden) return;
+  if (box.children.length !== of.count || box.dataset.of !== of.id) {
+    box.dataset.of = of.id;
+    box.style.setProperty("--ratio", `${of.width} / ${of.height}`);
+    box.classList.toggle("many", of.count > 16);
+    box.replaceChildren(...Array.from({ length: of.count }, (_, k) => {
+      const button = element("button", { type: "button", onclick: () => select({ image: k }), aria: { label: `Picture ${k + 1} of ${of.count}` } }, element("canvas"));
+      return button;
+    }));
+  }
+  [...box.children].forEach((each, k) => each.setAttribute("aria-pressed", String(k === view.image)));
+  const wanted = `${of.id}/${view.node}/${view.step}`;
+  if (box.dataset.shows === wanted) return;
+  box.dataset.wants = wanted;
+  sheet(of, view.node, view.step, "x0_hat").then((bitmap) => {
+    if (box.dataset.wants !== wanted || box.dataset.of !== of.id) return;
+    [...box.children].forEach((each, k) => draw(each.firstChild, bitmap, of, k));
+    box.dataset.shows = wanted;
+  }, () => {});
+}
+
+// Before the first drawing there is nothing but noise to see.
+function noise() {
+  const canvas = $("x_t"), size = 32;
+  Object.assign(canvas, { width: size, height: size });
+  const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+  for (let i = 0; i < image.data.length; i += 4) {
+    for (let c = 0; c < 3; c++) {
+      const normal = Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+      image.data[i + c] = 128 + 64 * normal;
+    }
+    image.data[i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+  Object.assign($("x0_hat"), { width: size, height: size });
+}
+
+// The small picture of a phone changes places with the large one.
+$("figure-x_t").addEventListener("click", () => $("pictures").classList.toggle("swapped"));
+
+on("view drawing", plan);
+on("preview", ({ drawing: id }) => id === view.drawing && plan());
+noise();
+plan();
+
+export const rate = () => store.live.get(view.drawing) ?? null;

@@ -1,0 +1,79 @@
+// What the page knows: the server's state, its drawings, and which step of which drawing is looked at.
+
+const bus = new EventTarget();
+export const on = (names, act) => names.split(" ").forEach((name) => bus.addEventListener(name, (event) => act(event.detail)));
+export const emit = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
+
+export const store = {
+  state: null, // the answer of /api/state
+  drawings: new Map(), // by id, in the order in which they came
+  live: new Map(), // by drawing: the newest preview's {step, of, left, rate}
+  levels: new Map(), // "drawing/node/step": {t, sigma}, of the steps seen
+  previews: {}, // by drawing: how many were received
+};
+
+// step: the index that is shown, −1 before the first; follow: the newest step is shown as it comes.
+export const view = { drawing: null, node: 0, step: -1, image: 0, follow: true };
+
+export const drawing = (id = view.drawing) => store.drawings.get(id) ?? null;
+export const node = (number = view.node) => drawing()?.nodes[number] ?? null;
+export const models = () => store.state?.models ?? [];
+export const model = (id) => models().find((each) => each.id === id) ?? null;
+
+// Steps before a branch leaves its parent are its parent's: the node that drew a step itself.
+export function owner(of, number, step) {
+  let at = of.nodes[number];
+  while (at.parent !== null && step < at.start) at = of.nodes[at.parent];
+  return at.id;
+}
+
+export function level(step, number = view.node) {
+  const of = drawing();
+  return of ? store.levels.get(`${of.id}/${owner(of, number, step)}/${step}`) ?? null : null;
+}
+
+export function keep(made) {
+  const before = store.drawings.get(made.id);
+  before?.nodes.forEach((each, i) => { // a preview may have been faster than the event
+    if (made.nodes[i]) made.nodes[i].done = Math.max(made.nodes[i].done, each.done);
+  });
+  store.drawings.set(made.id, made);
+  emit("drawing", made);
+  if (made.id === view.drawing) {
+    if (!made.nodes[view.node]) select({ node: made.active });
+    else if (view.follow) select({ step: node().done - 1 });
+  }
+}
+
+export function select(changes) {
+  const before = { ...view };
+  Object.assign(view, changes);
+  const of = drawing();
+  if (of) {
+    view.node = Math.min(view.node, of.nodes.length - 1);
+    view.image = Math.min(view.image, of.count - 1);
+    const last = node().done - 1;
+    if (changes.node !== undefined && changes.node !== before.node && changes.step === undefined) view.step = last;
+    view.step = Math.max(Math.min(0, last), Math.min(last, view.step));
+    if (changes.follow === undefined && changes.step !== undefined) view.follow = view.follow && changes.step >= last;
+  }
+  emit("view", before);
+}
+
+// A person goes to a step; at the last one the picture goes on live.
+export function go(step) {
+  if (!node()) return;
+  const last = node().done - 1;
+  select({ step, follow: step >= last });
+}
+
+export function take(preview) {
+  const { drawing: id, node: number, step, of, left, rate, t, sigma } = preview;
+  store.previews[id] = (store.previews[id] ?? 0) + 1;
+  store.live.set(id, { node: number, step, of, left, rate });
+  store.levels.set(`${id}/${number}/${step}`, { t, sigma });
+  const made = store.drawings.get(id)?.nodes[number];
+  if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of });
+  emit("preview", preview);
+  if (id === view.drawing && number === view.node && view.follow && made) select({ step: made.done - 1, follow: true });
+}
