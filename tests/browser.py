@@ -5,6 +5,7 @@ DevTools protocol, with --remote-debugging-pipe).  No driver, no package, no por
 """
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -36,7 +37,10 @@ def find():
 
 
 class Browser:
-    """A page in a headless Chromium.  said: its console's warnings and errors.  requests: the addresses asked for."""
+    """A page in a headless Chromium.  said: its console's warnings and errors.  requests: the addresses asked for.
+
+    Further pages of the same browser: `another` opens one, and `at` says which of them is meant.
+    """
 
     def __init__(self, folder, width=1240, height=900):
         self.said, self.requests, self.number = [], [], 0
@@ -52,10 +56,7 @@ class Browser:
         os.close(read)
         os.close(write)
         self.rest, self.session = b"", None
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
+        self.session = self.another()
 
     def __enter__(self):
         return self
@@ -65,6 +66,25 @@ class Browser:
         self.process.wait()
         os.close(self.read)
         os.close(self.write)
+
+    def another(self):
+        """Open a further page, in a window of its own, and return its session."""
+        with self.at(None):
+            target = self.ask("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
+            session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        with self.at(session):
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.ask(f"{domain}.enable")
+        return session
+
+    @contextlib.contextmanager
+    def at(self, session):
+        """Within, all commands are for the page with that session."""
+        before, self.session = self.session, session
+        try:
+            yield
+        finally:
+            self.session = before
 
     def ask(self, method, **parameters):
         """Send a command and return its result; what happens in the meantime is taken note of."""
@@ -106,6 +126,8 @@ class Browser:
             self.said.append(how["entry"]["text"])
         elif what == "Network.requestWillBeSent":
             self.requests.append(how["request"]["url"])
+        elif what == "Network.webSocketCreated":
+            self.requests.append(how["url"])
 
     def open(self, path):
         """Open a file and wait until it is loaded."""
@@ -124,29 +146,93 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
 
-    def press(self, key):
+    def wait(self, condition, seconds=PATIENCE):
+        """Wait until a JavaScript expression is true, and return its value."""
+        program = """(async () => {
+            for (const end = performance.now() + %f; performance.now() < end; await new Promise((f) => setTimeout(f, 15))) {
+                const value = await (%s);
+                if (value) return value;
+            }
+            throw new Error("it has not become true");
+        })()"""
+        try:
+            return self.js(program % (900 * seconds, condition))
+        except RuntimeError as error:
+            raise RuntimeError(f"{condition}: {error}; the console says {self.said}") from error
+
+    def press(self, key, ctrl=False):
         """Press a key, as a person does."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, " ": 32, "Tab": 9}
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, " ": 32, "Tab": 9, "Enter": 13, "Escape": 27}
         about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
-        self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": " "} if key == " " else {}))
+        about["modifiers"] = 2 if ctrl else 0
+        text = {" ": " ", "Enter": "\r"}.get(key)
+        self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text and not ctrl else {}))
         self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def type(self, text):
+        """Type a text where the cursor is."""
+        self.ask("Input.insertText", text=text)
+
+    def box(self, selector):
+        """Scroll an element into view; return its left and upper edge, width and height on the screen."""
+        program = """(() => {
+            const e = document.querySelector(%s);
+            e.scrollIntoView({ block: "center", behavior: "instant" });
+            const b = e.getBoundingClientRect();
+            return [b.x, b.y, b.width, b.height];
+        })()"""
+        return self.js(program % json.dumps(selector))
 
     def click(self, selector):
         """Click the middle of an element with the mouse."""
-        middle = """(() => {
-            const e = document.querySelector(%s);
-            e.scrollIntoView({ block: "center" });
-            const b = e.getBoundingClientRect();
-            return [b.x + b.width / 2, b.y + b.height / 2];
-        })()"""
-        x, y = self.js(middle % json.dumps(selector))
-        for kind in ("mousePressed", "mouseReleased"):
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.stroke(selector, [(0.5, 0.5)])
+
+    def stroke(self, selector, points, how="mouse"):
+        """Press at the first point of an element, move along the others, and release; with the mouse, a pen or a finger.
+
+        points: (x, y), each from 0 to 1, of the element's width and height.
+        """
+        x, y, width, height = self.box(selector)
+        places = [{"x": x + u * width, "y": y + v * height} for u, v in points]
+        if how == "touch":
+            kinds = ["touchStart", *["touchMove"] * (len(places) - 1)]
+            for kind, place in zip(kinds, places):
+                self.ask("Input.dispatchTouchEvent", type=kind, touchPoints=[place])
+            self.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            return
+        about = {"button": "left", "clickCount": 1, "pointerType": how} | ({"force": 0.5} if how == "pen" else {})
+        self.ask("Input.dispatchMouseEvent", type="mouseMoved", **places[0], pointerType=how)
+        self.ask("Input.dispatchMouseEvent", type="mousePressed", **places[0], buttons=1, **about)
+        for place in places[1:]:
+            self.ask("Input.dispatchMouseEvent", type="mouseMoved", **place, buttons=1, **about)
+        self.ask("Input.dispatchMouseEvent", type="mouseReleased", **places[-1], **about)
+
+    def choose(self, selector, *paths):
+        """Choose files in a file field, as in the dialog that it opens."""
+        found = self.ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        files = [str(Path(path).resolve()) for path in paths]
+        self.ask("DOM.setFileInputFiles", files=files, objectId=found["result"]["objectId"])
+
+    def drop(self, selector, *paths):
+        """Drag files over the page and drop them on the middle of an element."""
+        x, y, width, height = self.box(selector)
+        data = {"items": [], "files": [str(Path(path).resolve()) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.ask("Input.dispatchDragEvent", type=kind, x=x + width / 2, y=y + height / 2, data=data)
+
+    def size(self, width, height=900, touch=False):
+        """Give the page the size of a screen, perhaps one that is touched."""
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
+        self.ask("Emulation.setTouchEmulationEnabled", enabled=touch)
+
+    def theme(self, dark):
+        """Say whether the person prefers dark pages."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.ask("Emulation.setEmulatedMedia", features=scheme)
 
     def screenshot(self, path, dark=False, width=1240):
         """Write an image of the whole page."""
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.ask("Emulation.setEmulatedMedia", features=scheme)
+        self.theme(dark)
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": width, "height": size["height"], "scale": 1}
