@@ -9,6 +9,7 @@ the reply names.
 Leaves out the routes (automatic1111.py) and decoding pictures (clients.py).
 """
 
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from minidiff.studio.parameters import AUTOMATIC, SAMPLERS, SCHEDULES, sampler_o
 from minidiff.studio.settings import MAX_COUNT
 
 SEEDS = 1 << 32  # a seed that nobody has chosen is below it
+HUGE = 1e300  # beyond every limit, and below what a float holds
+PICTURES = ("init_images", "mask", "alwayson_scripts")  # fields that hold pictures
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ FIELDS: dict[str, Field] = {
     "sampler_name": Field(None, "the sampler, by their name or ours", str),
     "sampler_index": Field("Euler", "the sampler, without sampler_name", str),
     "scheduler": Field(AUTOMATIC, "the spacing of the steps", str),
-    "batch_size": Field(1, "images that are drawn together", int),
+    "batch_size": Field(1, "images that are drawn together, from one seed", int),
     "n_iter": Field(1, "how often so many are drawn, each time with a seed of its own", int),
     "eta": Field(None, "eta of DDIM; of Euler a and DPM++ 2M SDE only 1; of others nothing", float),
     "s_churn": Field(0.0, "churn of Euler and Heun; of others nothing", float),
@@ -124,6 +127,8 @@ def read(body: dict[str, Any]) -> dict[str, Any]:
         value = body.get(name)
         if value is None:
             value = field.default
+        elif name not in PICTURES and not _sendable(value):
+            raise MinidiffError(f"{name}: expected numbers and texts, got {printable(repr(value), 60)}")
         elif field.only is not None and value not in field.only:
             said = f"expected {' or '.join(map(repr, field.only))}, got {printable(repr(value), 60)}"
             raise MinidiffError(f"{name}: {field.here}; {said}")
@@ -133,8 +138,17 @@ def read(body: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _sendable(value: Any) -> bool:
+    """Whether a value, which the reply repeats, is JSON: JSON has no NaN, and UTF-8 no half characters."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _typed(name: str, value: Any, kind: type | tuple[type, ...]) -> Any:
-    number = type(value) in (int, float)
+    number = type(value) in (int, float) and abs(value) < HUGE
     if kind is float and number:
         return float(value)
     if kind is int and number and value == value // 1:
@@ -237,7 +251,7 @@ def _unit(unit: dict[str, Any]) -> dict[str, Any]:
     window = tuple(unit.get(key, default) for key, default in (("guidance_start", 0), ("guidance_end", 1)))
     if window != (0, 1):
         raise MinidiffError(
-            f"ControlNet: a drawing is followed from 0 to 1, at all steps; got {window[0]} to {window[1]}"
+            f"ControlNet: expected guidance_start 0 and guidance_end 1, got {printable(repr(window), 60)}"
         )
     if (mode := unit.get("control_mode", 0)) not in (0, "Balanced"):
         raise MinidiffError(f"ControlNet: expected control_mode Balanced, got {printable(repr(mode), 60)}")

@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from minidiff.errors import MinidiffError
+from minidiff.errors import MinidiffError, printable
 from minidiff.images.files import make_grid, to_png
 from minidiff.images.read import FORMATS, quiet, why_unreadable
-from minidiff.studio.a1111_fields import read, settings_of, units
+from minidiff.studio.a1111_fields import PICTURES, read, settings_of, units
 from minidiff.studio.a1111_lists import Lists
 from minidiff.studio.access import Answer
 from minidiff.studio.api import answer_of, engine, json_of
@@ -33,8 +33,6 @@ from minidiff.studio.pictures import inverted
 from minidiff.studio.service import Service
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-PICTURES = ("init_images", "mask", "alwayson_scripts")  # fields that hold pictures
 
 
 class Automatic1111:
@@ -197,7 +195,7 @@ class Automatic1111:
         body = await json_of(request)
         save = body.get("samples_save", self.samples_save)
         if not isinstance(save, bool):
-            raise MinidiffError(f"samples_save: expected true or false, got {save!r}")
+            raise MinidiffError(f"samples_save: expected true or false, got {printable(repr(save), 60)}")
         if (name := body.get("sd_model_checkpoint")) is not None:
             entry = await run_in_threadpool(model_of, self.service.models, name)
             await engine(self.service, lambda: self.service.models.load(entry.id))

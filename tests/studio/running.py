@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds to start, at most; it takes three
 
@@ -58,7 +60,19 @@ def running(*options: object, folder: Path, backend: str = "numpy") -> Iterator[
             process.stdout.close()
 
 
+def sampled(png: bytes, studio: Studio, folder: Path) -> list[Image.Image]:
+    """Return the images that `python -m minidiff.sample`, where the studio runs, draws with the settings in a PNG."""
+    (folder / "sent.png").write_bytes(png)
+    command = [sys.executable, "-m", "minidiff.sample", "--like", str(folder / "sent.png"), "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [*command, "--images", "--out", str(folder / "again")], cwd=studio.folder, env=environment, check=True
+    )
+    return [Image.open(path) for path in sorted((folder / "again").rglob("*.png")) if path.name != "grid.png"]
+
+
 def _first_line(process: subprocess.Popen) -> str:
+    assert process.stdout is not None
     deadline = time.monotonic() + PATIENCE
     while not select.select([process.stdout], [], [], 0.5)[0]:
         if time.monotonic() > deadline:
