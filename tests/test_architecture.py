@@ -173,7 +173,7 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path, linked):
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
     kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
-    pages = [p for p in PACKAGE.rglob("*") if p.suffix in (".html", ".css", ".js")]
+    pages = [p for p in PACKAGE.rglob("*") if p.suffix in (".html", ".css", ".js", ".svg")]
     assert {p.suffix for p in pages} == {".html", ".css", ".js"}
     tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in pages}
     tracked |= {f"minidiff/weights/{p.name}" for p in (PACKAGE / "weights").iterdir()}

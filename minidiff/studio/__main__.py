@@ -56,6 +56,7 @@ def serve(config: StudioConfig, listener: socket.socket) -> None:
     print(f"minidiff studio: {address}", flush=True)
     if config.open:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    service.engine.call(service.warm_up)
     try:
         service.engine.run()
     finally:

@@ -38,7 +38,7 @@ def make_app(service: Service, hosts: frozenset[str], token: str | None) -> Star
 
     routes: list[BaseRoute] = [
         *Api(service).routes(),
-        WebSocketRoute("/api/watch", Watch(service)),
+        WebSocketRoute("/api/watch", Watch(service).__call__),
         *Automatic1111(service).routes(),
         *OpenAI(service).routes(),
         *_page(),
@@ -57,7 +57,9 @@ async def _nothing(request: Request, error: Exception) -> Response:
 def _page() -> list[Route]:
     """Return a route for each file of the page: they are listed and read once, so no request names a file."""
     folder = resources.files("minidiff.studio").joinpath("page")
-    files = {f"/{each.name}": each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    files = (
+        {f"/{each.name}": each.read_bytes() for each in folder.iterdir() if each.is_file()} if folder.is_dir() else {}
+    )
     files |= {f"/explain/{name}": page_file(name).encode() for name in INSIDE}
     files["/"] = files.pop("/index.html", b"")
     return [_file(path, content) for path, content in sorted(files.items())]

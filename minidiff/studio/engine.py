@@ -91,21 +91,24 @@ class Engine:
         backend.on_compile(self._on_compile)
         try:
             while not self.stopping:
-                self._answer()
-                if self.waiting:
-                    self._advance(self.waiting[0])
-                self._compiled()
+                self.turn(wait=True)
         finally:
             for drawing in self.drawings.values():
                 drawing.end()
             for future in self._ended.values():
                 future.cancel()
 
-    def _answer(self) -> None:
-        """Run the calls that wait; without anything to draw, wait for one."""
+    def turn(self, wait: bool = False) -> None:
+        """Run the calls that wait, and draw one step.  wait: for a call, if there is nothing to draw."""
+        self._answer(wait)
+        if self.waiting:
+            self._advance(self.waiting[0])
+        self._compiled()
+
+    def _answer(self, wait: bool) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                function, future = self._calls.get(block=not self.waiting, timeout=IDLE)
+                function, future = self._calls.get(block=wait and not self.waiting, timeout=IDLE)
                 if future.set_running_or_notify_cancel():
                     try:
                         future.set_result(function())
@@ -226,11 +229,15 @@ class Engine:
 
         Raises Full where there is no room.
         """
-        if len(self.waiting) >= MAX_QUEUE:
-            raise Full(f"{MAX_QUEUE} drawings wait already; try again when some of them are done")
+        self.check_room()
         drawing.budget, drawing.error = budget, None
         self.waiting.append(drawing)
         self.set(drawing, "queued")
+
+    def check_room(self) -> None:
+        """Raise Full if no further drawing may wait."""
+        if len(self.waiting) >= MAX_QUEUE:
+            raise Full(f"{MAX_QUEUE} drawings wait already; try again when some of them are done")
 
     def next_id(self) -> str:
         """Return the id of a new drawing."""

@@ -66,6 +66,7 @@ class Service:
         settings: see settings.py; "model" is the id of one.  changes: branches, [{"step": 20, "settings": {…}}, …].
         Raises MinidiffError for settings that do not fit, and `engine.Full` where there is no room.
         """
+        self.engine.check_room()
         model = settings.get("model", "m0") if isinstance(settings, dict) else "m0"
         entry, pipeline = self.models.load(model)
         request = request_of(settings, entry.request(), self.pictures.path)
@@ -91,12 +92,15 @@ class Service:
         if paused:
             self.engine.set(drawing, "paused")
         else:
-            try:
-                self.engine.enqueue(drawing)
-            except MinidiffError:
-                self.engine.leave(drawing, "cancelled")
-                raise
+            self.engine.enqueue(drawing)
         return drawing, future
+
+    def warm_up(self) -> None:
+        """Draw a step of the first model for nobody, so that its kernels are compiled before anybody waits."""
+        entry, pipeline = self.models.load("m0")
+        request = replace(entry.request(), prompt=pipeline.tokenizer.words[:1] if pipeline.tokenizer else (), count=1)
+        plan = prepare(pipeline, request, read_inputs(request, pipeline))
+        next(plan.steps(0, 1))
 
     def new_node(self, drawing: Drawing, node: Node, step: Any, settings: Any) -> Node:
         """Return a node that leaves the run of another one at a step, with other settings; not yet drawn."""

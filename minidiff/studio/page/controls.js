@@ -13,6 +13,7 @@ const CARRIED = ["noise_level", "to", "vary"]; // settings without a control of 
 
 const value = (id) => ($(id).value.trim() === "" ? null : Number($(id).value));
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+const finite = (end) => (end === undefined || end === "inf" ? "" : end); // JSON has no number for "no end"
 let carried = {};
 
 export const current = () => model($("model").value);
@@ -31,7 +32,7 @@ export function collect() {
     found.label = [...$("label").querySelectorAll("input:checked")].map((each) => each.value);
   }
   if (value("guidance") !== null) found.guidance_scale = value("guidance");
-  if (value("guidance-low") !== null || value("guidance-high") !== null) found.guidance_interval = [value("guidance-low") ?? 0, value("guidance-high") ?? 1e6];
+  if (value("guidance-low") !== null || value("guidance-high") !== null) found.guidance_interval = [value("guidance-low") ?? 0, value("guidance-high") ?? "inf"];
   Object.assign(found, { spacing: $("spacing").value, clip: $("clip").value });
   for (const name of SAMPLER_SETTINGS[found.sampler] ?? []) found[name] = name === "variance" ? $(name).value : value(name) ?? 0;
   Object.assign(found, inputs.collect());
@@ -66,7 +67,7 @@ export async function fill(settings) {
   const has = current() ?? {};
   const text = { prompt: (settings.prompt ?? []).join("\n"), negative: settings.negative ?? "", count: settings.count ?? 1, seed: settings.seed ?? 0,
     sampler: settings.sampler ?? has.sampler, steps: settings.steps ?? has.steps, guidance: settings.guidance_scale ?? has.guidance_scale,
-    "guidance-low": settings.guidance_interval?.[0] ?? "", "guidance-high": settings.guidance_interval?.[1] ?? "", spacing: settings.spacing ?? has.spacing,
+    "guidance-low": settings.guidance_interval?.[0] ?? "", "guidance-high": finite(settings.guidance_interval?.[1]), spacing: settings.spacing ?? has.spacing,
     clip: settings.clip ?? has.clip, eta: settings.eta ?? 0, churn: settings.churn ?? 0, variance: settings.variance ?? "small", strength: settings.strength ?? "",
     resample: settings.resample ?? 1, "control-kind": settings.control_kind ?? "edges", "control-scale": settings.control_scale ?? 1, "reference-scale": settings.reference_scale ?? 0.6 };
   for (const [id, given] of Object.entries(text)) if (given !== undefined) $(id).value = given;

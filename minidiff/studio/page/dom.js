@@ -48,7 +48,7 @@ export function valueOf(key, value) {
   if (key === "prompt") return value.map((each) => `“${each}”`).join(", ");
   if (key === "negative") return `“${value}”`;
   if (["init", "mask", "to", "control", "reference"].includes(key)) return "yes";
-  if (Array.isArray(value)) return value.map((each) => (typeof each === "number" ? number(each) : each)).join(key === "guidance_interval" ? " to " : ", ");
+  if (Array.isArray(value)) return value.map((each) => (typeof each === "number" ? number(each) : each === "inf" ? "∞" : each)).join(key === "guidance_interval" ? " to " : ", ");
   return typeof value === "number" ? number(value) : String(value);
 }
 

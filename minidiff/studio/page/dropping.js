@@ -20,9 +20,10 @@ async function restore(file, slot) {
   await controls.fill(settings);
   emit("form");
   const lacking = missing.length ? ` Not here: ${missing.map(nameOf).join(", ")}.` : "";
-  const ways = branches.length ? ` It left its way ${branches.length === 1 ? "once" : `${branches.length} times`}; the settings are those of its beginning.` : "";
+  const ways = branches.length ? ` It left its way ${branches.length === 1 ? "once" : `${branches.length} times`}.` : "";
+  const again = branches.length && !missing.length ? [["Draw it with its branches", () => emit("again", { settings: controls.collect(), branches })]] : [];
   const instead = fits(slot) ? [[`Use it as ${WHERE[slot]} instead`, () => inputs.useFile(slot, file)]] : [];
-  toast(`The settings of this picture are back.${lacking}${ways}`, ...instead);
+  toast(`The settings of this picture are back.${lacking}${ways}`, ...again, ...instead);
 }
 
 export async function take(file, slot) {

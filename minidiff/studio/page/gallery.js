@@ -9,7 +9,7 @@ import { open } from "./tabs.js";
 const known = new Set();
 let oldest = null, more = true, busy = false, begun = false, large = null;
 
-const caption = (picture) => (picture.settings.prompt?.length ? picture.settings.prompt.join(" / ") : picture.settings.label?.join(", ") || picture.name);
+const caption = (picture) => (picture.settings?.prompt?.length ? picture.settings.prompt.join(" / ") : picture.settings?.label?.join(", ") || picture.name);
 
 function tile(picture) {
   const image = element("img", { src: picture.url, alt: "", loading: "lazy", decoding: "async" });
@@ -50,9 +50,10 @@ function show(picture) {
   $("large-title").textContent = caption(picture);
   $("large-save").href = picture.url;
   $("large-save").download = `${picture.id}.png`;
-  const terms = listed(picture.settings).flatMap((key) => [element("dt", { textContent: nameOf(key) }), element("dd", { textContent: valueOf(key, picture.settings[key]) })]);
+  const terms = listed(picture.settings ?? {}).flatMap((key) => [element("dt", { textContent: nameOf(key) }), element("dd", { textContent: valueOf(key, picture.settings[key]) })]);
   const drawn = picture.drawn ? [element("dt", { textContent: "drawn" }), element("dd", { textContent: new Date(picture.drawn).toLocaleString() })] : [];
   $("large-settings").replaceChildren(...terms, ...drawn);
+  $("large-use").disabled = !picture.settings;
   $("large").showModal();
 }
 

@@ -33,6 +33,7 @@ class Slot {
     this.box = $(`${name}-box`);
     this.id = null;
     this.file = $(name);
+    this.box.querySelector(".drop").addEventListener("click", () => this.file.click());
     this.file.addEventListener("change", () => {
       if (this.file.files[0]) this.set(this.file.files[0]);
       this.file.value = "";
@@ -124,9 +125,9 @@ $("reference-tools").append(away("reference", () => reference.clear()));
 
 const controlPad = new Pad($("control-canvas"), { colour: "#000", ground: "#fff", width: 14, changed: () => control.touch() });
 export const control = new Painted(controlPad, showSeen);
-const photo = element("input", { type: "file", id: "control-file", accept: "image/*", aria: { label: "A drawing or a photo" } });
+const photo = element("input", { type: "file", id: "control-file", accept: "image/*", hidden: true, aria: { label: "A drawing or a photo" } });
 photo.onchange = () => { if (photo.files[0]) setControl(photo.files[0]); photo.value = ""; };
-tools(controlPad, $("control-tools"), "drawing", element("label", { className: "away" }, photo, "Load a file"));
+tools(controlPad, $("control-tools"), "drawing", photo, element("button", { type: "button", className: "away", textContent: "Load", title: "Load a drawing or a photo", onclick: () => photo.click(), aria: { label: "Load a drawing or a photo" } }));
 
 function showSeen() {
   const figure = $("control-box").querySelector(".seen");

@@ -1,91 +1,101 @@
 // The view inside: guidance, attention and formulas of the step that is shown, for as long as the switch is on.
 
 import { drawingPath, get, post } from "./api.js";
-import { $ } from "./dom.js";
+import { $, element } from "./dom.js";
 import { drawing, emit, keep, node, on, view } from "./store.js";
 
+const MOST = 12; // runs whose steps are kept
+const frames = new Map(); // by run: one place for each of its steps, empty where the step has not been looked at
 let panel = null, size = "", wanted = "", shown = "", timer = null;
 export let looking = false;
 
-// The panel is shared with the page that --explain writes; it is fetched when it is first wanted.
+const loaded = (tag) => new Promise((resolve, reject) => {
+  tag.onload = resolve;
+  tag.onerror = () => reject(new Error("The view inside cannot be loaded."));
+  document.head.append(tag);
+});
+
+// The view is that of the page which --explain writes; it is fetched when it is first wanted, and made for a size.
 async function prepare(width, height) {
-  if (panel && size === `${width}×${height}`) return;
-  if (!document.querySelector("link[data-inside]")) {
-    const style = document.createElement("link");
-    Object.assign(style, { rel: "stylesheet", href: "/explain/inside.css" });
-    style.dataset.inside = "";
-    document.head.prepend(style);
+  if (size === `${width}×${height}`) return;
+  if (!panel) {
+    await Promise.all([loaded(element("link", { rel: "stylesheet", href: "/explain/inside.css" })), loaded(element("script", { src: "/explain/inside.js" }))]);
   }
-  const { Inside } = await import("/explain/inside.js");
   const markup = await (await fetch("/explain/inside.html")).text();
-  const parsed = new DOMParser().parseFromString(markup, "text/html");
-  $("inside-panel").replaceChildren(...parsed.body.childNodes);
+  $("inside-panel").replaceChildren(...new DOMParser().parseFromString(markup, "text/html").body.childNodes);
   panel = new Inside($("inside-panel"), { width, height });
   size = `${width}×${height}`;
   shown = "";
 }
 
 function note(text) {
-  $("inside-note").textContent = text;
+  if ($("inside-note").textContent !== text) $("inside-note").textContent = text;
   $("inside-note").hidden = !text;
+}
+
+// The run's steps that are known, in their places.  A branch with other words is another run.
+function places(run, step, of, frame) {
+  const found = frames.get(run) ?? new Array(of).fill(undefined);
+  found[step] = frame;
+  frames.delete(run);
+  frames.set(run, found);
+  if (frames.size > MOST) frames.delete(frames.keys().next().value);
+  return found;
 }
 
 async function show() {
   const of = drawing();
   if (!looking || !of || view.step < 0) return;
-  const step = view.step, key = `${of.id}/${view.node}/${step}/${view.image}`;
+  const step = view.step, key = `${of.id}/${view.node}/${step}`, steps = node().of;
   if (key === wanted) return;
   wanted = key;
   try {
-    const found = await get(`${drawingPath(of.id, "nodes", view.node, "steps", step, "inside")}?image=${view.image}`);
+    const found = await get(drawingPath(of.id, "nodes", view.node, "steps", step, "inside"));
     await prepare(found.width, found.height);
     if (wanted !== key) return;
-    const { caption, words, negative, guidance } = found, run = `${of.id}/${view.node}/${view.image}/${JSON.stringify([caption, words, negative, guidance])}`;
+    const { caption, words, negative, guidance } = found, run = `${of.id}/${view.node}/${JSON.stringify([caption, words, negative, guidance])}`;
     if (shown !== run) panel.image({ caption, words, negative, guidance });
     shown = run;
-    panel.show(found.step, found.frame, [found.frame]);
+    panel.show(found.step, found.frame, places(run, step, steps, found.frame));
     $("inside-panel").hidden = false;
-    note("");
+    note(of.count > 1 ? "This is the first picture of the drawing." : "");
   } catch (error) {
     if (wanted !== key) return;
     wanted = "";
-    note(error.status === 404 ? "This step has not been recorded yet." : error.message);
-    $("inside-panel").hidden = true;
-    if (error.status === 404 && of.state === "running") plan(700);
+    note(error.status === 404 ? "This step is being recorded …" : error.message);
+    if (error.status === 404 && ["running", "queued"].includes(of.state)) plan(700);
+    else $("inside-panel").hidden = true;
   }
 }
 
-function plan(wait = 120) {
+function plan(wait = 100) {
   if (!looking || timer) return;
   timer = setTimeout(() => { timer = null; show(); }, wait);
 }
 
-async function toggle() {
-  looking = !looking;
-  $("inside").setAttribute("aria-checked", String(looking));
-  wanted = "";
-  $("inside-panel").hidden = !looking || !panel;
-  note("");
-  if (!drawing()) return;
+// A drawing that was begun before the switch was on does not record yet.
+async function record(yes) {
+  const of = drawing();
+  if (!of || of.inside === yes) return;
+  of.inside = yes;
   try {
-    keep(await post(drawingPath(drawing().id, "inside"), { on: looking }));
-    plan(0);
+    keep(await post(drawingPath(of.id, "inside"), { on: yes }));
   } catch (error) {
     emit("error", error);
   }
 }
 
-// A drawing that was begun before the switch was on does not record yet.
-function record() {
-  const of = drawing();
-  if (looking && of && !of.inside && node() && of.state !== "queued") {
-    of.inside = true;
-    post(drawingPath(of.id, "inside"), { on: true }).then(keep, () => {});
-  }
+$("inside").addEventListener("click", async () => {
+  looking = !looking;
+  $("inside").setAttribute("aria-checked", String(looking));
+  wanted = "";
+  $("inside-panel").hidden = !looking || !panel;
+  note(looking && !drawing() ? "With the next drawing." : "");
+  await record(looking);
+  plan(0);
+});
+on("view", (before) => {
+  if (looking && before.drawing !== view.drawing) record(true);
   plan();
-}
-
-$("inside").addEventListener("click", toggle);
-on("view preview", () => plan());
-on("drawing", (of) => { if (of.id === view.drawing) { wanted = ""; plan(); } });
-on("view", (before) => before.drawing !== view.drawing && record());
+});
+on("drawing", (of) => of.id === view.drawing && plan());

@@ -23,7 +23,7 @@ function show() {
   $("pictures").style.setProperty("--ratio", `${of.width} / ${of.height}`);
   if (view.step < 0) return;
   const final = at.done === at.of && view.step === at.of - 1 && of.state !== "cancelled";
-  $("guess-symbol").textContent = final ? "x₀" : "x̂₀";
+  $("guess-symbol").textContent = final ? "x" : "x̂";
   $("guess-note").textContent = final ? "the picture" : "its guess of the picture";
   paint($("x_t"), of, view.node, view.step, "x_t", view.image);
   paint($("x0_hat"), of, view.node, view.step, final ? "x_prev" : "x0_hat", view.image).then((done) => {
@@ -35,7 +35,7 @@ function show() {
 function wait(of, at) {
   let text = "";
   if (!of) text = "Say what you would like to see.";
-  else if (of.state === "queued") text = of.place > 1 ? `Waiting: number ${of.place} in the queue` : "Waiting for its turn";
+  else if (of.state === "queued") text = of.place > 0 ? `Waiting: ${of.place} before it` : "Waiting for its turn";
   else if (of.state === "running" && at.done === 0) text = "Beginning …";
   else if (of.state === "failed" && at.done === 0) text = of.error ?? "It failed.";
   else if (of.state === "cancelled" && at.done === 0) text = "Cancelled";

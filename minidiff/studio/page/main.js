@@ -26,8 +26,8 @@ function complain(found) {
   $("error").hidden = !error;
 }
 
-async function drawNow(settings) {
-  const made = await post("/api/drawings", { settings, inside: looking, paused: false });
+async function drawNow(settings, branches = []) {
+  const made = await post("/api/drawings", { settings, branches, inside: looking, paused: false });
   keep(made);
   select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, image: 0, follow: true });
 }
@@ -48,7 +48,7 @@ async function draw() {
 // The state in a few words; it is read aloud, so it changes with the state and not with every step.
 function showStatus() {
   const of = drawing(), at = node(), status = $("status");
-  const texts = { queued: of?.place > 1 ? `Waiting, number ${of.place}` : "Waiting", running: "Drawing", paused: `Paused after step ${at?.done}`, done: "Done", failed: "Failed", cancelled: "Cancelled" };
+  const texts = { queued: of?.place > 0 ? `Waiting, ${of.place} before it` : "Waiting", running: "Drawing", paused: `Paused after step ${at?.done}`, done: "Done", failed: "Failed", cancelled: "Cancelled" };
   const text = busy ?? (of ? texts[of.state] : "");
   if (status.textContent !== text) status.textContent = text;
   status.dataset.state = busy ? "running" : of?.state ?? "";
@@ -82,18 +82,6 @@ function lost(yes) {
   $("lost").hidden = !yes;
 }
 
-watch({
-  open: () => load().then(() => lost(false), (found) => { lost(true); complain(found); }),
-  lost: () => lost(true),
-  preview: (preview) => { takePreview(preview); take(preview); },
-  event: (said) => {
-    if (said.event === "drawing") keep(said.drawing);
-    else if (said.event === "compiling") showCompiling(said.line);
-    else if (said.event === "gallery") emit("gallery", said.picture);
-    else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }
-  },
-});
-
 // A drawing that another program has ordered is shown if there is nothing else to look at.
 on("drawing", (made) => {
   if (view.drawing === null && begun) select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, follow: true });
@@ -105,6 +93,7 @@ on("form", () => error && complain(null));
 
 $("controls").addEventListener("submit", (event) => { event.preventDefault(); draw(); });
 
+on("again", ({ settings, branches }) => drawNow(settings, branches).catch(complain));
 on("try", async ({ model, prompt }) => {
   open("studio");
   try {
@@ -139,4 +128,22 @@ window.studio = Object.freeze({
   get view() { return { ...view }; },
   settings: () => controls.collect(),
   path: drawingPath,
+});
+
+const reload = () => load().then(() => { complain(null); return true; }, (found) => complain(found));
+
+$("draw").disabled = true;
+await reload(); // at once, whether or not the WebSocket comes about
+$("draw").disabled = !begun;
+
+watch({
+  open: () => reload().then((yes) => { lost(!yes); $("draw").disabled = !begun; }),
+  lost: () => lost(true),
+  preview: (preview) => { takePreview(preview); take(preview); },
+  event: (said) => {
+    if (said.event === "drawing") keep(said.drawing);
+    else if (said.event === "compiling") showCompiling(said.line);
+    else if (said.event === "gallery") emit("gallery", said.picture);
+    else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }
+  },
 });

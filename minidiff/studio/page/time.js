@@ -22,7 +22,7 @@ const unfinished = (of, at) => of && ["paused", "cancelled", "done", "failed"].i
 
 export function toggle() {
   const of = drawing();
-  if (of?.state === "running") act("pause");
+  if (["running", "queued"].includes(of?.state)) act("pause");
   else if (unfinished(of, node())) {
     select({ step: node().done - 1, follow: true });
     act("resume", { node: view.node });
@@ -30,7 +30,12 @@ export function toggle() {
 }
 
 export function once() {
-  if (!drawing()) return;
+  const of = drawing();
+  if (!of) return;
+  if (of.state === "running") {
+    act("pause"); // at its next step
+    return;
+  }
   select({ step: node().done - 1, follow: true });
   act("step", { node: view.node });
 }
@@ -83,7 +88,7 @@ function show() {
   $("pause").setAttribute("aria-label", running || !more ? "Pause" : "Go on");
   $("pause").title = running ? "Pause (Space)" : "Go on (Space)";
   $("pause-sign").setAttribute("d", running || !more ? PAUSE : PLAY);
-  $("step-once").disabled = !(of && at.done < at.of && ["running", "paused"].includes(of.state));
+  $("step-once").disabled = !(running || more);
   $("cancel").disabled = !["queued", "running", "paused"].includes(of?.state);
   if (!of) return;
   const scrub = $("scrub");
