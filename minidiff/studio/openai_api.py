@@ -33,10 +33,10 @@ FIELDS = {
     "model": "the model, by one of the names in /v1/models; default: the first",
     "n": "the number of images, 1 to 10",
     "size": "auto, or a width and a height; ignored: an image has its model's size",
-    "response_format": "b64_json; url is refused, as nothing is kept that an address could lead to",
-    "output_format": "png",
-    "stream": "false; partial images are not sent",
-    "partial_images": "0",
+    "response_format": "b64_json; url is refused",
+    "output_format": "png; others are refused",
+    "stream": "false; true is refused",
+    "partial_images": "0; others are refused",
     "background": "ignored",
     "moderation": "ignored",
     "output_compression": "ignored",
@@ -49,11 +49,11 @@ FIELDS = {
     "sampler": "the sampler, by our name",
     "negative": "a negative prompt",
 }
-ONLY: dict[str, tuple[Any, ...]] = {
-    "response_format": ("b64_json", None),
-    "output_format": ("png", None),
-    "stream": (False, None),
-    "partial_images": (0, None),
+ONLY: dict[str, tuple[Any, str]] = {
+    "response_format": ("b64_json", "nothing is kept that an address could lead to"),
+    "output_format": ("png", "there is no other format"),
+    "stream": (False, "images are sent when they are drawn"),
+    "partial_images": (0, "images are sent when they are drawn"),
 }
 
 
@@ -127,8 +127,9 @@ def settings_of(body: dict[str, Any]) -> dict[str, Any]:
         if name not in FIELDS:
             hint = did_you_mean(name, FIELDS) or f"known are {', '.join(FIELDS)}"
             raise Refused(printable(name, 60), f"there is no such field here; {hint}")
-        if name in ONLY and value not in ONLY[name]:
-            raise Refused(name, f"expected {ONLY[name][0]!r}, got {printable(repr(value), 60)}; {FIELDS[name]}")
+        expected, why = ONLY.get(name, (None, ""))
+        if why and value not in (expected, None):
+            raise Refused(name, f"expected {expected!r}, as {why}; got {printable(repr(value), 60)}")
     prompt, n, size = body.get("prompt"), body.get("n"), body.get("size")
     if not isinstance(prompt, str) or not prompt.strip():
         raise Refused("prompt", f"expected what to draw, in words, got {printable(repr(prompt), 60)}")

@@ -20,10 +20,11 @@ PATIENCE = 60.0  # seconds to start, at most; it takes three
 
 @dataclass(frozen=True)
 class Studio:
-    """url: where it listens, "http://127.0.0.1:PORT".  out: its folder of pictures.  process: it."""
+    """url: where it listens, "http://127.0.0.1:PORT".  token: "" if it asks for none.  out: its folder of pictures."""
 
     url: str
     port: int
+    token: str
     out: Path
     folder: Path
     process: subprocess.Popen
@@ -44,11 +45,11 @@ def running(*options: object, folder: Path, backend: str = "numpy") -> Iterator[
         )
         try:
             line = _first_line(process)
-            found = re.match(r"minidiff studio: (http://\S+?:(\d+))/", line)
+            found = re.match(r"minidiff studio: (http://\S+?:(\d+))/(?:\?token=(\S+))?", line)
             if not found:
                 log.seek(0)
                 raise AssertionError(f"the studio did not start: {line}{log.read()}")
-            yield Studio(found[1], int(found[2]), folder / "pictures", folder, process)
+            yield Studio(found[1], int(found[2]), found[3] or "", folder / "pictures", folder, process)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)

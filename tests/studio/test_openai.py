@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidiff.studio.openai_api import FIELDS
-from tests.studio.running import sampled
+from tests import tiny_model
+from tests.studio.running import running, sampled
 
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
@@ -81,12 +81,24 @@ def test_models_are_listed_and_chosen_by_name(client):
         ({"n": 11}, "n", "n: expected a whole number from 1 to 10, got 11"),
         ({"n": 0}, "n", "n: expected a whole number from 1 to 10, got 0"),
         ({"size": "large"}, "size", "size: expected auto or a size such as 32x32, got 'large'"),
-        ({"response_format": "url"}, "response_format", f"got 'url'; {FIELDS['response_format']}"),
-        ({"output_format": "webp"}, "output_format", "output_format: expected 'png', got 'webp'"),
+        (
+            {"response_format": "url"},
+            "response_format",
+            "expected 'b64_json', as nothing is kept that an address could lead to; got 'url'",
+        ),
+        (
+            {"output_format": "webp"},
+            "output_format",
+            "output_format: expected 'png', as there is no other format; got 'webp'",
+        ),
         ({"extra_body": {"sed": 3}}, "sed", "sed: there is no such field here; did you mean 'seed'?"),
         ({"extra_body": {"seed": -1}}, None, "seed must be from 0 to 2^64 - 1, got -1"),
         ({"extra_body": {"sampler": "dali"}}, None, "sampler must be one of"),
-        ({"extra_body": {"stream": True}}, "stream", "stream: expected False, got True"),
+        (
+            {"extra_body": {"stream": True}},
+            "stream",
+            "stream: expected False, as images are sent when they are drawn; got True",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_a_bad_request_in_one_sentence(client, fields, param, said):
@@ -125,3 +137,21 @@ def test_several_clients_draw_at_once(client):
         thread.join(30)
     assert [about(files(replies[seed])[0])["seed"] for seed in range(8)] == [*range(8)]
     assert len({json.dumps(pixels(reply)) for reply in replies.values()}) == 8
+
+
+def test_where_other_computers_reach_it_the_key_is_the_token(tmp_path):
+    """Also for the other interface, where it is the password."""
+    webuiapi = pytest.importorskip("webuiapi")
+    checkpoint = tiny_model.write(tmp_path / "words", words=tiny_model.WORDS)
+    with running("--checkpoint", checkpoint, "--host", "0.0.0.0", folder=tmp_path) as studio:
+        assert len(studio.token) >= 16
+        url = f"http://127.0.0.1:{studio.port}"
+        fields = {"prompt": "a dog", "extra_body": {"steps": 2}}
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=studio.token, max_retries=0) as client:
+            assert len(client.images.generate(**fields).data) == 1
+            with pytest.raises(openai.AuthenticationError) as caught:
+                client.with_options(api_key="guess").images.generate(**fields)
+            assert "asks for its token" in caught.value.response.text
+        api = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1", username="me", password=studio.token, steps=2)
+        assert len(api.txt2img(prompt="a dog").images) == 1
+        assert httpx.post(f"{url}/sdapi/v1/txt2img", json={"prompt": "a dog"}).status_code == 401
