@@ -65,6 +65,7 @@ class Engine:
         self.waiting: deque[Drawing] = deque()
         self.stopping = False
         self._calls: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(MAX_CALLS)
+        self._own: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count(1)
         self._ended: dict[str, Future[np.ndarray]] = {}
         self._compiling = False
@@ -108,6 +109,8 @@ class Engine:
     def _answer(self, wait: bool) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
+                while self._own:
+                    self._own.popleft()()
                 function, future = self._calls.get(block=wait and not self.waiting, timeout=IDLE)
                 if future.set_running_or_notify_cancel():
                     try:
@@ -167,8 +170,10 @@ class Engine:
             saved.add_done_callback(lambda future: self._later(lambda: self._done(drawing, node, future)))
 
     def _later(self, function: Callable[[], None]) -> None:
-        """As `call`, for the engine's own use: it waits for room, and whoever waits here is no one's browser."""
-        self._calls.put((function, Future()))
+        """As `call`, from other threads of the studio's own: never refused, and nobody waits for a result."""
+        self._own.append(function)
+        with contextlib.suppress(queue.Full):
+            self._calls.put_nowait((lambda: None, Future()))  # to wake it up
 
     def _done(self, drawing: Drawing, node: Node, saved: "Future[list[str]] | None") -> None:
         try:
