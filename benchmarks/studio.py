@@ -17,7 +17,6 @@ import base64
 import contextlib
 import json
 import os
-import re
 import statistics
 import struct
 import subprocess
@@ -33,7 +32,7 @@ from websockets.asyncio.client import connect
 SEEDS = 20  # different drawings that are asked for
 PROMPT = "a dog"
 STEPS = 10  # of a request's drawing
-LONG = {"prompt": [PROMPT], "count": 16, "steps": 100}  # the drawing that is watched
+LONG: dict = {"prompt": [PROMPT], "count": 16, "steps": 100}  # the drawing that is watched
 
 
 class Studio:
@@ -59,26 +58,26 @@ class Studio:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         if len(cores) > 1:
             os.sched_setaffinity(0, set(cores[1:]))
-        line = self.process.stdout.readline()
-        self.url = re.search(r"http://[^/]+", line.strip())[0]
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[-1].rstrip("/")
 
     def memory(self) -> float:
         """Return the resident memory in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 async def draw(client: httpx.AsyncClient, settings: dict) -> tuple[dict, float]:
     """Draw, and return the drawing with the steps a second of its engine, polled rarely."""
     made = (await client.post("/api/drawings", json={"settings": settings})).json()
-    start = None
+    start: tuple[float, int] | None = None
     while True:
         drawing = (await client.get(f"/api/drawings/{made['id']}")).json()
         done = drawing["nodes"][0]["done"]
         if start is None and done:
             start = time.perf_counter(), done
         if drawing["state"] != "running" and drawing["state"] != "queued":
-            assert drawing["state"] == "done", drawing["error"]
+            assert drawing["state"] == "done" and start is not None, drawing["error"]
             return drawing, (done - start[1]) / (time.perf_counter() - start[0])
         await asyncio.sleep(0.1)
 

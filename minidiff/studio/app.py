@@ -49,7 +49,9 @@ async def _nothing(request: Request, error: Exception) -> Response:
 def _page() -> list[Route]:
     """Return a route for each file of the page: they are listed and read once, so no request names a file."""
     folder = resources.files("minidiff.studio").joinpath("page")
-    files = {f"/{each.name}": each.read_bytes() for each in folder.iterdir() if each.is_file()} if folder.is_dir() else {}
+    files = (
+        {f"/{each.name}": each.read_bytes() for each in folder.iterdir() if each.is_file()} if folder.is_dir() else {}
+    )
     files |= {f"/explain/{name}": page_file(name).encode() for name in INSIDE}
     files["/"] = files.pop("/index.html", b"")
     return [_file(path, content) for path, content in sorted(files.items())]

@@ -40,7 +40,7 @@ _MAX_BODIES = {  # by the beginning of the path
     "/v1/images/": 2 * MAX_PICTURE,
 }
 _MAX_JSON = 1 << 20  # bytes of any other body
-_LINGER = 8 << 20, 1.0  # bytes and seconds
+_LINGER = 8 << 20  # bytes of a refused body that are read nevertheless
 _log = logging.getLogger("minidiff.studio")
 
 _HEADERS = {
@@ -64,13 +64,15 @@ class GuardLimits:
     """max_body: bytes of a body, from its path.  seconds: until a body is complete.
 
     bodies: bytes of all bodies that are held at once.  requests, sockets: how many at once.
+    linger: seconds for which a refused body is read nevertheless.
     """
 
     max_body: Callable[[str], int] = max_body
     seconds: float = 60.0
     bodies: int = 512 << 20
-    requests: int = 64
+    requests: int = 256
     sockets: int = 2000
+    linger: float = 1.0
 
 
 class Guard:
@@ -183,8 +185,8 @@ class _Exchange:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
             if message["type"] == "http.request":
-                self._count(len(message.get("body", b"")))
                 self._complete = not message.get("more_body", False)
+                self._count(len(message.get("body", b"")))
             return message
         except TimeoutError:
             await self.answer(Answer(408, f"the request took more than {self._guard.limits.seconds:g} s to arrive"))
@@ -227,9 +229,9 @@ class _Exchange:
         await self._send({"type": "http.response.start", "status": answer.status, "headers": self._secured(headers)})
         # A connection that is closed while bytes arrive is reset, and then few clients read the answer.
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        left, seconds = _LINGER
+        left = _LINGER
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._guard.limits.linger):
                 while not self._complete and left > 0:
                     message = await self._receive()
                     left -= len(message.get("body", b""))

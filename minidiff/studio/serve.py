@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from minidiff.studio.guard import App
 
-CONNECTIONS = 2200  # 2,000 WebSockets, 64 requests, and some that wait
+CONNECTIONS = 2300  # 2,000 WebSockets, 256 requests, and some more
 _OTHER_FILES = 100  # weights, pictures, the log
 
 

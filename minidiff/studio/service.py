@@ -95,8 +95,7 @@ class Service:
         return drawing, future
 
     def warm_up(self) -> None:
-        """Draw a step of the first model for nobody: its kernels are compiled, or read from their cache, before a person
-        waits for them."""
+        """Draw a step of the first model for nobody, so that its kernels are compiled before anybody waits."""
         entry, pipeline = self.models.load("m0")
         request = replace(entry.request(), prompt=pipeline.tokenizer.words[:1] if pipeline.tokenizer else (), count=1)
         plan = prepare(pipeline, request, read_inputs(request, pipeline))
