@@ -143,7 +143,7 @@ function refresh() {
   const mine = SAMPLER_SETTINGS[$("sampler").value] ?? [];
   for (const name of ["eta", "churn", "variance"]) $(name).closest(".field").hidden = !mine.includes(name);
   $("resample").closest(".field").hidden = !inputs.mask.id;
-  document.querySelectorAll("[data-of]").forEach((slider) => {
+  document.querySelectorAll("input[data-of]").forEach((slider) => {
     const field = $(slider.dataset.of);
     slider.value = field.value === "" ? field.placeholder : field.value;
     const part = (Number(slider.value) - slider.min) / (slider.max - slider.min);

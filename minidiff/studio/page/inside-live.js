@@ -2,7 +2,7 @@
 
 import { drawingPath, get, post } from "./api.js";
 import { $, element } from "./dom.js";
-import { drawing, emit, keep, node, on, view } from "./store.js";
+import { answered, drawing, emit, node, on, view } from "./store.js";
 
 const MOST = 12; // runs whose steps are kept
 const frames = new Map(); // by run: one place for each of its steps, empty where the step has not been looked at
@@ -59,12 +59,32 @@ async function show() {
     panel.show(found.step, found.frame, places(run, step, steps, found.frame));
     $("inside-panel").hidden = false;
     note(of.count > 1 ? "This is the first picture of the drawing." : "");
+    complete(of, view.node, run);
   } catch (error) {
     if (wanted !== key) return;
     wanted = "";
     note(error.status === 404 ? "This step is being recorded …" : error.message);
     if (error.status === 404 && ["running", "queued"].includes(of.state)) plan(700);
     else $("inside-panel").hidden = true;
+  }
+}
+
+// The curves of the words go over all steps: those of a drawing at rest are fetched, one after another.
+async function complete(of, number, run) {
+  const found = frames.get(run), first = of.nodes[number].parent === null ? 0 : of.nodes[number].start;
+  if (!found || found.fetching || found.length > 120) return;
+  found.fetching = true;
+  for (let step = first; step < of.nodes[number].done; step++) {
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    if (!looking || shown !== run || ["running", "queued"].includes(drawing()?.state)) break;
+    if (found[step]) continue;
+    const each = await get(drawingPath(of.id, "nodes", number, "steps", step, "inside")).catch(() => null);
+    if (each) found[step] = each.frame;
+  }
+  found.fetching = false;
+  if (shown === run && wanted) {
+    wanted = "";
+    plan(0);
   }
 }
 
@@ -79,7 +99,7 @@ async function record(yes) {
   if (!of || of.inside === yes) return;
   of.inside = yes;
   try {
-    keep(await post(drawingPath(of.id, "inside"), { on: yes }));
+    await answered(post(drawingPath(of.id, "inside"), { on: yes }));
   } catch (error) {
     emit("error", error);
   }

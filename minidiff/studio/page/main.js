@@ -6,7 +6,7 @@ import { $, toast } from "./dom.js";
 import { takePreview } from "./frames.js";
 import * as inputs from "./inputs.js";
 import { looking } from "./inside-live.js";
-import { drawing, emit, keep, node, on, select, store, take, view } from "./store.js";
+import { answered, drawing, emit, keep, node, on, select, store, take, told, view } from "./store.js";
 import { open } from "./tabs.js";
 import "./dropping.js";
 import "./film.js";
@@ -27,8 +27,7 @@ function complain(found) {
 }
 
 async function drawNow(settings, branches = []) {
-  const made = await post("/api/drawings", { settings, branches, inside: looking, paused: false });
-  keep(made);
+  const made = await answered(post("/api/drawings", { settings, branches, inside: looking, paused: false }));
   select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, image: 0, follow: true });
 }
 
@@ -86,7 +85,7 @@ function lost(yes) {
 on("drawing", (made) => {
   if (view.drawing === null && begun) select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, follow: true });
 });
-on("drawing view", showStatus);
+on("drawing view preview", showStatus);
 on("busy", (text) => { busy = text; showStatus(); });
 on("error", complain);
 on("form", () => error && complain(null));
@@ -141,7 +140,7 @@ watch({
   lost: () => lost(true),
   preview: (preview) => { takePreview(preview); take(preview); },
   event: (said) => {
-    if (said.event === "drawing") keep(said.drawing);
+    if (said.event === "drawing") told(said.drawing);
     else if (said.event === "compiling") showCompiling(said.line);
     else if (said.event === "gallery") emit("gallery", said.picture);
     else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }

@@ -45,6 +45,20 @@ export function keep(made) {
   }
 }
 
+// An answer to a request may come later than the events that followed it: those are newer.
+let events = 0;
+
+export function told(made) {
+  events++;
+  keep(made);
+}
+
+export async function answered(asked) {
+  const before = events, made = await asked, known = store.drawings.get(made.id);
+  if (!known || before === events || known.nodes.length < made.nodes.length) keep(made);
+  return store.drawings.get(made.id);
+}
+
 export function select(changes) {
   const before = { ...view };
   Object.assign(view, changes);
@@ -68,12 +82,13 @@ export function go(step) {
 }
 
 export function take(preview) {
-  const { drawing: id, node: number, step, of, left, rate, t, sigma } = preview;
+  const { drawing: id, node: number, step, of: all, left, rate, t, sigma } = preview;
   store.previews[id] = (store.previews[id] ?? 0) + 1;
-  store.live.set(id, { node: number, step, of, left, rate });
+  store.live.set(id, { node: number, step, of: all, left, rate });
   store.levels.set(`${id}/${number}/${step}`, { t, sigma });
-  const made = store.drawings.get(id)?.nodes[number];
-  if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of });
+  const of = store.drawings.get(id), made = of?.nodes[number];
+  if (of?.state === "queued") of.state = "running";
+  if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of: all });
   emit("preview", preview);
   if (id === view.drawing && number === view.node && view.follow && made) select({ step: made.done - 1, follow: true });
 }

@@ -4,7 +4,7 @@ import { drawingPath, post } from "./api.js";
 import * as controls from "./controls.js";
 import * as inputs from "./inputs.js";
 import { $, duration, element, nameOf, number, shape, valueOf } from "./dom.js";
-import { drawing, emit, go, keep, level, node, on, select, store, view } from "./store.js";
+import { answered, drawing, emit, go, level, node, on, select, store, view } from "./store.js";
 
 const PAUSE = "M4 2 H8 V18 H4 Z M12 2 H16 V18 H12 Z", PLAY = "M5 2 L18 10 L5 18 Z";
 
@@ -12,7 +12,7 @@ export async function act(name, body = {}) {
   const of = drawing();
   if (!of) return;
   try {
-    keep(await post(drawingPath(of.id, name), body));
+    await answered(post(drawingPath(of.id, name), body));
   } catch (error) {
     emit("error", error);
   }
@@ -51,8 +51,7 @@ export async function branch() {
   try {
     await inputs.settle();
     const from = node(), step = leaving();
-    const made = await post(drawingPath(of.id, "branches"), { node: from.id, step, settings: controls.changes(from.settings), paused: false });
-    keep(made);
+    const made = await answered(post(drawingPath(of.id, "branches"), { node: from.id, step, settings: controls.changes(from.settings), paused: false }));
     select({ node: made.active, step: made.nodes[made.active].done - 1, follow: true });
   } catch (error) {
     emit("error", error);
