@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browser import Browser
 
-AT_REST = {"prompt": [], "count": 1, "steps": 2}  # of a drawing that a page finds when it is opened, and takes over
+AT_REST = {"prompt": ["a dog"], "count": 1, "steps": 2}  # of a drawing that a page finds when it is opened, and takes over
 
 
 class Page:
@@ -61,6 +61,12 @@ class Page:
             for (const name of ["input", "change"]) field.dispatchEvent(new Event(name, { bubbles: true }));
         }"""
         self.js(program % json.dumps(given))
+
+    def write(self, field: str, text: str) -> None:
+        """Type a text into an empty field."""
+        self.fill(**{field: ""})
+        self.click(f"#{field}")
+        self.type(text)
 
     def begin(self, **fields: object) -> str:
         """Set fields and click "Draw"; return the id of the drawing."""

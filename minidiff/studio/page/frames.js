@@ -49,19 +49,19 @@ export function draw(canvas, bitmap, of, image) {
   canvas.getContext("2d").drawImage(bitmap, 0, image * height, width, height, 0, 0, width, height);
 }
 
-// Draws a step on a canvas, unless something else has been asked of it in the meantime.
+// Draws a step on a canvas, unless something else has been asked of it in the meantime; false where there is no such picture.
 export async function paint(canvas, of, number, step, what, image) {
   const key = `${of.id}/${owner(of, number, step)}/${step}/${what}/${image}`;
-  if (canvas.dataset.shows === key) return true;
   canvas.dataset.wants = key;
+  if (canvas.dataset.shows === key) return true;
   try {
     const bitmap = await sheet(of, number, step, what);
-    if (canvas.dataset.wants !== key) return false;
+    if (canvas.dataset.wants !== key) return true;
     draw(canvas, bitmap, of, image);
     canvas.dataset.shows = key;
     return true;
   } catch {
-    return false;
+    return canvas.dataset.wants !== key;
   }
 }
 

@@ -16,7 +16,14 @@ const loaded = (tag) => new Promise((resolve, reject) => {
 });
 
 // The view is that of the page which --explain writes; it is fetched when it is first wanted, and made for a size.
-async function prepare(width, height) {
+// Two steps may want it at once: the second waits for the first.
+let ready = Promise.resolve();
+function prepare(width, height) {
+  ready = ready.catch(() => {}).then(() => make(width, height));
+  return ready;
+}
+
+async function make(width, height) {
   if (size === `${width}×${height}`) return;
   if (!panel) {
     await Promise.all([loaded(element("link", { rel: "stylesheet", href: "/explain/inside.css" })), loaded(element("script", { src: "/explain/inside.js" }))]);
