@@ -184,7 +184,8 @@ class Browser:
         return self.js(program % json.dumps(selector))
 
     def click(self, selector):
-        """Click the middle of an element with the mouse."""
+        """Click the middle of an element with the mouse, as soon as it can be seen."""
+        self.wait(f"document.querySelector({json.dumps(selector)})?.checkVisibility()")
         self.stroke(selector, [(0.5, 0.5)])
 
     def stroke(self, selector, points, how="mouse"):

@@ -165,7 +165,7 @@ class Service:
         rate = drawing.drawn / drawing.seconds if drawing.seconds else 0.0
         left = (node.of - film.index - 1) / rate if rate else None
         about = {"drawing": drawing.id, "node": node.id, "step": film.index, "of": node.of}
-        about |= {"t": film.t, "sigma": film.sigma, "rate": rate, "left": left}
+        about |= {"t": film.t, "sigma": film.sigma, "rate": rate, "left": left, "recorded": len(node.frames)}
         self.hub.preview(drawing.id, lambda: preview(about, film))
 
     def finished(self, drawing: Drawing, node: Node) -> "Future[list[str]]":

@@ -54,6 +54,12 @@ async function show() {
   const of = drawing();
   if (!looking || !of || view.step < 0) return;
   const step = view.step, key = `${of.id}/${view.node}/${step}`, steps = node().of;
+  if (step >= node().recorded) {
+    wanted = "";
+    note("This step is being recorded …");
+    if (!["running", "queued"].includes(of.state)) $("inside-panel").hidden = true;
+    return;
+  }
   if (key === wanted) return;
   wanted = key;
   try {
@@ -126,3 +132,4 @@ on("view", (before) => {
   plan();
 });
 on("drawing", (of) => of.id === view.drawing && plan());
+on("preview", ({ drawing: id }) => id === view.drawing && plan());

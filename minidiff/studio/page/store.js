@@ -35,7 +35,7 @@ export function level(step, number = view.node) {
 export function keep(made) {
   const before = store.drawings.get(made.id);
   before?.nodes.forEach((each, i) => { // a preview may have been faster than the event
-    if (made.nodes[i]) made.nodes[i].done = Math.max(made.nodes[i].done, each.done);
+    for (const what of ["done", "recorded"]) if (made.nodes[i]) made.nodes[i][what] = Math.max(made.nodes[i][what], each[what]);
   });
   store.drawings.set(made.id, made);
   emit("drawing", made);
@@ -82,13 +82,13 @@ export function go(step) {
 }
 
 export function take(preview) {
-  const { drawing: id, node: number, step, of: all, left, rate, t, sigma } = preview;
+  const { drawing: id, node: number, step, of: all, left, rate, t, sigma, recorded } = preview;
   store.previews[id] = (store.previews[id] ?? 0) + 1;
   store.live.set(id, { node: number, step, of: all, left, rate });
   store.levels.set(`${id}/${number}/${step}`, { t, sigma });
   const of = store.drawings.get(id), made = of?.nodes[number];
   if (of?.state === "queued") of.state = "running";
-  if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of: all });
+  if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of: all, recorded: Math.max(made.recorded, recorded) });
   emit("preview", preview);
   if (id === view.drawing && number === view.node && view.follow && made) select({ step: made.done - 1, follow: true });
 }

@@ -38,7 +38,7 @@ function build(of, rows) {
   if (shown === key) return;
   shown = key;
   const list = element("ul", { aria: { label: "Branches of this drawing" } });
-  list.append(...rows.map((each) => element("li", {}, element("button", { type: "button", data: { node: each.id }, onclick: () => choose(each) },
+  list.append(...rows.map((each) => element("li", {}, element("button", { type: "button", data: { node: each.id }, onclick: () => choose(drawing().nodes[each.id]) },
     element("span", { className: "name", textContent: title(each) }), element("canvas", { width: of.width, height: of.height })))));
   tree.replaceChildren(shape("svg", { "aria-hidden": "true" }), list);
   tree.style.setProperty("--ratio", `${of.width} / ${of.height}`);
