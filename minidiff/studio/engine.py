@@ -128,18 +128,21 @@ class Engine:
             self.listener.compiling(None)
 
     def _advance(self, drawing: Drawing) -> None:
-        """Draw one step of a drawing."""
+        """Draw one step of a drawing; whatever goes wrong ends this drawing alone."""
         try:
-            if drawing.run is None:
-                self.set(drawing, "running")
-                self._begin(drawing)
-            start = time.perf_counter()
-            step = next(drawing.run)  # type: ignore[arg-type]
-            drawing.seconds += time.perf_counter() - start
-            drawing.drawn += 1
+            self._step(drawing)
         except Exception as error:
-            self._fail(drawing, error)
-            return
+            drawing.error = self._said(error)
+            self.leave(drawing, "failed")
+
+    def _step(self, drawing: Drawing) -> None:
+        if drawing.run is None:
+            self.set(drawing, "running")
+            self._begin(drawing)
+        start = time.perf_counter()
+        step = next(drawing.run)  # type: ignore[arg-type]
+        drawing.seconds += time.perf_counter() - start
+        drawing.drawn += 1
         new = step.index >= drawing.active.done  # else it was drawn again, to be recorded
         film = drawing.take(step)
         last = step.index + 1 == step.steps
@@ -186,10 +189,6 @@ class Engine:
         self._resolve(drawing)
         self.listener.changed(drawing)
         self._forget()
-
-    def _fail(self, drawing: Drawing, error: Exception) -> None:
-        drawing.error = self._said(error)
-        self.leave(drawing, "failed")
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, MinidiffError | OSError | MemoryError):

@@ -8,6 +8,7 @@ import pytest
 import tiny_model
 from PIL import Image
 
+from minidiff import backend
 from minidiff import sample as command
 from minidiff.errors import MinidiffError
 from minidiff.studio import control, engine
@@ -27,7 +28,8 @@ DOG = {"prompt": ["a dog"], "seed": 3, "count": 2, "steps": STEPS}
 def studio(tmp_path):
     checkpoint = tiny_model.write(tmp_path / "run", words=tiny_model.WORDS)
     service = Service(StudioConfig(checkpoint=checkpoint, out=tmp_path / "out", backend="numpy"), tmp_path / "runs")
-    yield service
+    with backend.using("numpy"):
+        yield service
     service.close()
 
 
