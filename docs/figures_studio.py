@@ -27,6 +27,7 @@ from minidiff.pipeline.settings import Inputs, SamplingSettings
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 1280, 860  # pixels of the page
+MARGIN = 20  # pixels below its last part that is shown
 PATIENCE = 120.0  # seconds for a drawing; kernels may have to be compiled
 
 
@@ -73,10 +74,11 @@ def studio() -> np.ndarray | None:
         page.js(f"document.querySelector('#film').children[{SHOWN[1]}].click()")
         page.js("scrollTo(0, 0)")
         time.sleep(1)  # for the pictures of the film
+        bottom = page.js("document.getElementById('timeline').getBoundingClientRect().bottom")
         shot = Path(folder) / "shot.png"
         page.screenshot(shot, width=WIDTH)
         image = Image.open(io.BytesIO(shot.read_bytes())).convert("RGB")
-    return np.asarray(image)
+    return np.asarray(image)[: round(bottom) + MARGIN]
 
 
 WAYS = [(0, 8, {"prompt": "a cat in a field"}), (0, 20, {"prompt": "a dog in a winter forest"})]

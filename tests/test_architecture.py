@@ -174,7 +174,7 @@ def test_wheel_holds_what_is_in_the_tree(tmp_path, linked):
     tracked = {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in modules()}
     kernels = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.cu")]
     pages = [p for p in PACKAGE.rglob("*") if p.suffix in (".html", ".css", ".js", ".svg")]
-    assert {p.suffix for p in pages} == {".html", ".css", ".js"}
+    assert {p.suffix for p in pages} == {".html", ".css", ".js", ".svg"}
     tracked |= {f"minidiff/{p.relative_to(PACKAGE).as_posix()}" for p in pages}
     tracked |= {f"minidiff/weights/{p.name}" for p in (PACKAGE / "weights").iterdir()}
     tracked |= {f"minidiff/kernels/{p.relative_to(ROOT / 'kernels').as_posix()}" for p in kernels}

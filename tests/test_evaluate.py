@@ -244,7 +244,7 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
 
 def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
     """From prompts to the table, with the weights that minidiff comes with; its classifiers train for seconds only."""
-    monkeypatch.setattr(attributes, "STEPS", 30)
+    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=30, batch_size=48, seed=seed))
     counted = partial(attributes.count_correct, count=300)  # not of 4,000: these facts are in the table, no more
     monkeypatch.setattr(prompts, "count_correct", counted)
     monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)  # so that every fact is evaluated

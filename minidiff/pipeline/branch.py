@@ -2,8 +2,8 @@
 
 Idea: a sampler asks for predictions, and does not know whose they are.  So another prompt, guidance scale, drawing or
 reference takes over between two steps by taking over the predictions, and the sampler goes on as if nothing had
-happened, with all that it remembers.  If the sampler itself changes, the new one starts at the noise level, with the
-images and with the numbers of the fresh noise at which the old one has stopped.
+happened, with all that it remembers: a branch that changes nothing draws the same bits.  If the sampler itself changes,
+the new one starts where the old one has stopped: with its images, at their noise level, and with the next fresh noise.
 Leaves out the settings' names and how they are typed: sampling/branches.py.
 """
 
@@ -20,8 +20,6 @@ from minidiff.pipeline.model import Model
 from minidiff.pipeline.plan import Plan, Replay
 from minidiff.pipeline.prepare import prepare
 from minidiff.pipeline.settings import Inputs, SamplingSettings
-
-SAMPLER = ("sampler", "eta", "churn", "variance", "clip")  # if one of these changes, another sampler takes over
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ def _run(
     plan, (predict, plain) = stages[0][1], denoisers[0]
 
     def denoise(x_t: np.ndarray, t: float) -> np.ndarray:
-        return predict(x_t, t)  # of the plan whose turn it is
+        return predict(x_t, t)  # the variable below: that of the plan whose turn it is
 
     through = denoise if replay is None else replay(denoise)
     run = plan.start(through, plain if replay is None else replay(plain), noise)
@@ -72,7 +70,7 @@ def _run(
         yield step
         if following and following[0][0][0] == step.index + 1 < step.steps:
             before, ((_, plan), (predict, _)) = plan, following.pop(0)
-            if any(getattr(plan.settings, name) != getattr(before.settings, name) for name in SAMPLER):
+            if plan.sampler_settings != before.sampler_settings:
                 run = plan.resume(through, step, noise)
                 done, evaluations = step.index + 1, step.evaluations
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from minidiff.backend import to_device, to_numpy
+from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.guidance import Denoise, OnPrediction, denoiser
 from minidiff.diffusion.run import Noise, Run, Step
 from minidiff.diffusion.schedule import Level
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError
 from minidiff.pipeline.model import Model, in_turn
-from minidiff.pipeline.settings import SAMPLER_SETTINGS, Defaults, Inputs, SamplingSettings
+from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
 
 
 class Replay:
@@ -142,20 +143,29 @@ class Plan:
 
     def _sampler(self, denoise: Denoise) -> Callable[[Any, Sequence[Level], Any], Iterator[Step]]:
         """Return the sampler as a function of x, levels and noise: all settings are settled."""
-        process, defaults, settings = self.model.process, self.model.defaults, self.settings
-        clip = defaults.clip if settings.clip is None else settings.clip
+        process, defaults = self.model.process, self.model.defaults
+        name, own, clip = self.sampler_settings
         keep_eps, ends = False, None
-        if settings.sampler == "ddim":
+        if name == "ddim":
             keep_eps = defaults.keep_eps
             if defaults.ends is not None and self.inputs.edit is None:
                 ends = defaults.ends(process.schedule, self.levels)
-        sampler = functools.partial(SAMPLERS[settings.sampler], **sampler_settings(settings, defaults))
+        sampler = functools.partial(SAMPLERS[name], **own)
 
         def sample(x: Any, levels: Sequence[Level], noise: Any) -> Iterator[Step]:
             rest = None if ends is None else ends[1 - len(levels) :]
             return sampler(Run(denoise, process, levels, noise, clip, keep_eps, rest), x)
 
         return sample
+
+    @property
+    def sampler_settings(self) -> tuple[str, dict[str, Any], str | Clipping]:
+        """The sampler, the settings of its own (`SAMPLER_SETTINGS`), and how x0_hat is clipped; defaults filled in."""
+        settings, defaults = self.settings, self.model.defaults
+        own = {name: getattr(settings, name) for name in SAMPLER_SETTINGS.get(settings.sampler, ())}
+        own = {name: getattr(defaults, name) if value is None else value for name, value in own.items()}
+        own |= {"noisy_end": defaults.noisy_end} if settings.sampler == "ddpm" else {}
+        return settings.sampler, own, defaults.clip if settings.clip is None else settings.clip
 
     def _finite(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Yield the steps; raise MinidiffError if the images of the last one are not finite."""
@@ -166,10 +176,3 @@ class Plan:
                     "settings make numbers overflow; try a smaller guidance scale, and clip"
                 )
             yield step
-
-
-def sampler_settings(settings: SamplingSettings, defaults: Defaults) -> dict[str, Any]:
-    """Return the settings that the sampler alone takes, by `SAMPLER_SETTINGS`, with the model's defaults filled in."""
-    own = {name: getattr(settings, name) for name in SAMPLER_SETTINGS.get(settings.sampler, ())}
-    own = {name: getattr(defaults, name) if value is None else value for name, value in own.items()}
-    return own | ({"noisy_end": defaults.noisy_end} if settings.sampler == "ddpm" else {})

@@ -65,6 +65,7 @@ class Engine:
         self.waiting: deque[Drawing] = deque()
         self.stopping = False
         self._calls: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(MAX_CALLS)
+        self._own: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count(1)
         self._ended: dict[str, Future[np.ndarray]] = {}
         self._compiling = False
@@ -108,6 +109,8 @@ class Engine:
     def _answer(self, wait: bool) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
+                while self._own:
+                    self._own.popleft()()
                 function, future = self._calls.get(block=wait and not self.waiting, timeout=IDLE)
                 if future.set_running_or_notify_cancel():
                     try:
@@ -125,18 +128,21 @@ class Engine:
             self.listener.compiling(None)
 
     def _advance(self, drawing: Drawing) -> None:
-        """Draw one step of a drawing."""
+        """Draw one step of a drawing; whatever goes wrong ends this drawing alone."""
         try:
-            if drawing.run is None:
-                self.set(drawing, "running")
-                self._begin(drawing)
-            start = time.perf_counter()
-            step = next(drawing.run)  # type: ignore[arg-type]
-            drawing.seconds += time.perf_counter() - start
-            drawing.drawn += 1
+            self._step(drawing)
         except Exception as error:
-            self._fail(drawing, error)
-            return
+            drawing.error = self._said(error)
+            self.leave(drawing, "failed")
+
+    def _step(self, drawing: Drawing) -> None:
+        if drawing.run is None:
+            self.set(drawing, "running")
+            self._begin(drawing)
+        start = time.perf_counter()
+        step = next(drawing.run)  # type: ignore[arg-type]
+        drawing.seconds += time.perf_counter() - start
+        drawing.drawn += 1
         new = step.index >= drawing.active.done  # else it was drawn again, to be recorded
         film = drawing.take(step)
         last = step.index + 1 == step.steps
@@ -167,8 +173,10 @@ class Engine:
             saved.add_done_callback(lambda future: self._later(lambda: self._done(drawing, node, future)))
 
     def _later(self, function: Callable[[], None]) -> None:
-        """As `call`, for the engine's own use: it waits for room, and whoever waits here is no one's browser."""
-        self._calls.put((function, Future()))
+        """As `call`, from other threads of the studio's own: never refused, and nobody waits for a result."""
+        self._own.append(function)
+        with contextlib.suppress(queue.Full):
+            self._calls.put_nowait((lambda: None, Future()))  # to wake it up
 
     def _done(self, drawing: Drawing, node: Node, saved: "Future[list[str]] | None") -> None:
         try:
@@ -181,10 +189,6 @@ class Engine:
         self._resolve(drawing)
         self.listener.changed(drawing)
         self._forget()
-
-    def _fail(self, drawing: Drawing, error: Exception) -> None:
-        drawing.error = self._said(error)
-        self.leave(drawing, "failed")
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, MinidiffError | OSError | MemoryError):

@@ -14,6 +14,8 @@ from typing import Any
 
 from minidiff import checkpoint as checkpoints
 from minidiff import interop
+from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.settings import read_toml
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import sha256
@@ -21,6 +23,7 @@ from minidiff.pipeline.loading import WEIGHTS, load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling.request import SampleRequest
 from minidiff.studio.config import StudioConfig
+from minidiff.studio.runs import SETTINGS
 
 MAX_LOADED = 3  # models in memory; of more, the one that was used longest ago is dropped
 MAX_RUNS = 200  # runs that are offered
@@ -69,7 +72,7 @@ class Models:
         with self._lock:
             known = {entry.path for entry in self.entries.values()}
             for folder in list(dict.fromkeys(path.parent.parent for path in found))[:MAX_RUNS]:
-                if folder not in known and len(self.entries) <= MAX_RUNS:
+                if folder not in known and len(self.entries) <= MAX_RUNS and not _is_adapter(folder):
                     self._add(folder.name, "run", folder)
             return list(self.entries.values())
 
@@ -107,7 +110,7 @@ class Models:
         return next((entry.id for entry in self.scan() if _digest_of(entry) == digest), None)
 
     def views(self) -> list[dict[str, Any]]:
-        """Return what a client may know of all models; of adapters, which cannot draw alone, it is an error to load."""
+        """Return what a client may know of all models."""
         return [view(entry) for entry in self.scan()]
 
 
@@ -138,6 +141,15 @@ def describe(pipeline: Pipeline) -> dict[str, Any]:
         "clip": defaults.clip if isinstance(defaults.clip, str) else defaults.clip.kind,
         "step": pipeline.step,
     }
+
+
+@lru_cache(2 * MAX_RUNS)
+def _is_adapter(folder: Path) -> bool:
+    """Whether a run trains an adapter, which cannot draw alone."""
+    try:
+        return read_toml(Config, folder / SETTINGS).addition.adapter != "none"
+    except (OSError, MinidiffError):
+        return False
 
 
 def _newest(folder: Path | None) -> Path | None:

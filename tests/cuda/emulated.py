@@ -27,7 +27,7 @@ HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 MARKS = 64  # bytes before and behind an array, more than a vector
 MARK = 0xAB
 CHECKS = "-fsanitize=alignment,null,signed-integer-overflow,shift,integer-divide-by-zero,bounds"
-OPTIONS = ("-O2", "-std=c++20", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
+OPTIONS = ("-O2", "-std=c++17", "-fPIC", "-pthread", "-w", "-ffp-contract=fast", "-U_FORTIFY_SOURCE", CHECKS)
 MAX_SHARED = 48 * 1024  # bytes of a block, as they are declared; no launch here asks for more
 
 

@@ -90,7 +90,7 @@ def test_only_what_is_said_and_visible_is_asked(knows):
 
 
 def test_a_classifier_learns_and_is_tested(monkeypatch):
-    judge = attributes.train(32, TrainConfig(steps=60, batch_size=64, seed=1))
+    judge = attributes.train(32, TrainConfig(steps=60, batch_size=32, seed=1))
     test_set = attributes.count_correct(judge, 32, count=300)
     assert test_set["time"][0] / test_set["time"][1] > 0.8 and test_set["subject"][1] == 300
     blank = AttributeClassifier(32, 32)

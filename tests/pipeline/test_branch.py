@@ -87,11 +87,11 @@ def test_another_sampler_takes_over_at_the_level_and_the_numbers_of_the_noise(mo
     assert np.array_equal(draw(again), [to_numpy(step.x_prev) for step in over])
 
 
-def test_a_sampler_that_takes_over_draws_the_noise_of_its_steps(model):
-    """With ddpm before and after, a change of its variance and back is as if another sampler took over twice."""
-    plan = model.prepare(settings("ddpm"), inputs())
-    other = branch(plan, 2, settings("ddpm", variance="small"), inputs())  # by name what it was by default
-    assert np.array_equal(draw(other), draw(plan))
+def test_a_default_that_is_given_by_name_is_no_change(model):
+    """Another unipc would have forgotten the steps before."""
+    plan = model.prepare(settings("unipc"), inputs())
+    assert np.array_equal(draw(branch(plan, 3, settings("unipc", clip="clip"), inputs())), draw(plan))
+    assert not np.array_equal(draw(branch(plan, 3, settings("unipc", clip="dynamic"), inputs())), draw(plan))
 
 
 def test_branches_follow_each_other_and_an_earlier_one_replaces_later_ones(model):
