@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from figures_editing import sheet
@@ -27,8 +28,8 @@ from minidiff.pipeline.settings import Inputs, SamplingSettings
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 1280, 860  # pixels of the page
-MARGIN = 20  # pixels below its last part that is shown
-PATIENCE = 120.0  # seconds for a drawing; kernels may have to be compiled
+MARGIN = 10  # pixels below its last part that is shown
+PATIENCE = 120.0  # seconds for a drawing
 
 
 def branches(model: Pipeline) -> np.ndarray:
@@ -85,7 +86,7 @@ WAYS = [(0, 8, {"prompt": "a cat in a field"}), (0, 20, {"prompt": "a dog in a w
 SHOWN = 1, 36  # a node and a step
 
 
-def write(page, **fields: str) -> None:
+def write(page: Any, **fields: str) -> None:
     """Fill in fields of the form, as a person does."""
     for name, value in fields.items():
         page.js(f"""(() => {{
@@ -95,7 +96,7 @@ def write(page, **fields: str) -> None:
         }})()""")
 
 
-def wait(page, condition: str) -> None:
+def wait(page: Any, condition: str) -> None:
     """Wait until a condition of the page holds."""
     end = time.monotonic() + PATIENCE
     while not page.js(condition):
@@ -106,10 +107,15 @@ def wait(page, condition: str) -> None:
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Run a studio in an empty folder; return its address."""
+    """Run a studio in an empty folder; return its address.
+
+    With NumPy's kernels: nothing is compiled, and each step takes so long that the page gets a preview of it.
+    """
     command = [sys.executable, "-m", "minidiff.studio", "--port", "0", "--out", str(folder / "studio")]
+    command += ["--backend", "numpy", "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         try:
             yield process.stdout.readline().split()[-1]
         finally:
