@@ -28,6 +28,7 @@ class Studio:
     out: Path
     folder: Path
     process: subprocess.Popen
+    line: str
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def running(*options: object, folder: Path, backend: str = "numpy") -> Iterator[
             if not found:
                 log.seek(0)
                 raise AssertionError(f"the studio did not start: {line}{log.read()}")
-            yield Studio(found[1], int(found[2]), found[3] or "", folder / "pictures", folder, process)
+            yield Studio(found[1], int(found[2]), found[3] or "", folder / "pictures", folder, process, line)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
