@@ -329,15 +329,20 @@ def test_controlnet_follows_a_drawing_where_the_model_can(tmp_path):
     with running(folder=tmp_path) as studio:
         api = webuiapi.WebUIApi(port=studio.port, sampler="DDIM", steps=2)
         assert api.has_controlnet and api.controlnet_model_list() == ["edges"]
+        fresh = lambda: {"alwayson_scripts": {}}  # or the client would send these units again in later requests
         unit = lambda **options: webuiapi.ControlNetUnit(**{"image": Image.fromarray(lines), **options})
-        draw = lambda *units: api.txt2img(prompt="a dog", seed=1, cfg_scale=1, eta=0, controlnet_units=[*units])
+        draw = lambda *units: api.txt2img(
+            prompt="a dog", seed=1, cfg_scale=1, eta=0, controlnet_units=[*units], **fresh()
+        )
         plain, followed, off, reference = draw(), draw(unit()), draw(unit(weight=0)), draw(
             unit(image=PHOTO, module="reference_only"))  # fmt: skip
         assert pixels(plain.images) == pixels(off.images)
         assert pixels(plain.images) != pixels(followed.images) != pixels(reference.images) != pixels(plain.images)
         assert "ControlNet 0: " in followed.image.info["parameters"]
         assert pixels(draw(unit(enabled=False)).images) == pixels(plain.images)
-        edited = api.img2img([PHOTO], prompt="a dog", seed=1, controlnet_units=[unit(image=None, module="canny")])
+        edited = api.img2img(
+            [PHOTO], prompt="a dog", seed=1, controlnet_units=[unit(image=None, module="canny")], **fresh()
+        )
         settings = json.loads(edited.image.info["minidiff"])["settings"]
         assert settings["control"] == settings["init"]
         for options, said in [
@@ -346,4 +351,4 @@ def test_controlnet_follows_a_drawing_where_the_model_can(tmp_path):
             ({"guidance_end": 0.5}, "ControlNet: expected guidance_start 0 and guidance_end 1"),
             ({"image": None}, "ControlNet: expected an image in base64, got none"),
         ]:
-            assert said in refused(api, prompt="a dog", controlnet_units=[unit(**options)])
+            assert said in refused(api, prompt="a dog", controlnet_units=[unit(**options)], **fresh())
