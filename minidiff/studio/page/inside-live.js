@@ -48,6 +48,10 @@ async function show() {
   if (!looking || !of || view.step < 0) return;
   const step = view.step, key = `${of.id}/${view.node}/${step}`, steps = node().of;
   if (key === wanted) return;
+  if ((node().recorded ?? Infinity) <= step) {
+    note("This step is being recorded …");
+    return;
+  }
   wanted = key;
   try {
     const found = await get(drawingPath(of.id, "nodes", view.node, "steps", step, "inside"));
@@ -63,9 +67,8 @@ async function show() {
   } catch (error) {
     if (wanted !== key) return;
     wanted = "";
-    note(error.status === 404 ? "This step is being recorded …" : error.message);
-    if (error.status === 404 && ["running", "queued"].includes(of.state)) plan(700);
-    else $("inside-panel").hidden = true;
+    note(error.message);
+    $("inside-panel").hidden = true;
   }
 }
 
@@ -74,7 +77,7 @@ async function complete(of, number, run) {
   const found = frames.get(run), first = of.nodes[number].parent === null ? 0 : of.nodes[number].start;
   if (!found || found.fetching || found.length > 120) return;
   found.fetching = true;
-  for (let step = first; step < of.nodes[number].done; step++) {
+  for (let step = first; step < Math.min(of.nodes[number].done, of.nodes[number].recorded ?? Infinity); step++) {
     await new Promise((resolve) => setTimeout(resolve, 30));
     if (!looking || shown !== run || ["running", "queued"].includes(drawing()?.state)) break;
     if (found[step]) continue;

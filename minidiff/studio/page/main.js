@@ -55,7 +55,7 @@ function showStatus() {
 }
 
 function showCompiling(line) {
-  $("compiling").textContent = line ? `Compiling, once only: ${line}` : "";
+  $("compiling").textContent = line ? line[0].toUpperCase() + line.slice(1) : "";
   $("compiling").hidden = !line;
 }
 

@@ -35,7 +35,9 @@ export function level(step, number = view.node) {
 export function keep(made) {
   const before = store.drawings.get(made.id);
   before?.nodes.forEach((each, i) => { // a preview may have been faster than the event
-    if (made.nodes[i]) made.nodes[i].done = Math.max(made.nodes[i].done, each.done);
+    if (!made.nodes[i]) return;
+    made.nodes[i].done = Math.max(made.nodes[i].done, each.done);
+    if (made.inside) made.nodes[i].recorded = Math.max(made.nodes[i].recorded ?? 0, each.recorded ?? 0);
   });
   store.drawings.set(made.id, made);
   emit("drawing", made);
@@ -89,6 +91,7 @@ export function take(preview) {
   const of = store.drawings.get(id), made = of?.nodes[number];
   if (of?.state === "queued") of.state = "running";
   if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of: all });
+  if (made && of.inside) made.recorded = Math.max(made.recorded ?? 0, step + 1); // recorded steps are the first ones
   emit("preview", preview);
   if (id === view.drawing && number === view.node && view.follow && made) select({ step: made.done - 1, follow: true });
 }
