@@ -117,6 +117,11 @@ $("inside").addEventListener("click", async () => {
   await record(looking);
   plan(0);
 });
+on("restart", () => {
+  frames.clear();
+  wanted = shown = "";
+  $("inside-panel").hidden = true;
+});
 on("view", (before) => {
   if (looking && before.drawing !== view.drawing) record(true);
   plan();
