@@ -68,12 +68,24 @@ def save_png(
     texts: further chunks, by their names: tEXt, or iTXt for a text that is not all Latin-1.
     new: raise MinidiffError if a file of that name exists.
     """
+    chunks = _chunks(metadata, texts or {})
+    write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks), new)
+
+
+def described_png(image: np.ndarray, metadata: dict[str, Any], texts: Mapping[str, str]) -> bytes:
+    """Return the bytes of the file that `save_png` writes."""
+    buffer = io.BytesIO()
+    _as_pillow(image).save(buffer, "PNG", pnginfo=_chunks(metadata, texts))
+    return buffer.getvalue()
+
+
+def _chunks(metadata: dict[str, Any] | None, texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
     chunks = PngImagePlugin.PngInfo()
     if metadata is not None:
         chunks.add_text(METADATA_KEY, json.dumps(metadata, allow_nan=False))  # ASCII, as a tEXt chunk requires
-    for name, text in (texts or {}).items():
+    for name, text in texts.items():
         chunks.add_text(name, text)
-    write_atomically(path, lambda file: _as_pillow(image).save(file, "PNG", pnginfo=chunks), new)
+    return chunks
 
 
 def to_png(image: np.ndarray) -> bytes:

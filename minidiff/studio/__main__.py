@@ -75,6 +75,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # before the address is printed, as the server begins a moment later
     except OSError as error:
         raise MinidiffError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from error
     with listener:

@@ -17,7 +17,9 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from minidiff.explain.page import page_file
 from minidiff.studio.api import Api
+from minidiff.studio.automatic1111 import Automatic1111
 from minidiff.studio.guard import Guard
+from minidiff.studio.openai_api import OpenAI
 from minidiff.studio.service import Service
 from minidiff.studio.watch import Watch
 
@@ -34,7 +36,13 @@ def make_app(service: Service, hosts: frozenset[str], token: str | None) -> Star
         yield
         rounds.cancel()
 
-    routes: list[BaseRoute] = [*Api(service).routes(), WebSocketRoute("/api/watch", Watch(service).__call__), *_page()]
+    routes: list[BaseRoute] = [
+        *Api(service).routes(),
+        WebSocketRoute("/api/watch", Watch(service).__call__),
+        *Automatic1111(service).routes(),
+        *OpenAI(service).routes(),
+        *_page(),
+    ]
     guard = Middleware(Guard, hosts=hosts, token=token)
     return Starlette(routes=routes, lifespan=lifespan, middleware=[guard], exception_handlers={HTTPException: _nothing})
 

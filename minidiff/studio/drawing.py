@@ -122,6 +122,7 @@ class Drawing:
     run: Iterator[Step] | None = None
     replay: Replay | None = None
     recording: Recording | None = None
+    newest: Film | None = None  # the step that was drawn last
     seconds: float = 0.0  # of drawing the steps of this run, without replayed ones
     drawn: int = 0  # in so many seconds
 
@@ -162,8 +163,8 @@ class Drawing:
         if self.recording is not None:
             self.recording.take(step)
             node.frames[step.index] = self.recording.frames.pop()
-        node.of = step.steps
-        for each in node.path():  # what a branch draws before it begins belongs to its parents, too
+        node.of, self.newest = step.steps, film
+        for each in node.path() if self.keep else []:  # what a branch draws before it begins is its parents', too
             if each is node or film.index < each_end(each, node):
                 keep(each, film, self.replay, step)
         if film.x_prev is not None:

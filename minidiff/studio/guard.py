@@ -154,6 +154,7 @@ class _Exchange:
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard = guard
+        self._path: str = scope["path"]
         self._receive = receive
         self._send = send
         self._most = guard.limits.max_body(scope["path"])
@@ -225,7 +226,7 @@ class _Exchange:
         self.answered = True
         if self._started:
             return
-        headers, body = _as_json(answer)
+        headers, body = _as_json(answer, self._path)
         await self._send({"type": "http.response.start", "status": answer.status, "headers": self._secured(headers)})
         # A connection that is closed while bytes arrive is reset, and then few clients read the answer.
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
@@ -259,8 +260,10 @@ def _failure(error: Exception, scope: Scope) -> Answer:
     return Answer(500, f"internal error {number}; the log has it")
 
 
-def _as_json(answer: Answer) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    body = json.dumps({"error": answer.error}).encode()
+def _as_json(answer: Answer, path: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of an answer; clients of OpenAI's interface look for the sentence in an object."""
+    said = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
+    body = json.dumps({"error": said if path.startswith("/v1/") else answer.error}).encode()
     headers = {**answer.headers, "content-type": "application/json", "content-length": str(len(body))}
     return [(name.encode(), value.encode()) for name, value in headers.items()], body
 
@@ -269,7 +272,7 @@ async def _refuse_socket(answer: Answer, scope: Scope, send: Send) -> None:
     """Refuse the handshake; a server that cannot say why answers 403."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1013 if answer.status == 429 else 1008})
-    headers, body = _as_json(answer)
+    headers, body = _as_json(answer, scope["path"])
     headers += list(_HEADERS.items())
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -113,6 +113,17 @@ def shown(path: Path, use: Use, model_shape: tuple[int, int, int], kind: Kind = 
     raise MinidiffError(f"a picture is for init, mask, control or reference, got {use!r}")
 
 
+def inverted(mask: Path) -> bytes:
+    """Return a stored mask as a PNG that keeps what this one draws anew; see `read_mask`."""
+    with Image.open(mask) as image:
+        alpha = image.getchannel("A") if image.mode == "RGBA" else None
+        grey = image.convert("L") if alpha is None or alpha.getextrema()[0] == 255 else alpha
+    white = 1 if grey.getextrema()[1] == 1 else 255
+    buffer = io.BytesIO()
+    grey.point([max(0, white - value) * 255 // white for value in range(256)]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _decoded(data: bytes) -> Image.Image:
     """Return a picture as it is stored: of mode L, RGB or RGBA, reduced, with nothing beside its pixels."""
     try:

@@ -20,6 +20,7 @@ from minidiff.pipeline.branch import branch
 from minidiff.pipeline.prepare import prepare
 from minidiff.sampling import branches
 from minidiff.sampling.inputs import files_of, read_inputs
+from minidiff.sampling.request import SampleRequest
 from minidiff.studio import models as catalogue
 from minidiff.studio.config import StudioConfig
 from minidiff.studio.drawing import Drawing, Film, Node
@@ -139,6 +140,14 @@ class Service:
         place = next((k for k, each in enumerate(list(self.engine.waiting)) if each is drawing), None)
         return drawing_view(drawing, place, self.picture)
 
+    def described(self, drawing: Drawing, node: Node) -> tuple[SampleRequest, dict[str, str], str]:
+        """Return what the images of a node say of their making: its request, the SHA-256 of files, the model's name."""
+        entry, pipeline, path = self.models.entry(drawing.model), node.plan.model, node.path()
+        lines = tuple(branches.line_of(after.start, before.request, after.request) for before, after in pairwise(path))
+        request = replace(catalogue.stored(path[0].request, entry, pipeline), branch=lines)  # type: ignore[arg-type]
+        digests = {name: catalogue.digest(file) for name, file in files_of(request, pipeline).items()}
+        return request, digests, entry.name
+
     def picture(self, path: Path) -> str | None:
         """Return the id of a stored picture from its path."""
         return path.stem if path.parent == self.pictures.folder else None
@@ -162,14 +171,11 @@ class Service:
     def finished(self, drawing: Drawing, node: Node) -> "Future[list[str]]":
         """Save the images of a node; return the ids that they will have in the gallery."""
         assert node.images is not None
-        images, entry, pipeline = node.images, self.models.entry(drawing.model), node.plan.model
-        path = node.path()
-        lines = tuple(branches.line_of(after.start, before.request, after.request) for before, after in pairwise(path))
-        request = replace(catalogue.stored(path[0].request, entry, pipeline), branch=lines)  # type: ignore[arg-type]
+        images = node.images
 
         def save() -> list[str]:
-            digests = {name: catalogue.digest(file) for name, file in files_of(request, pipeline).items()}
-            entries = self.gallery.save(images, portable(request, self.gallery.folder), digests, entry.name)
+            request, digests, name = self.described(drawing, node)
+            entries = self.gallery.save(images, portable(request, self.gallery.folder), digests, name)
             for each in entries:
                 self.hub.event(("gallery", each.id), {"event": "gallery", "picture": entry_view(each)})
             return [each.id for each in entries]

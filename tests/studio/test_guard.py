@@ -489,3 +489,12 @@ def test_starting_and_ending_reach_the_app():
 
     asyncio.run(exchange(Guard(app, HOSTS), {"type": "lifespan"}, None))
     assert seen == ["lifespan"]
+
+
+def test_a_client_of_another_interface_finds_the_sentence_where_it_looks():
+    """`openai` shows error.message."""
+    for path in ("/v1/models", "/v1/images/generations"):
+        answered = ask(Guard(hello, HOSTS), path, {"host": "evil.example"})
+        said = json.loads(answered[2])["error"]
+        assert set(said) == {"message", "type", "param", "code"}
+        assert "evil.example" in said["message"]

@@ -16,7 +16,7 @@ from minidiff.errors import MinidiffError
 from minidiff.images.read import quiet, read_image, read_mask
 from minidiff.studio import pictures
 from minidiff.studio.ids import UnknownIdError
-from minidiff.studio.pictures import PictureStore, shown
+from minidiff.studio.pictures import PictureStore, inverted, shown
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (24, 36, 3), np.uint8)
@@ -229,3 +229,16 @@ def test_what_the_network_sees(store):
         shown(blank, "control", (32, 32, 3), "edges")
     with pytest.raises(MinidiffError, match="for init, mask, control or reference, got 'x'"):
         shown(photo, "x", (8, 8, 3))
+
+
+@pytest.mark.parametrize("kind", ["grey", "of 0 and 1", "colour", "opaque", "painted"])
+def test_an_inverted_mask_keeps_what_the_mask_draws_anew(store, tmp_path, kind):
+    grey = NOISE[..., 0]
+    alpha = np.full_like(grey, 255) if kind == "opaque" else NOISE[..., 1]
+    mask = {"grey": grey, "of 0 and 1": (grey > 99).astype(np.uint8), "colour": NOISE}.get(
+        kind, np.dstack([NOISE, alpha])
+    )
+    path = store.path(store.add(encoded(mask)).id)
+    (tmp_path / "inverted.png").write_bytes(inverted(path))
+    there_and_back = read_mask(path, *grey.shape) + read_mask(tmp_path / "inverted.png", *grey.shape)
+    assert np.abs(there_and_back - 1).max() < 1e-6
