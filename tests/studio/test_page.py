@@ -10,10 +10,10 @@ FILES = {each.name: each.read_text(encoding="utf-8") for each in PAGE.iterdir() 
 SCRIPTS = sorted(name for name in FILES if name.endswith(".js"))
 HTML = FILES["index.html"]
 CONTROLS = {
-    "prompt", "negative", "count", "seed", "dice", "sampler", "steps", "guidance", "guidance-low", "guidance-high", "model",
-    "init", "strength", "mask-canvas", "control-canvas", "control-scale", "reference", "reference-scale", "draw", "cancel",
-    "pause", "step-once", "scrub", "branch", "inside", "tab-studio", "tab-gallery", "tab-training", "status", "compiling",
-    "film", "tree",
+    "prompt", "negative", "count", "seed", "dice", "sampler", "steps", "guidance", "guidance-low",
+    "guidance-high", "model", "init", "strength", "mask-canvas", "control-canvas", "control-scale", "reference",
+    "reference-scale", "draw", "cancel", "pause", "step-once", "scrub", "branch", "inside", "tab-studio",
+    "tab-gallery", "tab-training", "status", "compiling", "film", "tree",
 }  # fmt: skip
 
 
