@@ -105,8 +105,8 @@ export function take(preview) {
   store.levels.set(`${id}/${number}/${step}`, { t, sigma });
   const of = store.drawings.get(id), made = of?.nodes[number];
   if (of?.state === "queued") of.state = "running";
+  if (made && of.inside && step >= made.done) made.recorded = step + 1; // a new step of a run that records
   if (made) Object.assign(made, { done: Math.max(made.done, step + 1), of: all });
-  if (made && of.inside) made.recorded = Math.max(made.recorded ?? 0, step + 1); // recorded steps are the first ones
   emit("preview", preview);
   if (id === view.drawing && number === view.node && view.follow && made) select({ step: made.done - 1, follow: true });
 }
