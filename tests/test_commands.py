@@ -1,6 +1,5 @@
 """What all commands have in common: they are listed, start at once, and take --threads."""
 
-import importlib
 import os
 import signal
 import subprocess
@@ -12,12 +11,13 @@ import pytest
 
 import minidiff
 from minidiff import backend, command_line
-from minidiff.__main__ import COMMANDS, main
+from minidiff.__main__ import COMMANDS, main, module_of
 from minidiff.checkpoint.config import Config
 from minidiff.errors import MinidiffError
 from tests import mistakes
 
 COMPUTING = [name for name in COMMANDS if name != "export"]  # which only copies
+PRINTING = [name for name in COMPUTING if name != "studio"]  # which shows on its page what compiles
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("numba", "scipy")  # to import
@@ -29,7 +29,7 @@ def fails(monkeypatch, capsys):
     monkeypatch.setattr(backend, "_stack", [])
 
     def run(name, *words):
-        text = mistakes.printed(importlib.import_module(f"minidiff.{name}").main, capsys, *words)
+        text = mistakes.printed(module_of(name).main, capsys, *words)
         assert text.out == ""
         return text.err
 
@@ -46,11 +46,10 @@ def start(program):
 
 
 def test_the_list_of_commands_is_whole():
-    """A file of minidiff/ that can be run is a command, and the other way round."""
-    runs = {
-        path.stem for path in (ROOT / "minidiff").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
-    }
-    assert runs - {"__main__"} == set(COMMANDS)
+    """A file or a package of minidiff/ that can be run is a command, and the other way round."""
+    files = [path for path in (ROOT / "minidiff").rglob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")]
+    runs = {path.parent.name if path.stem == "__main__" else path.stem for path in files}
+    assert runs - {"minidiff"} == set(COMMANDS)
 
 
 def test_the_commands_are_listed_at_once():
@@ -76,9 +75,9 @@ def test_the_first_word_names_a_command(capsys):
     ("word", "hint"),
     [
         ("smaple", "did you mean 'sample'?"),
-        ("", "the commands are train, sample, export, evaluate, gradcheck"),
-        ("\x1b", "the commands are train, sample, export, evaluate, gradcheck"),
-        ("__main__", "the commands are train, sample, export, evaluate, gradcheck"),
+        ("", "the commands are train, sample, studio, export, evaluate, gradcheck"),
+        ("\x1b", "the commands are train, sample, studio, export, evaluate, gradcheck"),
+        ("__main__", "the commands are train, sample, studio, export, evaluate, gradcheck"),
     ],
 )
 def test_a_command_that_is_none_is_one_line(fails, word, hint):
@@ -109,8 +108,8 @@ def test_importing_minidiff_imports_nothing_slow():
 def test_help_imports_nothing_slow():
     """All commands in one process: what none of them imports, each does not."""
     *lines, slow = start(
-        f"from importlib import import_module\nfor name in {[*COMMANDS]}:\n    print('==', name)\n"
-        "    try:\n        import_module(f'minidiff.{name}').main(['--help'])\n    except SystemExit:\n        pass"
+        f"from minidiff.__main__ import module_of\nfor name in {[*COMMANDS]}:\n    print('==', name)\n"
+        "    try:\n        module_of(name).main(['--help'])\n    except SystemExit:\n        pass"
     )
     texts = dict(text.split("\n", 1) for text in "\n".join(lines).split("== ")[1:])
     assert [name for name in texts if "--threads" in texts[name]] == COMPUTING
@@ -131,7 +130,7 @@ def test_threads_that_are_no_number(fails, name):
     assert "--threads" in fails(name, "--threads", "two")
 
 
-@pytest.mark.parametrize("name", COMPUTING)
+@pytest.mark.parametrize("name", PRINTING)
 def test_kernels_that_compile_are_told(monkeypatch, fails, name):
     """A line a kernel on stderr, so that a first start on a machine does not look stuck."""
     monkeypatch.setattr(backend, "on_compile", lambda say: say("compiling conv2d.correlate"))

@@ -27,10 +27,10 @@ PORTS = 65535
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
     config = command_line.read(StudioConfig, "studio", sys.argv[1:] if arguments is None else arguments)
+    backend.use(config.backend, config.threads)
     lacking = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
     if lacking:
         raise MinidiffError(f"the studio needs {' and '.join(lacking)}: pip install 'minidiff[studio]'")
-    backend.use(config.backend, config.threads)
     with listening(config.host, config.port) as listener, interrupts():
         serve(config, listener)
 

@@ -49,6 +49,7 @@ def _node_view(drawing: Drawing, node: Node, id_of: IdOf) -> dict[str, Any]:
         "changed": changes_of(before, node.request, id_of),
         "done": node.done,
         "of": node.of or node.plan.settings.steps,
+        "levels": [[film.t, film.sigma] for film in list(node.films)],
         "recorded": len(node.frames),
         "pictures": node.pictures,
     }

@@ -90,6 +90,8 @@ def test_a_drawing_from_beginning_to_end(studio):
     drawing = draw(studio)
     assert (drawing["state"], drawing["nodes"][0]["done"], drawing["nodes"][0]["of"]) == ("done", 5, 5)
     assert drawing["nodes"][0]["settings"]["prompt"] == ["a dog"]
+    times, sigmas = zip(*drawing["nodes"][0]["levels"])
+    assert list(times) == sorted(times, reverse=True) and list(sigmas) == sorted(sigmas, reverse=True)
     step = f"/api/drawings/{drawing['id']}/nodes/0/steps"
     last = pixels(studio.get(f"{step}/4/x_prev.png"))
     assert last.shape == (16, 8, 3)
