@@ -174,12 +174,17 @@ class Browser:
         self.ask("Input.insertText", text=text)
 
     def box(self, selector):
-        """Scroll an element into view; return its left and upper edge, width and height on the screen."""
-        program = """(() => {
-            const e = document.querySelector(%s);
-            e.scrollIntoView({ block: "center", behavior: "instant" });
-            const b = e.getBoundingClientRect();
-            return [b.x, b.y, b.width, b.height];
+        """Scroll an element into view; return its left and upper edge, width and height, once it stays in its place."""
+        program = """(async () => {
+            const frame = () => new Promise(requestAnimationFrame);
+            for (let before = null; ; ) {
+                const e = document.querySelector(%s);
+                e.scrollIntoView({ block: "center", behavior: "instant" });
+                await frame(), await frame();
+                const b = e.getBoundingClientRect(), now = [b.x, b.y, b.width, b.height];
+                if (String(now) === String(before)) return now;
+                before = now;
+            }
         })()"""
         return self.js(program % json.dumps(selector))
 

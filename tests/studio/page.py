@@ -95,7 +95,7 @@ class Page:
 
     def shown(self, name: str = "x0_hat") -> np.ndarray:
         """Return the picture of the step shown, once it is there."""
-        self.wait(f"{SETTLED} && document.getElementById('{name}').dataset.shows === {KEY % {'name': name}}")
+        self.wait(f"{SETTLED} && document.getElementById('{name}').dataset.shows?.replace(/^\\d+./, '') === {KEY % {'name': name}}")
         return self.pixels(f"#{name}")
 
     def visible(self, selector: str) -> bool:

@@ -143,13 +143,13 @@ function refresh() {
   const mine = SAMPLER_SETTINGS[$("sampler").value] ?? [];
   for (const name of ["eta", "churn", "variance"]) $(name).closest(".field").hidden = !mine.includes(name);
   $("resample").closest(".field").hidden = !inputs.mask.id;
+  $("strength").placeholder = inputs.mask.id ? "1" : "0.6";
   document.querySelectorAll("input[data-of]").forEach((slider) => {
     const field = $(slider.dataset.of);
     slider.value = field.value === "" ? field.placeholder : field.value;
     const part = (Number(slider.value) - slider.min) / (slider.max - slider.min);
     slider.style.setProperty("--part", `${100 * part}%`);
   });
-  $("strength").placeholder = inputs.mask.id ? "1" : "0.6";
   $("examples").hidden = $("prompt").value.trim() !== "";
   for (const each of Object.values(spelling)) each.check();
 }
@@ -179,4 +179,4 @@ $("dice").addEventListener("click", () => {
   emit("form");
 });
 on("models", () => { const before = $("model").value; showModels(); if (before !== $("model").value) choose($("model").value); });
-on("form", () => { $("resample").closest(".field").hidden = !inputs.mask.id; $("strength").placeholder = inputs.mask.id ? "1" : "0.6"; });
+on("form", refresh);

@@ -38,7 +38,7 @@ const NAMES = {
   eta: "η", churn: "churn", variance: "variance", clip: "beyond the range", init: "picture", strength: "may change",
   mask: "mask", resample: "repeats", noise_level: "noise level", to: "second picture", vary: "variation",
   control: "drawing", control_kind: "kind of map", control_scale: "drawing’s strength", reference: "reference",
-  reference_scale: "reference’s strength",
+  reference_scale: "reference’s strength", branch: "branches",
 };
 
 export const nameOf = (key) => NAMES[key] ?? key;
@@ -47,6 +47,7 @@ export function valueOf(key, value) {
   if (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length)) return "none";
   if (key === "prompt") return value.map((each) => `“${each}”`).join(", ");
   if (key === "negative") return `“${value}”`;
+  if (key === "branch") return value.map((each) => `from step ${each}`).join("; ");
   if (["init", "mask", "to", "control", "reference"].includes(key)) return "yes";
   if (Array.isArray(value)) return value.map((each) => (typeof each === "number" ? number(each) : each === "inf" ? "∞" : each)).join(key === "guidance_interval" ? " to " : ", ");
   return typeof value === "number" ? number(value) : String(value);

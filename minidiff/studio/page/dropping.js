@@ -14,7 +14,7 @@ let depth = 0, pointed = null;
 const slotAt = (target) => target?.closest?.("[data-slot]")?.dataset.slot ?? null;
 const fits = (slot) => slot && !$(`${slot}-box`).hidden;
 
-async function restore(file, slot) {
+export async function restore(file, slot = null) {
   const { settings, branches = [], missing = [] } = await send("/api/settings", file);
   if (part !== "studio") open("studio");
   await controls.fill(settings);

@@ -2,7 +2,7 @@
 
 import { $, element } from "./dom.js";
 import { paint } from "./frames.js";
-import { drawing, go, node, on, view } from "./store.js";
+import { drawing, go, node, on, store, view } from "./store.js";
 
 const film = $("film");
 const visible = new Set();
@@ -24,7 +24,7 @@ function fill(button) {
 }
 
 function build(of, at) {
-  const key = `${of.id}/${at.of}`;
+  const key = `${store.epoch}/${of.id}/${at.of}`;
   if (shown === key) return;
   shown = key;
   lit = null;

@@ -1,7 +1,7 @@
 // The pictures of all steps: previews are kept as they come, missed ones are fetched when they are looked at.
 
 import { blob, drawingPath } from "./api.js";
-import { owner, store } from "./store.js";
+import { on, owner, store } from "./store.js";
 
 const MOST = 96 * 2 ** 20; // bytes of PNG; the oldest go first
 const kept = new Map(); // key: a blob, or the promise of one
@@ -51,7 +51,7 @@ export function draw(canvas, bitmap, of, image) {
 
 // Draws a step on a canvas, unless something else has been asked of it in the meantime; false where there is no such picture.
 export async function paint(canvas, of, number, step, what, image) {
-  const key = `${of.id}/${owner(of, number, step)}/${step}/${what}/${image}`;
+  const key = `${store.epoch}/${of.id}/${owner(of, number, step)}/${step}/${what}/${image}`;
   canvas.dataset.wants = key;
   if (canvas.dataset.shows === key) return true;
   try {
@@ -65,4 +65,8 @@ export async function paint(canvas, of, number, step, what, image) {
   }
 }
 
-export const known = (of, number, step) => store.levels.has(`${of.id}/${owner(of, number, step)}/${step}`);
+on("restart", () => {
+  kept.clear();
+  decoded.clear();
+  bytes = 0;
+});

@@ -1,10 +1,9 @@
 // The gallery: all that was drawn, the newest first; more is fetched as one scrolls.
 
-import { get } from "./api.js";
-import * as controls from "./controls.js";
+import { blob, get } from "./api.js";
 import { $, element, listed, nameOf, toast, valueOf } from "./dom.js";
-import { emit, on } from "./store.js";
-import { open } from "./tabs.js";
+import { restore } from "./dropping.js";
+import { on } from "./store.js";
 
 const known = new Set();
 let oldest = null, more = true, busy = false, begun = false, large = null;
@@ -59,9 +58,12 @@ function show(picture) {
 
 $("large-use").addEventListener("click", async () => {
   $("large").close();
-  open("studio");
-  await controls.fill(large.settings).then(() => emit("form"), (error) => emit("error", error));
-  $("draw").focus();
+  try {
+    await restore(await blob(large.url)); // the file knows more than the list: which pictures it needed, and its branches
+    $("draw").focus();
+  } catch (error) {
+    toast(error.message);
+  }
 });
 $("large-close").addEventListener("click", () => $("large").close());
 new IntersectionObserver((entries) => entries[0].isIntersecting && load(), { rootMargin: "600px" }).observe($("gallery-end"));

@@ -61,6 +61,10 @@ async function show() {
     return;
   }
   if (key === wanted) return;
+  if ((node().recorded ?? Infinity) <= step) {
+    note("This step is being recorded …");
+    return;
+  }
   wanted = key;
   try {
     const found = await get(drawingPath(of.id, "nodes", view.node, "steps", step, "inside"));
@@ -76,9 +80,8 @@ async function show() {
   } catch (error) {
     if (wanted !== key) return;
     wanted = "";
-    note(error.status === 404 ? "This step is being recorded …" : error.message);
-    if (error.status === 404 && ["running", "queued"].includes(of.state)) plan(700);
-    else $("inside-panel").hidden = true;
+    note(error.message);
+    $("inside-panel").hidden = true;
   }
 }
 
@@ -87,7 +90,7 @@ async function complete(of, number, run) {
   const found = frames.get(run), first = of.nodes[number].parent === null ? 0 : of.nodes[number].start;
   if (!found || found.fetching || found.length > 120) return;
   found.fetching = true;
-  for (let step = first; step < of.nodes[number].done; step++) {
+  for (let step = first; step < Math.min(of.nodes[number].done, of.nodes[number].recorded ?? Infinity); step++) {
     await new Promise((resolve) => setTimeout(resolve, 30));
     if (!looking || shown !== run || ["running", "queued"].includes(drawing()?.state)) break;
     if (found[step]) continue;
@@ -126,6 +129,11 @@ $("inside").addEventListener("click", async () => {
   note(looking && !drawing() ? "With the next drawing." : "");
   await record(looking);
   plan(0);
+});
+on("restart", () => {
+  frames.clear();
+  wanted = shown = "";
+  $("inside-panel").hidden = true;
 });
 on("view", (before) => {
   if (looking && before.drawing !== view.drawing) record(true);

@@ -19,7 +19,11 @@ function show() {
   $("figure-x0_hat").classList.toggle("nothing", view.step < 0);
   wait(of, at);
   finish(of, at);
-  if (!of) return;
+  $("grid").hidden = !of || of.count < 2;
+  if (!of) {
+    if (view.drawing === null && $("x_t").dataset.wants) noise();
+    return;
+  }
   $("pictures").style.setProperty("--ratio", `${of.width} / ${of.height}`);
   if (view.step < 0) return;
   const final = at.done === at.of && view.step === at.of - 1 && of.state !== "cancelled";
@@ -64,7 +68,7 @@ function grid(of) {
     }));
   }
   [...box.children].forEach((each, k) => each.setAttribute("aria-pressed", String(k === view.image)));
-  const wanted = `${of.id}/${view.node}/${view.step}`;
+  const wanted = `${store.epoch}/${of.id}/${view.node}/${view.step}`;
   if (box.dataset.shows === wanted) return;
   box.dataset.wants = wanted;
   sheet(of, view.node, view.step, "x0_hat").then((bitmap) => {
@@ -77,6 +81,7 @@ function grid(of) {
 // Before the first drawing there is nothing but noise to see.
 function noise() {
   const canvas = $("x_t"), size = 32;
+  for (const each of [canvas, $("x0_hat")]) for (const name of ["shows", "wants"]) delete each.dataset[name];
   Object.assign(canvas, { width: size, height: size });
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
   for (let i = 0; i < image.data.length; i += 4) {

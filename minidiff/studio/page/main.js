@@ -6,7 +6,7 @@ import { $, toast } from "./dom.js";
 import { takePreview } from "./frames.js";
 import * as inputs from "./inputs.js";
 import { looking } from "./inside-live.js";
-import { answered, drawing, emit, keep, node, on, select, store, take, told, view } from "./store.js";
+import { answered, compare, drawing, emit, keep, node, on, select, store, take, told, view } from "./store.js";
 import { open } from "./tabs.js";
 import "./dropping.js";
 import "./film.js";
@@ -55,13 +55,14 @@ function showStatus() {
 }
 
 function showCompiling(line) {
-  $("compiling").textContent = line ? `Compiling, once only: ${line}` : "";
+  $("compiling").textContent = line ? line[0].toUpperCase() + line.slice(1) : "";
   $("compiling").hidden = !line;
 }
 
 // After the first start, and after each time that the connection was lost.
 async function load() {
   store.state = await get("/api/state");
+  compare(store.state.drawings);
   for (const made of [...store.state.drawings].reverse()) keep(made);
   showCompiling(store.state.compiling);
   if (!begun) {
@@ -98,6 +99,7 @@ on("try", async ({ model, prompt }) => {
   try {
     await controls.choose(model);
     const settings = controls.collect();
+    for (const name of ["init", "strength", "mask", "resample", "control", "control_scale", "control_kind", "reference", "reference_scale"]) delete settings[name];
     if (prompt && "prompt" in settings) { settings.prompt = [prompt]; $("prompt").value = prompt; emit("form"); }
     await drawNow(settings);
   } catch (found) {

@@ -39,6 +39,8 @@ function show() {
   if (wanted.length !== list.children.length || wanted[0] !== list.firstChild) list.replaceChildren(...wanted);
 }
 
+on("restart", () => items.clear());
+
 let planned = false;
 on("view drawing preview", () => {
   if (planned) return;

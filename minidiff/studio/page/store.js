@@ -10,6 +10,7 @@ export const store = {
   live: new Map(), // by drawing: the newest preview's {step, of, left, rate}
   levels: new Map(), // "drawing/node/step": {t, sigma}, of the steps seen
   previews: {}, // by drawing: how many were received
+  epoch: 0, // counts the starts of the server that were noticed: it gives its ids anew
 };
 
 // step: the index that is shown, −1 before the first; follow: the newest step is shown as it comes.
@@ -79,6 +80,20 @@ export function go(step) {
   if (!node()) return;
   const last = node().done - 1;
   select({ step, follow: step >= last });
+}
+
+// After a loss of the connection: drop what the server no longer has, or all, if it is another start of the server.
+export function compare(made) {
+  const now = new Map(made.map((each) => [each.id, each])), old = [...store.drawings.values()];
+  const same = (each) => JSON.stringify(now.get(each.id)?.nodes[0].settings) === JSON.stringify(each.nodes[0].settings);
+  const there = old.filter((each) => now.has(each.id));
+  if (old.length && (!there.length || !there.every((each) => same(each) && now.get(each.id).nodes.length >= each.nodes.length))) {
+    for (const map of [store.drawings, store.live, store.levels]) map.clear();
+    store.previews = {};
+    store.epoch++;
+    emit("restart");
+  } else for (const each of old) if (!now.has(each.id)) store.drawings.delete(each.id);
+  if (view.drawing !== null && !store.drawings.has(view.drawing)) select({ drawing: null, node: 0, step: -1, image: 0, follow: true });
 }
 
 export function take(preview) {

@@ -89,6 +89,8 @@ function show() {
   $("pause-sign").setAttribute("d", running || !more ? PAUSE : PLAY);
   $("step-once").disabled = !(running || more);
   $("cancel").disabled = !["queued", "running", "paused"].includes(of?.state);
+  $("scrub").disabled = !of;
+  $("branching").hidden = !of;
   if (!of) return;
   const scrub = $("scrub");
   scrub.disabled = at.done === 0;

@@ -86,16 +86,16 @@ function previews(run) {
   box.previousElementSibling.hidden = !box.children.length;
 }
 
-// Grid lines at 1, 2 and 5 times the powers of ten.
-function ticks(low, high) {
+// Grid lines at 1, 2 and 5 times the powers of ten, or at more where these are too few.
+function ticks(low, high, digits = [1, 2, 5]) {
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-    for (const digit of [1, 2, 5]) {
+    for (const digit of digits) {
       const value = digit * 10 ** power;
       if (value >= low && value <= high) found.push(value);
     }
   }
-  return found;
+  return found.length > 2 || digits.length > 3 ? found : ticks(low, high, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
 function curve(svg, steps, losses) {

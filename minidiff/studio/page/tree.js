@@ -4,7 +4,7 @@
 import * as controls from "./controls.js";
 import { $, element, nameOf, shape, valueOf } from "./dom.js";
 import { paint } from "./frames.js";
-import { drawing, emit, on, select, view } from "./store.js";
+import { drawing, emit, on, select, store, view } from "./store.js";
 
 const tree = $("tree");
 const ROW = 58, TOP = 30; // pixels: from one line to the next, and from the top to the first
@@ -34,7 +34,7 @@ async function choose(each) {
 }
 
 function build(of, rows) {
-  const key = `${of.id}/${of.nodes.length}`;
+  const key = `${store.epoch}/${of.id}/${of.nodes.length}`;
   if (shown === key) return;
   shown = key;
   const list = element("ul", { aria: { label: "Branches of this drawing" } });
