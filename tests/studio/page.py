@@ -13,7 +13,11 @@ from PIL import Image
 
 from tests.browser import Browser
 
-AT_REST = {"prompt": ["a dog"], "count": 1, "steps": 2}  # of a drawing that a page finds when it is opened, and takes over
+AT_REST = {
+    "prompt": ["a dog"],
+    "count": 1,
+    "steps": 2,
+}  # of a drawing that a page finds when it is opened, and takes over
 
 
 class Page:
@@ -95,7 +99,9 @@ class Page:
 
     def shown(self, name: str = "x0_hat") -> np.ndarray:
         """Return the picture of the step shown, once it is there."""
-        self.wait(f"{SETTLED} && document.getElementById('{name}').dataset.shows?.replace(/^\\d+./, '') === {KEY % {'name': name}}")
+        self.wait(
+            f"{SETTLED} && document.getElementById('{name}').dataset.shows?.replace(/^\\d+./, '') === {KEY % {'name': name}}"
+        )
         return self.pixels(f"#{name}")
 
     def visible(self, selector: str) -> bool:

@@ -146,7 +146,7 @@ def test_pause_one_step_and_on_leave_no_trace(page):
     page.press(" ")
     at = page.state("paused")["nodes"][0]["done"]
     assert 0 < at < 400
-    assert page.js("document.querySelector('#pause').getAttribute('aria-label')") == "Go on"
+    page.wait("document.querySelector('#pause').getAttribute('aria-label') === 'Go on'")
     page.click("#step-once")
     page.wait(f"studio.drawing().nodes[0].done === {at + 1} && studio.drawing().state === 'paused'")
     page.wait(f"studio.view.step === {at}")
@@ -528,7 +528,9 @@ def test_a_training_of_another_process_is_followed_and_tried(page, shipped, tmp_
     )
     try:
         page.click("#tab-training")
-        toy = page.wait("[...document.querySelectorAll('#runs button')].find((e) => e.innerText.includes('toy'))?.dataset.run")
+        toy = page.wait(
+            "[...document.querySelectorAll('#runs button')].find((e) => e.innerText.includes('toy'))?.dataset.run"
+        )
         page.click(f'#runs [data-run="{toy}"]')
         points = "(document.querySelector('#run-curve .raw')?.getAttribute('d').match(/\\d+\\.\\d+ /g) ?? []).length"
         before = page.wait(f"document.querySelector('#run h2')?.textContent === 'toy' && {points}")
