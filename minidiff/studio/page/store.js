@@ -29,8 +29,9 @@ export function owner(of, number, step) {
 }
 
 export function level(step, number = view.node) {
-  const of = drawing();
-  return of ? store.levels.get(`${of.id}/${owner(of, number, step)}/${step}`) ?? null : null;
+  const of = drawing(), told = of?.nodes[number]?.levels?.[step];
+  if (told) return { t: told[0], sigma: told[1] };
+  return of ? store.levels.get(`${of.id}/${owner(of, number, step)}/${step}`) ?? null : null; // seen, but not told yet
 }
 
 export function keep(made) {
