@@ -149,9 +149,10 @@ class Browser:
     def wait(self, condition, seconds=PATIENCE):
         """Wait until a JavaScript expression is true, and return its value."""
         program = """(async () => {
-            for (const end = performance.now() + %f; performance.now() < end; await new Promise((f) => setTimeout(f, 15))) {
+            for (const end = performance.now() + %f; performance.now() < end; ) {
                 const value = await (%s);
                 if (value) return value;
+                await new Promise((resolve) => setTimeout(resolve, 15));
             }
             throw new Error("it has not become true");
         })()"""
@@ -194,8 +195,9 @@ class Browser:
         self.stroke(selector, [(0.5, 0.5)])
 
     def stroke(self, selector, points, how="mouse"):
-        """Press at the first point of an element, move along the others, and release; with the mouse, a pen or a finger.
+        """Press at the first point of an element, move along the others, and release.
 
+        how: with the "mouse", a "pen" or a finger, "touch".
         points: (x, y), each from 0 to 1, of the element's width and height.
         """
         x, y, width, height = self.box(selector)

@@ -99,9 +99,8 @@ class Page:
 
     def shown(self, name: str = "x0_hat") -> np.ndarray:
         """Return the picture of the step shown, once it is there."""
-        self.wait(
-            f"{SETTLED} && document.getElementById('{name}').dataset.shows?.replace(/^\\d+./, '') === {KEY % {'name': name}}"
-        )
+        shows = f"document.getElementById('{name}').dataset.shows?.replace(/^[0-9]+./, '')"
+        self.wait(f"{SETTLED} && {shows} === {KEY % {'name': name}}")
         return self.pixels(f"#{name}")
 
     def visible(self, selector: str) -> bool:

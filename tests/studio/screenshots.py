@@ -26,6 +26,7 @@ def train(folder: Path) -> None:
 
 
 def shoot(page: Page, browser: Browser, folder: Path, name: str) -> None:
+    page.js("scrollTo(0, 0)")
     for width in WIDTHS:
         for dark in (False, True):
             page.theme(dark)

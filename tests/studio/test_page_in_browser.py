@@ -16,6 +16,8 @@ pytest.importorskip("uvicorn", reason="the studio needs the extra studio")
 
 from minidiff import backend
 from minidiff import sample as command
+from minidiff.checkpoint.config import Config, RunConfig
+from minidiff.checkpoint.settings import write_toml
 from tests import tiny_model, toy_images
 from tests.browser import NAMES, Browser, find
 from tests.needs import lacking
@@ -25,13 +27,18 @@ from tests.studio.running import ROOT, running
 DOG, CAT = "a dog in a winter forest", "a cat in a meadow"
 MARKUP = "<img src=x onerror=\"document.title='broken in'\">", "</script><b>owl</b>"
 LINK = "<a dog=a>a house</a>"  # markup whose words are all known
+LABELS = "[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value"
 SETTINGS = "studio.settings()"
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """A studio with the weights that come with minidiff, and a run that knows labels and no prompts."""
+    """A studio with the weights that come with minidiff, a run that knows labels and no prompts, and a training."""
     folder = tmp_path_factory.mktemp("shipped")
+    (folder / "runs" / "over").mkdir(parents=True)
+    write_toml(folder / "runs" / "over" / "config.toml", Config(run=RunConfig(steps=99)))
+    lines = ({"step": k, "loss": 1 / k, "seconds": k / 2} for k in range(1, 100))
+    (folder / "runs" / "over" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tiny_model.write(folder / "runs" / "labels", classes=("cat", *MARKUP))
     with running(folder=folder, backend="numpy") as started:
         yield started
@@ -93,16 +100,16 @@ def picture(path, colour=(200, 60, 40), size=(48, 48)):
 
 def test_a_drawing_is_watched_as_it_grows_and_is_that_of_the_command(page, sampled):
     page.write("prompt", DOG)
-    drawing = page.draw(steps=80, seed=3)
+    drawing = page.draw(steps=60, seed=3)
     assert page.wait(f"studio.previews['{drawing['id']}']") >= 6  # the last one, and five before it
-    assert drawing["nodes"][0]["done"] == drawing["nodes"][0]["of"] == 80
+    assert drawing["nodes"][0]["done"] == drawing["nodes"][0]["of"] == 60
     shown = page.shown()
     assert np.ptp(shown) > 100
     assert np.array_equal(shown, page.result(drawing))
-    assert np.array_equal(shown, sampled(DOG, "--steps", 80, "--seed", 3, "--count", 1))
+    assert np.array_equal(shown, sampled(DOG, "--steps", 60, "--seed", 3, "--count", 1))
     assert page.text("#status") == "Done"
     assert page.text("#guess-note") == "the picture"
-    assert page.text("#now").startswith("step 80 of 80")
+    assert page.text("#now").startswith("step 60 of 60")
 
 
 def test_several_pictures_are_a_grid_to_choose_from(page):
@@ -257,12 +264,12 @@ def test_markup_stays_text(page, browser):
     assert LINK in page.text("#tree")
     page.click("#tab-gallery")
     page.wait("document.querySelectorAll('#gallery .tile').length > 0")
-    assert page.text("#gallery .tile") == LINK
+    page.wait(f"document.querySelector('#gallery .tile').innerText === {json.dumps(LINK)}")
     page.click("#gallery .tile")
     assert page.text("#large-settings").count(LINK) == 2
     page.click("#large-close")
     page.click("#tab-studio")
-    labels = page.js("[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value")
+    labels = page.js(LABELS)
     page.fill(model=labels)
     page.wait("document.querySelector('#label').checkVisibility()")
     assert page.js("[...document.querySelectorAll('#label label')].map((each) => each.innerText)") == ["cat", *MARKUP]
@@ -499,7 +506,7 @@ def test_a_drawing_that_is_begun_with_the_switch_on_records_at_once(page):
 
 
 def test_a_model_with_labels_hides_what_it_cannot_use(page):
-    labels = page.js("[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value")
+    labels = page.js(LABELS)
     page.fill(model=labels)
     page.wait("document.querySelector('#label').checkVisibility()")
     for hidden in ("#prompt", "#negative", "#control-box", "#reference-box"):
@@ -609,7 +616,7 @@ def test_the_keyboard_alone(page):
         const e = document.activeElement;
         return e === document.body ? null : [...document.querySelectorAll("*")].indexOf(e);
     })()"""
-    wanted = page.js("""[...document.querySelectorAll("button, input, select, textarea, summary, a[href], canvas[tabindex]")]
+    wanted = page.js("""[...document.querySelectorAll("button, input, select, textarea, summary, a[href], canvas")]
         .filter((e) => e.checkVisibility() && !e.disabled && e.tabIndex >= 0)
         .map((e) => [[...document.querySelectorAll("*")].indexOf(e), e.outerHTML.slice(0, 80)])""")
     order = []
@@ -648,20 +655,25 @@ CONTRAST = """(() => {
         const [r, g, b] = colour.map((x) => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const ground = (e) => e ? over(rgba(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255];
+    const back = (e) => rgba(getComputedStyle(e).backgroundColor);
+    const ground = (e) => e ? over(back(e), ground(e.parentElement)) : [255, 255, 255];
+    const words = (e) => [...e.childNodes].map((each) => each.nodeType === 3 ? each.data : "").join("");
     const low = [];
-    let texts = 0;
+    let texts = 0, placeholders = 0;
     for (const e of document.querySelectorAll("body *")) {
-        const text = [...e.childNodes].filter((each) => each.nodeType === 3).map((each) => each.data).join("").trim();
-        if (!text || !e.checkVisibility({ visibilityProperty: true }) || e.closest(":disabled, svg, .under, option")) continue;
-        const below = ground(e), [r, g, b, a] = rgba(getComputedStyle(e).color);
-        let opacity = a;
+        const text = (e.matches("input, textarea, select") ? e.value || e.placeholder || "" : words(e)).trim();
+        const seen = e.checkVisibility({ visibilityProperty: true }) && !e.closest(":disabled, svg, .under, option");
+        if (!text || !seen) continue;
+        const style = getComputedStyle(e, e.placeholder && !e.value ? "::placeholder" : null);
+        const below = ground(e), [r, g, b, a] = rgba(style.color);
+        let opacity = e.placeholder && !e.value ? a * style.opacity : a;
         for (let at = e; at; at = at.parentElement) opacity *= Number(getComputedStyle(at).opacity);
         const [x, y] = [light(over([r, g, b, opacity], below)), light(below)].sort((p, q) => q - p);
         texts += 1;
+        if (e.placeholder && !e.value) placeholders += 1;
         if ((x + 0.05) / (y + 0.05) < 4.5) low.push([text, ((x + 0.05) / (y + 0.05)).toFixed(2)]);
     }
-    return { texts, low };
+    return { texts, low, placeholders };
 })()"""
 
 # What is smaller than a finger, but for words within a text, and fields that a label makes larger.
@@ -699,6 +711,7 @@ def test_everybody_can_read_and_reach_it(page, browser):
             page.wait(f"{SETTLED} && document.getAnimations().every((e) => !(e instanceof CSSTransition))")
             found = page.js(CONTRAST)
             assert found["texts"] > 5
+            assert found["placeholders"] or tab == "gallery"
             assert found["low"] == [], (tab, dark)
         page.theme(False)
         for width in (390, 1280, 2560):

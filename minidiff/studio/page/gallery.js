@@ -8,7 +8,18 @@ import { on } from "./store.js";
 const known = new Set();
 let oldest = null, more = true, busy = false, begun = false, large = null;
 
-const caption = (picture) => (picture.settings?.prompt?.length ? picture.settings.prompt.join(" / ") : picture.settings?.label?.join(", ") || picture.name);
+// The words with which a picture ended: those of its last branch that has some.
+function words(settings) {
+  for (const line of [...(settings?.branch ?? [])].reverse()) {
+    const found = /\bprompt = (\[(?:"(?:[^"\\]|\\.)*"(?:, )?)*\])/.exec(line)?.[1];
+    try {
+      if (found) return JSON.parse(found);
+    } catch { /* TOML that is not JSON */ }
+  }
+  return settings?.prompt ?? [];
+}
+
+const caption = ({ settings, name }) => words(settings).join(" / ") || settings?.label?.join(", ") || name;
 
 function tile(picture) {
   const image = element("img", { src: picture.url, alt: "", loading: "lazy", decoding: "async" });

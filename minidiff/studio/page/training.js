@@ -53,10 +53,15 @@ async function follow(id) {
   const facts = [["step", `${thousands(run.step)} of ${run.of ? thousands(run.of) : "?"}`], ["speed", run.rate ? `${run.rate.toPrecision(3)} steps/s` : ""],
     ["left", run.training ? duration(run.left) : ""], ["", run.training ? "training now" : "not running"]].filter(([, text]) => text);
   $("run-facts").replaceChildren(...facts.flatMap(([name, text]) => [element("span", {}, name ? `${name} ` : "", element("b", { textContent: text }))]));
-  curve($("run-curve"), run.metrics?.step ?? [], run.metrics?.loss ?? []);
+  redraw();
   previews(run);
   $("run-draw").disabled = !run.model;
   $("run-draw").dataset.model = run.model ?? "";
+}
+
+function redraw() {
+  const { step = [], loss = [] } = metrics.get(shown) ?? {};
+  if ($("run-curve")) curve($("run-curve"), step, loss);
 }
 
 function build(run) {
@@ -118,4 +123,5 @@ function curve(svg, steps, losses) {
   svg.replaceChildren(...marks, ...feet, shape("path", { class: "raw", d: line(points) }), shape("path", { class: "smooth", d: line(smooth) }));
 }
 
+new ResizeObserver(redraw).observe($("run"));
 on("tab", (name) => name === "training" && look());
