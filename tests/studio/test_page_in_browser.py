@@ -502,6 +502,27 @@ def test_a_drawing_that_is_begun_with_the_switch_on_records_at_once(page):
     page.wait("document.querySelectorAll('.inside-maps > *').length === 6")
 
 
+def test_inside_a_branch_each_word_has_the_steps_that_read_it(page):
+    page.click("#inside")
+    page.draw(prompt=DOG, steps=6)
+    page.press("Home")
+    page.press("ArrowRight")
+    page.press("ArrowRight")
+    page.fill(prompt=CAT)
+    page.click("#branch")
+    page.wait("studio.drawing().nodes.length === 2")
+    page.state("done")
+    page.js("document.activeElement.blur()")
+    # of each word: itself, and a letter for each step of its curve, M where it begins
+    words = """[...document.querySelectorAll(".inside-maps > *")].slice(0, -1).map((each) => {
+        const curve = each.querySelector("path").getAttribute("d");
+        return each.innerText.split("\\n")[0] + curve.replace(/[^ML]/g, "");
+    }).join(" ")"""
+    for key, text, curve in (("End", CAT, "MLLL"), ("Home", DOG, "ML"), ("End", CAT, "MLLL")):
+        page.press(key)
+        page.wait(f"{words} === '{' '.join(word + curve for word in text.split())}'")
+
+
 # -- models and trainings ------------------------------------------------------------------------------------------
 
 

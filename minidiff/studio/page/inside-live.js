@@ -2,7 +2,7 @@
 
 import { drawingPath, get, post } from "./api.js";
 import { $, element } from "./dom.js";
-import { answered, drawing, emit, node, on, view } from "./store.js";
+import { answered, drawing, emit, node, on, owner, view } from "./store.js";
 
 const MOST = 12; // runs whose steps are kept
 const frames = new Map(); // by run: one place for each of its steps, empty where the step has not been looked at
@@ -53,7 +53,7 @@ function places(run, step, of, frame) {
 async function show() {
   const of = drawing();
   if (!looking || !of || view.step < 0) return;
-  const step = view.step, key = `${of.id}/${view.node}/${step}`, steps = node().of;
+  const step = view.step, number = view.node, key = `${of.id}/${number}/${step}`, steps = node().of;
   if (step >= node().recorded) {
     wanted = "";
     note("This step is being recorded …");
@@ -61,22 +61,18 @@ async function show() {
     return;
   }
   if (key === wanted) return;
-  if ((node().recorded ?? Infinity) <= step) {
-    note("This step is being recorded …");
-    return;
-  }
   wanted = key;
   try {
-    const found = await get(drawingPath(of.id, "nodes", view.node, "steps", step, "inside"));
+    const found = await get(drawingPath(of.id, "nodes", number, "steps", step, "inside"));
     await prepare(found.width, found.height);
     if (wanted !== key) return;
-    const { caption, words, negative, guidance } = found, run = `${of.id}/${view.node}/${JSON.stringify([caption, words, negative, guidance])}`;
+    const { caption, words, negative, guidance } = found, run = `${of.id}/${number}/${JSON.stringify([caption, words, negative, guidance])}`;
     if (shown !== run) panel.image({ caption, words, negative, guidance });
     shown = run;
     panel.show(found.step, found.frame, places(run, step, steps, found.frame));
     $("inside-panel").hidden = false;
     note(of.count > 1 ? "This is the first picture of the drawing." : "");
-    complete(of, view.node, run);
+    complete(of, number, step, run);
   } catch (error) {
     if (wanted !== key) return;
     wanted = "";
@@ -86,14 +82,14 @@ async function show() {
 }
 
 // The curves of the words go over all steps: those of a drawing at rest are fetched, one after another.
-async function complete(of, number, run) {
-  const found = frames.get(run), first = of.nodes[number].parent === null ? 0 : of.nodes[number].start;
+async function complete(of, number, shownStep, run) {
+  const found = frames.get(run), here = owner(of, number, shownStep); // the steps with these words
   if (!found || found.fetching || found.length > 120) return;
   found.fetching = true;
-  for (let step = first; step < Math.min(of.nodes[number].done, of.nodes[number].recorded ?? Infinity); step++) {
+  for (let step = 0; step < Math.min(of.nodes[number].done, of.nodes[number].recorded ?? Infinity); step++) {
+    if (found[step] || owner(of, number, step) !== here) continue;
     await new Promise((resolve) => setTimeout(resolve, 30));
     if (!looking || shown !== run || ["running", "queued"].includes(drawing()?.state)) break;
-    if (found[step]) continue;
     const each = await get(drawingPath(of.id, "nodes", number, "steps", step, "inside")).catch(() => null);
     if (each) found[step] = each.frame;
   }
