@@ -273,6 +273,8 @@ async def _refuse_socket(answer: Answer, scope: Scope, send: Send) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1013 if answer.status == 429 else 1008})
     headers, body = _as_json(answer, scope["path"])
-    headers += list(_HEADERS.items())
+    headers = [each for each in headers if each[0] != b"content-length"] + list(
+        _HEADERS.items()
+    )  # uvicorn adds its own
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
