@@ -1,6 +1,6 @@
 """Screenshots of the studio's page, to be looked at: `python -m tests.studio.screenshots FOLDER`.
 
-Each part of the page, in three widths and both themes, with a drawing that left its way once, and a training.
+Each part of the page, in three widths and both themes, with a drawing that has a branch, and a training.
 """
 
 import subprocess

@@ -20,10 +20,15 @@ export async function restore(file, slot = null) {
   await controls.fill(settings);
   emit("form");
   const lacking = missing.length ? ` Not here: ${missing.map(nameOf).join(", ")}.` : "";
-  const ways = branches.length ? ` It left its way ${branches.length === 1 ? "once" : `${branches.length} times`}.` : "";
+  const ways = branches.length ? ` It has ${branches.length === 1 ? "a branch" : `${branches.length} branches`}.` : "";
   const again = branches.length && !missing.length ? [["Draw it with its branches", () => emit("again", { settings: controls.collect(), branches })]] : [];
   const instead = fits(slot) ? [[`Use it as ${WHERE[slot]} instead`, () => inputs.useFile(slot, file)]] : [];
   toast(`The settings of this picture are back.${lacking}${ways}`, ...again, ...instead);
+}
+
+// Whether a PNG has a text chunk of ours; what is in it, the server reads.
+async function isOurs(file) {
+  return new TextDecoder("latin1").decode(await file.slice(0, 1 << 20).arrayBuffer()).includes("tEXtminidiff\0");
 }
 
 export async function take(file, slot) {
@@ -33,7 +38,7 @@ export async function take(file, slot) {
     return;
   }
   try {
-    if (file.type === "image/png") {
+    if (file.type === "image/png" && (await isOurs(file))) {
       await restore(file, slot);
       return;
     }
