@@ -245,7 +245,7 @@ class Api:
         service, before = self.service, request.query_params.get("before")
         count = number_of(request, "count", 60, 200)
         entries = await run_in_threadpool(service.gallery.list, before, count + 1)
-        pictures = [{**entry_view(each), "settings": each.about.get("settings")} for each in entries[:count]]
+        pictures = [entry_view(each) for each in entries[:count]]
         return JSONResponse({"pictures": pictures, "more": len(entries) > count})
 
     async def gallery_picture(self, request: Request) -> Response:

@@ -56,8 +56,9 @@ def _node_view(drawing: Drawing, node: Node, id_of: IdOf) -> dict[str, Any]:
 
 
 def entry_view(entry: Entry) -> dict[str, Any]:
-    """Return what a client may know of a picture of the gallery, but for its settings."""
-    return {"id": entry.id, "url": f"/api/gallery/{entry.id}.png", "name": entry.name, "drawn": entry.drawn}
+    """Return what a client may know of a picture of the gallery."""
+    about = {"id": entry.id, "url": f"/api/gallery/{entry.id}.png", "name": entry.name, "drawn": entry.drawn}
+    return {**about, "settings": entry.about.get("settings")}
 
 
 def inside_view(node: Node, k: int) -> dict[str, Any] | None:
