@@ -14,6 +14,8 @@ const CARRIED = ["noise_level", "to", "vary"]; // settings without a control of 
 const value = (id) => ($(id).value.trim() === "" ? null : Number($(id).value));
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 const finite = (end) => (end === undefined || end === "inf" ? "" : end); // JSON has no number for "no end"
+// Without words, labels or a reference there is nothing to guide by, and the model draws anything.
+const unguided = ({ prompt, label, reference }) => !prompt?.length && !label?.length && !(reference && current()?.prompts);
 let carried = {};
 
 export const current = () => model($("model").value);
@@ -40,6 +42,7 @@ export function collect() {
   if (found.mask) found.resample = value("resample") ?? 1;
   if (found.control) Object.assign(found, { control_scale: value("control-scale") ?? 1, control_kind: $("control-kind").value || "edges" });
   if (found.reference) found.reference_scale = value("reference-scale") ?? 0.6;
+  if (unguided(found)) found.guidance_scale = null;
   return { ...found, ...carried };
 }
 
@@ -52,6 +55,7 @@ function defaults() {
 // What differs between the controls and a node's settings, of that which may change in a branch.
 export function changes(settings) {
   const mine = collect(), otherwise = defaults(), found = {};
+  if (unguided(mine)) mine.guidance_scale = 1;
   for (const key of BRANCHABLE) {
     if ((key === "control_kind" || key === "control_scale") && !mine.control) continue;
     if (key === "reference_scale" && !mine.reference) continue;
@@ -66,7 +70,7 @@ export async function fill(settings) {
   if (settings.model && model(settings.model) && settings.model !== $("model").value) await choose(settings.model);
   const has = current() ?? {};
   const text = { prompt: (settings.prompt ?? []).join("\n"), negative: settings.negative ?? "", count: settings.count ?? 1, seed: settings.seed ?? 0,
-    sampler: settings.sampler ?? has.sampler, steps: settings.steps ?? has.steps, guidance: settings.guidance_scale ?? has.guidance_scale,
+    sampler: settings.sampler ?? has.sampler, steps: settings.steps ?? has.steps, guidance: (unguided(settings) ? null : settings.guidance_scale) ?? has.guidance_scale,
     "guidance-low": settings.guidance_interval?.[0] ?? "", "guidance-high": finite(settings.guidance_interval?.[1]), spacing: settings.spacing ?? has.spacing,
     clip: settings.clip ?? has.clip, eta: settings.eta ?? 0, churn: settings.churn ?? 0, variance: settings.variance ?? "small", strength: settings.strength ?? "",
     resample: settings.resample ?? 1, "control-kind": settings.control_kind ?? "edges", "control-scale": settings.control_scale ?? 1, "reference-scale": settings.reference_scale ?? 0.6 };
@@ -151,6 +155,7 @@ function refresh() {
     slider.style.setProperty("--part", `${100 * part}%`);
   });
   $("examples").hidden = $("prompt").value.trim() !== "";
+  $("anything").hidden = $("prompt").value.trim() !== "" || Boolean(inputs.collect().reference);
   for (const each of Object.values(spelling)) each.check();
 }
 

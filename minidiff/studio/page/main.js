@@ -100,6 +100,7 @@ on("try", async ({ model, prompt }) => {
     await controls.choose(model);
     const settings = controls.collect();
     for (const name of ["init", "strength", "mask", "resample", "control", "control_scale", "control_kind", "reference", "reference_scale"]) delete settings[name];
+    if (!settings.label?.length) settings.guidance_scale = prompt ? settings.guidance_scale : null;
     if (prompt && "prompt" in settings) { settings.prompt = [prompt]; $("prompt").value = prompt; emit("form"); }
     await drawNow(settings);
   } catch (found) {
