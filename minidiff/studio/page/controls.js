@@ -137,6 +137,10 @@ function fit() {
   const known = new Set(has.words ?? []);
   $("examples").replaceChildren(...EXAMPLES.filter((each) => each.split(" ").every((word) => known.has(word))).slice(0, 3)
     .map((each) => element("button", { type: "button", className: "word", textContent: each, onclick: () => { $("prompt").value = each; refresh(); emit("form"); } })));
+  const words = has.prompts ? has.words ?? [] : [];
+  $("known").hidden = !words.length;
+  $("known").firstChild.textContent = `The ${words.length} words that it knows`;
+  $("known").lastChild.textContent = [...words].sort().join(", ");
   for (const each of Object.values(spelling)) each.reset();
   emit("model");
   refresh();

@@ -22,7 +22,9 @@ let begun = false, busy = null, error = null;
 
 function complain(found) {
   error = found ? found.message ?? String(found) : null;
-  $("error").textContent = error ?? "";
+  // The server's line on unknown words names all the known ones; the page has them elsewhere, and better words to offer.
+  const words = found?.status === 400 && error.includes("unknown word") ? Object.values(controls.spelling).flatMap((each) => each.offers()) : [];
+  $("error").replaceChildren(...(words.length ? words : [error ?? ""]));
   $("error").hidden = !error;
 }
 

@@ -62,14 +62,19 @@ export class Spelling {
     }
     this.under.replaceChildren(...pieces, text.slice(at) + "\n");
     this.under.scrollTop = this.field.scrollTop;
-    const notes = [...new Map(unknown.map((each) => [each.word, each])).values()].slice(0, 4).map((each) => this.offer(each, model.words));
+    this.unknown = [...new Map(unknown.map((each) => [each.word, each])).values()].slice(0, 4);
+    const notes = this.offers();
     const most = model?.max_tokens ?? 0;
     for (const line of this.lines ? text.split("\n") : [text]) {
       const length = split(line).length;
       if (most && length > most) notes.push(element("span", { textContent: `${length} words; the model reads up to ${most}.` }));
     }
     this.advice.replaceChildren(...notes);
-    this.unknown = unknown.map(({ word }) => word);
+  }
+
+  // What to say of each unknown word, of the first few.
+  offers() {
+    return this.unknown.map((each) => this.offer(each, this.model().words));
   }
 
   offer({ text, word }, words) {
