@@ -205,7 +205,7 @@ def test_a_branch_is_that_of_the_command_and_of_like(page, sampled, tmp_path):
     page.fill(prompt=CAT)
     page.wait("document.querySelector('#branching').classList.contains('ready')")
     assert CAT in page.text("#changes")
-    assert page.text("#branch") == "Branch here, at step 4"
+    assert page.text("#branch") == "Branch here, after step 3"
     page.click("#branch")
     page.wait("studio.drawing().nodes.length === 2")
     both = page.state("done")
@@ -224,7 +224,7 @@ def test_a_branch_is_that_of_the_command_and_of_like(page, sampled, tmp_path):
 
     # the tree shows both ways, and each leads back to its settings
     page.wait("document.querySelectorAll('#tree button').length === 2")
-    assert "from step 4" in page.text('#tree [data-node="1"] .name')
+    assert "after step 3" in page.text('#tree [data-node="1"] .name')
     page.click('#tree [data-node="0"]')
     page.wait(f"studio.view.node === 0 && studio.settings().prompt[0] === {json.dumps(DOG)}")
     assert np.array_equal(page.shown(), page.result(first, 0))

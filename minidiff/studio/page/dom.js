@@ -47,7 +47,7 @@ export function valueOf(key, value) {
   if (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length)) return "none";
   if (key === "prompt") return value.map((each) => `“${each}”`).join(", ");
   if (key === "negative") return `“${value}”`;
-  if (key === "branch") return value.map((each) => each.replace(/^step = (\d+),? ?/, (_, step) => `from step ${Number(step) + 1}: `)).join("; ");
+  if (key === "branch") return value.map((each) => each.replace(/^step = (\d+),? ?/, (_, step) => (Number(step) ? `after step ${step}: ` : "from the start: "))).join("; ");
   if (["init", "mask", "to", "control", "reference"].includes(key)) return "yes";
   if (Array.isArray(value)) return value.map((each) => (typeof each === "number" ? number(each) : each === "inf" ? "∞" : each)).join(key === "guidance_interval" ? " to " : ", ");
   return typeof value === "number" ? number(value) : String(value);

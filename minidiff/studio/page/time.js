@@ -42,7 +42,7 @@ export function once() {
 
 export const cancel = () => ["queued", "running", "paused"].includes(drawing()?.state) && act("cancel");
 
-// The step at which a branch would leave: the one that is shown, which is drawn anew.
+// The step at which a branch would leave: the one that is shown, which is drawn anew.  So many steps stay.
 const leaving = () => Math.max(0, view.step);
 
 export async function branch() {
@@ -68,7 +68,7 @@ function showChanges() {
   const of = drawing(), at = node();
   const possible = of && at.done > 0 && !controls.current()?.loaded === false && of.model === $("model").value;
   $("branch").disabled = !possible;
-  $("branch").textContent = possible ? `Branch here, at step ${leaving() + 1}` : "Branch here";
+  $("branch").textContent = !possible ? "Branch here" : leaving() ? `Branch here, after step ${leaving()}` : "Branch from the start";
   const found = possible ? controls.changes(at.settings) : {}, keys = Object.keys(found);
   $("branching").classList.toggle("ready", keys.length > 0);
   $("branching").hidden = !of;

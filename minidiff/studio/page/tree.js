@@ -24,7 +24,7 @@ function order(nodes) {
 function title(each) {
   if (each.parent === null) return each.settings.prompt?.length ? valueOf("prompt", each.settings.prompt) : "the first way";
   const what = Object.entries(each.changed).map(([key, value]) => (key === "prompt" ? valueOf(key, value) : `${nameOf(key)} ${valueOf(key, value)}`));
-  return `${what.join(", ") || "the same again"} · from step ${each.start + 1}`;
+  return `${what.join(", ") || "the same again"} · ${each.start ? `after step ${each.start}` : "from the start"}`;
 }
 
 async function choose(each) {
