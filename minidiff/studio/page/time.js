@@ -58,25 +58,34 @@ export async function branch() {
   }
 }
 
+const PICTURES = ["init", "mask", "control", "reference"];
+const gone = (key, to) => PICTURES.includes(key) && !to;
+
 function describe(key, from, to) {
-  const named = ["init", "mask", "control", "reference"].includes(key);
-  const text = named ? (to ? (from ? "another" : "new") : "none") : valueOf(key, to);
+  const named = PICTURES.includes(key);
+  const text = named ? (from ? "another" : "new") : valueOf(key, to);
+  if (gone(key, to)) return element("span", { className: "change" }, "without the ", element("b", { textContent: nameOf(key) }));
   return element("span", { className: "change" }, `${nameOf(key)} `, element("b", { textContent: text }));
 }
 
 function showChanges() {
   const of = drawing(), at = node();
   const possible = of && at.done > 0 && !controls.current()?.loaded === false && of.model === $("model").value;
-  $("branch").disabled = !possible;
   $("branch").textContent = !possible ? "Branch here" : leaving() ? `Branch here, after step ${leaving()}` : "Branch from the start";
   const found = possible ? controls.changes(at.settings) : {}, keys = Object.keys(found);
-  $("branching").classList.toggle("ready", keys.length > 0);
+  const last = possible && at.done === at.of && view.step === at.of - 1, same = possible && at.done === at.of && !keys.length;
+  $("branch").disabled = !possible || same;
+  $("branch").title = same ? "Change something first" : "";
+  $("branching").classList.toggle("ready", keys.length > 0 && !last);
   $("branching").hidden = !of;
   if (keys.length) {
     const back = element("button", { type: "button", className: "word", textContent: "put back", onclick: () => controls.fill(at.settings).then(() => emit("form")) });
-    $("changes").replaceChildren("From here on with ", ...keys.flatMap((key, i) => [i ? ", " : "", describe(key, at.settings[key], found[key])]), " ", back);
+    const begin = last ? "Go back to a step, and from there " : "From here on ", others = keys.filter((key) => !gone(key, found[key]));
+    keys.sort((a, b) => gone(a, found[a]) - gone(b, found[b]));
+    $("changes").replaceChildren(begin, others.length ? "with " : "", ...keys.flatMap((key, i) => [i ? ", " : "", describe(key, at.settings[key], found[key])]), " ", back);
   } else {
-    $("changes").textContent = "Go back to a step, change the prompt, guidance, sampler or drawing, and another picture grows from there.";
+    $("changes").textContent = same ? "Change something first: the prompt, guidance, sampler or drawing. From the step shown another picture grows then."
+      : "Go back to a step, change the prompt, guidance, sampler or drawing, and another picture grows from there.";
   }
 }
 
