@@ -72,7 +72,6 @@ export function toast(text, ...actions) {
   const close = element("button", { type: "button", className: "quiet round", textContent: "×", onclick: () => made.remove(), aria: { label: "Close the message" } });
   made.append(close);
   const box = document.getElementById("toasts");
-  box.append(made);
-  while (box.children.length > 3) box.firstChild.remove();
+  box.replaceChildren(made); // one at a time
   setTimeout(() => made.matches(":hover, :focus-within") || made.remove(), actions.length ? 20000 : 9000);
 }
