@@ -25,9 +25,11 @@ export function distance(a, b) {
   return row[b.length];
 }
 
-// The known word with the fewest changes, at most half of the letters; of several the one that begins alike.
+// The known word with the fewest changes, at most a third of the letters; of several the one that begins alike.
+// A word of two letters is as near to one as to another.
 export function nearest(word, words) {
-  let best = null, least = Math.max(1, Math.floor(word.length / 2)) + 0.5;
+  let best = null, least = Math.floor(word.length / 3) + 0.5;
+  if (word.length < 3) return null;
   for (const known of words) {
     if (Math.abs(known.length - word.length) > least) continue;
     const away = distance(word, known) - (known[0] === word[0] ? 0.25 : 0);
