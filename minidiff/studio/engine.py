@@ -148,6 +148,8 @@ class Engine:
         last = step.index + 1 == step.steps
         if new and (drawing.keep or last):
             self.listener.stepped(drawing, film)
+        elif not new:
+            self.listener.changed(drawing)  # how far its recording is
         if last:
             self._finish(drawing)
         elif drawing.budget is not None:

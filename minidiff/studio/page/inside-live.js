@@ -56,7 +56,8 @@ async function show() {
   const step = view.step, number = view.node, key = `${of.id}/${number}/${step}`, steps = node().of;
   if (step >= node().recorded) {
     wanted = "";
-    note("This step is being recorded …");
+    const { done, recorded } = node(), again = of.inside && ["running", "queued"].includes(of.state) && recorded < done;
+    note(again ? `Drawing it again to record: step ${recorded} of ${done}` : "This step is being recorded …");
     if (!["running", "queued"].includes(of.state)) $("inside-panel").hidden = true;
     return;
   }
