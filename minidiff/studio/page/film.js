@@ -32,7 +32,7 @@ function build(of, at) {
   visible.clear();
   film.style.setProperty("--ratio", `${of.width} / ${of.height}`);
   film.replaceChildren(...Array.from({ length: at.of }, (_, k) => {
-    const button = element("button", { type: "button", tabIndex: -1, data: { step: k }, onclick: () => go(k), aria: { label: `Step ${k + 1}` } }, element("canvas", { width: of.width, height: of.height }));
+    const button = element("button", { type: "button", tabIndex: -1, disabled: true, data: { step: k }, onclick: () => go(k), aria: { label: `Step ${k + 1}` } }, element("canvas", { width: of.width, height: of.height }));
     observer.observe(button);
     return button;
   }));

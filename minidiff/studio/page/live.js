@@ -20,20 +20,23 @@ function show() {
   wait(of, at);
   finish(of, at);
   $("grid").hidden = !of || of.count < 2;
-  if (!of) {
-    if (view.drawing === null && $("x_t").dataset.wants) noise();
-    return;
-  }
+  if (view.step < 0 && $("x_t").dataset.wants) noise(); // nothing of the drawing before stays
+  if (view.step < 0) caption(false);
+  if (!of) return;
   $("pictures").style.setProperty("--ratio", `${of.width} / ${of.height}`);
+  grid(of);
   if (view.step < 0) return;
   const final = at.done === at.of && view.step === at.of - 1 && of.state !== "cancelled";
-  $("guess-symbol").textContent = final ? "x" : "x̂";
-  $("guess-note").textContent = final ? "the picture" : "its guess of the picture";
+  caption(final);
   paint($("x_t"), of, view.node, view.step, "x_t", view.image);
   paint($("x0_hat"), of, view.node, view.step, final ? "x_prev" : "x0_hat", view.image).then((done) => {
     if (!done && final) paint($("x0_hat"), of, view.node, view.step, "x0_hat", view.image);
   });
-  grid(of);
+}
+
+function caption(final) {
+  $("guess-symbol").textContent = final ? "x" : "x̂";
+  $("guess-note").textContent = final ? "the picture" : "its guess of the picture";
 }
 
 function wait(of, at) {
@@ -58,8 +61,10 @@ function grid(of) {
   const box = $("grid");
   box.hidden = of.count < 2;
   if (box.hidden) return;
-  if (box.children.length !== of.count || box.dataset.of !== of.id) {
-    box.dataset.of = of.id;
+  const whose = `${store.epoch}/${of.id}`;
+  if (box.children.length !== of.count || box.dataset.of !== whose) {
+    box.dataset.of = whose;
+    delete box.dataset.shows;
     box.style.setProperty("--ratio", `${of.width} / ${of.height}`);
     box.classList.toggle("many", of.count > 16);
     box.replaceChildren(...Array.from({ length: of.count }, (_, k) => {
@@ -71,8 +76,9 @@ function grid(of) {
   const wanted = `${store.epoch}/${of.id}/${view.node}/${view.step}`;
   if (box.dataset.shows === wanted) return;
   box.dataset.wants = wanted;
+  if (view.step < 0) return;
   sheet(of, view.node, view.step, "x0_hat").then((bitmap) => {
-    if (box.dataset.wants !== wanted || box.dataset.of !== of.id) return;
+    if (box.dataset.wants !== wanted || box.dataset.of !== whose) return;
     [...box.children].forEach((each, k) => draw(each.firstChild, bitmap, of, k));
     box.dataset.shows = wanted;
   }, () => {});

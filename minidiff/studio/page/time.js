@@ -100,8 +100,14 @@ function show() {
   $("cancel").disabled = !["queued", "running", "paused"].includes(of?.state);
   $("scrub").disabled = !of;
   $("branching").hidden = !of;
-  if (!of) return;
   const scrub = $("scrub");
+  if (!of) {
+    scrub.value = 0;
+    for (const name of ["--part", "--drawn"]) scrub.style.setProperty(name, "0%");
+    $("curve").replaceChildren();
+    $("now").replaceChildren(element("span", { className: "faint", textContent: "The steps from noise to picture will be here." }));
+    return;
+  }
   scrub.disabled = at.done === 0;
   scrub.max = Math.max(1, at.of - 1);
   scrub.value = Math.max(0, view.step);
