@@ -41,12 +41,17 @@ function caption(final) {
 
 function wait(of, at) {
   let text = "";
-  if (!of) text = "Say what you would like to see.";
+  const begins = of ? at.done === 0 && ["queued", "running"].includes(of.state) : store.ordering;
+  const name = store.compiling?.match(/compiling (\S+),/)?.[1] ?? store.compiling;
+  if (begins && name) text = "Compiling the kernels, once on this machine; your drawing begins then.";
+  else if (!of && begins) text = begins.cancelled ? "Cancelling …" : "Waiting for its turn";
+  else if (!of) text = "Say what you would like to see.";
   else if (of.state === "queued") text = of.place > 0 ? `Waiting: ${of.place} before it` : "Waiting for its turn";
   else if (of.state === "running" && at.done === 0) text = "Beginning …";
   else if (of.state === "failed" && at.done === 0) text = of.error ?? "It failed.";
   else if (of.state === "cancelled" && at.done === 0) text = "Cancelled";
-  $("waiting").textContent = text;
+  $("waiting").replaceChildren(text, ...(begins && name ? [element("small", { textContent: name })] : []));
+  $("compiling").hidden = !store.compiling || Boolean(begins);
   $("waiting").hidden = !text || (view.step >= 0 && of?.state !== "queued");
 }
 
@@ -104,7 +109,7 @@ function noise() {
 // The small picture of a phone changes places with the large one.
 $("figure-x_t").addEventListener("click", () => $("pictures").classList.toggle("swapped"));
 
-on("view drawing", plan);
+on("view drawing compiling form", plan);
 on("preview", ({ drawing: id }) => id === view.drawing && plan());
 noise();
 plan();

@@ -8,13 +8,13 @@ import * as inputs from "./inputs.js";
 import { looking } from "./inside-live.js";
 import { answered, compare, drawing, emit, keep, node, on, select, store, take, told, view } from "./store.js";
 import { open } from "./tabs.js";
+import { cancel } from "./time.js";
 import "./dropping.js";
 import "./film.js";
 import "./gallery.js";
 import "./keys.js";
 import "./live.js";
 import "./recent.js";
-import "./time.js";
 import "./training.js";
 import "./tree.js";
 
@@ -28,9 +28,26 @@ function complain(found) {
   $("error").hidden = !error;
 }
 
+const PATIENCE = 400; // milliseconds, after which a drawing that the server has not taken yet is shown as one that waits
+
+// The server answers at the end of what it is doing: it may have kernels to compile.  A person may cancel before.
 async function drawNow(settings, branches = []) {
-  const made = await answered(post("/api/drawings", { settings, branches, inside: looking, paused: false }));
-  select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, image: 0, follow: true });
+  const mine = { cancelled: false }, before = { ...view };
+  store.ordering = mine;
+  const timer = setTimeout(() => select({ drawing: null, node: 0, step: -1, image: 0, follow: true }), PATIENCE);
+  try {
+    const made = await answered(post("/api/drawings", { settings, branches, inside: looking, paused: false }));
+    store.ordering = null;
+    select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, image: 0, follow: true });
+    if (mine.cancelled) cancel();
+  } catch (found) {
+    store.ordering = null;
+    if (view.drawing === null && store.drawings.has(before.drawing)) select(before);
+    throw found;
+  } finally {
+    clearTimeout(timer);
+    emit("form");
+  }
 }
 
 async function draw() {
@@ -42,23 +59,26 @@ async function draw() {
     if (matchMedia("(max-width: 899px)").matches) $("stage").scrollIntoView();
   } catch (found) {
     complain(found);
+  } finally {
+    $("draw").disabled = false;
   }
-  $("draw").disabled = false;
 }
 
 // The state in a few words; it is read aloud, so it changes with the state and not with every step.
 function showStatus() {
   const of = drawing(), at = node(), status = $("status");
   const texts = { queued: of?.place > 0 ? `Waiting, ${of.place} before it` : "Waiting", running: "Drawing", paused: `Paused after step ${at?.done}`, done: "Done", failed: "Failed", cancelled: "Cancelled" };
-  const text = busy ?? (of ? texts[of.state] : "");
+  const text = busy ?? (of ? texts[of.state] : store.ordering ? "Waiting" : "");
   if (status.textContent !== text) status.textContent = text;
   status.dataset.state = busy ? "running" : of?.state ?? "";
   if (of?.state === "failed" && of.error) complain(of.error);
 }
 
 function showCompiling(line) {
+  store.compiling = line;
   $("compiling").textContent = line ? line[0].toUpperCase() + line.slice(1) : "";
   $("compiling").hidden = !line;
+  emit("compiling");
 }
 
 // After the first start, and after each time that the connection was lost.
@@ -86,7 +106,7 @@ function lost(yes) {
 
 // A drawing that another program has ordered is shown if there is nothing else to look at.
 on("drawing", (made) => {
-  if (view.drawing === null && begun) select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, follow: true });
+  if (view.drawing === null && begun && !store.ordering) select({ drawing: made.id, node: made.active, step: made.nodes[made.active].done - 1, follow: true });
 });
 on("drawing view preview", showStatus);
 on("busy", (text) => { busy = text; showStatus(); });

@@ -10,6 +10,8 @@ export const store = {
   live: new Map(), // by drawing: the newest preview's {step, of, left, rate}
   levels: new Map(), // "drawing/node/step": {t, sigma}, of the steps seen
   previews: {}, // by drawing: how many were received
+  compiling: null, // the server's line
+  ordering: null, // a drawing that the server has not answered for yet: {cancelled}
   epoch: 0, // counts the starts of the server that were noticed: it gives its ids anew
 };
 

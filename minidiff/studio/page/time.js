@@ -40,7 +40,14 @@ export function once() {
   act("step", { node: view.node });
 }
 
-export const cancel = () => ["queued", "running", "paused"].includes(drawing()?.state) && act("cancel");
+const GOING = ["queued", "running", "paused"];
+
+export function cancel() {
+  if (store.ordering) {
+    store.ordering.cancelled = true; // as soon as the server has taken it
+    emit("form");
+  } else if (GOING.includes(drawing()?.state)) act("cancel");
+}
 
 // The step at which a branch would leave: the one that is shown, which is drawn anew.  So many steps stay.
 const leaving = () => Math.max(0, view.step);
@@ -97,7 +104,7 @@ function show() {
   $("pause").title = running ? "Pause (Space)" : "Go on (Space)";
   $("pause-sign").setAttribute("d", running || !more ? PAUSE : PLAY);
   $("step-once").disabled = !(running || more);
-  $("cancel").disabled = !["queued", "running", "paused"].includes(of?.state);
+  $("cancel").disabled = store.ordering ? store.ordering.cancelled : !GOING.includes(of?.state);
   $("scrub").disabled = !of;
   $("branching").hidden = !of;
   const scrub = $("scrub");
