@@ -6,6 +6,7 @@ import * as inputs from "./inputs.js";
 import { $, duration, element, nameOf, number, shape, valueOf } from "./dom.js";
 import { answered, drawing, emit, go, level, node, on, select, store, view } from "./store.js";
 
+const REPLAY = "M10 3 V0 L5 4.5 L10 9 V6 A5 5 0 1 1 5 11 H2 A8 8 0 1 0 10 3 Z";
 const PAUSE = "M4 2 H8 V18 H4 Z M12 2 H16 V18 H12 Z", PLAY = "M5 2 L18 10 L5 18 Z";
 
 export async function act(name, body = {}) {
@@ -20,9 +21,36 @@ export async function act(name, body = {}) {
 
 const unfinished = (of, at) => of && ["paused", "cancelled", "done", "failed"].includes(of.state) && at.done < at.of;
 
+const complete = (of, at) => of && !["running", "queued"].includes(of.state) && at.done > 1 && at.done === at.of;
+
+// Shows the steps of a finished drawing in turn, for a few seconds; going to another step stops it.
+let playing = null;
+function play() {
+  if (playing) {
+    clearTimeout(playing.timer);
+    playing = null;
+    emit("form");
+    return;
+  }
+  const whose = `${view.drawing}/${view.node}`, all = node().done, pause = Math.min(150, Math.max(40, 5000 / all));
+  const mine = { step: 0, timer: null };
+  const tick = () => {
+    if (playing !== mine || whose !== `${view.drawing}/${view.node}` || (mine.step > 0 && view.step !== mine.step - 1)) mine.step = all;
+    else go(mine.step++);
+    if (mine.step < all) mine.timer = setTimeout(tick, pause);
+    else if (playing === mine) {
+      playing = null;
+      emit("form");
+    }
+  };
+  playing = mine;
+  tick();
+}
+
 export function toggle() {
   const of = drawing();
   if (["running", "queued"].includes(of?.state)) act("pause");
+  else if (complete(of, node())) play();
   else if (unfinished(of, node())) {
     select({ step: node().done - 1, follow: true });
     act("resume", { node: view.node });
@@ -99,10 +127,12 @@ function showChanges() {
 function show() {
   const of = drawing(), at = node();
   const running = of?.state === "running", more = unfinished(of, at);
-  $("pause").disabled = !running && !more;
-  $("pause").setAttribute("aria-label", running || !more ? "Pause" : "Go on");
-  $("pause").title = running ? "Pause (Space)" : "Go on (Space)";
-  $("pause-sign").setAttribute("d", running || !more ? PAUSE : PLAY);
+  const whole = complete(of, at);
+  const [name, sign] = whole ? (playing ? ["Stop the film", PAUSE] : ["Play the film", REPLAY]) : running || !more ? ["Pause", PAUSE] : ["Go on", PLAY];
+  $("pause").disabled = !running && !more && !whole;
+  $("pause").setAttribute("aria-label", name);
+  $("pause").title = `${name} (Space)`;
+  $("pause-sign").setAttribute("d", sign);
   $("step-once").disabled = !(running || more);
   $("cancel").disabled = store.ordering ? store.ordering.cancelled : !GOING.includes(of?.state);
   $("scrub").disabled = !of;
