@@ -1,42 +1,27 @@
-// The film strip: a small picture of every step.  Each is drawn when it is scrolled into view.
+// The film strip: up to 16 steps, spread over all of them, so that the way from noise to picture is seen at a glance.  The
+// slider and the arrow keys reach the steps between; the cell that is nearest to the step shown is marked.
 
 import { $, element } from "./dom.js";
 import { paint } from "./frames.js";
 import { drawing, go, node, on, store, view } from "./store.js";
 
 const film = $("film");
-const visible = new Set();
+const NARROW = 560; // pixels, below which fewer cells have room
 let shown = "", lit = null;
 
-const observer = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting) visible.delete(target);
-    else {
-      visible.add(target);
-      fill(target);
-    }
-  }
-}, { root: film, rootMargin: "0px 200px" });
-
-function fill(button) {
-  const of = drawing();
-  if (of && button.dataset.step < node().done) paint(button.firstChild, of, view.node, Number(button.dataset.step), "x0_hat", view.image);
+function spread(all) {
+  const cells = Math.min(all, innerWidth < NARROW ? 10 : 16);
+  return Array.from({ length: cells }, (_, i) => (cells > 1 ? Math.round((i * (all - 1)) / (cells - 1)) : 0));
 }
 
 function build(of, at) {
-  const key = `${store.epoch}/${of.id}/${at.of}`;
+  const steps = spread(at.of), key = `${store.epoch}/${of.id}/${at.of}/${steps.length}`;
   if (shown === key) return;
   shown = key;
   lit = null;
-  observer.disconnect();
-  visible.clear();
+  film.style.setProperty("--cells", steps.length);
   film.style.setProperty("--ratio", `${of.width} / ${of.height}`);
-  film.replaceChildren(...Array.from({ length: at.of }, (_, k) => {
-    const button = element("button", { type: "button", tabIndex: -1, disabled: true, data: { step: k }, onclick: () => go(k), aria: { label: `Step ${k + 1}` } }, element("canvas", { width: of.width, height: of.height }));
-    observer.observe(button);
-    return button;
-  }));
-  film.scrollLeft = 0;
+  film.replaceChildren(...steps.map((k) => element("button", { type: "button", tabIndex: -1, disabled: true, data: { step: k }, onclick: () => go(k), aria: { label: `Step ${k + 1}` } }, element("canvas", { width: of.width, height: of.height }))));
 }
 
 function show() {
@@ -44,13 +29,17 @@ function show() {
   film.hidden = !of;
   if (!of) return;
   build(of, at);
-  [...film.children].forEach((each, k) => {
-    const drawn = k < at.done;
+  const cells = [...film.children], first = cells.find((each) => Number(each.dataset.step) >= at.start);
+  let now = null;
+  const away = (each) => Math.abs(each.dataset.step - view.step);
+  for (const each of cells) {
+    const k = Number(each.dataset.step), drawn = k < at.done;
     if (each.disabled === drawn) each.disabled = !drawn;
-    const begins = at.parent !== null && k === at.start;
+    const begins = at.parent !== null && each === first;
     if (each.classList.contains("begins") !== begins) each.classList.toggle("begins", begins);
-  });
-  const now = film.children[view.step] ?? null;
+    if (drawn && view.step >= 0 && (!now || away(each) < away(now))) now = each;
+    if (drawn) paint(each.firstChild, of, view.node, k, "x0_hat", view.image);
+  }
   if (lit !== now) {
     lit?.removeAttribute("aria-current");
     if (lit) lit.tabIndex = -1;
@@ -59,15 +48,14 @@ function show() {
   if (lit) {
     lit.setAttribute("aria-current", "step");
     lit.tabIndex = 0;
-    const from = lit.offsetLeft - film.clientWidth / 2 + lit.offsetWidth / 2;
-    if (lit.offsetLeft < film.scrollLeft + 80 || lit.offsetLeft + lit.offsetWidth > film.scrollLeft + film.clientWidth - 80) film.scrollLeft = from;
   }
-  visible.forEach(fill);
 }
 
 let planned = false;
-on("view drawing preview", () => {
+function plan() {
   if (planned) return;
   planned = true;
   requestAnimationFrame(() => { planned = false; show(); });
-});
+}
+on("view drawing preview", plan);
+addEventListener("resize", plan);
