@@ -159,6 +159,9 @@ function refresh() {
     slider.style.setProperty("--part", `${100 * part}%`);
   });
   $("examples").hidden = $("prompt").value.trim() !== "";
+  const line = $("prompt-line");
+  line.hidden = !current()?.prompts;
+  if (document.activeElement !== line) line.value = $("prompt").value.split("\n")[0];
   $("anything").hidden = $("prompt").value.trim() !== "" || Boolean(inputs.collect().reference);
   for (const each of Object.values(spelling)) each.check();
 }
@@ -175,6 +178,14 @@ export async function begin() {
   showModels();
   await choose((models().find((each) => each.loaded) ?? models()[0]).id);
 }
+
+// On a phone the prompt is also a line above the button "Draw", for as long as its own field is out of sight.
+$("prompt-line").addEventListener("input", () => {
+  $("prompt").value = [$("prompt-line").value, ...$("prompt").value.split("\n").slice(1)].join("\n");
+});
+new IntersectionObserver(([entry]) => {
+  if (document.activeElement !== $("prompt-line")) $("prompt-line").classList.toggle("double", entry.isIntersecting);
+}, { rootMargin: "0px 0px -130px" }).observe($("prompt"));
 
 $("controls").addEventListener("input", (event) => {
   const of = event.target.dataset?.of;
