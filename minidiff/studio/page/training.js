@@ -2,8 +2,9 @@
 // checkpoint.
 
 import { get } from "./api.js";
+import { current } from "./controls.js";
 import { $, duration, element, shape, toast } from "./dom.js";
-import { emit, on } from "./store.js";
+import { emit, model, on } from "./store.js";
 
 const PERIOD = 2000; // milliseconds from one look to the next
 let chosen = null, timer = null, shown = null;
@@ -51,12 +52,15 @@ async function follow(id) {
   if (shown !== id) build(run);
   shown = id;
   const facts = [["step", `${thousands(run.step)} of ${run.of ? thousands(run.of) : "?"}`], ["speed", run.rate ? `${run.rate.toPrecision(3)} steps/s` : ""],
-    ["left", run.training ? duration(run.left) : ""], ["", run.training ? "training now" : "not running"]].filter(([, text]) => text);
+    ["left", run.training ? duration(run.left) : ""], ["", run.training ? "training now" : run.of && run.step >= run.of ? "finished" : "not running"]].filter(([, text]) => text);
   $("run-facts").replaceChildren(...facts.flatMap(([name, text]) => [element("span", {}, name ? `${name} ` : "", element("b", { textContent: text }))]));
   redraw();
   previews(run);
   $("run-draw").disabled = !run.model;
   $("run-draw").dataset.model = run.model ?? "";
+  const field = $("run-prompt"), about = model(run.model);
+  field.hidden = about?.loaded === true && !about.prompts;
+  if (!field.dataset.typed && document.activeElement !== field) field.value = current()?.prompts ? $("prompt").value.split("\n")[0] : "";
 }
 
 function redraw() {
@@ -68,9 +72,10 @@ function build(run) {
   const field = element("input", { type: "text", id: "run-prompt", placeholder: "a dog in a winter forest", aria: { label: "Prompt for the newest checkpoint" } });
   const button = element("button", { type: "submit", id: "run-draw", className: "primary", textContent: "Draw with the newest checkpoint" });
   const form = element("form", { className: "try" }, field, button);
+  field.addEventListener("input", () => { field.dataset.typed = "yes"; });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (button.dataset.model) emit("try", { model: button.dataset.model, prompt: field.value.trim() });
+    if (button.dataset.model) emit("try", { model: button.dataset.model, prompt: field.hidden ? "" : field.value.trim() });
   });
   const parts = Object.values(run.settings ?? {}).filter((each) => each && typeof each === "object" && !Array.isArray(each));
   const wanted = [run.settings ?? {}, ...parts].flatMap(Object.entries).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
