@@ -233,6 +233,105 @@ def test_a_branch_is_that_of_the_command_and_of_like(page, sampled, tmp_path):
     assert np.array_equal(page.shown(), branch)
 
 
+def test_the_button_to_branch_is_lit_where_a_branch_makes_a_difference(page):
+    page.draw(prompt=DOG, steps=6)
+    ready = "document.querySelector('#branching').classList.contains('ready')"
+    page.wait("document.querySelector('#changes').textContent.startsWith('Change something first')")
+    assert page.js("document.querySelector('#branch').disabled")
+    page.fill(prompt=CAT)
+    page.wait("!document.querySelector('#branch').disabled")
+    assert not page.js(ready)  # only the last step would be drawn anew
+    page.press("Home")
+    page.wait(ready)
+    page.wait("document.querySelector('#branch').textContent === 'Branch from the start'")
+    assert page.js("studio.view.step") == 0
+
+
+def test_the_film_is_seen_whole_and_marks_the_nearest_cell(page):
+    page.draw(prompt=DOG, steps=60)
+    page.shown()
+    steps = page.js("[...document.querySelectorAll('#film button')].map((each) => Number(each.dataset.step))")
+    assert len(steps) == 16 and steps[0] == 0 and steps[-1] == 59
+    assert set(np.diff(steps)) <= {3, 4}
+    assert page.js("(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('#film'))")
+    page.wait("[...document.querySelectorAll('#film canvas')].every((each) => each.dataset.shows)")
+    for step in (58, 57, 56):
+        page.press("ArrowLeft")
+        page.wait(f"studio.view.step === {step} && document.querySelector('#scrub').value === '{step}'")
+        nearest = min(steps, key=lambda each: abs(each - step))
+        assert page.js("document.querySelector('#film [aria-current]').dataset.step") == str(nearest)
+
+
+def test_a_finished_drawing_is_played_again(page):
+    page.draw(prompt=DOG, steps=12)
+    page.wait("document.querySelector('#pause').getAttribute('aria-label') === 'Play the film'")
+    page.js("window.seen = new Set(), new MutationObserver(() => seen.add(studio.view.step))"
+            ".observe(document.querySelector('#now'), { childList: true })")  # fmt: skip
+    page.click("#pause")
+    page.wait("window.seen.has(0) && document.querySelector('#pause').getAttribute('aria-label') === 'Stop the film'")
+    page.wait(
+        "studio.view.step === 11 && document.querySelector('#pause').getAttribute('aria-label') !== 'Stop the film'"
+    )
+    assert len(page.js("[...window.seen]")) > 5
+
+
+def test_a_drawing_that_waits_shows_nothing_of_the_one_before(page):
+    page.draw(prompt=DOG, steps=3, count=2)
+    page.shown()
+    page.begin(prompt=DOG, steps=900, count=1)
+    page.begin(prompt=CAT, steps=900, count=1)
+    assert page.state("queued")["nodes"][0]["done"] == 0
+    page.wait("document.querySelector('#waiting').checkVisibility()")
+    page.wait(SETTLED)
+    assert page.js("['x_t', 'x0_hat'].map((id) => document.getElementById(id).dataset.shows ?? null)") == [None, None]
+    assert np.ptp(page.pixels("#x0_hat")) == 0
+    assert page.text("#guess-note") == "its guess of the picture"
+    assert page.text("#now") == "waiting"
+    assert page.js("document.querySelector('#curve path')?.getAttribute('d') ?? ''") == ""
+    assert page.js("[...document.querySelectorAll('#film button')].every((each) => each.disabled)")
+    assert not page.visible("#grid")
+    assert not page.js("document.querySelector('#cancel').disabled")
+
+
+def test_after_a_restart_of_the_server_nothing_is_left(page):
+    page.draw(prompt=DOG, steps=3)
+    page.shown()
+    page.js("import('/store.js').then(({ compare }) => compare([]))")
+    page.wait("document.querySelector('#waiting').checkVisibility()")
+    page.wait(SETTLED)
+    assert np.ptp(page.pixels("#x0_hat")) == 0
+    assert page.text("#guess-note") == "its guess of the picture"
+    assert page.text("#now") == "The steps from noise to picture will be here."
+    assert page.js("document.querySelector('#curve').children.length") == 0
+    assert not page.visible("#film") and not page.visible("#tree") and not page.visible("#finished")
+
+
+COMPILING = "import('/store.js').then(({ store, emit }) => { store.compiling = %s; emit('compiling'); })"
+SLOW = """(() => {
+    const real = window.fetch, wait = new Promise((go) => { window.answer = go; });
+    window.fetch = (...what) => what[0] === "/api/drawings" ? wait.then(() => real(...what)) : real(...what);
+})()"""
+
+
+def test_a_drawing_that_the_server_has_not_taken_yet_is_told_why_and_cancelled(page):
+    page.draw(prompt=DOG, steps=3)
+    page.js(SLOW)
+    page.js(COMPILING % "'compiling conv.pad_rows, once on this machine'")
+    page.fill(prompt=CAT, steps=900)
+    page.click("#draw")
+    page.wait("document.querySelector('#waiting').checkVisibility()")
+    assert page.text("#waiting").startswith("Compiling the kernels, once on this machine; your drawing begins then.")
+    assert page.text("#waiting small") == "conv.pad_rows"
+    assert "shows" not in page.js("({ ...document.querySelector('#x0_hat').dataset })")
+    page.wait("!document.querySelector('#cancel').disabled")
+    page.click("#cancel")
+    page.wait("document.querySelector('#cancel').disabled")
+    page.js(COMPILING % "null")
+    page.js("answer()")
+    page.wait(f"studio.drawing()?.nodes[0].settings.prompt[0] === {json.dumps(CAT)}")
+    assert page.state("cancelled")["nodes"][0]["done"] < 900
+
+
 # -- words ----------------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +348,42 @@ def test_an_unknown_word_is_underlined_and_a_known_one_offered(page):
     assert page.text("#prompt-advice") == ""
     page.press("Enter", ctrl=True)  # the cursor is in the field again
     assert page.state("done")["nodes"][0]["settings"]["prompt"] == [DOG]
+
+
+def test_without_a_prompt_anything_is_drawn(page):
+    page.fill(prompt="")
+    assert page.text("#anything") == "Without a prompt it draws anything."
+    drawing = page.draw(steps=3)
+    assert drawing["nodes"][0]["settings"]["prompt"] == []
+    assert drawing["nodes"][0]["settings"]["guidance_scale"] == 1
+    assert page.js("document.querySelector('#guidance').value") == "3"
+    page.press("Home")
+    page.wait("document.querySelector('#changes').textContent.startsWith('Change something first')")
+    page.fill(prompt=DOG)
+    assert not page.visible("#anything")
+    assert page.draw()["nodes"][0]["settings"]["guidance_scale"] == 3
+
+
+def test_an_unknown_word_is_all_that_the_error_names(page, browser):
+    page.write("prompt", "an unicorn in a witner forest")
+    page.click("#draw")
+    page.wait("document.querySelector('#error').checkVisibility()")
+    said = page.text("#error")
+    assert "The model does not know “unicorn”." in said and "witner" in said and "winter" in said
+    assert len(said) < 150
+    count = page.js("studio.state.models[0].words.length")
+    assert page.text("#known summary") == f"The {count} words that it knows"
+    assert not page.visible("#known p")
+    page.click("#known summary")
+    assert len(page.text("#known p").split(", ")) == count
+    browser.said.clear()  # the answer 400
+
+
+def test_only_close_words_are_offered(page):
+    nearest = "import('/words.js').then(({ nearest }) => nearest(%s, ['dog', 'forest', 'in', 'a', 'elephant', 'unit']))"
+    for word, offered in (("dgo", "dog"), ("forst", "forest"), ("elefant", "elephant"), ("unicorn", None),
+                          ("ib", None), ("x", None), ("cow", None)):  # fmt: skip
+        assert page.js(nearest % json.dumps(word)) == offered
 
 
 def test_markup_stays_text(page, browser):
@@ -464,6 +599,24 @@ def test_the_gallery_lists_what_was_drawn_and_gives_its_settings_back(page):
     assert np.array_equal(page.result(again), page.result(drawings[0]))
 
 
+def test_what_is_drawn_after_the_gallery_was_opened_has_its_words_and_settings(page):
+    page.draw(prompt=DOG, steps=2)
+    page.click("#tab-gallery")
+    page.wait("document.querySelectorAll('#gallery .tile').length > 0")
+    page.click("#tab-studio")
+    drawing = page.draw(prompt=CAT, steps=2, seed=41)
+    page.fill(prompt=DOG, seed=1)
+    page.click("#tab-gallery")
+    page.wait(f"document.querySelector('#gallery img').src.endsWith('/{drawing['nodes'][0]['pictures'][0]}.png')")
+    assert page.text("#gallery .tile") == CAT
+    assert page.js("document.querySelector('#gallery img').getBoundingClientRect().width % 32") == 0
+    page.click("#gallery .tile")
+    assert page.js("!document.querySelector('#large-use').disabled")
+    page.click("#large-use")
+    page.wait(f"{SETTINGS}.seed === 41")
+    assert page.js(SETTINGS)["prompt"] == [CAT]
+
+
 # -- inside ----------------------------------------------------------------------------------------------------------
 
 
@@ -490,6 +643,16 @@ def test_the_inside_of_the_step_shown(page):
     assert "x̂" in page.text(".inside-lines")
     page.click("#inside")
     assert not page.visible("#inside-panel")
+
+
+def test_the_recording_of_a_finished_drawing_is_told(page):
+    page.draw(prompt=DOG, steps=80)
+    page.js("const note = document.querySelector('#inside-note'); window.notes = [];"
+            "new MutationObserver(() => notes.push(note.textContent)).observe(note, { childList: true })")  # fmt: skip
+    page.click("#inside")
+    page.wait("document.querySelector('#inside-panel').checkVisibility()")
+    told = [re.fullmatch(r"Drawing it again to record: step (\d+) of 80", each) for each in page.js("window.notes")]
+    assert len({each[1] for each in told if each}) > 1
 
 
 def test_a_drawing_that_is_begun_with_the_switch_on_records_at_once(page):
@@ -540,6 +703,16 @@ def test_a_model_with_labels_hides_what_it_cannot_use(page):
     page.fill(model="m0")
     page.wait("document.querySelector('#prompt').checkVisibility()")
     assert not page.visible("#label")
+
+
+def test_a_training_at_its_end_is_finished_and_its_prompt_is_that_of_the_studio(page):
+    page.fill(prompt=DOG)
+    page.click("#tab-training")
+    over = "[...document.querySelectorAll('#runs button')].find((each) => each.innerText.includes('over'))"
+    page.wait(f"{over} && ({over}.click(), true)")
+    page.wait("document.querySelector('#run h2')?.textContent === 'over'")
+    assert "finished" in page.text("#run-facts")
+    assert page.js("document.querySelector('#run-prompt').value") == DOG
 
 
 def test_a_training_of_another_process_is_followed_and_tried(page, shipped, tmp_path):
@@ -649,6 +822,22 @@ def test_the_keyboard_alone(page):
     assert once == sorted(once)  # in the order in which it is read
 
 
+def test_on_a_phone_the_prompt_and_the_state_are_in_sight(page):
+    page.size(390, 844, touch=True)
+    page.js("scrollTo(0, 0)")
+    page.wait("document.querySelector('#prompt-line').checkVisibility()")
+    page.fill(prompt=f"{DOG}\n{DOG}")
+    assert page.js("document.querySelector('#prompt-line').value") == DOG
+    page.write("prompt-line", CAT)
+    assert page.js(SETTINGS)["prompt"] == [CAT, DOG]
+    page.fill(prompt_line=CAT, prompt=CAT, steps=2)
+    page.press("Enter", ctrl=True)
+    page.wait(f"studio.drawing().nodes[0].settings.prompt[0] === {json.dumps(CAT)}")
+    page.state("done")
+    page.wait("document.querySelector('#status').textContent === 'Done'")
+    assert page.js("parseFloat(getComputedStyle(document.querySelector('#status')).fontSize)") > 10
+
+
 CONTROLS = {"button", "textbox", "slider", "spinbutton", "combobox", "checkbox", "switch", "tab", "link", "image"}
 
 
@@ -725,6 +914,9 @@ def test_everybody_can_read_and_reach_it(page, browser):
         page.click(f"#tab-{tab}")
         if tab != "studio":
             page.wait(f"document.querySelectorAll('{'#gallery .tile' if tab == 'gallery' else '#runs li'}').length")
+        if tab == "training":
+            page.wait("document.querySelector('#run-prompt')")
+            page.fill(run_prompt="")
         for dark in (False, True):
             page.theme(dark)
             page.wait(f"{SETTLED} && document.getAnimations().every((e) => !(e instanceof CSSTransition))")
