@@ -28,6 +28,7 @@ from minidiff.studio.access import Answer
 from minidiff.studio.drawing import Drawing
 from minidiff.studio.engine import Conflict, Full
 from minidiff.studio.ids import UnknownIdError
+from minidiff.studio.models import reads_prompts
 from minidiff.studio.models import view as model_view
 from minidiff.studio.pictures import MAX_UPLOAD, shown
 from minidiff.studio.restore import restore
@@ -258,7 +259,8 @@ class Api:
         id, after, points = request.path_params["id"], number_of(request, "after", 0), number_of(request, "points", 400)
         path = found(self.service.runs.path, id)
         about = await run_in_threadpool(self.service.runs.follow, id, after, points)
-        return JSONResponse({**about, "model": await run_in_threadpool(self.service.models.of_run, path)})
+        model, prompts = await run_in_threadpool(lambda: (self.service.models.of_run(path), reads_prompts(path)))
+        return JSONResponse({**about, "model": model, "prompts": prompts})
 
     async def preview(self, request: Request) -> Response:
         find = partial(self.service.runs.preview, request.path_params["id"])

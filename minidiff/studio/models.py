@@ -12,13 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from minidiff import checkpoint as checkpoints
 from minidiff import interop
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError, printable
-from minidiff.files import sha256
+from minidiff.files import check_regular, parse_json, sha256
 from minidiff.pipeline.loading import WEIGHTS, load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling.request import SampleRequest
@@ -150,6 +152,24 @@ def _is_adapter(folder: Path) -> bool:
         return read_toml(Config, folder / SETTINGS).addition.adapter != "none"
     except (OSError, MinidiffError):
         return False
+
+
+def reads_prompts(folder: Path) -> bool | None:
+    """Return whether the model of a run reads prompts; None if there is no checkpoint that tells."""
+    newest = _newest(folder)
+    return None if newest is None else _has_words(newest)
+
+
+@lru_cache(2 * MAX_RUNS)
+def _has_words(path: Path) -> bool | None:
+    """Whether a checkpoint has a vocabulary; only its metadata is read."""
+    try:
+        check_regular(path)
+        with safe_open(path, framework="numpy") as file:
+            about = parse_json((file.metadata() or {}).get(checkpoints.KEY, ""), f"{path}: its metadata")
+    except (OSError, MinidiffError, SafetensorError):
+        return None
+    return bool(about.get("words")) if isinstance(about, dict) else None
 
 
 def _newest(folder: Path | None) -> Path | None:

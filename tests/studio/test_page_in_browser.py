@@ -737,6 +737,7 @@ def test_a_training_of_another_process_is_followed_and_tried(page, shipped, tmp_
         assert "training now" in page.text("#run-facts")
         page.wait("document.querySelector('#run-previews img')?.naturalWidth > 0")
         page.wait("!document.querySelector('#run-draw').disabled")
+        page.wait("document.querySelector('#run-prompt').hidden")  # its model reads none
         page.click("#run-draw")
         page.wait("studio.drawing()?.width === 8")
         drawing = page.state("done", "failed")

@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { current } from "./controls.js";
 import { $, duration, element, shape, toast } from "./dom.js";
-import { emit, model, on } from "./store.js";
+import { emit, on } from "./store.js";
 
 const PERIOD = 2000; // milliseconds from one look to the next
 let chosen = null, timer = null, shown = null;
@@ -58,8 +58,8 @@ async function follow(id) {
   previews(run);
   $("run-draw").disabled = !run.model;
   $("run-draw").dataset.model = run.model ?? "";
-  const field = $("run-prompt"), about = model(run.model);
-  field.hidden = about?.loaded === true && !about.prompts;
+  const field = $("run-prompt");
+  field.hidden = run.prompts === false;
   if (!field.dataset.typed && document.activeElement !== field) field.value = current()?.prompts ? $("prompt").value.split("\n")[0] : "";
 }
 
