@@ -115,7 +115,7 @@ function showChanges() {
   $("branching").hidden = !of;
   if (keys.length) {
     const back = element("button", { type: "button", className: "word", textContent: "put back", onclick: () => controls.fill(at.settings).then(() => emit("form")) });
-    const begin = last ? "Go back to a step, and from there " : "From here on ", others = keys.filter((key) => !gone(key, found[key]));
+    const begin = last ? "Go back to a step, to go on from there " : "From here on ", others = keys.filter((key) => !gone(key, found[key]));
     keys.sort((a, b) => gone(a, found[a]) - gone(b, found[b]));
     $("changes").replaceChildren(begin, others.length ? "with " : "", ...keys.flatMap((key, i) => [i ? ", " : "", describe(key, at.settings[key], found[key])]), " ", back);
   } else {
