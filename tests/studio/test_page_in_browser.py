@@ -29,6 +29,7 @@ MARKUP = "<img src=x onerror=\"document.title='broken in'\">", "</script><b>owl<
 LINK = "<a dog=a>a house</a>"  # markup whose words are all known
 LABELS = "[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value"
 SETTINGS = "studio.settings()"
+OVER = "[...document.querySelectorAll('#runs button')].find((each) => each.innerText.includes('over'))"
 
 
 @pytest.fixture(scope="module")
@@ -646,12 +647,12 @@ def test_the_inside_of_the_step_shown(page):
 
 
 def test_the_recording_of_a_finished_drawing_is_told(page):
-    page.draw(prompt=DOG, steps=80)
+    page.draw(prompt=DOG, steps=40)
     page.js("const note = document.querySelector('#inside-note'); window.notes = [];"
             "new MutationObserver(() => notes.push(note.textContent)).observe(note, { childList: true })")  # fmt: skip
     page.click("#inside")
     page.wait("document.querySelector('#inside-panel').checkVisibility()")
-    told = [re.fullmatch(r"Drawing it again to record: step (\d+) of 80", each) for each in page.js("window.notes")]
+    told = [re.fullmatch(r"Drawing it again to record: step (\d+) of 40", each) for each in page.js("window.notes")]
     assert len({each[1] for each in told if each}) > 1
 
 
@@ -708,8 +709,7 @@ def test_a_model_with_labels_hides_what_it_cannot_use(page):
 def test_a_training_at_its_end_is_finished_and_its_prompt_is_that_of_the_studio(page):
     page.fill(prompt=DOG)
     page.click("#tab-training")
-    over = "[...document.querySelectorAll('#runs button')].find((each) => each.innerText.includes('over'))"
-    page.wait(f"{over} && ({over}.click(), true)")
+    page.wait(f"{OVER} && ({OVER}.click(), true)")
     page.wait("document.querySelector('#run h2')?.textContent === 'over'")
     assert "finished" in page.text("#run-facts")
     assert page.js("document.querySelector('#run-prompt').value") == DOG
@@ -916,7 +916,7 @@ def test_everybody_can_read_and_reach_it(page, browser):
         if tab != "studio":
             page.wait(f"document.querySelectorAll('{'#gallery .tile' if tab == 'gallery' else '#runs li'}').length")
         if tab == "training":
-            page.wait("document.querySelector('#run-prompt')")
+            page.wait(f"{OVER} && ({OVER}.click(), document.querySelector('#run h2')?.textContent === 'over')")
             page.fill(run_prompt="")
         for dark in (False, True):
             page.theme(dark)
