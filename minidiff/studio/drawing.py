@@ -7,6 +7,7 @@ begins.
 Leaves out when a step is drawn: engine.py.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,6 +21,7 @@ from minidiff.pipeline.plan import Plan, Replay
 from minidiff.sampling.request import SampleRequest
 
 State = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+LAST_STEPS = 16  # whose mean is the speed of a drawing
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -123,8 +125,7 @@ class Drawing:
     replay: Replay | None = None
     recording: Recording | None = None
     newest: Film | None = None  # the step that was drawn last
-    seconds: float = 0.0  # of drawing the steps of this run, without replayed ones
-    drawn: int = 0  # in so many seconds
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LAST_STEPS))  # that each of the last steps took
 
     def __post_init__(self) -> None:
         self.active = self.nodes[-1]
@@ -170,6 +171,11 @@ class Drawing:
         if film.x_prev is not None:
             node.images = film.x_prev
         return film
+
+    @property
+    def rate(self) -> float:
+        """Steps a second, of the last few: the first one may have waited for a compiler."""
+        return len(self.seconds) / sum(self.seconds) if sum(self.seconds) else 0.0
 
     @property
     def bytes(self) -> int:

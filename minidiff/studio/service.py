@@ -162,7 +162,7 @@ class Service:
     def stepped(self, drawing: Drawing, film: Film) -> None:
         """Publish a step."""
         node = drawing.active
-        rate = drawing.drawn / drawing.seconds if drawing.seconds else 0.0
+        rate = drawing.rate
         left = (node.of - film.index - 1) / rate if rate else None
         about = {"drawing": drawing.id, "node": node.id, "step": film.index, "of": node.of}
         about |= {"t": film.t, "sigma": film.sigma, "rate": rate, "left": left, "recorded": len(node.frames)}
