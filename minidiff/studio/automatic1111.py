@@ -129,7 +129,7 @@ class Automatic1111:
         steps = (drawing.active.of or drawing.active.plan.settings.steps or 0) if drawing else 0
         count = len(job.drawings) if job else 0
         done = job.done if job else 0
-        rate = drawing.drawn / drawing.seconds if drawing and drawing.seconds else 0.0
+        rate = drawing.rate if drawing else 0.0
         left = (count - done) * steps - step
         state = {
             "skipped": self.skipped,

@@ -56,7 +56,9 @@ class Node:
     start: the step at which it leaves its parent.  request: its settings; of a branch, those that hold from there on.
     films: of all steps from the first one on; marks: how many outputs of the network belong to the steps before each.
     frames: what was recorded of the network, by step.  of: the number of steps, 0 before the first.
-    pictures: the gallery's ids.  images: (N, H, W, C) uint8 once it is finished.
+    digests: the SHA-256 of the files that decide its images, by the names of `files_of`.
+    pictures: the gallery's ids; saving: they are on their way to the disk.
+    images: (N, H, W, C) uint8 once it is finished.
     """
 
     id: int
@@ -69,7 +71,9 @@ class Node:
     marks: list[int] = field(default_factory=lambda: [0])
     frames: dict[int, Frame] = field(default_factory=dict)
     of: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    saving: bool = False
     images: np.ndarray | None = None
 
     @property
@@ -108,7 +112,8 @@ class Drawing:
     """A drawing, its state, and the run that is drawn at the moment.
 
     keep: whether its steps are kept; a client that only wants the result needs no way back.  save: whether its images
-    go to the gallery.  budget: how many steps it may go before it pauses, None for all.
+    go to the gallery.  budget: how many new steps it may go before it pauses, None for all.
+    rest: the state that it goes back to when its known steps are recorded, None if it goes on from there.
     """
 
     id: str
@@ -120,6 +125,7 @@ class Drawing:
     state: State = "queued"
     error: str | None = None
     budget: int | None = None
+    rest: State | None = None
     active: Node = field(init=False)
     run: Iterator[Step] | None = None
     replay: Replay | None = None
