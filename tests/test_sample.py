@@ -617,7 +617,7 @@ def test_branches_are_stored_and_repeated_to_the_bit(reads, tmp_path):
         ("step = true, prompt = 'a dog'", "needs the step"),
         ("step = 1, guidance_scale = 'much'", "must be a number"),
         ("step = 1, eta = 7", "eta must be from 0 to 1"),
-        ("step = 9, prompt = 'a dog'", "from 0 to 4, the last"),
+        ("step = 9, prompt = 'a dog'", "after 0 to 4 steps, got 9"),
         ("step = 1, eta = nan", "eta must be from 0 to 1, got nan"),
         ("step = 1, negative = 1979-05-27", "negative must be a text, a number or a list of them, got 1979-05-27"),
         ("step = 1, prompt.a = 1", "prompt must be a text, a number or a list of them"),

@@ -114,7 +114,7 @@ class Service:
         """Return a node that leaves the run of another one at a step, with other settings; not yet drawn."""
         if type(step) is not int or not 0 <= step <= node.done or (node.of and step >= node.of):
             most = min(node.done, max(node.of - 1, 0))
-            raise MinidiffError(f"a branch must begin at a step from 0 to {most}, as so many are drawn; got {step}")
+            raise MinidiffError(f"a branch must begin after 0 to {most} drawn steps, got {step}")
         new = self._branch_of(len(drawing.nodes), node, step, settings)
         self.engine.check_room(drawing.bytes * (drawing.state in ENDED) + memory_of(new.request, new.plan))
         self._add_digests(new, self.models.entry(drawing.model))
