@@ -81,8 +81,11 @@ def plan_of(request: SampleRequest, model: Model) -> tuple[SampleRequest, Plan]:
     plan = prepare(model, request, read_inputs(request, model))
     steps, scale = plan.settings.steps, plan.settings.guidance_scale
     request = replace(request, steps=steps, guidance_scale=scale, backend=backend.current().name)
-    for step, stage in branches.stages(request)[1:]:
-        plan = branch(plan, step, stage, read_inputs(stage, model))
+    for number, (step, stage) in enumerate(branches.stages(request)[1:], 1):
+        try:
+            plan = branch(plan, step, stage, read_inputs(stage, model))
+        except MinidiffError as error:
+            raise MinidiffError(f"branch {number}, step {step}: {error}") from error
     return request, plan
 
 

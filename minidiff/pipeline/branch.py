@@ -1,9 +1,10 @@
 """A sampling run whose settings change on the way: "a dog" for twenty steps, then "a cat".
 
-Idea: a sampler asks for predictions, and does not know whose they are.  So another prompt, guidance scale, drawing or
-reference takes over between two steps by taking over the predictions, and the sampler goes on as if nothing had
-happened, with all that it remembers: a branch that changes nothing draws the same bits.  If the sampler itself changes,
-the new one starts where the old one has stopped: with its images, at their noise level, and with the next fresh noise.
+Idea: a sampler asks for predictions, and does not know whose they are.  So it is enough that, from the branch's step
+on, they come from the new prompt, guidance scale, drawing or reference.  The sampler goes on as if nothing had
+happened, with all that it remembers: a branch that changes nothing draws the same bits.  Only a change of sampler needs
+a new sampler, which starts where the old one stopped: with its images, at their noise level, and with the next fresh
+noise.
 Leaves out the settings' names and how they are typed: sampling/branches.py.
 """
 
@@ -66,7 +67,7 @@ def _run(
                 step, index=done + step.index, steps=done + step.steps, evaluations=evaluations + step.evaluations
             )
         if stages[-1][0] > step.steps:
-            raise MinidiffError(f"a branch must begin at a step from 0 to {step.steps}, the last; got {stages[-1][0]}")
+            raise MinidiffError(f"a branch must begin after 0 to {step.steps} steps, got {stages[-1][0]}")
         yield step
         if following and following[0][0][0] == step.index + 1 < step.steps:
             before, ((_, plan), (predict, _)) = plan, following.pop(0)
@@ -86,7 +87,7 @@ def branch(parent: Plan, at: int, settings: SamplingSettings, inputs: Inputs) ->
         if after not in (before, None):
             raise MinidiffError(f"a branch keeps the {name} of its run, {before}; got {after}")
     if at < 0:
-        raise MinidiffError(f"a branch must begin at step 0 or later, got {at}")
+        raise MinidiffError(f"a branch must begin after 0 or more steps, got {at}")
     model: Model = parent.model
     settings = replace(settings, steps=parent.settings.steps, spacing=parent.settings.spacing)
     own = prepare(model, settings, replace(inputs, edit=parent.inputs.edit))

@@ -56,15 +56,20 @@ def stages(request: SampleRequest) -> list[tuple[int, SampleRequest]]:
 
 
 def parse(line: str) -> tuple[int, dict[str, Any]]:
-    """Return the step of a branch and the settings that change there, as TOML gives them."""
+    """Return the step of a branch and the settings that change there, as TOML gives them.
+
+    The line is read as an inline table that something follows, so it can neither end the table nor hide its end.
+    """
     try:
-        table = tomllib.loads(f"branch = {{ {line} }}")
+        if "\n" in line or "\r" in line:
+            raise ValueError("it has several lines")
+        table = tomllib.loads(f"branch = [ {{ {line} }}, 1 ]")
     except (ValueError, RecursionError) as error:
         example = 'step = 20, prompt = "a cat"'
         raise MinidiffError(f"--branch expects settings such as {example}; {printable(line, 80)!r} is not: "
                             f"{one_line(error)}") from error  # fmt: skip
-    changes = table["branch"]
-    step = changes.pop("step", None) if table.keys() == {"branch"} else None
+    changes = table["branch"][0]
+    step = changes.pop("step", None)
     if type(step) is not int or not LIMITS["step"].holds(step):
         raise MinidiffError(f"--branch needs the step at which it begins, step = 20; got {printable(line, 80)!r}")
     for name, value in changes.items():
@@ -83,8 +88,8 @@ def changed(request: SampleRequest, changes: Mapping[str, Any], where: str) -> S
     defaults = to_dict(SampleRequest())
     values = {name: None if value == NONE and defaults[name] is None else value for name, value in changes.items()}
     for name in ("prompt", "label"):
-        if isinstance(values.get(name), str):
-            values[name] = [values[name]]
+        if isinstance(values.get(name), str) or type(values.get(name)) is int:
+            values[name] = [str(values[name])]
     return from_dict(SampleRequest, to_dict(request) | values, where)
 
 
@@ -115,14 +120,14 @@ def files(request: SampleRequest) -> Iterator[tuple[str, Path]]:
                 yield f"{name} of branch {number}", Path(value)
 
 
-def relocated(request: SampleRequest, found: Callable[[Path], Path]) -> SampleRequest:
-    """Return the request with each path in its branches replaced by found(path)."""
+def relocated(request: SampleRequest, found: Callable[[Path, str], Path]) -> SampleRequest:
+    """Return the request with each path in its branches replaced by found(path, its name of `files`)."""
     lines = []
-    for line in request.branch:
+    for number, line in enumerate(request.branch, 1):
         step, changes = parse(line)
         for name in PATHS & changes.keys():
             if isinstance(changes[name], str) and changes[name] != NONE:
-                changes[name] = found(Path(changes[name])).as_posix()
+                changes[name] = found(Path(changes[name]), f"{name} of branch {number}").as_posix()
         lines.append(", ".join([f"step = {step}", *(f"{name} = {_toml(value)}" for name, value in changes.items())]))
     return replace(request, branch=tuple(lines))
 

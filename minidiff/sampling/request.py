@@ -63,7 +63,7 @@ class SampleRequest(SamplingSettings):
     reference_scale: float = 0.6
     """How strongly they are taken over, from 0, not at all."""
     branch: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Change settings on the way: 'step = 20, prompt = "a cat"' goes on from step 20 with another prompt. Prompt,
+    """Change settings on the way: 'step = 20, prompt = "a cat"' goes on after step 20 with another prompt. Prompt,
     label, guidance, sampler, control and reference can change, more than once; "default" is a setting's default."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """An adapter that was trained to follow drawings or references: a checkpoint, or a training's folder. Those of the

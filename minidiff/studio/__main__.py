@@ -7,6 +7,7 @@ Leaves out what is served: app.py.
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from types import FrameType
 
 from minidiff import backend, command_line
 from minidiff.errors import MinidiffError, exit_with_one_line
+from minidiff.interop import files_of
 from minidiff.studio.config import StudioConfig
 
 PORTS = 65535
@@ -31,11 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lacking = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
     if lacking:
         raise MinidiffError(f"the studio needs {' and '.join(lacking)}: pip install 'minidiff[studio]'")
-    with listening(config.host, config.port) as listener, interrupts():
-        serve(config, listener)
+    check_folders(config)
+    with listening(config.host, config.port) as listener, interrupts() as interrupted:
+        serve(config, listener, interrupted)
 
 
-def serve(config: StudioConfig, listener: socket.socket) -> None:
+def check_folders(config: StudioConfig) -> None:
+    """Raise MinidiffError, before anything is drawn, for a folder that cannot be written or is no model."""
+    for path in config.diffusers:
+        files_of(path)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinidiffError(f"cannot make the folder --out {config.out}: {error.strerror}") from error
+    if not os.access(config.out, os.W_OK | os.X_OK):
+        raise MinidiffError(f"cannot write into the folder --out {config.out}")
+
+
+def serve(config: StudioConfig, listener: socket.socket, interrupted: threading.Event) -> None:
     """Serve the page on a listening socket, and draw, until an interrupt."""
     import uvicorn  # here, after the extra is known to be there
 
@@ -46,6 +61,7 @@ def serve(config: StudioConfig, listener: socket.socket) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     service, port = Service(config), listener.getsockname()[1]
+    service.engine.stopping = interrupted
     token = None if is_loopback(config.host) else new_token()
     server = uvicorn.Server(server_config(make_app(service, address_hosts(config.host, port), token)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
@@ -63,6 +79,7 @@ def serve(config: StudioConfig, listener: socket.socket) -> None:
         server.should_exit = True
         service.close()
         thread.join(timeout=5)
+    raise KeyboardInterrupt  # which only `interrupted` has told
 
 
 @contextlib.contextmanager
@@ -83,17 +100,24 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[None]:
-    """Let SIGTERM end the studio as Ctrl-C does: finished images are saved first."""
+def interrupts() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM end the studio: finished images are saved first.
+
+    Sets the event, and raises KeyboardInterrupt.  While a kernel is compiled, the exception may come where the compiler
+    cannot pass it on, and is lost; the engine looks at the event, too.
+    """
+    interrupted = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        yield
+        yield interrupted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Leaves out the WebSocket (watch.py) and what the functions do (service.py, contr
 """
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -84,6 +85,14 @@ def number_of(request: Request, name: str, default: int, most: int = 1 << 31) ->
     return int(text)
 
 
+def place_of(request: Request, name: str) -> int:
+    """Return a whole number of the path; anything else is no address of ours."""
+    text = request.path_params[name]
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise Answer(404, "there is nothing at this address")
+    return int(text)
+
+
 class Api:
     """The routes of the studio's own interface."""
 
@@ -93,7 +102,7 @@ class Api:
     def routes(self) -> list[Route]:
         """Return all routes below /api."""
         get, post = partial(Route, methods=["GET"]), partial(Route, methods=["POST"])
-        step = "/api/drawings/{id}/nodes/{node:int}/steps/{k:int}"
+        step = "/api/drawings/{id}/nodes/{node}/steps/{k}"
         return [
             get("/api/state", self.state),
             post("/api/models/{id}", self.model),
@@ -111,7 +120,7 @@ class Api:
             get("/api/gallery/{id}.png", self.gallery_picture),
             get("/api/runs", self.runs),
             get("/api/runs/{id}", self.run),
-            get("/api/runs/{id}/previews/{step:int}.png", self.preview),
+            get("/api/runs/{id}/previews/{step}.png", self.preview),
         ]
 
     async def state(self, request: Request) -> Response:
@@ -159,18 +168,20 @@ class Api:
         return Response(to_png(seen), media_type="image/png")
 
     async def settings(self, request: Request) -> Response:
-        body = await request.body()
+        body, folder = await request.body(), await run_in_threadpool(tempfile.mkdtemp)
 
         def read() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "dropped.png"
+            path = Path(folder) / "dropped.png"
+            try:
                 path.write_bytes(body)
                 return restore(path, self.service.models, self.service.pictures)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
         try:
             return JSONResponse(await run_in_threadpool(read))
         except MinidiffError as error:
-            raise Answer(400, str(error).rsplit("/", 1)[-1]) from error  # without the folder
+            raise Answer(400, str(error).replace(f"{folder}/", "")) from error
 
     # -- drawings -----------------------------------------------------------------------------------------------------
 
@@ -225,20 +236,20 @@ class Api:
 
     async def step(self, request: Request) -> Response:
         node = self._node(request)
-        png = await run_in_threadpool(step_sheet, node, request.path_params["k"], request.path_params["what"])
+        png = await run_in_threadpool(step_sheet, node, place_of(request, "k"), request.path_params["what"])
         if png is None:
             raise Answer(404, "that step is not drawn")
         return Response(png, media_type="image/png")
 
     async def inside(self, request: Request) -> Response:
-        content = await run_in_threadpool(inside_view, self._node(request), request.path_params["k"])
+        content = await run_in_threadpool(inside_view, self._node(request), place_of(request, "k"))
         if content is None:
             raise Answer(404, "what the network said at that step is not recorded")
         return JSONResponse(content)
 
     def _node(self, request: Request) -> Any:
         drawing = found(self.service.drawing, request.path_params["id"])
-        return found(partial(self.service.node, drawing), request.path_params["node"])
+        return found(partial(self.service.node, drawing), place_of(request, "node"))
 
     # -- what was drawn, and what is being trained --------------------------------------------------------------------
 
@@ -264,7 +275,7 @@ class Api:
 
     async def preview(self, request: Request) -> Response:
         find = partial(self.service.runs.preview, request.path_params["id"])
-        return FileResponse(found(find, request.path_params["step"]))
+        return FileResponse(found(find, place_of(request, "step")))
 
 
 def found(look_up: Callable[[Any], R], id: Any) -> R:

@@ -36,13 +36,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Automatic1111:
-    """The routes below /sdapi/v1, and what their options say: the model, and whether samples are saved."""
+    """The routes below /sdapi/v1, and what their options say: the model, and whether all samples are saved."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.jobs: list[Job] = []  # that are drawn or wait, oldest first
         self.model = "m0"
-        self.samples_save = True
+        self.samples_save = False  # also without save_images
         self.interrupted = self.skipped = False
         self.since = ""  # when the newest job came
 
@@ -76,7 +76,7 @@ class Automatic1111:
         settings = [{**each, **pictures, "model": model} for each in settings]
         self.interrupted = self.skipped = False
         self.since = f"{datetime.now():%Y%m%d%H%M%S}"
-        save = values["save_images"] and self.samples_save
+        save = values["save_images"] or self.samples_save
         results = await describe(self.service, await draw(self.service, request, settings, self.jobs, save))
         about, truth = _about(results, self.since), _truth(results)
         echo = values if values["include_init_images"] else {**values, **dict.fromkeys(PICTURES)}
@@ -129,7 +129,7 @@ class Automatic1111:
         steps = (drawing.active.of or drawing.active.plan.settings.steps or 0) if drawing else 0
         count = len(job.drawings) if job else 0
         done = job.done if job else 0
-        rate = drawing.drawn / drawing.seconds if drawing and drawing.seconds else 0.0
+        rate = drawing.rate if drawing else 0.0
         left = (count - done) * steps - step
         state = {
             "skipped": self.skipped,
@@ -191,7 +191,7 @@ class Automatic1111:
         })  # fmt: skip
 
     async def set_options(self, request: Request) -> Response:
-        """Choose a model, or whether samples are saved; other options are ignored."""
+        """Choose a model, or whether all samples are saved; other options are ignored."""
         body = await json_of(request)
         save = body.get("samples_save", self.samples_save)
         if not isinstance(save, bool):

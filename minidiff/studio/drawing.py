@@ -7,6 +7,7 @@ begins.
 Leaves out when a step is drawn: engine.py.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,6 +21,7 @@ from minidiff.pipeline.plan import Plan, Replay
 from minidiff.sampling.request import SampleRequest
 
 State = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+LAST_STEPS = 16  # whose mean is the speed of a drawing
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -54,7 +56,9 @@ class Node:
     start: the step at which it leaves its parent.  request: its settings; of a branch, those that hold from there on.
     films: of all steps from the first one on; marks: how many outputs of the network belong to the steps before each.
     frames: what was recorded of the network, by step.  of: the number of steps, 0 before the first.
-    pictures: the gallery's ids.  images: (N, H, W, C) uint8 once it is finished.
+    digests: the SHA-256 of the files that decide its images, by the names of `files_of`.
+    pictures: the gallery's ids; saving: they are on their way to the disk.
+    images: (N, H, W, C) uint8 once it is finished.
     """
 
     id: int
@@ -67,7 +71,9 @@ class Node:
     marks: list[int] = field(default_factory=lambda: [0])
     frames: dict[int, Frame] = field(default_factory=dict)
     of: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    saving: bool = False
     images: np.ndarray | None = None
 
     @property
@@ -106,7 +112,8 @@ class Drawing:
     """A drawing, its state, and the run that is drawn at the moment.
 
     keep: whether its steps are kept; a client that only wants the result needs no way back.  save: whether its images
-    go to the gallery.  budget: how many steps it may go before it pauses, None for all.
+    go to the gallery.  budget: how many new steps it may go before it pauses, None for all.
+    rest: the state that it goes back to when its known steps are recorded, None if it goes on from there.
     """
 
     id: str
@@ -118,13 +125,13 @@ class Drawing:
     state: State = "queued"
     error: str | None = None
     budget: int | None = None
+    rest: State | None = None
     active: Node = field(init=False)
     run: Iterator[Step] | None = None
     replay: Replay | None = None
     recording: Recording | None = None
     newest: Film | None = None  # the step that was drawn last
-    seconds: float = 0.0  # of drawing the steps of this run, without replayed ones
-    drawn: int = 0  # in so many seconds
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LAST_STEPS))  # that each of the last steps took
 
     def __post_init__(self) -> None:
         self.active = self.nodes[-1]
@@ -170,6 +177,11 @@ class Drawing:
         if film.x_prev is not None:
             node.images = film.x_prev
         return film
+
+    @property
+    def rate(self) -> float:
+        """Steps a second, of the last few: the first one may have waited for a compiler."""
+        return len(self.seconds) / sum(self.seconds) if sum(self.seconds) else 0.0
 
     @property
     def bytes(self) -> int:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import queue
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import numpy as np
 
 from minidiff import backend
 from minidiff.errors import MinidiffError, one_line
-from minidiff.studio.drawing import ENDED, Drawing, Film, Node
+from minidiff.studio.drawing import ENDED, Drawing, Film, Node, State
 
 R = TypeVar("R")
 Event = dict[str, Any]
@@ -63,7 +64,7 @@ class Engine:
         self.listener = listener
         self.drawings: dict[str, Drawing] = {}
         self.waiting: deque[Drawing] = deque()
-        self.stopping = False
+        self.stopping = threading.Event()
         self._calls: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(MAX_CALLS)
         self._own: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count(1)
@@ -88,10 +89,10 @@ class Engine:
 
     @np.errstate(all="ignore")  # a run itself raises an error where numbers overflow
     def run(self) -> None:
-        """Draw until `stopping`, or until an interrupt.  Kernels that are compiled are announced."""
+        """Draw until `stopping` is set, or until an interrupt.  Kernels that are compiled are announced."""
         backend.on_compile(self._on_compile)
         try:
-            while not self.stopping:
+            while not self.stopping.is_set():
                 self.turn(wait=True)
         finally:
             for drawing in self.drawings.values():
@@ -119,6 +120,8 @@ class Engine:
                         future.set_exception(error)
 
     def _on_compile(self, line: str) -> None:
+        if self.stopping.is_set():  # the interrupt itself may have come where a compiler could not pass it on
+            raise KeyboardInterrupt
         self._compiling = True
         self.listener.compiling(line)
 
@@ -141,8 +144,9 @@ class Engine:
             self._begin(drawing)
         start = time.perf_counter()
         step = next(drawing.run)  # type: ignore[arg-type]
-        drawing.seconds += time.perf_counter() - start
-        drawing.drawn += 1
+        if len(drawing.seconds) == 1 and drawing.seconds[0] > 2 * (time.perf_counter() - start):
+            drawing.seconds.clear()  # the first step also compiled kernels, or read them
+        drawing.seconds.append(time.perf_counter() - start)
         new = step.index >= drawing.active.done  # else it was drawn again, to be recorded
         film = drawing.take(step)
         last = step.index + 1 == step.steps
@@ -150,16 +154,19 @@ class Engine:
             self.listener.stepped(drawing, film)
         elif not new:
             self.listener.changed(drawing)  # how far its recording is
-        if last:
+        if drawing.rest is not None:
+            if len(drawing.active.frames) >= drawing.active.done:
+                self.leave(drawing, "paused")
+        elif last:
             self._finish(drawing)
-        elif drawing.budget is not None:
+        elif drawing.budget is not None and new:
             drawing.budget -= 1
             if drawing.budget <= 0:
                 self.leave(drawing, "paused")
 
     def _begin(self, drawing: Drawing) -> None:
         """Start the run of a drawing, and repeat, without the network, the steps that are known."""
-        drawing.seconds, drawing.drawn = 0.0, 0
+        drawing.seconds.clear()
         for _ in range(drawing.begin()):
             next(drawing.run)  # type: ignore[arg-type]
 
@@ -167,11 +174,15 @@ class Engine:
         """Give the images to whoever waits for them; the drawing is done when they are saved."""
         drawing.end()
         self.waiting.popleft()
-        node = drawing.active
+        self.save(drawing, drawing.active)
+
+    def save(self, drawing: Drawing, node: Node) -> None:
+        """Save the images of a node, if they are to be, beside the drawing."""
         saved = self.listener.finished(drawing, node) if drawing.save and not node.pictures else None
         if saved is None:
             self._done(drawing, node, None)
         else:
+            node.saving = True
             saved.add_done_callback(lambda future: self._later(lambda: self._done(drawing, node, future)))
 
     def _later(self, function: Callable[[], None]) -> None:
@@ -181,13 +192,13 @@ class Engine:
             self._calls.put_nowait((lambda: None, Future()))  # to wake it up
 
     def _done(self, drawing: Drawing, node: Node, saved: "Future[list[str]] | None") -> None:
+        node.saving, error = False, None
         try:
             node.pictures = node.pictures if saved is None else saved.result()
-        except Exception as error:
-            drawing.state, drawing.error = "failed", self._said(error)
-        else:
-            if drawing.active is node and drawing.state == "running":
-                drawing.state = "done"
+        except Exception as found:
+            error = self._said(found)
+        if drawing.active is node and drawing.state == "running" and drawing not in self.waiting:
+            drawing.state, drawing.error = ("failed", error) if error else ("done", None)
         self._resolve(drawing)
         self.listener.changed(drawing)
         self._forget()
@@ -200,14 +211,16 @@ class Engine:
         return f"internal error {number}; the log of the studio has it"
 
     def leave(self, drawing: Drawing, state: Literal["paused", "failed", "cancelled"]) -> None:
-        """Take a drawing out of the queue."""
+        """Take a drawing out of the queue; one that was only recorded again gets its state of before."""
         drawing.end()
+        rest, drawing.rest = drawing.rest, None
         with contextlib.suppress(ValueError):
             self.waiting.remove(drawing)
         drawing.budget = None
-        self.set(drawing, state)
-        if state in ENDED:
+        self.set(drawing, state if rest is None or state == "failed" else rest)
+        if drawing.state in ENDED:
             self._resolve(drawing)
+        self._forget()
 
     def set(self, drawing: Drawing, state: Any) -> None:
         drawing.state = state
@@ -218,7 +231,7 @@ class Engine:
         if future is None or not future.set_running_or_notify_cancel():
             return
         images = drawing.active.images
-        if drawing.state == "done" and images is not None:
+        if images is not None:  # also if they could not be saved: whoever waits for them gets them
             future.set_result(images)
         else:
             future.set_exception(MinidiffError(drawing.error or "the drawing was cancelled"))
@@ -228,22 +241,36 @@ class Engine:
         self.drawings[drawing.id] = drawing
         future: Future[np.ndarray] = Future()
         self._ended[drawing.id] = future
+        self._forget()
         return future
 
-    def enqueue(self, drawing: Drawing, budget: int | None = None) -> None:
-        """Put a drawing at the end of the queue.  budget: how many steps it may go, None for all.
+    def enqueue(self, drawing: Drawing, budget: int | None = None, rest: State | None = None) -> None:
+        """Put a drawing at the end of the queue.
 
-        Raises Full where there is no room.
+        budget: how many new steps it may go, None for all.  rest: its state when all known steps are recorded, if they
+        are only to be drawn again for that.  Raises Full where there is no room.
         """
-        self.check_room()
-        drawing.budget, drawing.error = budget, None
+        self.check_queue()
+        drawing.budget, drawing.error, drawing.rest = budget, None, rest
         self.waiting.append(drawing)
         self.set(drawing, "queued")
 
-    def check_room(self) -> None:
+    def check_queue(self) -> None:
         """Raise Full if no further drawing may wait."""
         if len(self.waiting) >= MAX_QUEUE:
             raise Full(f"{MAX_QUEUE} drawings wait already; try again when some of them are done")
+
+    def check_room(self, bytes: int = 0) -> None:
+        """Raise Full if there is no room for a further drawing, or for so many bytes of steps."""
+        self.check_queue()
+        self._forget()
+        paused = sum(each.state == "paused" for each in self.drawings.values())
+        if paused >= MAX_DRAWINGS:
+            raise Full(f"{paused} drawings are paused; go on with some of them, or cancel them")
+        takes = sum(each.bytes for each in self.drawings.values() if each.state not in ENDED) + bytes
+        if takes > MAX_BYTES:
+            raise Full(f"the steps of drawings would take {takes >> 20} MiB, and at most {MAX_BYTES >> 20} are kept; "
+                       "cancel some drawings that are paused")  # fmt: skip
 
     def next_id(self) -> str:
         """Return the id of a new drawing."""

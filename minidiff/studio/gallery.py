@@ -181,7 +181,7 @@ class Gallery:
             return None
         except MinidiffError:
             about = None
-        about = about if about is None or _is_sound(about) else None
+        about = None if about is None else _sound(about)
         with self._lock:
             while len(self._kept) >= _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -189,13 +189,16 @@ class Gallery:
         return about
 
 
-def _is_sound(about: dict[str, Any]) -> bool:
-    """Return whether a PNG's settings, which may be anybody's, are settings, and could be sent as JSON."""
+def _sound(about: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what is shown of a PNG's text, which may be anybody's: its settings and number; None if they are none."""
     try:
-        json.dumps(about, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # a NaN, or half of a character
-        return False
-    return isinstance(about.get("settings"), dict)
+        request = like.request_of(about, "it")
+        settings = {name: like.plain(value) for name, value in vars(request).items()}
+        json.dumps(settings, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # a MinidiffError, a NaN, or half of a character
+        return None
+    image = about.get("image")
+    return {**about, "settings": settings, "image": image if type(image) is int and 0 <= image < 1 << 32 else 0}
 
 
 def _drawn(name: str) -> str:

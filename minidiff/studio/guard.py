@@ -43,7 +43,7 @@ _MAX_JSON = 1 << 20  # bytes of any other body
 _LINGER = 8 << 20  # bytes of a refused body that are read nevertheless
 _log = logging.getLogger("minidiff.studio")
 
-_HEADERS = {
+HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
@@ -214,12 +214,12 @@ class _Exchange:
 
     def _secured(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         headers = [(name.lower(), value) for name, value in headers]
-        kept = [(n, v) for n, v in headers if n not in _HEADERS and not n.startswith(b"access-control-")]
+        kept = [(n, v) for n, v in headers if n not in HEADERS and not n.startswith(b"access-control-")]
         if not any(name == b"cache-control" for name, _ in kept):
             kept.append((b"cache-control", b"no-store"))
         if not self._complete:  # or the server would read all that is still to come, and throw it away
             kept = [*((n, v) for n, v in kept if n != b"connection"), (b"connection", b"close")]
-        return kept + list(_HEADERS.items())
+        return kept + list(HEADERS.items())
 
     async def answer(self, answer: Answer) -> None:
         """Answer instead of the app; if it began to answer, the server closes the connection in the middle."""
@@ -261,9 +261,15 @@ def _failure(error: Exception, scope: Scope) -> Answer:
 
 
 def _as_json(answer: Answer, path: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return headers and body of an answer; clients of OpenAI's interface look for the sentence in an object."""
-    said = {"message": answer.error, "type": "invalid_request_error", "param": None, "code": None}
-    body = json.dumps({"error": said if path.startswith("/v1/") else answer.error}).encode()
+    """Return headers and body of an answer; other interfaces have the sentence elsewhere."""
+    kind = "server_error" if answer.status >= 500 else "invalid_request_error"
+    kind = "rate_limit_error" if answer.status == 429 else kind
+    said: dict[str, Any] = {"error": answer.error}
+    if path.startswith("/v1/"):
+        said = {"error": {"message": answer.error, "type": kind, "param": None, "code": None}}
+    elif path.startswith("/sdapi/"):
+        said |= {"detail": answer.error, "errors": answer.error}
+    body = json.dumps(said).encode()
     headers = {**answer.headers, "content-type": "application/json", "content-length": str(len(body))}
     return [(name.encode(), value.encode()) for name, value in headers.items()], body
 
@@ -273,8 +279,6 @@ async def _refuse_socket(answer: Answer, scope: Scope, send: Send) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1013 if answer.status == 429 else 1008})
     headers, body = _as_json(answer, scope["path"])
-    headers = [each for each in headers if each[0] != b"content-length"] + list(
-        _HEADERS.items()
-    )  # uvicorn adds its own
+    headers = [each for each in headers if each[0] != b"content-length"] + list(HEADERS.items())  # uvicorn adds its own
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

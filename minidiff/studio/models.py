@@ -42,6 +42,8 @@ class ModelEntry:
     adapters: tuple[Path, ...] = ()
     pipeline: Pipeline | None = field(default=None, repr=False)
     about: Mapping[str, Any] = field(default_factory=dict)  # what a client may know, once it is loaded
+    version: Any = None  # of its files, when they were read
+    digest: str = ""  # the SHA-256 of the file that was read
 
     def request(self) -> SampleRequest:
         """Return the request that names this model, as the command line would."""
@@ -96,11 +98,15 @@ class Models:
         Raises MinidiffError if it cannot be read, or is an adapter.
         """
         entry = self.entry(id)
-        if entry.pipeline is None or (entry.kind == "run" and _newest(entry.path) != entry.pipeline.path):
+        version = _version(entry)
+        if entry.pipeline is None or entry.version != version:
             pipeline = load_diffusers(entry.path) if entry.kind == "diffusers" and entry.path else load(entry.path)
             for path in entry.adapters:
                 pipeline = pipeline.with_adapter(path)
-            entry.pipeline, entry.about = pipeline, describe(pipeline)
+            entry.digest = digest(pipeline.path)
+            if _version(entry) != version:
+                raise MinidiffError(f"the files of the model {entry.name} changed while they were read; try again")
+            entry.pipeline, entry.about, entry.version = pipeline, describe(pipeline), version
         self._used = [*(each for each in self._used if each != entry.id), entry.id]
         for old in self._used[:-MAX_LOADED]:
             self.entries[old].pipeline = None
@@ -175,6 +181,20 @@ def _has_words(path: Path) -> bool | None:
 def _newest(folder: Path | None) -> Path | None:
     paths = [] if folder is None else checkpoints.paths_in(folder)
     return paths[-1] if paths else None
+
+
+def _version(entry: ModelEntry) -> Any:
+    """Return what changes when the files of a model do; files that are gone do not count, as what was read stays."""
+    path = WEIGHTS if entry.path is None else entry.path
+    files = [path, *entry.adapters] if entry.kind != "run" else [_newest(path) or path, *entry.adapters]
+    found = []
+    for file in files:
+        try:
+            status = file.stat()
+            found.append((file, status.st_mtime_ns if file.is_file() else 0, status.st_size if file.is_file() else 0))
+        except OSError:
+            return entry.version
+    return found
 
 
 def stored(request: SampleRequest, entry: ModelEntry, pipeline: Pipeline) -> SampleRequest:

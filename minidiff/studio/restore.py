@@ -17,11 +17,12 @@ from minidiff.studio.settings import settings_of
 
 
 def restore(path: Path, models: Models, pictures: PictureStore) -> dict[str, Any]:
-    """Return {"settings", "branches", "missing"}: ids in the place of paths; missing names what is not here.
+    """Return {"settings", "branches", "missing", "notes"}: ids in the place of paths; missing names what is not here.
 
     Raises MinidiffError if the file is no PNG of minidiff's.
     """
-    request, digests = like.read(path)
+    notes: list[str] = []
+    request, digests = like.read(path, find=False, warn=notes.append)
     stages = branches.stages(request)
     model = models.with_digest(digests["checkpoint"])
     missing = set() if model else {"model"}
@@ -40,4 +41,9 @@ def restore(path: Path, models: Models, pictures: PictureStore) -> dict[str, Any
         names |= {use: f"{use} of branch {number}" for use in IMAGES if f"{use} of branch {number}" in digests}
         values = settings(stage, names)
         later.append({"step": step, "settings": {name: values[name] for name in branches.CHANGEABLE}})
-    return {"settings": settings(stages[0][1], {}), "branches": later, "missing": sorted(missing)}
+    return {
+        "settings": settings(stages[0][1], {}),
+        "branches": later,
+        "missing": sorted(missing),
+        "notes": [line.replace(str(path), "the picture") for line in notes],
+    }

@@ -14,7 +14,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from minidiff.studio.guard import App
+from minidiff.studio.guard import HEADERS, App
 
 CONNECTIONS = 2300  # 2,000 WebSockets, 256 requests, and some more
 _OTHER_FILES = 100  # weights, pictures, the log
@@ -83,6 +83,16 @@ class PunctualProtocol(H11Protocol):
             return
         self._headers_due = self.loop.call_later(self.seconds, self._no_headers)
         self.loop.call_later(self.seconds, self._look_whether_read)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP at all, as h11 says, in the form of all other errors."""
+        body = json.dumps({"error": "expected a request in HTTP/1.1 with one Host and one length"}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers += [*HEADERS.items(), (b"connection", b"close")]
+        for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

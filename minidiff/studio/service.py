@@ -17,13 +17,14 @@ import numpy as np
 from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.pipeline.branch import branch
+from minidiff.pipeline.plan import Plan
 from minidiff.pipeline.prepare import prepare
 from minidiff.sampling import branches
 from minidiff.sampling.inputs import files_of, read_inputs
 from minidiff.sampling.request import SampleRequest
 from minidiff.studio import models as catalogue
 from minidiff.studio.config import StudioConfig
-from minidiff.studio.drawing import Drawing, Film, Node
+from minidiff.studio.drawing import ENDED, Drawing, Film, Node
 from minidiff.studio.engine import Engine
 from minidiff.studio.gallery import Gallery
 from minidiff.studio.hub import Hub
@@ -78,15 +79,22 @@ class Service:
             guidance_scale=plan.settings.guidance_scale,
             backend=backend.current().name,
         )
-        takes = 5 * int(np.prod(pipeline.shape)) * request.count * (plan.settings.steps or 1) * request.resample
+        takes = memory_of(request, plan)
+        if keep:
+            self.engine.check_room(takes)
         if keep and takes > MOST_BYTES:
             raise MinidiffError(
                 f"to go back to each of {request.steps} steps of {request.count} images takes {takes >> 20} MiB, "
                 f"and at most {MOST_BYTES >> 20} are kept: draw fewer images, or take fewer steps"
             )
         nodes = [Node(0, None, 0, request, plan)]
+        self._add_digests(nodes[0], entry)
         for change in _branches(changes):
-            nodes.append(self._branch_of(len(nodes), nodes[-1], change.get("step"), change.get("settings", {})))
+            step = change.get("step")
+            if type(step) is not int or step < nodes[-1].start:
+                raise MinidiffError(f"branches must be in the order of their steps, whole numbers; got {step!r}")
+            nodes.append(self._branch_of(len(nodes), nodes[-1], step, change.get("settings", {})))
+            self._add_digests(nodes[-1], entry)
         drawing = Drawing(self.engine.next_id(), entry.id, nodes, keep, save, inside)
         future = self.engine.add(drawing)
         if paused:
@@ -106,25 +114,39 @@ class Service:
         """Return a node that leaves the run of another one at a step, with other settings; not yet drawn."""
         if type(step) is not int or not 0 <= step <= node.done or (node.of and step >= node.of):
             most = min(node.done, max(node.of - 1, 0))
-            raise MinidiffError(f"a branch must begin at a step from 0 to {most}, as so many are drawn; got {step}")
-        return self._branch_of(len(drawing.nodes), node, step, settings)
+            raise MinidiffError(f"a branch must begin after 0 to {most} drawn steps, got {step}")
+        new = self._branch_of(len(drawing.nodes), node, step, settings)
+        self.engine.check_room(drawing.bytes * (drawing.state in ENDED) + memory_of(new.request, new.plan))
+        self._add_digests(new, self.models.entry(drawing.model))
+        return new
 
-    def _branch_of(self, id: int, node: Node, step: Any, settings: Any) -> Node:
+    def _branch_of(self, id: int, node: Node, step: int, settings: Any) -> Node:
         request = request_of(settings, node.request, self.pictures.path, branches.CHANGEABLE)
         while node.parent is not None and step <= node.start:  # it leaves the run that drew the step before
             node = node.parent
-        if type(step) is not int or step < node.start:
-            raise MinidiffError(f"branches must be in the order of their steps, got {step} after {node.start}")
         plan = branch(node.plan, step, request, read_inputs(request, node.plan.model))
         plan.denoisers(0, 1)
         return Node(id, node, step, request, plan)
+
+    def _add_digests(self, node: Node, entry: catalogue.ModelEntry) -> None:
+        """Note the SHA-256 of all files that decide the images, now that they have just been read."""
+        known = node.parent.digests if node.parent else {"checkpoint": entry.digest}
+        files = files_of(self._stored(node, entry), node.plan.model)
+        node.digests = {name: known.get(name) or catalogue.digest(file) for name, file in files.items()}
+
+    def _stored(self, node: Node, entry: catalogue.ModelEntry) -> SampleRequest:
+        """Return the request that repeats a node, with its branches, as the command would."""
+        path = node.path()
+        lines = tuple(branches.line_of(after.start, before.request, after.request) for before, after in pairwise(path))
+        request = catalogue.stored(path[0].request, entry, node.plan.model)  # type: ignore[arg-type]
+        return replace(request, branch=lines)
 
     # -- on any thread ------------------------------------------------------------------------------------------------
 
     def drawing(self, id: str) -> Drawing:
         """Return a drawing.  Raises UnknownIdError if there is none, or no longer."""
         found = self.engine.drawings.get(id)
-        if found is None:
+        if found is None or not found.keep:  # those of other programs are theirs
             raise UnknownIdError("drawing", id)
         return found
 
@@ -142,11 +164,8 @@ class Service:
 
     def described(self, drawing: Drawing, node: Node) -> tuple[SampleRequest, dict[str, str], str]:
         """Return what the images of a node say of their making: its request, the SHA-256 of files, the model's name."""
-        entry, pipeline, path = self.models.entry(drawing.model), node.plan.model, node.path()
-        lines = tuple(branches.line_of(after.start, before.request, after.request) for before, after in pairwise(path))
-        request = replace(catalogue.stored(path[0].request, entry, pipeline), branch=lines)  # type: ignore[arg-type]
-        digests = {name: catalogue.digest(file) for name, file in files_of(request, pipeline).items()}
-        return request, digests, entry.name
+        entry = self.models.entry(drawing.model)
+        return self._stored(node, entry), node.digests, entry.name
 
     def picture(self, path: Path) -> str | None:
         """Return the id of a stored picture from its path."""
@@ -162,7 +181,7 @@ class Service:
     def stepped(self, drawing: Drawing, film: Film) -> None:
         """Publish a step."""
         node = drawing.active
-        rate = drawing.drawn / drawing.seconds if drawing.seconds else 0.0
+        rate = drawing.rate
         left = (node.of - film.index - 1) / rate if rate else None
         about = {"drawing": drawing.id, "node": node.id, "step": film.index, "of": node.of}
         about |= {"t": film.t, "sigma": film.sigma, "rate": rate, "left": left, "recorded": len(node.frames)}
@@ -186,6 +205,13 @@ class Service:
         """Publish what is being compiled, None for nothing."""
         self.line = line
         self.hub.event(("compiling", ""), {"event": "compiling", "line": line})
+
+
+def memory_of(request: SampleRequest, plan: Plan) -> int:
+    """Return about how many bytes all steps of a run take that are kept: two images and each output of the network."""
+    evaluations = 2 if request.sampler == "heun" else 1
+    images = int(np.prod(plan.model.shape)) * request.count * (plan.settings.steps or 1) * request.resample
+    return images * (2 + 4 * evaluations)
 
 
 def _branches(changes: Any) -> list[dict[str, Any]]:

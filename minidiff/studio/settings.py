@@ -51,6 +51,9 @@ def request_of(
         values["guidance_interval"] = [math.inf if end == like.INFINITY else end for end in interval]
     if values.get("negative") == "":
         values["negative"] = None
+    for name in ("prompt", "label"):
+        if isinstance(values.get(name), list) and len(values[name]) > MAX_COUNT:
+            raise MinidiffError(f"settings: expected at most {MAX_COUNT} of {name}, got {len(values[name])}")
     request = from_dict(SampleRequest, to_dict(start) | values, "settings")
     if request.count > MAX_COUNT:
         raise MinidiffError(f"settings: count must be from 1 to {MAX_COUNT} here, got {request.count}")
@@ -81,4 +84,4 @@ def portable(request: SampleRequest, folder: Path) -> SampleRequest:
         return path.relative_to(folder) if path.is_relative_to(folder) else path
 
     paths: Mapping[str, Any] = {name: seen(path) for name in IMAGES if (path := getattr(request, name)) is not None}
-    return branches.relocated(replace(request, **paths), seen)
+    return branches.relocated(replace(request, **paths), lambda path, _: seen(path))

@@ -22,7 +22,7 @@ SAID = {
         compiles the kernels and takes {{ drawing.compiling }} more
         takes {{ drawing_slow.warm }}, and {{ drawing_slow.compiling }} more
         they find {{ short shipped.facts.seen }} of it
-        would show {{ shipped.facts.seen_floor }} of it by chance
+        for some other prompt contains {{ shipped.facts.seen_floor }} of it by chance
         they find {{ short shipped.facts.unseen }}, by chance {{ shipped.facts.unseen_floor }}
         it is {{ short twenty.facts.seen }} and {{ short twenty.facts.unseen }}
         | training step, plain U-Net | {{ peers.plain.ratio }} | {{ peers.plain.ratio_bfloat16 }} |

@@ -115,9 +115,9 @@ def test_what_does_not_fit_is_one_line(model):
     ):
         with pytest.raises(MinidiffError, match=said):
             branch(plan, 2, settings(**wrong), inputs())
-    with pytest.raises(MinidiffError, match="from 0 to 5"):
+    with pytest.raises(MinidiffError, match="after 0 to 5 steps, got 7"):
         draw(branch(plan, 7, settings(), inputs()))
-    with pytest.raises(MinidiffError, match="step 0 or later"):
+    with pytest.raises(MinidiffError, match="after 0 or more steps, got -1"):
         branch(plan, -1, settings(), inputs())
     masked = branch(model.prepare(settings(), inputs(edit="resample")), 2, settings("ddpm"), inputs())
     with pytest.raises(MinidiffError, match="give resample 1"):

@@ -6,6 +6,7 @@ import io
 import json
 import urllib.error
 import urllib.request
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,8 +26,9 @@ class Page:
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.browser, self.url, self.host = browser, url, urlsplit(url).netloc
-        for name in ("js", "wait", "click", "stroke", "press", "type", "choose", "drop", "size", "theme"):
-            setattr(self, name, getattr(browser, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.browser, name)  # what a person does: click, type, stroke, …
 
     def open(self) -> None:
         self.browser.go(self.url + "/")

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import tiny_model
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from starlette.testclient import TestClient
 
 from minidiff import backend
@@ -57,7 +57,7 @@ def studio(tmp_path_factory):
         with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
             client.service = service
             yield client
-        service.engine.stopping = True
+        service.engine.stopping.set()
         thread.join()
         service.close()
 
@@ -346,3 +346,73 @@ def test_a_page_elsewhere_can_neither_draw_nor_read(studio, headers):
         ("POST", "/api/settings"),
     ):
         assert_refused(studio.request(method, path, headers=headers, json={} if method == "POST" else None), 403)
+
+
+def test_numbers_in_an_address_have_few_digits(studio):
+    for number in ("9" * 5000, "-1", "1.5", "٣", "1e3"):
+        for path in ("/api/drawings/d1/nodes/{}/steps/1/x_t.png", "/api/drawings/d1/nodes/0/steps/{}/x_t.png",
+                     "/api/runs/r-1/previews/{}.png"):  # fmt: skip
+            assert_refused(studio.get(path.format(number)), 404)
+
+
+def png_with(text):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("minidiff", text)
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def crafted(**settings):
+    digests = {"checkpoint_sha256": "0" * 64, "images_sha256": {"init": "1" * 64}}
+    return {"command": "sample", "minidiff": "9.9", **digests, "settings": {"prompt": ["a dog"], **settings}}
+
+
+def nested(depth):
+    text = json.dumps(crafted(prompt=["HERE"])).replace('["HERE"]', "[" * depth + "]" * depth)
+    return png_with(text)
+
+
+@pytest.mark.parametrize(
+    ("about", "status"),
+    [
+        ({"init": "a" * 300}, 200),
+        ({"init": "../../../../etc/passwd"}, 200),
+        ({"branch": ['step = 1, control = "' + "a" * 300 + '"']}, 200),
+        ({"branch": ["step = 1, prompt = 'a cat' } #{"]}, 400),
+        ({"branch": ["step = 1, x = 1979-05-27"]}, 400),
+        ({"branch": ["step = 1"] * 101}, 400),
+        ({"sampler": "a/b/<script>"}, 400),
+        ({"seed": -1}, 400),
+        ({"nothing": 1}, 400),
+    ],
+)
+def test_a_crafted_png_is_read_or_refused_in_one_sentence(studio, about, status):
+    reply = studio.post("/api/settings", content=png_with(json.dumps(crafted(**about))))
+    if status == 200:
+        said = reply.json()
+        assert reply.status_code == 200
+        assert said["missing"] and said["settings"]["init"] is None
+        assert "drawn by minidiff 9.9" in said["notes"][0] and "/tmp" not in reply.text
+    else:
+        assert_refused(reply, 400)
+        assert "/tmp" not in reply.text
+
+
+def test_a_crafted_png_in_the_folder_does_not_spoil_the_gallery(studio):
+    folder, before = studio.service.gallery.folder, studio.get("/api/gallery").json()
+    for number, depth in enumerate((10, 400, 900, 950, 990, 2000)):
+        (folder / f"2099-01-01_00-00-00_001_{number:03d}.png").write_bytes(nested(depth))
+    odd = png_with(json.dumps(crafted() | {"__proto__": {"a": 1}, "image": [[1]]}))
+    (folder / "2099-01-01_00-00-01_001_000.png").write_bytes(odd)
+    listed = studio.get("/api/gallery")
+    assert listed.status_code == 200
+    names = [each["name"] for each in listed.json()["pictures"]]
+    assert names[0] == "2099-01-01_00-00-01_001_000.png"
+    assert names[1:] == [each["name"] for each in before["pictures"]][: len(names) - 1]
+    for path in folder.glob("2099-*.png"):
+        path.unlink()
+
+
+def test_more_prompts_than_images_are_refused(studio):
+    assert_refused(studio.post("/api/drawings", json={"settings": {"prompt": ["a dog"] * 65}}), 400)

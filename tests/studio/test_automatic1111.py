@@ -202,16 +202,20 @@ def test_a_full_queue_is_answered_with_429(api, studio):
 
 def test_images_are_kept_only_on_request(api, studio):
     kept = set(studio.out.glob("*.png"))
+    assert api.get_options()["samples_save"] is False
     api.txt2img(prompt="a dog")
     assert set(studio.out.glob("*.png")) == kept
     reply = api.txt2img(prompt="a dog", batch_size=2, save_images=True, send_images=False)
     assert reply.images == [] and len(set(studio.out.glob("*.png")) - kept) == 2
-    api.set_options({"samples_save": False})
+    api.set_options({"samples_save": True})
     try:
-        api.txt2img(prompt="a dog", save_images=True)
+        assert api.get_options()["samples_save"] is True
+        api.txt2img(prompt="a dog")
     finally:
-        api.set_options({"samples_save": True})
-    assert len(set(studio.out.glob("*.png")) - kept) == 2 and api.get_options()["samples_save"] is True
+        api.set_options({"samples_save": False})
+    assert len(set(studio.out.glob("*.png")) - kept) == 3
+    api.txt2img(prompt="a dog")
+    assert len(set(studio.out.glob("*.png")) - kept) == 3
 
 
 def test_options_choose_the_model(api):

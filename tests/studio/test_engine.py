@@ -1,6 +1,7 @@
 """The engine, a turn at a time: what is drawn, stopped, gone back to and branched is what the command would draw."""
 
 import asyncio
+import threading
 import time
 
 import numpy as np
@@ -11,9 +12,10 @@ from PIL import Image
 from minidiff import backend
 from minidiff import sample as command
 from minidiff.errors import MinidiffError
+from minidiff.files import sha256
 from minidiff.studio import control, engine
 from minidiff.studio.config import StudioConfig
-from minidiff.studio.drawing import picture_of
+from minidiff.studio.drawing import Node, picture_of
 from minidiff.studio.engine import Conflict, Full
 from minidiff.studio.ids import UnknownIdError
 from minidiff.studio.service import Service
@@ -150,7 +152,7 @@ def test_what_a_state_does_not_allow_is_refused(studio):
     with pytest.raises(Conflict, match="all steps are drawn"):
         control.resume(studio.engine, done, done.active)
     for step in (-1, STEPS, 10**9, True, "2", None, 1.5):
-        with pytest.raises(MinidiffError, match="from 0 to 5"):
+        with pytest.raises(MinidiffError, match="after 0 to 5"):
             studio.new_node(done, done.active, step, {})
     plain, _ = draw(studio, keep=False)
     assert plain.active.films == [] and plain.newest.index == STEPS - 1  # only what progress shows is kept
@@ -286,3 +288,143 @@ def test_a_watcher_gets_the_newest_of_each_kind_and_the_last_of_all(studio):
         rounds.cancel()
 
     asyncio.run(watch())
+
+
+def test_what_is_being_saved_is_saved_once_and_nothing_meets_it(studio, monkeypatch):
+    """A slow disk: until the images are on it, the drawing can neither be recorded nor branched nor cancelled."""
+    release, save = threading.Event(), studio.gallery.save
+
+    def slow(*words):
+        release.wait(30)
+        return save(*words)
+
+    monkeypatch.setattr(studio.gallery, "save", slow)
+    drawing, _ = studio.submit(DOG)
+    turn(studio, drawing, STEPS)
+    node = studio.new_node(drawing, drawing.active, 2, {})
+    for act in (
+        lambda: control.look_inside(studio.engine, drawing, True),
+        lambda: control.branch(studio.engine, drawing, node),
+        lambda: control.pause(studio.engine, drawing),
+        lambda: control.cancel(studio.engine, drawing),
+        lambda: control.resume(studio.engine, drawing, drawing.active),
+    ):
+        with pytest.raises(Conflict, match="are being saved"):
+            act()
+    release.set()
+    turn(studio, drawing)
+    assert drawing.state == "done"
+    assert len(list(studio.gallery.folder.glob("*.png"))) == 2
+
+
+def test_images_that_could_not_be_saved_are_saved_later(studio, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "out.png")
+
+    monkeypatch.setattr(studio.gallery, "save", full)
+    drawing, future = draw(studio)
+    assert drawing.state == "failed"
+    assert future.result(0).shape == (2, 8, 8, 3)  # whoever waits gets them all the same
+    monkeypatch.undo()
+    control.resume(studio.engine, drawing, drawing.active)
+    turn(studio, drawing)
+    assert (drawing.state, drawing.error) == ("done", None)
+    assert np.array_equal(pixels(studio, drawing.active), drawing.active.images)
+
+
+def test_a_png_names_the_weights_that_drew_it_whatever_became_of_their_file(studio, tmp_path):
+    """The checkpoint is replaced, then removed, while its model is loaded."""
+    path = studio.models.entry("m0").path
+    first = sha256(path)
+    drawing, _ = studio.submit(DOG)
+    turn(studio, drawing, 2)
+    other = tiny_model.write(tmp_path / "other", words=tiny_model.WORDS, step=11)
+    other.replace(path)
+    turn(studio, drawing)
+    assert studio.gallery.settings(drawing.active.pictures[0])["checkpoint_sha256"] == first
+    control.branch(studio.engine, drawing, studio.new_node(drawing, drawing.nodes[0], 2, {}))
+    turn(studio, drawing)
+    assert studio.gallery.settings(drawing.active.pictures[0])["checkpoint_sha256"] == first
+    second, _ = draw(studio)
+    assert studio.gallery.settings(second.active.pictures[0])["checkpoint_sha256"] == sha256(path) != first
+    path.unlink()
+    last, _ = draw(studio)
+    assert last.state == "done"
+    assert np.array_equal(pixels(studio, last.active), pixels(studio, second.active))
+
+
+def test_a_drawing_that_is_recorded_again_goes_back_to_its_state(studio):
+    drawing, _ = draw(studio)
+    for stop in (
+        lambda: control.look_inside(studio.engine, drawing, False),
+        lambda: control.pause(studio.engine, drawing),
+        lambda: control.cancel(studio.engine, drawing),
+    ):
+        control.look_inside(studio.engine, drawing, True)
+        studio.engine.turn()
+        stop()
+        assert drawing.state == "done"
+    half, _ = studio.submit(DOG)
+    turn(studio, half, 3)
+    control.pause(studio.engine, half)
+    control.look_inside(studio.engine, half, True)
+    control.look_inside(studio.engine, half, False)
+    assert (half.state, half.active.done) == ("paused", 3)
+    control.look_inside(studio.engine, half, True)
+    turn(studio, half)
+    assert (half.state, half.active.done, len(half.active.frames)) == ("paused", 3, 3)
+    control.resume(studio.engine, half, half.active, budget=1)
+    turn(studio, half)
+    assert (half.state, half.active.done) == ("paused", 4)
+
+
+def test_drawings_of_other_programs_are_theirs_alone(studio):
+    drawing, _ = studio.submit(DOG, keep=False)
+    with pytest.raises(UnknownIdError):
+        studio.drawing(drawing.id)
+    for act in (control.pause, lambda engine, each: control.look_inside(engine, each, True)):
+        with pytest.raises(Conflict, match="another program"):
+            act(studio.engine, drawing)
+    turn(studio, drawing)
+
+
+def test_paused_drawings_and_their_steps_are_bounded(studio, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_DRAWINGS", 3)
+    for _ in range(3):
+        studio.submit(DOG, paused=True)
+    with pytest.raises(Full, match="3 drawings are paused"):
+        studio.submit(DOG)
+    for each in list(studio.engine.drawings.values()):
+        control.cancel(studio.engine, each)
+    for _ in range(6):
+        control.cancel(studio.engine, studio.submit(DOG)[0])
+    assert len(studio.engine.drawings) <= 4
+    monkeypatch.setattr(engine, "MAX_BYTES", 1000)
+    with pytest.raises(Full, match="MiB"):
+        studio.submit(DOG)
+
+
+def test_what_is_refused_changes_nothing(studio, monkeypatch):
+    drawing, _ = draw(studio)
+    other, _ = studio.submit(DOG)
+    monkeypatch.setattr(engine, "MAX_QUEUE", 1)
+    node = studio.node(drawing, 0)
+    for act in (
+        lambda: control.look_inside(studio.engine, drawing, True),
+        lambda: control.branch(studio.engine, drawing, Node(1, node, 2, node.request, node.plan)),
+    ):
+        before = studio.view(drawing)
+        with pytest.raises(Full):
+            act()
+        assert studio.view(drawing) == before
+    turn(studio, other)
+
+
+@pytest.mark.parametrize("steps", [[1, "x"], [4, 2], [None], [True], [-1], [9]])
+def test_branches_of_a_new_drawing_are_in_order(studio, steps):
+    if steps == [9]:  # beyond the last, which only the run knows
+        drawing, _ = draw(studio, changes=[{"step": 9}])
+        assert (drawing.state, "after 0 to" in drawing.error) == ("failed", True)
+        return
+    with pytest.raises(MinidiffError, match="in the order"):
+        studio.submit(DOG, [{"step": step} for step in steps])
