@@ -61,6 +61,7 @@ async function draw() {
     complain(found);
   } finally {
     $("draw").disabled = false;
+    if (document.activeElement === $("draw")) $("draw").blur(); // so that Space pauses what has just begun
   }
 }
 
