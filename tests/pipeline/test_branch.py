@@ -26,8 +26,8 @@ EDITS = {
     "vary": Edit(IMAGE, vary=0.3),
     "to": Edit(IMAGE, to=-IMAGE),
 }
-# Every sampler without an edit; every edit with the one that remembers most, and with one that draws fresh noise.
-CASES = [(name, "none") for name in SAMPLERS] + [(name, edit) for edit in EDITS for name in ("unipc", "ddpm")][2:]
+# Every sampler without an edit; every edit with the one that remembers most.
+CASES = [(name, "none") for name in SAMPLERS] + [("unipc", edit) for edit in EDITS if edit != "none"]
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,11 @@ def test_a_replay_goes_on_from_any_step_without_the_network_before_it(model, sam
     steps = plan.steps(0, 2, replay=kept)
     for _ in steps:
         marks.append(len(kept.outputs))
-    for at in (0, len(marks) // 2):
-        other = branch(plan, at, settings(sampler, guidance_scale=5.0), inputs("a big cat"))
-        replay = Replay(kept.outputs[: marks[at]])
-        assert np.array_equal(draw(other, replay), draw(other))
-        assert all(np.array_equal(a, b) for a, b in zip(replay.outputs, kept.outputs[: marks[at]]))
+    at = len(marks) // 2
+    other = branch(plan, at, settings(sampler, guidance_scale=5.0), inputs("a big cat"))
+    replay = Replay(kept.outputs[: marks[at]])
+    assert np.array_equal(draw(other, replay), draw(other))
+    assert all(np.array_equal(a, b) for a, b in zip(replay.outputs, kept.outputs[: marks[at]]))
 
 
 @pytest.mark.parametrize("edit", [name for name in EDITS if name != "resample"])

@@ -24,6 +24,8 @@ from tests.needs import lacking
 from tests.studio.page import SETTLED, Page, image_of
 from tests.studio.running import ROOT, running
 
+pytestmark = pytest.mark.release  # two minutes, and few machines have the browser
+
 DOG, CAT = "a dog in a winter forest", "a cat in a meadow"
 MARKUP = "<img src=x onerror=\"document.title='broken in'\">", "</script><b>owl</b>"
 LINK = "<a dog=a>a house</a>"  # markup whose words are all known
