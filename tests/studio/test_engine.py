@@ -21,6 +21,8 @@ from minidiff.studio.ids import UnknownIdError
 from minidiff.studio.service import Service
 from minidiff.studio.settings import request_of, settings_of
 from minidiff.studio.views import inside_view
+from tests.interop.drawings import calm_weights
+from tests.interop.foreign import THEIRS, write_folder
 
 STEPS = 6
 DOG = {"prompt": ["a dog"], "seed": 3, "count": 2, "steps": STEPS}
@@ -428,3 +430,21 @@ def test_branches_of_a_new_drawing_are_in_order(studio, steps):
         return
     with pytest.raises(MinidiffError, match="in the order"):
         studio.submit(DOG, [{"step": step} for step in steps])
+
+
+def test_a_diffusers_model_draws_what_the_command_draws_with_it(tmp_path):
+    """Its noise is one stream for all images, so their number counts; a branch goes on in the same stream."""
+    folder = write_folder(tmp_path / "theirs", THEIRS["plain"], calm_weights("plain", {}))
+    service = Service(StudioConfig(diffusers=(folder,), out=tmp_path / "out"), tmp_path / "runs")
+    with backend.using("numpy"):
+        settings = {"model": "m1", "seed": 4, "count": 3, "steps": STEPS, "sampler": "ddpm"}
+        drawing, _ = draw(service, settings)
+        words = ("--diffusers", folder, "--seed", 4, "--count", 3, "--steps", STEPS, "--sampler", "ddpm")
+        assert np.array_equal(drawing.active.images, by_command(tmp_path, *words))
+        control.branch(service.engine, drawing, service.new_node(drawing, drawing.active, 3, {}))
+        turn(service, drawing)
+        assert np.array_equal(drawing.active.images, drawing.nodes[0].images)
+        assert service.view(drawing)["nodes"][0]["settings"]["model"] == "m1"
+        with pytest.raises(MinidiffError, match="cannot read a prompt"):
+            service.submit({**settings, "prompt": ["a dog"]})
+    service.close()
