@@ -67,12 +67,12 @@ def studio() -> np.ndarray | None:
         wait(page, "window.studio.drawing()?.state === 'done'")
         for number, (node, step, change) in enumerate(WAYS, 2):
             page.click(f'#tree [data-node="{node}"]')
-            page.js(f"document.querySelector('#film').children[{step}].click()")
+            page.js(SCRUB.replace("STEP", str(step)))
             write(page, **change)
             page.click("#branch")
             wait(page, f"window.studio.drawing().nodes.length === {number} && studio.drawing().state === 'done'")
         page.click(f'#tree [data-node="{SHOWN[0]}"]')
-        page.js(f"document.querySelector('#film').children[{SHOWN[1]}].click()")
+        page.js(SCRUB.replace("STEP", str(SHOWN[1])))
         page.js("scrollTo(0, 0)")
         time.sleep(1)  # for the pictures of the film
         bottom = page.js("document.getElementById('timeline').getBoundingClientRect().bottom")
@@ -82,6 +82,7 @@ def studio() -> np.ndarray | None:
     return np.asarray(image)[: round(bottom) + MARGIN]
 
 
+SCRUB = "scrub.value = STEP; scrub.dispatchEvent(new Event('input', { bubbles: true }))"  # the slider goes to a step
 WAYS = [(0, 8, {"prompt": "a cat in a field"}), (0, 20, {"prompt": "a dog in a winter forest"})]
 SHOWN = 1, 36  # a node and a step
 

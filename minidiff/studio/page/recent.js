@@ -30,7 +30,7 @@ function show() {
     const { button, canvas, name, state } = items.get(of.id), at = of.nodes[of.active];
     const prompt = at.settings.prompt ?? [];
     name.textContent = prompt.length ? prompt.join(" / ") : at.settings.label?.join(", ") || "without a prompt";
-    state.textContent = [STATES[of.state], of.state === "queued" && of.place ? `${of.place} before it` : "", of.count > 1 ? `${of.count} pictures` : "", of.nodes.length > 1 ? `${of.nodes.length} ways` : ""].filter(Boolean).join(" · ");
+    state.textContent = [STATES[of.state], of.state === "queued" && of.place ? `${of.place} before it` : "", of.count > 1 ? `${of.count} pictures` : "", of.nodes.length > 1 ? `${of.nodes.length - 1} branch${of.nodes.length > 2 ? "es" : ""}` : ""].filter(Boolean).join(" · ");
     button.setAttribute("aria-current", String(of.id === view.drawing));
     button.title = valueOf("prompt", prompt);
     if (at.done > 0 && (of.state !== "running" || at.done % 5 === 0)) paint(canvas, of, of.active, at.done - 1, "x0_hat", 0);
