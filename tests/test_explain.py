@@ -324,6 +324,7 @@ def visible(browser, selector):
     return browser.js(f"[...document.querySelectorAll('{selector}')].filter((e) => e.checkVisibility()).length")
 
 
+@pytest.mark.release
 def test_it_opens_from_disk_and_asks_for_nothing_else(opened):
     browser, said, path = opened
     assert [url for url in browser.requests if not url.startswith("data:")] == [path.resolve().as_uri()]
@@ -332,6 +333,7 @@ def test_it_opens_from_disk_and_asks_for_nothing_else(opened):
     assert src(browser, "x_t") == said["images"][0]["frames"][0]["x_t"]
 
 
+@pytest.mark.release
 def test_keys_and_slider_move_through_the_steps(opened):
     browser, said, _ = opened
     frames = said["images"][0]["frames"]
@@ -355,6 +357,7 @@ def test_keys_and_slider_move_through_the_steps(opened):
     assert src(browser, "x0") == frames[at + 1]["x0"]
 
 
+@pytest.mark.release
 def test_each_word_has_its_map(opened):
     browser, said, _ = opened
     words = "[...document.querySelectorAll('.inside-tile .inside-word')].map((e) => e.textContent)"
@@ -371,6 +374,7 @@ def test_each_word_has_its_map(opened):
     assert browser.js(shown) == [look["map"] for look in said["images"][1]["frames"][0]["attention"]["4"]]
 
 
+@pytest.mark.release
 def test_it_plays_to_the_end(opened):
     browser, said, _ = opened
     browser.click("#play")
@@ -380,12 +384,14 @@ def test_it_plays_to_the_end(opened):
     assert src(browser, "x_prev") == said["images"][0]["result"]
 
 
+@pytest.mark.release
 def test_formulas_stand_there_as_text(opened):
     browser, said, _ = opened
     shown = "[...document.querySelectorAll('.inside-lines .inside-formula')].map((e) => e.textContent)"
     assert browser.js(shown) == [line["formula"] for line in said["images"][0]["frames"][0]["lines"]]
 
 
+@pytest.mark.release
 def test_sections_that_do_not_exist_are_not_seen(browser, tmp_path):
     name = "</script><img src=x onerror=alert(1)>"
     tiny_model.write(tmp_path / "run", classes=(name, "owl"))

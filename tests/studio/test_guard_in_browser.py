@@ -51,6 +51,8 @@ TRY = """(async (base) => {
     return said;
 })(%s)"""
 
+pytestmark = pytest.mark.release  # few machines have the browser
+
 
 async def page(request):
     return HTMLResponse("<title>studio</title>")
