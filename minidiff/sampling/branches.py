@@ -67,7 +67,7 @@ def parse(line: str) -> tuple[int, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         example = 'step = 20, prompt = "a cat"'
         raise MinidiffError(f"--branch expects settings such as {example}; {printable(line, 80)!r} is not: "
-                            f"{one_line(error)}") from error  # fmt: skip
+                            f"{one_line(error).partition(' (at ')[0]}") from error  # fmt: skip
     changes = table["branch"][0]
     step = changes.pop("step", None)
     if type(step) is not int or not LIMITS["step"].holds(step):

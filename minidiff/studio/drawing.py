@@ -172,8 +172,8 @@ class Drawing:
             node.frames[step.index] = self.recording.frames.pop()
         node.of, self.newest = step.steps, film
         for each in node.path() if self.keep else []:  # what a branch draws before it begins is its parents', too
-            if each is node or film.index < each_end(each, node):
-                keep(each, film, self.replay, step)
+            if each is node or film.index < left_at(each, node):
+                append(each, film, self.replay, step)
         if film.x_prev is not None:
             node.images = film.x_prev
         return film
@@ -189,13 +189,13 @@ class Drawing:
         return sum(node.bytes for node in self.nodes)
 
 
-def each_end(node: Node, leaf: Node) -> int:
+def left_at(node: Node, leaf: Node) -> int:
     """Return the step at which the path to `leaf` leaves a node above it."""
     path = leaf.path()
     return path[path.index(node) + 1].start
 
 
-def keep(node: Node, film: Film, replay: Replay | None, step: Step) -> None:
+def append(node: Node, film: Film, replay: Replay | None, step: Step) -> None:
     """Append a step to a node that has not got it."""
     if film.index != node.done:
         return

@@ -75,3 +75,13 @@ export function toast(text, ...actions) {
   box.replaceChildren(made); // one at a time
   setTimeout(() => made.matches(":hover, :focus-within") || made.remove(), actions.length ? 20000 : 9000);
 }
+
+// Returns a function that calls `show` before the next frame is painted, once however often it is called.
+export function oncePerFrame(show) {
+  let planned = false;
+  return () => {
+    if (planned) return;
+    planned = true;
+    requestAnimationFrame(() => { planned = false; show(); });
+  };
+}

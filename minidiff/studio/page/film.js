@@ -1,7 +1,7 @@
 // The film strip: up to 16 steps, spread over all of them, so that the way from noise to picture is seen at a glance.  The
 // slider and the arrow keys reach the steps between; the cell that is nearest to the step shown is marked.
 
-import { $, element } from "./dom.js";
+import { $, element, oncePerFrame } from "./dom.js";
 import { paint } from "./frames.js";
 import { drawing, go, node, on, store, view } from "./store.js";
 
@@ -51,11 +51,6 @@ function show() {
   }
 }
 
-let planned = false;
-function plan() {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => { planned = false; show(); });
-}
+const plan = oncePerFrame(show);
 on("view drawing preview", plan);
 addEventListener("resize", plan);

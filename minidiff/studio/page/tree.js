@@ -2,7 +2,7 @@
 // its newest step, on the scale of the slider above, with its last picture at the end.
 
 import * as controls from "./controls.js";
-import { $, element, nameOf, shape, valueOf } from "./dom.js";
+import { $, element, nameOf, shape, valueOf, oncePerFrame } from "./dom.js";
 import { paint } from "./frames.js";
 import { drawing, emit, on, select, store, view } from "./store.js";
 
@@ -80,11 +80,6 @@ function show() {
   });
 }
 
-let planned = false;
-function plan() {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => { planned = false; show(); });
-}
+const plan = oncePerFrame(show);
 on("view drawing preview", plan);
 new ResizeObserver(plan).observe(tree);
