@@ -1,17 +1,11 @@
 // The pictures at the step that is looked at: x_t and x0_hat, large, and all pictures of the drawing as a grid.
 
-import { $, element } from "./dom.js";
+import { $, element, oncePerFrame } from "./dom.js";
 import { draw, paint, sheet } from "./frames.js";
 import { drawing, node, on, select, store, view } from "./store.js";
 
-let planned = false;
-
 // Previews may come faster than the screen shows them: only the newest is drawn.
-function plan() {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => { planned = false; show(); });
-}
+const plan = oncePerFrame(show);
 
 function show() {
   const of = drawing(), at = node();

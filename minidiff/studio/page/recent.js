@@ -1,7 +1,7 @@
 // The drawings of this session: the newest first, each with its state; also those that other programs have ordered.
 
 import * as controls from "./controls.js";
-import { $, element, valueOf } from "./dom.js";
+import { $, element, valueOf, oncePerFrame } from "./dom.js";
 import { paint } from "./frames.js";
 import { emit, on, select, store, view } from "./store.js";
 
@@ -41,9 +41,4 @@ function show() {
 
 on("restart", () => items.clear());
 
-let planned = false;
-on("view drawing preview", () => {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => { planned = false; show(); });
-});
+on("view drawing preview", oncePerFrame(show));

@@ -3,7 +3,7 @@
 import { drawingPath, post } from "./api.js";
 import * as controls from "./controls.js";
 import * as inputs from "./inputs.js";
-import { $, duration, element, nameOf, number, shape, valueOf } from "./dom.js";
+import { $, duration, element, nameOf, number, shape, valueOf, oncePerFrame } from "./dom.js";
 import { answered, drawing, emit, go, level, node, on, select, store, view } from "./store.js";
 
 const REPLAY = "M10 3 V0 L5 4.5 L10 9 V6 A5 5 0 1 1 5 11 H2 A8 8 0 1 0 10 3 Z";
@@ -192,10 +192,5 @@ $("cancel").addEventListener("click", cancel);
 $("branch").addEventListener("click", branch);
 $("scrub").addEventListener("input", () => go(Number($("scrub").value)));
 
-let planned = false;
-on("view drawing preview form model", () => {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => { planned = false; show(); });
-});
+on("view drawing preview form model", oncePerFrame(show));
 $("branching").hidden = true;
