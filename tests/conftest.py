@@ -54,6 +54,10 @@ def one_after_the_other(names):
 native_backend = one_after_the_other((*BACKENDS, *WITH_A_GPU))
 every_backend = one_after_the_other((*BACKENDS, *ON_GPU))  # with the emulated GPU, wherever few kernels are launched
 gpu_backend = one_after_the_other(ON_GPU)
+# For what many tests ask of a whole network: on an emulated GPU before a release, as tests/cuda asks it every time.
+network_backend = one_after_the_other(
+    (*BACKENDS, *(pytest.param(name, marks=[] if WITH_A_GPU else pytest.mark.release) for name in ON_GPU))
+)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def stirred(module, seed):
 
 
 @pytest.fixture
-def unet(every_backend):
+def unet(network_backend):
     return stirred(UNet(SHAPE), 1)
 
 

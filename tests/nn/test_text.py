@@ -125,7 +125,7 @@ def test_cross_attention_starts_as_the_identity_and_then_looks(every_backend):
         CrossAttention(8, 6, 3, 4)
 
 
-def test_the_unet_listens_and_none_is_no_words(every_backend):
+def test_the_unet_listens_and_none_is_no_words(network_backend):
     net = put(moved(UNet(READING)))
     x, t = images()
     x = backend.to_device(x)

@@ -21,7 +21,7 @@ def images(config, n=2):
 
 @pytest.mark.parametrize("time", ["scale_shift", "add"])
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (6, 10, 3), (2, 2, 1), (28, 28, 1)])
-def test_any_size_that_the_levels_divide(every_backend, height, width, channels, time):
+def test_any_size_that_the_levels_divide(network_backend, height, width, channels, time):
     config = UNetConfig(height, width, channels, time=time, **TINY)
     net = UNet(config).initialize(0)
     x, t = images(config)
