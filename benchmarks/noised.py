@@ -3,7 +3,6 @@
 import numpy as np
 
 from minidiff import backend
-from minidiff.images.files import to_float
 from minidiff.random import Stream
 from minidiff.training.trainer import Trainer
 
@@ -18,7 +17,7 @@ def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     (batch,) = trainer.training_data.batches(trainer.step, run.batch_size)
     level = process.draw_level(run.seed, trainer.step, sample, run.batch_size)
     labels = process.drop_labels(batch.labels, trainer.model, run.seed, trainer.step, sample)
-    parts = (to_float(batch.images), level.a, level.s)
+    parts = (batch.x0, level.a, level.s)
     x0, a, s = (backend.to_device(part.astype(np.float32)) for part in parts)
     x_t, eps = backend.current().add_noise(x0, a, s, (run.seed, Stream.NOISE, trainer.step), sample)
     return backend.to_numpy(x_t), backend.to_numpy(process.target_of(x0, eps, level)), level.t, labels

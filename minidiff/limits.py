@@ -69,6 +69,15 @@ LIMITS: Mapping[str, Range] = {
     "text_width": Range(1, 1 << 14),
     "text_layers": Range(0, 64),
     "cross_attention_at": Range(1, 4096),
+    # autoencoder
+    "latent_channels": Range(1, 64),
+    "autoencoder_patch": Range(1, 64),
+    "encoder_channels": Range(1, 1 << 14),
+    "decoder_channels": Range(1, 1 << 14),
+    "encoder_blocks": Range(0, 256),
+    "decoder_blocks": Range(0, 256),
+    "edge_weight": Range(0, _HUGE),
+    "kl_weight": Range(0, _HUGE),
     # noise
     "num_timesteps": Range(2, 1 << 20),
     "gamma": Range(0, _HUGE, above=True),

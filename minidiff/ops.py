@@ -51,11 +51,8 @@ def sub(a: Operand, b: Operand) -> Tensor:
 def mul(a: Operand, b: Operand) -> Tensor:
     """a b, elementwise and broadcasting.  d(a b) = b da + a db."""
     a, b = _pair(a, b)
-    return record(
-        a.data * b.data,
-        (a, b),
-        lambda gy: (gy * b.data if a.requires_grad else None, gy * a.data if b.requires_grad else None),
-    )
+    gradients = lambda gy: (gy * b.data if a.requires_grad else None, gy * a.data if b.requires_grad else None)
+    return record(a.data * b.data, (a, b), gradients)
 
 
 def div(a: Operand, b: Operand) -> Tensor:
@@ -75,17 +72,22 @@ def square(x: Tensor) -> Tensor:
     return record(x.data * x.data, (x,), lambda gy: (2 * gy * x.data,))
 
 
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product a b of (…, L, M) and (M, P) or (…, M, P): (…, L, P).
+def exp(x: Tensor) -> Tensor:
+    """exp(x).  d exp(x) = exp(x) dx."""
+    y = _xp().exp(x.data)
+    return record(y, (x,), lambda gy: (gy * y,))
 
-    dL/da = gy bᵀ, dL/db = aᵀ gy.
-    """
+
+def abs(x: Tensor) -> Tensor:
+    """|x|.  d|x| = sign(x) dx, taken as 0 at x = 0."""
+    return record(_xp().abs(x.data), (x,), lambda gy: (gy * _xp().sign(x.data),))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The product a b of matrices (…, L, M) and (M, P) or (…, M, P): (…, L, P).  dL/da = gy bᵀ, dL/db = aᵀ gy."""
     a, b = _pair(a, b)
-    return record(
-        a.data @ b.data,
-        (a, b),
-        lambda gy: (gy @ b.data.swapaxes(-1, -2), a.data.swapaxes(-1, -2) @ gy),
-    )
+    transposed = lambda x: x.data.swapaxes(-1, -2)
+    return record(a.data @ b.data, (a, b), lambda gy: (gy @ transposed(b), transposed(a) @ gy))
 
 
 # ---- shape ----------------------------------------------------------------------------------------------------------
@@ -127,10 +129,15 @@ def pad(x: Tensor, rows: int, columns: int) -> Tensor:
     return record(y, (x,), lambda gy: (gy[:, rows:, columns:],))
 
 
-def crop(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Remove the first rows and columns: (N, H, W, C) to (N, H - rows, W - columns, C).  Their gradient is zero."""
-    y = _xp().ascontiguousarray(x.data[:, rows:, columns:])
-    return record(y, (x,), lambda gy: (_xp().pad(gy, ((0, 0), (rows, 0), (columns, 0), (0, 0))),))
+def index(x: Tensor, key: Any) -> Tensor:
+    """x[key], for numbers and slices.  What is left out has no effect, so its gradient is zero."""
+
+    def backward(gy: Any) -> tuple[Any]:
+        gx = _xp().zeros_like(x.data)
+        gx[key] = gy
+        return (gx,)
+
+    return record(_xp().ascontiguousarray(x.data[key]), (x,), backward)
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
@@ -282,6 +289,7 @@ _OPERATORS = {
     "__rtruediv__": lambda b, a: div(a, b),
     "__matmul__": matmul,
     "__neg__": neg,
+    "__getitem__": index,
     "sum": sum,
     "mean": mean,
     "reshape": reshape,

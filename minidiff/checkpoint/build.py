@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from minidiff import backend
-from minidiff.checkpoint.config import Adapter, DiffusionConfig, ModelConfig
+from minidiff.checkpoint.config import Adapter, AutoencoderSettings, DiffusionConfig, ModelConfig
 from minidiff.data import maps
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import make_schedule
 from minidiff.errors import MinidiffError
 from minidiff.nn import Module, UNet, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.ip_adapter import IPAdapter
 from minidiff.nn.tokenizer import Tokenizer
@@ -62,29 +63,55 @@ def network_config(
     )
 
 
+def autoencoder_config(
+    settings: AutoencoderSettings, model: ModelConfig, height: int, width: int, channels: int
+) -> AutoencoderConfig:
+    """Return the configuration of the autoencoder for images (height, width, channels).
+
+    Raises MinidiffError if the settings do not make one, or not one for images of this size.
+    """
+    return AutoencoderConfig(
+        height=height,
+        width=width,
+        channels=channels,
+        latent_channels=settings.latent_channels,
+        autoencoder_patch=settings.autoencoder_patch,
+        encoder_channels=settings.encoder_channels,
+        decoder_channels=settings.decoder_channels,
+        encoder_blocks=settings.encoder_blocks,
+        decoder_blocks=settings.decoder_blocks,
+        groups=model.groups,
+    )
+
+
 def _patch(side: int) -> int:
     """Return the largest of 1, 2, 4, … pixels that leaves at least 16 patches along a side, and at most 31."""
     return 1 << (max(side // 16, 1).bit_length() - 1)
 
 
-def make_model(network: UNetConfig, adapter: Adapter) -> Any:
-    """Return what a training with these settings trains, the U-Net or an adapter for it, without weights.
+def make_model(
+    network: UNetConfig | AutoencoderConfig, adapter: Adapter, autoencoder: AutoencoderConfig | None = None
+) -> Any:
+    """Return what a training with these settings trains, without weights: a U-Net, an adapter for it, an autoencoder.
 
+    autoencoder: the configuration of the one in whose latents the U-Net works; an adapter's inputs are images.
     Raises MinidiffError for an adapter of reference images if the network has no captions.
     """
+    if isinstance(network, AutoencoderConfig):
+        return Autoencoder(network)
     unet = UNet(network)
     if adapter == "none":
         return unet
     if adapter != "reference":
-        return ControlNet(unet, maps.channels(adapter))
+        return ControlNet(unet, maps.channels(adapter), 1 if autoencoder is None else autoencoder.factor)
     if not network.vocab_size:
         raise MinidiffError(
             "a reference image is attended to like words; this network has no captions: train one with captions first"
         )
-    return IPAdapter(unet)
+    return IPAdapter(unet, None if autoencoder is None else autoencoder.channels)
 
 
-def check_memory(model: Module, network: UNetConfig, images: int) -> None:
+def check_memory(model: Module, network: UNetConfig | AutoencoderConfig, images: int) -> None:
     """Raise MinidiffError if training a network needs more memory than the machine has, before any is allocated.
 
     model: what is trained, without weights.  images: the number computed at once.
@@ -96,17 +123,29 @@ def check_memory(model: Module, network: UNetConfig, images: int) -> None:
     if have is None:
         return
     parameters = model.count_parameters()
-    widths = [network.model_channels * multiplier for multiplier in network.channel_mult]
-    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.level_heights)]
-    features = 2 * (2 * network.num_res_blocks + 1) * sum(width * n for width, n in zip(widths, places))
+    features = _features(network)
     need = 4 * (5 * parameters + images * features)
     if need > have:
         raise MinidiffError(
             f"a network of {parameters / 1e6:.2f} million parameters, trained on {images} images of "
             f"{network.height}×{network.width} at once, needs more than {need / 2**30:.1f} GiB of memory; this machine "
-            f"has {have / 2**30:.1f}: take a smaller --model-channels, --channel-mult or "
-            "--num-res-blocks, or more parts (--accumulate)"
+            f"has {have / 2**30:.1f}: take fewer channels or residual blocks, or more parts (--accumulate)"
         )
+
+
+def _features(network: UNetConfig | AutoencoderConfig) -> int:
+    """Return the numbers that the residual blocks of a network return for an image, two results each."""
+    if isinstance(network, AutoencoderConfig):
+        sides = [network.autoencoder_patch << level for level in range(len(network.encoder_channels))]
+        places = [network.height // side * (network.width // side) for side in sides]
+        encoder, decoder = (
+            zip(network.encoder_channels, network.encoder_blocks),
+            zip(network.decoder_channels, network.decoder_blocks),
+        )
+        return 2 * sum(n * (a * b + c * d) for n, (a, b), (c, d) in zip(places, encoder, decoder))
+    widths = [network.model_channels * multiplier for multiplier in network.channel_mult]
+    places = [height * (network.width // network.patch >> level) for level, height in enumerate(network.level_heights)]
+    return 2 * (2 * network.num_res_blocks + 1) * sum(width * n for width, n in zip(widths, places))
 
 
 def memory() -> int | None:

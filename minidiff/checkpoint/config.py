@@ -26,8 +26,10 @@ LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see training/budget
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a U-Net."""
+    """The network: a U-Net, which denoises, or an autoencoder, in whose latents a U-Net can then be trained."""
 
+    network: Literal["unet", "autoencoder"] = "unet"
+    """What is trained: a U-Net, or an autoencoder for images that are too large for a U-Net to denoise at full size."""
     patch: int | None = None
     """Pixels along each side of a patch, which is stacked into channels; 2 makes the network four times cheaper than 1.
     None given: as many, among 1, 2, 4, …, as leave 16 places along the shorter side."""
@@ -52,6 +54,30 @@ class ModelConfig:
     captions are learnt sooner."""
     cross_attention_at: tuple[int, ...] | None = None
     """Levels at which pixels attend to the words, by their height in patches, such as 8 4; None: the two smallest."""
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Latent diffusion: the autoencoder that a U-Net works with, and the training of one (--network autoencoder)."""
+
+    autoencoder: Path | None = None
+    """A trained autoencoder: the U-Net denoises its latents instead of pixels, and the decoder makes images of them."""
+    latent_channels: int = 8
+    """Numbers that each place of the latents has."""
+    autoencoder_patch: int = 2
+    """Pixels along each side of a patch of the autoencoder."""
+    encoder_channels: tuple[int, ...] = (32, 64, 128)
+    """Channels of each level of the encoder; every level after the first halves height and width."""
+    decoder_channels: tuple[int, ...] = (32, 64, 128)
+    """Channels of each level of the decoder."""
+    encoder_blocks: tuple[int, ...] = (0, 1, 1)
+    """Residual blocks of each level of the encoder."""
+    decoder_blocks: tuple[int, ...] = (2, 2, 2)
+    """Residual blocks of each level of the decoder."""
+    edge_weight: float = 1.0
+    """Weight of the error of differences between neighbouring pixels, which makes edges crisp."""
+    kl_weight: float = 5e-4
+    """Weight of the divergence of the latents from standard normals, which keeps them small and smooth."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +175,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     addition: AdditionConfig = field(default_factory=AdditionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -174,6 +201,10 @@ def check(config: Config) -> None:
         raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
+    if config.model.network == "autoencoder":
+        for name, given in (("--autoencoder", config.autoencoder.autoencoder), ("--onto", config.addition.onto)):
+            if given is not None:
+                raise MinidiffError(f"--network autoencoder is trained by itself; leave out {name} {given}")
     if run.steps is not None and run.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {run.steps} steps and {run.minutes:g} minutes")
     if run.steps is None and config.optimizer.warmup < LEAST_WARMUP:

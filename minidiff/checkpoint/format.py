@@ -3,10 +3,13 @@
 Idea: one safetensors file holds everything that the next step depends on,
 
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
-    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, drawing, made, digest
+    autoencoder/<parameter>                                                        float32, of a latent model
+    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, drawing, made, digest, and
+    of a latent model autoencoder and latents
 
 so a training that goes on from it computes the same bits as one that never stopped.  `Checkpoint` and `Metadata` below
-explain the fields.  A file for sampling only (`drawing`) holds only ema/<parameter>, in float16: an eighth of the size.
+explain the fields.  A file for sampling only (`drawing`) holds only ema/<parameter> and autoencoder/<parameter>, in
+float16: an eighth of the size.
 The digest is the SHA-256 of everything else: a bit that flipped on the disk is found, not drawn.  Nothing is pickled:
 reading a checkpoint runs no code.
 Leaves out writing and reading: write.py, read.py.
@@ -23,18 +26,21 @@ import numpy as np
 
 from minidiff.checkpoint.config import Adapter, Config
 from minidiff.errors import MinidiffError, printable
+from minidiff.latent.space import LatentStatistics
 from minidiff.nn import UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
 # Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names, and some files
-# of version 4 have a setting `batch` (renamed.py).
+# of version 4 have a setting `batch` (renamed.py); up to 4, there were no autoencoders.
 # read.py reads all of them: it translates the names, and a field that a version lacks takes its default.
 # The version goes up when an older release of minidiff could not read the file, or would read it wrongly.
-VERSION = 4
+VERSION = 5
 RENAMED = 4  # the first version whose parameters have today's names
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 SAMPLING_GROUPS = ("ema",)  # of a file that serves sampling only
+AUTOENCODER = "autoencoder"  # the group of the weights of a latent model's autoencoder
 LONGEST_NAME = 255  # bytes of a class's name: folders have no longer ones
 
 
@@ -43,17 +49,20 @@ class Checkpoint:
     """The content of a checkpoint file, checked.
 
     step: updates made so far.  classes: the names of the labels, words: the vocabulary of the captions, () for none.
-    base: of an adapter, the digest of the model below it, whose configuration is `network`; of a whole network in a
+    trained: the configuration of the U-Net, or of the autoencoder, that was trained.
+    base: of an adapter, the digest of the model below it, whose configuration is `trained`; of a whole network in a
     file for sampling, the digest of the checkpoint that the file was made from; else "".
     data: the digest of the training images, "" if that is not known.
-    tensors: group (model, ema, adam_m, adam_v; or only ema) to parameter's name to float32 array.
-    model: the U-Net or the adapter that the tensors are for, without weights; see `make_network`.
+    tensors: group (model, ema, adam_m, adam_v; or only ema; autoencoder) to parameter's name to float32 array.
+    model: the U-Net, the adapter or the autoencoder that the tensors are for, without weights; see `make_network`.
+    autoencoder: of a latent model and its adapters, the configuration of the autoencoder; else None.
+    latents: of a latent model, what is known of its latents; else None.
     """
 
     path: Path
     step: int
     config: Config
-    network: UNetConfig
+    trained: UNetConfig | AutoencoderConfig
     classes: tuple[str, ...]
     words: tuple[str, ...]
     base: str
@@ -61,6 +70,18 @@ class Checkpoint:
     digest: str
     tensors: dict[str, dict[str, np.ndarray]]
     model: Any
+    autoencoder: AutoencoderConfig | None = None
+    latents: LatentStatistics | None = None
+
+    @property
+    def network(self) -> UNetConfig:
+        """The configuration of the U-Net.  Raises MinidiffError if the checkpoint is of an autoencoder."""
+        if isinstance(self.trained, AutoencoderConfig):
+            raise MinidiffError(
+                f"{self.path} is an autoencoder, which draws nothing by itself; train a model that works in its "
+                "latents: python -m minidiff.train --autoencoder"
+            )
+        return self.trained
 
     @property
     def adapter(self) -> Adapter:
@@ -82,17 +103,20 @@ class Checkpoint:
 class Metadata:
     """Everything in a checkpoint file but the tensors, under the names that the file uses.
 
-    drawing: whether the file serves sampling only.  made: for people, how the weights were made.
+    network: None in the file of an autoencoder.  drawing: whether the file serves sampling only.  made: for people,
+    how the weights were made.
     """
 
     version: int
     step: int
     config: Config
-    network: UNetConfig
     classes: tuple[str, ...]
+    network: UNetConfig | None = None
     words: tuple[str, ...] = ()
     base: str = ""
     data: str = ""
+    autoencoder: AutoencoderConfig | None = None
+    latents: LatentStatistics | None = None
     drawing: bool = False
     made: str = ""
     digest: str = ""

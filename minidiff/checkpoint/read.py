@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from minidiff import backend, renamed
 from minidiff.checkpoint.build import make_model
 from minidiff.checkpoint.format import (
+    AUTOENCODER,
     GROUPS,
     KEY,
     RENAMED,
@@ -30,7 +31,9 @@ from minidiff.checkpoint.format import (
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json
+from minidiff.latent.space import Latents
 from minidiff.nn import Module, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
 
@@ -60,7 +63,16 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
     return checkpoint.model
 
 
-def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParameters]:
+def make_latents(checkpoint: Checkpoint) -> Latents | None:
+    """Return the latents that the model of a checkpoint works in, None for one that works with pixels."""
+    if checkpoint.autoencoder is None or checkpoint.latents is None:
+        return None
+    autoencoder = Autoencoder(checkpoint.autoencoder)
+    _fill(autoencoder, checkpoint.tensors[AUTOENCODER])
+    return Latents(autoencoder, checkpoint.latents)
+
+
+def restore(checkpoint: Checkpoint, network: UNetConfig | AutoencoderConfig) -> tuple[Any, FlatParameters]:
     """Return the network of a checkpoint as training left it, with the state of the optimizer.
 
     network: the shape that it must have.
@@ -68,7 +80,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
     """
     if "model" not in checkpoint.tensors:
         raise MinidiffError(f"{checkpoint.path} holds weights for sampling only; a training cannot go on from it")
-    if network != checkpoint.network:
+    if network != checkpoint.trained:
         _refuse(checkpoint, network)
     _fill(checkpoint.model, checkpoint.tensors["model"])
     parameters = FlatParameters(checkpoint.model)
@@ -78,9 +90,9 @@ def restore(checkpoint: Checkpoint, network: UNetConfig) -> tuple[Any, FlatParam
     return checkpoint.model, parameters
 
 
-def _refuse(checkpoint: Checkpoint, network: UNetConfig) -> NoReturn:
+def _refuse(checkpoint: Checkpoint, network: UNetConfig | AutoencoderConfig) -> NoReturn:
     """Raise MinidiffError for the first tensor or, where all shapes agree, the first setting that differs."""
-    expected = make_model(network, checkpoint.adapter).named_parameters()
+    expected = make_model(network, checkpoint.adapter, checkpoint.autoencoder).named_parameters()
     found = checkpoint.tensors["model"]
     for name, parameter in expected.items():
         shape = found[name].shape if name in found else None
@@ -92,8 +104,8 @@ def _refuse(checkpoint: Checkpoint, network: UNetConfig) -> NoReturn:
     if more := found.keys() - expected.keys():
         raise MinidiffError(f"{checkpoint.path} is of another network: it has {min(more)}, this one has not")
     names = (field.name for field in fields(network))  # what shapes do not show: heads, groups, heights
-    name = next(name for name in names if getattr(checkpoint.network, name) != getattr(network, name))
-    there, here = getattr(checkpoint.network, name), getattr(network, name)
+    name = next(name for name in names if getattr(checkpoint.trained, name) != getattr(network, name))
+    there, here = getattr(checkpoint.trained, name), getattr(network, name)
     raise MinidiffError(f"{checkpoint.path} is of another network: its {name} is {there}, expected {here}")
 
 
@@ -123,26 +135,31 @@ def _read(path: Path, file: Any) -> Checkpoint:
         metadata = from_dict(Metadata, values, "metadata")
     except MinidiffError as error:
         raise MinidiffError(f"{path} is damaged: {error}") from error
-    network, classes = metadata.network, metadata.classes
-    if len(classes) != network.classes:
-        raise MinidiffError(f"{path} is damaged: {len(classes)} class names for {network.classes} classes")
-    if len(metadata.words) + 1 != (network.vocab_size or 1):
-        raise MinidiffError(f"{path} is damaged: {len(metadata.words)} words for {network.vocab_size} numbers of words")
-
+    trained, classes, adapter = (
+        metadata.network or metadata.autoencoder,
+        metadata.classes,
+        metadata.config.addition.adapter,
+    )
+    if trained is None:
+        raise MinidiffError(f"{path} is damaged: it describes neither a U-Net nor an autoencoder")
+    if isinstance(trained, UNetConfig):
+        _check_labels(path, metadata, trained)
+    latent = _has_latents(path, metadata)
     check_names(classes + metadata.words, f"{path} is damaged: ")
 
     groups, kind = (SAMPLING_GROUPS, "F16") if metadata.drawing else (GROUPS, "F32")
     # Sizes in the metadata may be anything: a network that the file cannot hold must not be built to be compared.
-    adapter = metadata.config.addition.adapter
-    levels = 1 if adapter == "reference" else len(network.channel_mult)  # a reference's adapter has no blocks itself
-    if network.num_res_blocks * levels > len(names):
+    if _blocks(metadata, adapter, latent) > len(names):
         raise MinidiffError(f"{path} is damaged: its network would have more blocks than the file has tensors")
-    model = make_model(network, adapter)
+    model = make_model(trained, adapter, metadata.autoencoder)
     parameters = model.named_parameters().items()
     expected = {f"{group}/{name}": parameter.planned_shape for name, parameter in parameters for group in groups}
+    if latent and metadata.autoencoder is not None:
+        inside = Autoencoder(metadata.autoencoder).named_parameters().items()
+        expected |= {f"{AUTOENCODER}/{name}": parameter.planned_shape for name, parameter in inside}
     if missing := sorted(expected.keys() - names.keys()):
         raise MinidiffError(f"{path} is damaged: {len(missing)} tensors are missing, the first is {missing[0]}")
-    tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in groups}
+    tensors: dict[str, dict[str, np.ndarray]] = {group: {} for group in (*groups, *[AUTOENCODER] * latent)}
     for full_name, shape in expected.items():
         found = file.get_slice(names[full_name])
         if (found.get_dtype(), tuple(found.get_shape())) != (kind, shape):
@@ -156,12 +173,15 @@ def _read(path: Path, file: Any) -> Checkpoint:
     if metadata.digest != content_digest(digested, flat):
         raise MinidiffError(f"{path} is damaged: its content does not match its digest")
     if metadata.drawing:
-        tensors = {"ema": {name: array.astype(np.float32) for name, array in tensors["ema"].items()}}
+        tensors = {
+            group: {name: array.astype(np.float32) for name, array in arrays.items()}
+            for group, arrays in tensors.items()
+        }
     return Checkpoint(
         path,
         metadata.step,
         metadata.config,
-        network,
+        trained,
         classes,
         metadata.words,
         metadata.base,
@@ -169,7 +189,56 @@ def _read(path: Path, file: Any) -> Checkpoint:
         metadata.digest,
         tensors,
         model,
+        None if metadata.network is None else metadata.autoencoder,
+        metadata.latents,
     )
+
+
+def _check_labels(path: Path, metadata: Metadata, network: UNetConfig) -> None:
+    """Raise MinidiffError unless there are as many names of classes and words as the network has."""
+    classes, words = len(metadata.classes), len(metadata.words)
+    if classes != network.classes:
+        raise MinidiffError(f"{path} is damaged: {classes} class names for {network.classes} classes")
+    if words + 1 != (network.vocab_size or 1):
+        raise MinidiffError(f"{path} is damaged: {words} words for {network.vocab_size} numbers of words")
+
+
+def _has_latents(path: Path, metadata: Metadata) -> bool:
+    """Return whether the file has an autoencoder beside a U-Net.  Raises MinidiffError if the two do not fit."""
+    network, autoencoder, latents = metadata.network, metadata.autoencoder, metadata.latents
+    if network is None or autoencoder is None:
+        if latents is not None:
+            raise MinidiffError(f"{path} is damaged: it describes latents without a U-Net and an autoencoder")
+        return False
+    shape = network.height, network.width, network.channels
+    if shape != autoencoder.latent_shape:
+        raise MinidiffError(f"{path} is damaged: a U-Net for {shape}, and latents of {autoencoder.latent_shape}")
+    if (latents is None) != (metadata.config.addition.adapter != "none"):
+        raise MinidiffError(
+            f"{path} is damaged: the mean and the variance of latents belong to a model, and to no adapter"
+        )
+    if latents is None:
+        return False
+    found = [len(values) for values in (latents.mean, latents.std, latents.colour)]
+    c = autoencoder.latent_channels
+    if (
+        found != [c, c, (c + 1) * autoencoder.channels]
+        or not np.isfinite(latents.mean + latents.colour).all()
+        or not all(0 < std < np.inf for std in latents.std)
+    ):
+        raise MinidiffError(f"{path} is damaged: the mean and the variance of its latents make no sense")
+    return True
+
+
+def _blocks(metadata: Metadata, adapter: str, latent: bool) -> int:
+    """Return a number of residual blocks that the networks in a file would have at least."""
+    network, autoencoder, blocks = metadata.network, metadata.autoencoder, 0
+    if network is not None:
+        levels = 1 if adapter == "reference" else len(network.channel_mult)  # its adapter has no blocks itself
+        blocks = network.num_res_blocks * levels
+    if autoencoder is not None and (network is None or latent):
+        blocks += sum(autoencoder.encoder_blocks) + sum(autoencoder.decoder_blocks)
+    return blocks
 
 
 def _renamed(tensor: str) -> str:

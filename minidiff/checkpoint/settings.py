@@ -45,8 +45,9 @@ def from_dict(kind: type[D], values: Any, where: str) -> D:
         if name not in known:
             hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
             raise MinidiffError(f"{where}: unknown setting {_show(name)}; {hint}")
-        if is_dataclass(hints[name]):
-            built[name] = from_dict(hints[name], value, f"{where}: [{name}]")
+        kind_of_table: Any = next(filter(is_dataclass, (hints[name], *get_args(hints[name]))), None)
+        if kind_of_table is not None and (value is not None or is_dataclass(hints[name])):
+            built[name] = from_dict(kind_of_table, value, f"{where}: [{name}]")
         else:
             built[name] = _read(value, hints[name], f"{where}: {name}")
     for field in fields(kind):  # type: ignore[arg-type]

@@ -14,11 +14,13 @@ from safetensors.numpy import save as to_safetensors
 
 from minidiff import backend
 from minidiff.checkpoint.config import Config
-from minidiff.checkpoint.format import GROUPS, KEY, VERSION, Checkpoint, Metadata, content_digest
+from minidiff.checkpoint.format import AUTOENCODER, GROUPS, KEY, VERSION, Checkpoint, Metadata, content_digest
 from minidiff.checkpoint.settings import to_dict
 from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
+from minidiff.latent.space import Latents
 from minidiff.nn import UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
 
@@ -26,28 +28,37 @@ def save(
     path: Path,
     step: int,
     config: Config,
-    network: UNetConfig,
+    trained: UNetConfig | AutoencoderConfig,
     classes: tuple[str, ...],
     parameters: FlatParameters,
     words: tuple[str, ...] = (),
     base: str = "",
     data: str = "",
+    latents: Latents | None = None,
 ) -> None:
     """Write a checkpoint.
 
-    See `Checkpoint` for the parameters.
+    latents: of a latent model or an adapter of one.  See `Checkpoint` for the other parameters.
     Raises OSError if the file cannot be written; `path` is then what it was before.
     """
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    values = to_dict(Metadata(VERSION, step, config, network, classes, words, base, data))
+    network, autoencoder = _configs(trained, latents.autoencoder.config if latents else None)
+    statistics = None
+    if latents is not None and not base:  # the file of an adapter leaves this to the model below it
+        statistics = latents.statistics
+        for name, parameter in latents.autoencoder.named_parameters().items():
+            tensors[f"{AUTOENCODER}/{name}"] = backend.to_numpy(parameter.data)
+    values = to_dict(Metadata(VERSION, step, config, classes, network, words, base, data, autoencoder, statistics))
     values["digest"] = content_digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
 
 
 def save_for_sampling(path: Path, checkpoint: Checkpoint, made: str) -> None:
-    """Write only the averaged weights of a checkpoint, in float16, with a line on how they were made.
+    """Write only the averaged weights of a checkpoint, and those of its autoencoder, in float16.
+
+    made: a line on how they were made.
 
     float16 keeps eleven bits of a weight.  The file is to be given away, so of the paths on this machine it keeps only
     the last name.
@@ -55,7 +66,11 @@ def save_for_sampling(path: Path, checkpoint: Checkpoint, made: str) -> None:
     """
     c = checkpoint
     with np.errstate(over="ignore"):  # an overflow raises below
-        halves = {f"ema/{name}": array.astype(np.float16) for name, array in c.tensors["ema"].items()}
+        halves = {
+            f"{group}/{name}": array.astype(np.float16)
+            for group in ("ema", AUTOENCODER)
+            for name, array in c.tensors.get(group, {}).items()
+        }
     if not all(np.isfinite(array).all() for array in halves.values()):
         raise MinidiffError(f"{c.path} has weights beyond 65504, which float16 cannot hold")
     base = c.base if c.adapter != "none" else c.identity
@@ -64,8 +79,19 @@ def save_for_sampling(path: Path, checkpoint: Checkpoint, made: str) -> None:
         c.config,
         data=replace(c.config.data, data_dir=last(c.config.data.data_dir)),
         addition=replace(c.config.addition, onto=last(c.config.addition.onto)),
+        autoencoder=replace(c.config.autoencoder, autoencoder=last(c.config.autoencoder.autoencoder)),
     )
-    metadata = Metadata(VERSION, c.step, config, c.network, c.classes, c.words, base, drawing=True, made=made)
+    network, autoencoder = _configs(c.trained, c.autoencoder)
+    metadata = Metadata(
+        VERSION, c.step, config, c.classes, network, c.words, base, "", autoencoder, c.latents, drawing=True, made=made
+    )
     values = to_dict(metadata)
     values["digest"] = content_digest(values, halves.items())
     write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}), new=True)
+
+
+def _configs(
+    trained: UNetConfig | AutoencoderConfig, autoencoder: AutoencoderConfig | None
+) -> tuple[UNetConfig | None, AutoencoderConfig | None]:
+    """Return the configurations of the U-Net and of the autoencoder that a file describes."""
+    return (None, trained) if isinstance(trained, AutoencoderConfig) else (trained, autoencoder)

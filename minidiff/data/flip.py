@@ -19,20 +19,23 @@ SIDES = {f"left{ending}": f"right{ending}" for ending in ("", "most", "hand", "w
 SIDES |= {right: left for left, right in SIDES.items()}
 
 
-def flipped(
-    dataset: Dataset, images: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray
+def flipped_labels(
+    dataset: Dataset, labels: np.ndarray | None, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the images and labels of a batch with the chosen ones, (N,) bool, mirrored where that is possible."""
-    other = None
-    if labels is not None:
-        words = dataset.tokenizer.words if dataset.tokenizer else ()
-        other = (_other_words(words) if words else _other_classes(dataset.classes))[labels]  # (N,) or (N, L)
-        chosen = chosen & (other >= 0).reshape(len(labels), -1).all(1)
+    """Return which of the chosen images, (N,) bool, can be mirrored, and the labels of a batch with these mirrored."""
+    if labels is None:
+        return chosen, None
+    words = dataset.tokenizer.words if dataset.tokenizer else ()
+    other = (_other_words(words) if words else _other_classes(dataset.classes))[labels]  # (N,) or (N, L)
+    chosen = chosen & (other >= 0).reshape(len(labels), -1).all(1)
+    return chosen, np.where(chosen.reshape(-1, *[1] * (labels.ndim - 1)), other, labels)
+
+
+def flipped(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return images (N, H, W, C) with the chosen ones, (N,) bool, mirrored."""
     images = images.copy()
     images[chosen] = images[chosen, :, ::-1]
-    if labels is None or other is None:
-        return images, labels
-    return images, np.where(chosen.reshape(-1, *[1] * (labels.ndim - 1)), other, labels)
+    return images
 
 
 @lru_cache(maxsize=2)

@@ -73,7 +73,7 @@ class Edit:
         """Return the steps of the edit, for the images with the numbers noise.samples.
 
         sample: a sampler, see `editing.Sample`.  predict: the network without guidance, for `editing.invert`.
-        shape: (H, W, C) of the network's images.
+        shape: (H, W, C) of what the network denoises.
         """
         if self.image.shape != shape:
             raise MinidiffError(f"the image must be {shape} as the model's are, got {self.image.shape}")

@@ -21,6 +21,7 @@ from minidiff.diffusion.process import Process
 from minidiff.evaluation.metrics.intervals import mean_and_error
 from minidiff.evaluation.split import Purpose
 from minidiff.images.files import to_float
+from minidiff.latent.space import PIXELS, Space
 from minidiff.random import Key, Stream
 
 TRIPLES = 2000
@@ -48,12 +49,18 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: Any, process: Process, dataset: Numbered, seed: int = 0, triples: int = TRIPLES, batch_size: int = 100
+    model: Any,
+    process: Process,
+    dataset: Numbered,
+    seed: int = 0,
+    triples: int = TRIPLES,
+    batch_size: int = 100,
+    space: Space = PIXELS,
 ) -> HeldOutLoss:
     """Return the training loss (see `Process.loss`) on fixed triples of a finite dataset; no label is dropped.
 
     Triple k is image k of a keyed permutation, which starts again when there are fewer images, with a timestep and a
-    noise keyed by k.  It depends neither on `triples` nor on `batch_size`.
+    noise keyed by k.  It depends neither on `triples` nor on `batch_size`.  space: what the network denoises.
     """
     shuffled = random.permutation(Key(seed, Stream.EVALUATE, Purpose.IMAGE, 0), len(dataset))
     t = random.integers(Key(seed, Stream.EVALUATE, Purpose.TIME, np.arange(triples)), (), process.schedule.T)
@@ -63,7 +70,7 @@ def held_out_loss(
         k = np.arange(first, min(first + batch_size, triples))
         images, labels = dataset.batch(shuffled[k % len(dataset)])
         with no_grad():
-            x0 = backend.to_device(to_float(images))
+            x0 = space.encode(backend.to_device(to_float(images)))
             cond = model.condition(len(images), labels if conditional else None)
             key = Key(seed, Stream.EVALUATE, Purpose.NOISE, k)
             losses.append(backend.to_numpy(process.loss(model, x0, cond, process.schedule.level(t[k]), key)[1]))

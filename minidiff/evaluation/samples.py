@@ -61,5 +61,5 @@ def generate_samples(
         for step in plan.steps(first, count, total):
             last = step
             on_step(count)
-        batches.append(to_uint8(last.x_prev))
+        batches.append(to_uint8(plan.images(last.x_prev)))
     return np.concatenate(batches)

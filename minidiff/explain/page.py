@@ -101,7 +101,7 @@ def data(
     steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with its
     caption, its words, and frames, one a step.
     """
-    shape = frames[0].step.x_t.shape
+    shape = frames[0].shown.x_t.shape
     fit = BUDGET // (weight(shape[1:]) * len(frames))
     count = max(1, min(fit, shape[0], len(captions), MAX_IMAGES))
     contents = [
@@ -123,7 +123,7 @@ def data(
                 "caption": captions[k].text,
                 "words": list(captions[k].words),
                 "negative": captions[k].negative,
-                "result": png(frames[-1].step.x_prev[k]),
+                "result": png(frames[-1].shown.x_prev[k]),
                 "frames": [content["frame"] for content in contents[k]],
             }
             for k in range(count)
@@ -160,19 +160,17 @@ def _levels(frame: Frame) -> dict[str, Any]:
 def _frame(
     frame: Frame, after: Frame | None, k: int, caption: Caption, process: Process, sampler: str, guidance_scale: float
 ) -> dict[str, Any]:
-    step, outputs = frame.step, frame.outputs
+    step, outputs = frame.shown, frame.outputs
     without = "n" if caption.negative else "∅"
     found: dict[str, Any] = {"x_t": png(step.x_t[k]), "x0": png(step.x0_hat[k])}
-    if after is None or not np.array_equal(step.x_prev[k], after.step.x_t[k]):  # else it is the next x_t
+    if after is None or not np.array_equal(step.x_prev[k], after.shown.x_t[k]):  # else it is the next x_t
         found["x_prev"] = png(step.x_prev[k])
     if outputs is not None and outputs.x0_uncond is not None:
-        difference = outputs.x0_cond[k] - outputs.x0_uncond[k]
+        each = [array[k : k + 1] for array in (outputs.x0_cond, outputs.x0_uncond, outputs.x0_guided)]
+        cond, uncond, guided = (frame.preview(array)[0] for array in each)
+        difference = cond - uncond
         scale = float(np.abs(difference).max()) or 1.0
-        found |= {
-            "cond": png(outputs.x0_cond[k]),
-            "uncond": png(outputs.x0_uncond[k]),
-            "guided": png(outputs.x0_guided[k]),
-        }
+        found |= {"cond": png(cond), "uncond": png(uncond), "guided": png(guided)}
         found |= {"difference": png(difference / scale), "scale": scale}
     if outputs is not None and outputs.attention and caption.words:
         words = len(caption.words)

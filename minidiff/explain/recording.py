@@ -15,8 +15,9 @@ Leaves out showing it: page.py.
 """
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from minidiff import backend
 from minidiff.diffusion.guidance import Prediction
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.run import Step
+from minidiff.latent.space import PIXELS, Space
 from minidiff.nn import CrossAttention, Module, on_attention
 
 MAX_IMAGES = 4
@@ -50,21 +52,28 @@ class NetworkOutputs:
 
 @dataclass(frozen=True)
 class Frame:
-    """The first images of a step: arrays on the host.  outputs: None if the network's were not recorded."""
+    """The first images of a step: arrays on the host.
+
+    outputs: None if the network's were not recorded.
+    shown: the step to look at, with images in the place of latents; the same step for a model that works with pixels.
+    preview: makes images of the arrays in `outputs`, see `latent.space.Space`.
+    """
 
     step: Step
     outputs: NetworkOutputs | None
+    shown: Step
+    preview: Callable[[np.ndarray], np.ndarray]
 
 
 class Recording:
     """Records a sampling run.  frames: the recorded steps, in order.
 
     network: the model whose attention is recorded, inside a `with` block.  process: converts its outputs to images.
-    images: how many, the first ones of the batch.
+    images: how many, the first ones of the batch.  space: what the network denoises.
     """
 
-    def __init__(self, network: Any, process: Process, images: int = MAX_IMAGES) -> None:
-        self.network, self.process, self.images = network, process, images
+    def __init__(self, network: Any, process: Process, images: int = MAX_IMAGES, space: Space = PIXELS) -> None:
+        self.network, self.process, self.images, self.space = network, process, images, space
         self.frames: list[Frame] = []
         modules = [module for _, module in network.named_modules()] if isinstance(network, Module) else []
         self._attention: deque[np.ndarray] = deque(maxlen=sum(isinstance(module, CrossAttention) for module in modules))
@@ -93,19 +102,30 @@ class Recording:
         arrays = {name: self._first(getattr(prediction, name)) for name in ("x_t", "cond", "uncond", "guided")}
         self._predictions[prediction.t] = Prediction(t=prediction.t, **arrays), attention  # type: ignore[arg-type]
 
-    def take(self, step: Step, keep: bool = True) -> None:
-        """Record a step, with the prediction that it is based on.  keep: False skips it."""
+    def take(self, step: Step, keep: bool = True, shown: Step | None = None) -> None:
+        """Record a step, with the prediction that it is based on.
+
+        keep: False skips it.  shown: the step to look at, see `Plan.shown`; None for the step itself.
+        """
         prediction = self._predictions.get(
             self.process.network_t(step.level)
         )  # heun predicts at the end of the step, too
         self._predictions.clear()
         if not keep:
             return
-        names = ("x_t", "x0_hat", "eps_hat", "x_prev")
-        arrays = {name: self._first(getattr(step, name)) for name in names}
-        own = Step(index=step.index, level=step.level, prev=step.prev, steps=step.steps, mix=step.mix,
-                   evaluations=step.evaluations, **arrays)  # type: ignore[arg-type]  # fmt: skip
-        self.frames.append(Frame(own, None if prediction is None else self._outputs(*prediction, step)))
+        own = self._on_host(step)
+        outputs = None if prediction is None else self._outputs(*prediction, step)
+        shown = own if shown is None or shown is step else self._on_host(shown)
+        self.frames.append(Frame(own, outputs, shown, self._preview))
+
+    def _on_host(self, step: Step) -> Step:
+        arrays: dict[str, Any] = {
+            name: self._first(getattr(step, name)) for name in ("x_t", "x0_hat", "eps_hat", "x_prev")
+        }
+        return replace(step, **arrays)
+
+    def _preview(self, x: np.ndarray) -> np.ndarray:
+        return backend.to_numpy(self.space.preview(backend.to_device(x)))
 
     def _outputs(self, prediction: Prediction, attention: dict[int, np.ndarray], step: Step) -> NetworkOutputs:
         x_t = self.process.x_t_of(prediction.x_t, step.level)

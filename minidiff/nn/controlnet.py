@@ -20,14 +20,15 @@ class ControlNet(Module):
     """From noisy images and drawings to residuals for the features of the denoiser's encoder.
 
     unet: the denoiser; its weights are the initial weights (see `copy_weights`).  channels: of the drawings.
+    factor: how many times higher and wider the drawings are than what the denoiser denoises; latents are smaller.
     """
 
-    def __init__(self, unet: UNet, channels: int) -> None:
+    def __init__(self, unet: UNet, channels: int, factor: int = 1) -> None:
         config = unet.config
         copy = UNet(config)
-        self.patch, self.channels = config.patch, channels
+        self.patch, self.hint_patch, self.channels = config.patch, config.patch * factor, channels
         self.conv_in, self.down, self.middle = copy.conv_in, copy.down, copy.middle
-        self.hint_in = Conv2d(channels * config.patch**2, config.model_channels)
+        self.hint_in = Conv2d(channels * self.hint_patch**2, config.model_channels)
         self.hint_out = Conv2d(config.model_channels, config.model_channels, zero=True)
         self.zero_convs: list[Module] = [Conv2d(c, c, kernel=1, zero=True) for c in unet.feature_channels]
 
@@ -40,7 +41,7 @@ class ControlNet(Module):
 
     def hint(self, drawing: Tensor) -> Tensor:
         """Encode drawings (N, H, W, channels) in [0, 1] as features of level 0; they are the same at all timesteps."""
-        return self.hint_out(ops.silu(self.hint_in(space_to_depth(drawing, self.patch))))
+        return self.hint_out(ops.silu(self.hint_in(space_to_depth(drawing, self.hint_patch))))
 
     def forward(self, x: Tensor, hint: Tensor, emb: Tensor, cond: Conditioning) -> list[Tensor]:
         """Return one residual for each of the features that `unet.encode` returns.

@@ -61,12 +61,12 @@ class ImageCrossAttention(Module):
 class IPAdapter(Module):
     """An image encoder, and an `ImageCrossAttention` for each cross-attention layer of the denoiser.
 
-    unet: a denoiser that reads captions.
+    unet: a denoiser that reads captions.  channels: of the reference images, by default those of the denoiser.
     """
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, channels: int | None = None) -> None:
         config = unet.config
-        self.encoder = ImageEncoder(config.channels, config.text_width)
+        self.encoder = ImageEncoder(config.channels if channels is None else channels, config.text_width)
         self.cross_attentions: list[Module] = [
             ImageCrossAttention(config.text_width, layer) for layer in cross_attention_layers(unet)
         ]

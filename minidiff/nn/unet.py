@@ -34,6 +34,7 @@ class ResidualBlock(Module):
 
     The embedding of timestep and condition, (N, embedding_width), enters between the two convolutions: as scale and
     shift of the second normalisation (arXiv:2105.05233, eq. 3), or added to the features (arXiv:2006.11239).
+    With embedding_width 0 there is none, as in the autoencoder.
     Where `in` and `out` differ, a 1×1 convolution brings x to `out` channels before the sum.
     """
 
@@ -48,14 +49,14 @@ class ResidualBlock(Module):
     ) -> None:
         self.norm1 = GroupNorm(groups, in_channels, silu=True, eps=eps)
         self.conv1 = Conv2d(in_channels, out_channels)
-        self.shift = Linear(embedding_width, out_channels)
-        self.scale = Linear(embedding_width, out_channels) if time == "scale_shift" else None
+        self.shift = Linear(embedding_width, out_channels) if embedding_width else None
+        self.scale = Linear(embedding_width, out_channels) if embedding_width and time == "scale_shift" else None
         self.norm2 = GroupNorm(groups, out_channels, silu=True, eps=eps)
         self.conv2 = Conv2d(out_channels, out_channels, zero=True)
         self.shortcut = Conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        shift = self.shift(emb)  # (N, out)
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        shift = None if self.shift is None else self.shift(emb)  # (N, out)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         if self.scale is None:
             h = self.norm1.then(self.conv1, x, bias=shift)

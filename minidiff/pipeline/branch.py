@@ -92,5 +92,14 @@ def branch(parent: Plan, at: int, settings: SamplingSettings, inputs: Inputs) ->
     settings = replace(settings, steps=parent.settings.steps, spacing=parent.settings.spacing)
     own = prepare(model, settings, replace(inputs, edit=parent.inputs.edit))
     return Branch(
-        model, own.settings, own.inputs, parent.levels, own.labels, own.negative, own.guided, parent=parent, at=at
+        model,
+        own.settings,
+        own.inputs,
+        parent.levels,
+        own.labels,
+        own.negative,
+        own.guided,
+        own.edit,
+        parent=parent,
+        at=at,
     )

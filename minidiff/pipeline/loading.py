@@ -7,6 +7,7 @@ Leaves out how files are read and checked: checkpoint/, interop/.
 
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import Schedule, make_schedule
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
+from minidiff.latent.space import PIXELS
 from minidiff.pipeline.pipeline import Pipeline
-from minidiff.pipeline.settings import Defaults
+from minidiff.pipeline.settings import DEFAULTS, Defaults
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
 
@@ -39,7 +41,7 @@ def load(path: str | Path | None = None) -> Pipeline:
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
         )
     process = make_process(found.config.diffusion)
-    network = checkpoints.make_network(found)
+    network, space = checkpoints.make_network(found), checkpoints.make_latents(found) or PIXELS
     return Pipeline(
         network,
         process,
@@ -47,8 +49,10 @@ def load(path: str | Path | None = None) -> Pipeline:
         found.config,
         found.path,
         found.step,
+        replace(DEFAULTS, clip=space.clip),
         tokenizer=found.tokenizer,
         identity=found.identity,
+        space=space,
     )
 
 

@@ -21,13 +21,14 @@ from minidiff.diffusion.process import Process
 from minidiff.diffusion.run import Noise
 from minidiff.errors import MinidiffError, did_you_mean, listed
 from minidiff.images.files import to_float
+from minidiff.latent.space import PIXELS, Space
 from minidiff.limits import check_limits
 from minidiff.nn import UNet
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.tokenizer import Tokenizer
 from minidiff.pipeline.settings import DEFAULTS, Defaults, Inputs, Label
 
-CHANNELS = (1, 3)  # of images; a model of others, such as the latent images of an autoencoder, is refused
+CHANNELS = (1, 3)  # of images; a model of others, such as latents without their decoder, is refused
 STEPS = 50  # by default, where the schedule has as many
 GUIDANCE_SCALE = 3.0  # by default, with a prompt or label: the images show it clearly and still vary
 
@@ -49,6 +50,7 @@ class Model:
     adapters: from their kind (edges, …, reference) to a ControlNet or IPAdapter; files: where those were read.
     noise: from a seed, the numbers of the images, (N,) int64, and their total in all batches, to their noise.
     beside: other files than `path` that decide what it draws, by name.
+    space: what the network denoises, pixels or latents, and the way from there to images.
     Raises MinidiffError for a network whose images have neither 1 nor 3 channels.
     """
 
@@ -65,6 +67,7 @@ class Model:
     adapters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
     beside: Mapping[str, Path] = field(default_factory=dict)
+    space: Space = PIXELS
 
     def __post_init__(self) -> None:
         if self.shape[2] not in CHANNELS:
@@ -75,6 +78,11 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of its images."""
+        return self.space.image_shape(self.noise_shape)
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what the network denoises: an image, or latents."""
         network = self.model.config
         return network.height, network.width, network.channels
 

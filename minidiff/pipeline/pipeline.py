@@ -45,7 +45,7 @@ class Pipeline(Model):
         parts = []
         for first in range(0, count, batch_size):
             *_, last = plan.steps(first, min(batch_size, count - first), count)
-            parts.append(to_uint8(last.x_prev))
+            parts.append(to_uint8(plan.images(last.x_prev)))
         return np.concatenate(parts)
 
     def generate(
@@ -59,6 +59,8 @@ class Pipeline(Model):
         **keywords: Any,
     ) -> Iterator[Step]:
         """Draw images in one batch and yield every step; the last one's `x_prev` are the images.
+
+        The steps of a latent model hold latents: `space.decode` makes images of them.
 
         first: number of the first image; image k has noise of its own, named by k.
         total, on_prediction: see `Plan.steps`.  keywords: fields of `SamplingSettings` and `Inputs`.

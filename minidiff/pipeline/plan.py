@@ -15,6 +15,7 @@ import numpy as np
 
 from minidiff.backend import to_device, to_numpy
 from minidiff.diffusion.clipping import Clipping
+from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.guidance import Denoise, OnPrediction, denoiser
 from minidiff.diffusion.run import Noise, Run, Step
 from minidiff.diffusion.schedule import Level
@@ -54,6 +55,7 @@ class Plan:
     """A sampling run of a model.
 
     settings: with steps and guidance_scale filled in.  levels: the noise levels that the sampler visits.
+    edit: that of the inputs, of what the network denoises: images, or latents.
     labels: what the images are conditioned on in turn, (n,) or (n, L), or None.  negative: likewise, (n, L) or None.
     guided: the lowest and the highest t of the network at which guidance is used.
     """
@@ -65,6 +67,7 @@ class Plan:
     labels: np.ndarray | None
     negative: np.ndarray | None
     guided: tuple[float, float]
+    edit: Edit | None
 
     def steps(
         self,
@@ -75,6 +78,8 @@ class Plan:
         replay: Replay | None = None,
     ) -> Iterator[Step]:
         """Draw images first … first + count - 1 in one batch; yield every step, the last one's x_prev are the images.
+
+        Of a latent model, the steps hold latents; `images` and `shown` make images of them.
 
         total: the number of images in all batches, by default first + count.  It matters only for diffusers models,
         whose noise is one stream for all images.
@@ -115,7 +120,7 @@ class Plan:
     def noise(self, first: int, count: int, total: int | None = None) -> Any:
         """Return the noise of images first … first + count - 1; of an edit it is minidiff's own in all models."""
         samples = np.arange(first, first + count)
-        if self.inputs.edit is not None:
+        if self.edit is not None:
             return Noise(self.settings.seed, samples)
         return self.model.noise(
             self.settings.seed, samples, first + count if total is None else max(total, first + count)
@@ -124,18 +129,37 @@ class Plan:
     def start(self, denoise: Denoise, plain: Denoise, noise: Any) -> Iterator[Step]:
         """Start the sampler: from noise, or from the image of an edit.  denoise, plain: see `denoisers`."""
         model, sample = self.model, self._sampler(denoise)
-        if self.inputs.edit is None:
-            return sample(noise.start(model.shape), self.levels, noise)
-        return self.inputs.edit.start(sample, plain, model.process, self.levels, noise, model.shape)
+        if self.edit is None:
+            return sample(noise.start(model.noise_shape), self.levels, noise)
+        return self.edit.start(sample, plain, model.process, self.levels, noise, model.noise_shape)
 
     def resume(self, denoise: Denoise, step: Step, noise: Any) -> Iterator[Step]:
         """Start the sampler where another one has finished `step`; its steps count from 0 again."""
         rest = self.levels[step.index - step.steps :]  # of an edit there are fewer steps than levels: the last ones
         if isinstance(noise, Noise):
             noise = replace(noise, first=noise.first + step.index + 1)
-        if self.inputs.edit is None:
+        if self.edit is None:
             return self._sampler(denoise)(step.x_prev, rest, noise)
-        return self.inputs.edit.resume(self._sampler(denoise), step.x_prev, rest, noise)
+        return self.edit.resume(self._sampler(denoise), step.x_prev, rest, noise)
+
+    def images(self, x: Any) -> Any:
+        """Return the finished images (N, H, W, C) float32 of the last step's x_prev.
+
+        Where latents were inpainted, the kept pixels are those of the image: its latents do not hold all of it.
+        """
+        images, edit = self.model.space.decode(x), self.inputs.edit
+        if self.model.space.factor > 1 and edit is not None and edit.mask is not None:
+            mask = to_device(edit.mask)
+            images = mask * images + (1 - mask) * to_device(edit.image)
+        return images
+
+    def shown(self, step: Step) -> Step:
+        """Return a step to look at, with images: finished ones at its end, previews of all else."""
+        space, last = self.model.space, step.index + 1 == step.steps
+        if space.factor == 1:
+            return step
+        x_prev = self.images(step.x_prev) if last else space.preview(step.x_prev)
+        return replace(step, x_t=space.preview(step.x_t), x0_hat=space.preview(step.x0_hat), x_prev=x_prev)
 
     def labels_of(self, count: int) -> np.ndarray | None:
         """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""
@@ -148,7 +172,7 @@ class Plan:
         keep_eps, ends = False, None
         if name == "ddim":
             keep_eps = defaults.keep_eps
-            if defaults.ends is not None and self.inputs.edit is None:
+            if defaults.ends is not None and self.edit is None:
                 ends = defaults.ends(process.schedule, self.levels)
         sampler = functools.partial(SAMPLERS[name], **own)
 

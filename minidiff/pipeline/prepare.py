@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.process import Process
 from minidiff.errors import MinidiffError
 from minidiff.pipeline.model import Model
@@ -24,6 +25,8 @@ def prepare(model: Model, settings: SamplingSettings, inputs: Inputs) -> Plan:
     """
     settings.check()
     inputs.check()
+    if settings.clip not in (None, "none") and model.space.clip == "none":
+        raise MinidiffError(f"latents have no range that they could be cut to: clip must be none, got {settings.clip}")
     labels = model.conditioning(inputs)
     tokenizer = model.tokenizer
     if labels is None and inputs.reference is not None and tokenizer is not None:
@@ -48,7 +51,17 @@ def make_plan(
     spacing = defaults.spacing if settings.spacing is None else settings.spacing
     levels = defaults.levels(schedule, model.steps_of(settings.steps), spacing)
     guided = network_interval(model.process, settings.guidance_interval)
-    return Plan(model, settings, inputs, levels, labels, negative, guided)
+    return Plan(model, settings, inputs, levels, labels, negative, guided, edit_of(model, inputs))
+
+
+def edit_of(model: Model, inputs: Inputs) -> Edit | None:
+    """Return the edit as one of what the network denoises.  Raises MinidiffError for images of another size."""
+    edit = inputs.edit
+    if edit is None:
+        return None
+    if edit.image.shape != model.shape:
+        raise MinidiffError(f"the image must be {model.shape} as the model's are, got {edit.image.shape}")
+    return model.space.edit(edit)
 
 
 def network_interval(process: Process, interval: tuple[float, float] | None) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
     request: goes into grid.png, with digests, the SHA-256 of its files.  out: the folder, None for a new one.
     """
     model, count, batch_size = plan.model, request.count, request.batch_size
-    recording = Recording(model.model, model.process) if outputs.explain else None
+    recording = Recording(model.model, model.process, space=model.space) if outputs.explain else None
     callback = None if recording is None else recording.on_prediction
     run = plan.steps(0, min(batch_size, count), count, callback)  # mistakes are found before a folder is made
     with new_folder(out) as folder:
@@ -68,14 +68,15 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
                 if first:
                     run = plan.steps(first, min(batch_size, count - first), count)
                 for step in run:
-                    viewer.show(step)
+                    shown = plan.shown(step)
+                    viewer.show(shown)
                     if outputs.trace:
                         drawn.traced[-1].append(step)
                     if recording is not None and first == 0:
-                        recording.take(step, is_shown(step, most_frames(model.shape)))
+                        recording.take(step, is_shown(step, most_frames(model.shape)), shown)
                     if outputs.animation != "none" and first == 0 and is_shown(step):
-                        drawn.animated.append(step)
-                drawn.x0.append(backend.to_numpy(step.x_prev))
+                        drawn.animated.append(shown)
+                drawn.x0.append(backend.to_numpy(shown.x_prev))
         write(folder, plan, request, outputs, digests, drawn)
     steps, evaluations = (
         f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))

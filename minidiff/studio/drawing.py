@@ -148,7 +148,8 @@ class Drawing:
         node, on_prediction = self.active, None
         known = node.done if self.keep and not (self.inside and len(node.frames) < node.done) else 0
         if self.inside:
-            self.recording = Recording(node.plan.model.model, node.plan.model.process, images=1)
+            model = node.plan.model
+            self.recording = Recording(model.model, model.process, images=1, space=model.space)
             self.recording.__enter__()
             on_prediction = self.recording.on_prediction
         self.replay = Replay(node.outputs[: node.marks[known]]) if self.keep else None
@@ -166,9 +167,11 @@ class Drawing:
 
     def take(self, step: Step) -> Film:
         """Keep a new step of the active node."""
-        node, film = self.active, Film.of(step)
+        node = self.active
+        shown = node.plan.shown(step)
+        film = Film.of(shown)
         if self.recording is not None:
-            self.recording.take(step)
+            self.recording.take(step, shown=shown)
             node.frames[step.index] = self.recording.frames.pop()
         node.of, self.newest = step.steps, film
         for each in node.path() if self.keep else []:  # what a branch draws before it begins is its parents', too

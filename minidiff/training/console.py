@@ -15,6 +15,7 @@ from minidiff import backend
 from minidiff import checkpoint as checkpoints
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.training import preview
+from minidiff.training.autoencoder import AutoencoderTrainer
 from minidiff.training.optimizer import learning_rate
 from minidiff.training.signals import StopRequest
 from minidiff.training.trainer import Trainer
@@ -34,6 +35,9 @@ def print_summary(trainer: Trainer, folder: Path) -> None:
     print(f"data     {printable(data.name)}, {data.height}×{data.width} in {colour}, {labels}{found}")
     threads = "" if run.threads is None else f", {run.threads} thread{'s' if run.threads > 1 else ''}"
     print(f"network  {million:.2f} million parameters, on {backend.current().name}{threads}")
+    if trainer.latents is not None:
+        height, width, channels = trainer.latents.shape_of((data.height, data.width, data.channels))
+        print(f"latents  {height}×{width} of {channels} channels")
     print(f"length   {end} of {run.batch_size} images, from step {trainer.step}")
     print(f"folder   {printable(folder, MAX_PRINTED)}")
     if note := short_warmup(trainer):
@@ -44,6 +48,9 @@ def print_next_commands(trainer: Trainer, folder: Path) -> None:
     """Print the results of a finished training, and commands that sample, evaluate and train on."""
     classes, addition = trainer.dataset.classes, trainer.config.addition
     path = checkpoints.path_of(folder, trainer.step)
+    if isinstance(trainer, AutoencoderTrainer):
+        print_commands_of_autoencoder(trainer, folder)
+        return
     model: list[object] = ["--checkpoint", path]
     conditioning: list[object] = []
     if addition.onto is not None:
@@ -60,6 +67,18 @@ def print_next_commands(trainer: Trainer, folder: Path) -> None:
     print(f"  {command('sample', *model, *conditioning, *label)}")
     if classes or trainer.config.data.data == "scenes":
         print(f"  {command('evaluate', *model)}")
+    print(f"  {command('train', '--resume', folder, '--steps', 2 * trainer.step)}")
+
+
+def print_commands_of_autoencoder(trainer: AutoencoderTrainer, folder: Path) -> None:
+    """Print the results of a finished training of an autoencoder, and commands that evaluate, use and train it on."""
+    data = trainer.config.data
+    options: list[object] = ["--data", data.data] if data.data != "scenes" else []
+    options += ["--data-dir", data.data_dir] if data.data_dir is not None else []
+    options += ["--size", *data.size] if data.size is not None else []
+    print(f"done: {printable(folder / 'grid.png', MAX_PRINTED)}, loss.png beside it. Next:")
+    print(f"  {command('evaluate', '--checkpoint', folder)}")
+    print(f"  {command('train', '--autoencoder', folder, *options)}")
     print(f"  {command('train', '--resume', folder, '--steps', 2 * trainer.step)}")
 
 

@@ -23,11 +23,9 @@ from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
-from minidiff.images.animation import Animation
-from minidiff.images.files import to_uint8
-from minidiff.nn.flat_parameters import averaged
 from minidiff.training import console, preview
 from minidiff.training import run_dir as folders
+from minidiff.training.autoencoder import AutoencoderTrainer, Reconstructions, make_trainer
 from minidiff.training.budget import Budget, Periodic, too_late
 from minidiff.training.console import Progress
 from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
@@ -112,7 +110,7 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
             f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
         )
     data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
-    trainer = Trainer(config, data, resume)
+    trainer = make_trainer(config, data, resume)
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:
@@ -135,6 +133,9 @@ class TrainingRun(Callbacks):
     def __init__(self, trainer: Trainer, folder: Path, started: float) -> None:
         self.trainer, self.folder, self.started = trainer, folder, started
         run = trainer.config.run
+        self.pictures = (
+            Reconstructions(trainer) if isinstance(trainer, AutoencoderTrainer) else preview.Samples(trainer)
+        )
         self.stop = StopRequest()
         self.save_due = Periodic(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
         self.preview_due = Periodic(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
@@ -211,9 +212,8 @@ class TrainingRun(Callbacks):
         # A forward pass takes less time than forward and backward; a preview may have been slowed down, or failed.
         step_seconds = self.budget.step_seconds / trainer.config.run.batch_size
         pass_seconds = step_seconds if self.pass_seconds is None else min(self.pass_seconds, step_seconds)
-        conditions = preview.num_conditions(trainer)
-        costs = [pass_seconds * grid.passes(conditions) for grid in (preview.PREVIEW, preview.FINAL)]
-        trainer.steps = self.budget.steps(trainer.step, self.elapsed, costs[0], PREVIEW_SECONDS, costs[1])
+        each, final = self.pictures.seconds(pass_seconds)
+        trainer.steps = self.budget.steps(trainer.step, self.elapsed, each, PREVIEW_SECONDS, final)
         trainer.config = _with_run(trainer.config, steps=trainer.steps, minutes=None)
         write_toml(self.folder / "config.toml", trainer.config)
         self.progress.set_total(trainer.steps)
@@ -246,6 +246,7 @@ class TrainingRun(Callbacks):
             trainer.words,
             trainer.base_digest,
             trainer.data_digest,
+            trainer.latents,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)
@@ -254,7 +255,7 @@ class TrainingRun(Callbacks):
         """Draw a preview.  If that fails, print why; the training goes on."""
         path = self.folder / folders.PREVIEWS / f"step_{self.trainer.step:08d}.png"
         try:
-            self.pass_seconds = preview.save_preview(path, self.trainer)
+            self.pass_seconds = self.pictures.save_preview(path)
         except Exception as error:
             kind = "" if isinstance(error, MinidiffError | OSError | MemoryError) else f"{type(error).__name__}: "
             self.progress.write(
@@ -262,20 +263,13 @@ class TrainingRun(Callbacks):
             )
 
     def save_final_images(self) -> None:
-        """Write the grid of samples, the animation of their denoising, and the loss; return early on a stop request."""
-        trainer, animation, images = self.trainer, Animation(), []
-        total = preview.total_steps(trainer, preview.FINAL)
-        quiet = np.errstate(all="ignore")  # if the weights have diverged, the images show it
-        with averaged(trainer.parameters), quiet, Progress(self.stop, "drawing", total, leave=False) as progress:
-            for part, step in preview.draw(trainer, preview.FINAL):
-                animation.add(part, step)
-                if step.index == step.steps - 1:
-                    images.append(to_uint8(step.x_prev))
+        """Write the final pictures, and a chart of the loss; return early on a stop request."""
+        pictures = contextlib.closing(self.pictures.save_final(self.folder))
+        with pictures as parts, Progress(self.stop, "drawing", self.pictures.final_parts, leave=False) as progress:
+            for _ in parts:
                 progress.update()
                 if self.stop:
                     return
-        preview.save_grid(self.folder / "grid.png", np.concatenate(images), trainer, preview.FINAL)
-        animation.save(self.folder / "noise_to_image.gif")
         preview.save_loss(self.folder / "loss.png", folders.read_metrics(self.folder / "metrics.jsonl"))
 
     # -- what is printed ----------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ Leaves out how an image is drawn: pipeline/plan.py, as in the command.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ import numpy as np
 
 from minidiff.data.dataset import distinct_captions
 from minidiff.diffusion.run import Step
+from minidiff.images.animation import Animation
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_uint8
+from minidiff.latent.space import PIXELS
 from minidiff.nn.flat_parameters import averaged
 from minidiff.pipeline.model import Model
 from minidiff.pipeline.plan import Plan
 from minidiff.pipeline.prepare import make_plan
-from minidiff.pipeline.settings import Inputs, SamplingSettings
+from minidiff.pipeline.settings import DEFAULTS, Inputs, SamplingSettings
 from minidiff.training.trainer import Trainer
 
 GUIDANCE_SCALE = 3.0  # for labelled data
@@ -60,7 +62,7 @@ FINAL = SampleGrid(count=64, steps=50)
 def num_conditions(trainer: Trainer) -> int:
     """Return how many classes or captions a grid shows, 0 for an unconditional model."""
     if trainer.dataset.tokenizer is None:
-        return trainer.network.classes
+        return len(trainer.dataset.classes)
     return len(distinct_captions(trainer.dataset, CAPTIONS))
 
 
@@ -70,7 +72,7 @@ def example_indices(trainer: Trainer, count: int) -> np.ndarray:
     if data.tokenizer:
         index = distinct_captions(data, CAPTIONS)
     else:
-        index = np.arange(min(trainer.network.classes, len(data)))
+        index = np.arange(min(len(trainer.dataset.classes), len(data)))
     return np.resize(index, count) if len(index) else np.zeros(count, np.int64)
 
 
@@ -79,7 +81,7 @@ def grid_labels(trainer: Trainer, count: int) -> np.ndarray | None:
     if not num_conditions(trainer):
         return None
     if trainer.dataset.tokenizer is None:
-        return np.arange(count) % trainer.network.classes
+        return np.arange(count) % len(trainer.dataset.classes)
     return trainer.dataset.batch(example_indices(trainer, count))[1]
 
 
@@ -90,6 +92,7 @@ def grid_plan(trainer: Trainer, grid: SampleGrid) -> Plan:
     settings = SamplingSettings(
         steps=num_steps(trainer, grid), guidance_scale=guidance_scale(trainer), seed=trainer.config.run.seed
     )
+    space = trainer.latents or PIXELS
     model = Model(
         trainer.model if trainer.unet is None else trainer.unet,
         trainer.process,
@@ -97,8 +100,10 @@ def grid_plan(trainer: Trainer, grid: SampleGrid) -> Plan:
         trainer.config,
         Path(f"step {trainer.step}"),
         trainer.step,
+        replace(DEFAULTS, clip=space.clip),
         tokenizer=trainer.dataset.tokenizer,
         adapters={trainer.adapter: trainer.model},
+        space=space,
     )
     return make_plan(model, settings, _adapter_inputs(trainer, count), grid_labels(trainer, count))
 
@@ -124,7 +129,7 @@ def draw(trainer: Trainer, grid: SampleGrid) -> Iterator[tuple[slice, Step]]:
     for first in range(0, count, part_size(trainer)):
         part = slice(first, min(first + part_size(trainer), count))
         for step in plan.unchecked_steps(first, part.stop - first):
-            yield part, step
+            yield part, plan.shown(step)
 
 
 def guidance_scale(trainer: Trainer) -> float:
@@ -172,18 +177,46 @@ def column_names(trainer: Trainer, columns: int) -> list[str]:
     return [trainer.dataset.classes[label] for label in labels]
 
 
-def save_preview(path: Path, trainer: Trainer) -> float:
-    """Draw and write a preview; return the seconds that one image takes to pass through the network."""
-    ends, passes, images = [], [], []
-    with averaged(trainer.parameters), np.errstate(all="ignore"):  # the weights may have diverged
-        for _, step in draw(trainer, PREVIEW):
-            ends.append(time.perf_counter())
-            passes.append(len(step.x_t) * (2 if num_conditions(trainer) else 1))
-            if step.index == step.steps - 1:
-                images.append(to_uint8(step.x_prev))
-    save_grid(path, np.concatenate(images), trainer, PREVIEW)
-    # Measured from the end of the first step, since on a machine's first run that step compiles a kernel.
-    return (ends[-1] - ends[0]) / sum(passes[1:]) if len(ends) > 1 else 0.0
+class Samples:
+    """The pictures of a training of a denoiser: samples."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def save_preview(self, path: Path) -> float:
+        """Draw and write a preview; return the seconds that one image takes to pass through the network."""
+        trainer, ends, passes, images = self.trainer, [], [], []
+        with averaged(trainer.parameters), np.errstate(all="ignore"):  # the weights may have diverged
+            for _, step in draw(trainer, PREVIEW):
+                ends.append(time.perf_counter())
+                passes.append(len(step.x_t) * (2 if num_conditions(trainer) else 1))
+                if step.index == step.steps - 1:
+                    images.append(to_uint8(step.x_prev))
+        save_grid(path, np.concatenate(images), trainer, PREVIEW)
+        # Measured from the end of the first step, since on a machine's first run that step compiles a kernel.
+        return (ends[-1] - ends[0]) / sum(passes[1:]) if len(ends) > 1 else 0.0
+
+    def seconds(self, pass_seconds: float) -> tuple[float, float]:
+        """Return the seconds that a preview and the final images take, if each image takes so many to pass once."""
+        conditions = num_conditions(self.trainer)
+        return pass_seconds * PREVIEW.passes(conditions), pass_seconds * FINAL.passes(conditions)
+
+    @property
+    def final_parts(self) -> int:
+        """How often `save_final` yields."""
+        return total_steps(self.trainer, FINAL)
+
+    def save_final(self, folder: Path) -> Generator[None]:
+        """Draw the grid of samples and the animation of their denoising, and write both at the end; yield each step."""
+        trainer, animation, images = self.trainer, Animation(), []
+        with averaged(trainer.parameters), np.errstate(all="ignore"):
+            for part, step in draw(trainer, FINAL):
+                animation.add(part, step)
+                if step.index == step.steps - 1:
+                    images.append(to_uint8(step.x_prev))
+                yield
+        save_grid(folder / "grid.png", np.concatenate(images), trainer, FINAL)
+        animation.save(folder / "noise_to_image.gif")
 
 
 def save_loss(path: Path, metrics: list[dict[str, Any]]) -> None:

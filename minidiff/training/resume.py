@@ -14,17 +14,23 @@ from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import Dataset
 from minidiff.errors import MinidiffError, printable
 from minidiff.nn import UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig
 
 # The settings that may differ when a run is resumed.  steps and minutes change the learning rate of later steps,
 # backend and threads the rounding; the others change nothing that a step computes.  The paths of the images and of an
 # adapter's base model may change; their content is compared.
 CHANGEABLE = {
-    "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every"
+    "data_dir", "download", "onto", "autoencoder", "steps", "minutes", "backend", "threads", "save_every", "keep",
+    "preview_every",
 }  # fmt: skip
 
 
 def check_resumable(
-    checkpoint: Checkpoint, config: Config, network: UNetConfig, dataset: Dataset, base: Checkpoint | None
+    checkpoint: Checkpoint,
+    config: Config,
+    network: UNetConfig | AutoencoderConfig,
+    dataset: Dataset,
+    base: Checkpoint | None,
 ) -> None:
     """Raise MinidiffError unless a training that goes on from `checkpoint` has the same settings, data and base.
 
@@ -32,9 +38,10 @@ def check_resumable(
     """
     check_settings(checkpoint, config)
     _check_labels(checkpoint, dataset)
-    _check_captions(checkpoint, network, dataset)
+    if isinstance(network, UNetConfig):
+        _check_captions(checkpoint, network, dataset)
     start = f"{checkpoint.path} was trained on"
-    there, here = ((each.height, each.width, each.channels) for each in (checkpoint.network, network))
+    there, here = ((each.height, each.width, each.channels) for each in (checkpoint.trained, network))
     if there != here:
         theirs, ours = ("×".join(map(str, shape)) for shape in (there, here))
         raise MinidiffError(f"{start} images of {theirs}; the data has {ours}")

@@ -3,14 +3,16 @@
 Idea: every random number in a step is a function of the seed and the number of the step.  So with the same settings and
 images, a step depends only on its number, the weights and AdamW's moments.  A training that continues from these ends
 with the same weights, to the bit, as one that was not interrupted.
-What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen.  A `Trainer` also returns the batch and
-the loss of the next step, and raises an error if the loss or the gradient is not finite.
-Leaves out the loop over the steps (loop.py) and the update of the weights (optimizer.py).
+What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen; either may work with the latents of an
+autoencoder, whose weights are frozen too.  A `Trainer` also returns the batch and the loss of the next step, and raises
+an error if the loss or the gradient is not finite.
+Leaves out the loop over the steps (loop.py), the update of the weights (optimizer.py), and the training of an
+autoencoder (autoencoder.py).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +24,15 @@ from minidiff.autograd import Tensor
 from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
 from minidiff.checkpoint.config import Config
-from minidiff.data.dataset import Dataset
+from minidiff.data.dataset import KEYS, Dataset
+from minidiff.data.encoded import GROUP, EncodedImages
 from minidiff.data.training_data import Batch, TrainingData
 from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
+from minidiff.latent.space import Latents, fit
+from minidiff.nn import UNetConfig
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
+from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.training.nonfinite import first_gradient, first_layer
@@ -49,6 +55,7 @@ class Trainer:
 
     step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
     model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
+    latents: of the frozen autoencoder, None for a model that works with pixels.
     base_digest: of the base model, "" without an adapter.  data_digest: of the images.
     Raises MinidiffError if no network can be built from the settings, or if the checkpoint or the base model does not
     fit the settings and the data.
@@ -57,14 +64,16 @@ class Trainer:
     def __init__(self, config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> None:
         self.config, self.dataset = config, dataset
         self.process = make_process(config.diffusion)
-        self.network = network_config(
-            config.model, dataset.height, dataset.width, dataset.channels, len(dataset.classes), dataset.tokenizer
-        )
         checkpoints.check_names((*dataset.classes, *self.words), f"{dataset.name}: ")
         self.adapter = config.addition.adapter
-        base = None if config.addition.onto is None else self._load_base(checkpoints.find(config.addition.onto))
+        base = None if config.addition.onto is None else checkpoints.find(config.addition.onto)
+        self.latents = self._make_latents(base or checkpoint)
+        self.network: UNetConfig | AutoencoderConfig = self._make_config()
+        if base is not None:
+            self._check_base(base)
         conditioning = None if self.adapter == "none" else self.adapter
-        self.training_data = TrainingData(dataset, config.run.seed, config.data.flip, conditioning)
+        encoded = None if self.latents is None else EncodedImages(dataset, self.latents, config.data.flip)
+        self.training_data = TrainingData(dataset, config.run.seed, config.data.flip, conditioning, encoded)
         self.unet: Any = None if base is None else frozen_unet(base)
         self.base_digest, self.data_digest = base.identity if base else "", dataset.digest
         self.steps = config.run.steps
@@ -74,20 +83,43 @@ class Trainer:
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
             return
         self.step = 0
-        self.model = make_model(self.network, self.adapter)
+        self.model = make_model(
+            self.network, self.adapter, None if self.latents is None else self.latents.autoencoder.config
+        )
         check_memory(self.model, self.network, config.run.batch_size // config.run.accumulate)
         self.model.initialize(config.run.seed)
         if isinstance(self.model, ControlNet) and self.unet is not None:
             self.model.copy_weights(self.unet)
         self.parameters = FlatParameters(self.model)
 
-    def _load_base(self, base: Checkpoint) -> Checkpoint:
-        """Return the checkpoint of the model below an adapter.  Raises MinidiffError if the adapter does not fit it."""
+    def _make_latents(self, found: Checkpoint | None) -> Latents | None:
+        """Return the latents to work in: those of a checkpoint, or of the autoencoder that the settings name, or None.
+
+        found: of the base model or of the run to go on with.
+        """
+        if found is not None:
+            return checkpoints.make_latents(found)
+        path = self.config.autoencoder.autoencoder
+        return None if path is None else new_latents(checkpoints.find(path), self.dataset)
+
+    def _make_config(self) -> UNetConfig | AutoencoderConfig:
+        """Return the configuration of what is trained, or of the U-Net below the adapter that is trained."""
+        data, shape = self.dataset, (self.dataset.height, self.dataset.width, self.dataset.channels)
+        try:
+            if self.latents is not None:
+                shape = self.latents.shape_of(shape)
+            return network_config(self.config.model, *shape, len(data.classes), data.tokenizer)
+        except MinidiffError as error:
+            if self.latents is None:
+                raise
+            raise MinidiffError(f"{error}, which are the latents of images of {data.height}×{data.width}") from error
+
+    def _check_base(self, base: Checkpoint) -> None:
+        """Raise MinidiffError if the adapter that is trained does not fit the model below it."""
         if base.adapter != "none":
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
-        return base
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -102,7 +134,7 @@ class Trainer:
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of the next step, or of a part of it."""
         run, model = self.config.run, self.denoiser(batch.conditioning)
-        x0 = backend.to_device(to_float(batch.images))
+        x0 = backend.to_device(batch.x0)
         return self.process.training_loss(model, x0, batch.labels, run.seed, self.step, batch.sample, run.batch_size)[0]
 
     def denoiser(self, conditioning: np.ndarray | None) -> Any:
@@ -136,3 +168,27 @@ def frozen_unet(checkpoint: Checkpoint) -> Any:
     for parameter in unet.named_parameters().values():
         parameter.requires_grad = False
     return unet
+
+
+STATISTICS = 64  # batches of EncodedImages' size that new latents are measured on
+
+
+def new_latents(found: Checkpoint, dataset: Dataset) -> Latents:
+    """Return the latents of a trained autoencoder, measured on images of the dataset.
+
+    The autoencoder may have been trained on images of another size: it has no layer that depends on it.
+    Raises MinidiffError if the checkpoint is of no autoencoder, or of one for other images.
+    """
+    if not isinstance(found.trained, AutoencoderConfig):
+        raise MinidiffError(f"--autoencoder {found.path} is no autoencoder; train one with --network autoencoder")
+    if found.trained.channels != dataset.channels:
+        raise MinidiffError(
+            f"--autoencoder {found.path} is for images of {found.trained.channels} channels; those of {dataset.name} "
+            f"have {dataset.channels}"
+        )
+    autoencoder = checkpoints.make_network(found)
+    autoencoder.config = replace(found.trained, height=dataset.height, width=dataset.width)
+    count = STATISTICS if dataset.endless else min(STATISTICS, -(-len(dataset) // GROUP))
+    number = KEYS if dataset.endless else len(dataset)
+    images = lambda k: to_float(dataset.batch(np.arange(GROUP * k, min(GROUP * (k + 1), number)))[0])
+    return Latents(autoencoder, fit(autoencoder, images, count))

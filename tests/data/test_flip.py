@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidiff.data.dataset import ImageDataset
-from minidiff.data.flip import flipped
+from minidiff.data.flip import flipped, flipped_labels
 from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.scenes import Scenes
 from minidiff.scenes.factors import POSITIONS
@@ -27,7 +27,8 @@ def captioned(*texts):
 
 def flip(data, chosen=None):
     images, labels = data.batch(np.arange(len(data)))
-    return flipped(data, images, labels, np.ones(len(data), bool) if chosen is None else chosen)
+    chosen, labels = flipped_labels(data, labels, np.ones(len(data), bool) if chosen is None else chosen)
+    return flipped(images, chosen), labels
 
 
 def test_captions_change_their_sides():
@@ -69,7 +70,8 @@ def test_images_without_labels_are_mirrored():
 def test_what_a_dataset_keeps_is_not_touched():
     data = captioned("left right")
     before, mine = data.images.copy(), data.batch(np.arange(1))
-    flipped(data, *mine, np.ones(1, bool))
+    flipped_labels(data, mine[1], np.ones(1, bool))
+    flipped(mine[0], np.ones(1, bool))
     assert np.array_equal(data.images, before) and np.array_equal(mine[0], before)
 
 
@@ -77,7 +79,8 @@ def test_a_mirrored_scene_says_where_things_are():
     """Of each caption that names a side, the mirrored image's names the other, and it is where the subject is."""
     data, index = Scenes(16, captions=True), np.arange(300)
     images, labels = data.batch(index)
-    after, said = flipped(data, images, labels, np.ones(len(index), bool))
+    chosen, said = flipped_labels(data, labels, np.ones(len(index), bool))
+    after = flipped(images, chosen)
     assert np.array_equal(after, images[:, :, ::-1])
     position = data.factors(index).position
     told = 0

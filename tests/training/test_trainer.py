@@ -97,7 +97,7 @@ def test_flips_mirror_half_of_the_images(trainer):
     plain, flipping = trainer(), trainer(flip=True)
     index = np.arange(len(plain.dataset))
     whole, flipped = (it.training_data.batch(index, 0, index) for it in (plain, flipping))
-    (x0, labels), (mirrored, same_labels) = ((each.images, each.labels) for each in (whole, flipped))
+    (x0, labels), (mirrored, same_labels) = ((each.x0, each.labels) for each in (whole, flipped))
     assert np.array_equal(labels, same_labels)
     kinds = {(np.array_equal(m, x), np.array_equal(m, x[:, ::-1])) for m, x in zip(mirrored, x0)}
     assert (True, False) in kinds

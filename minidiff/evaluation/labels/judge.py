@@ -122,7 +122,7 @@ def judge(
 
     correct = count_correct(network, test_set)
     lap("classifier_test")
-    loss = held_out_loss(model.model, model.process, test_set, sampling.seed, TRIPLES)
+    loss = held_out_loss(model.model, model.process, test_set, sampling.seed, TRIPLES, space=model.space)
     lap("held_out_loss")
     samples = generate_samples(model, sampling, on_step=on_step)
     lap("samples")

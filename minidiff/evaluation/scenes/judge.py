@@ -84,6 +84,6 @@ def judge_scenes(
         adapters["reference"] = scenes_report.reference(reference, *both)
         lap("reference")
     test_set = Subset(Scenes(size, "test", captions=True), TEST_FIRST, TEST_COUNT)
-    loss = held_out_loss(model.model, model.process, test_set, seed, TRIPLES)
+    loss = held_out_loss(model.model, model.process, test_set, seed, TRIPLES, space=model.space)
     lap("held_out_loss")
     return scenes_report.summary(model, sampling, accuracy, facts, by_kind, loss, adapters, seconds)
