@@ -27,11 +27,11 @@ from minidiff.nn import UNetConfig
 from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
-# Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names, and some files
-# of version 4 have a setting `batch` (renamed.py).
+# Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names, some files of
+# version 4 have a setting `batch`, and up to 4 the size of the images was one number (renamed.py).
 # read.py reads all of them: it translates the names, and a field that a version lacks takes its default.
 # The version goes up when an older release of minidiff could not read the file, or would read it wrongly.
-VERSION = 4
+VERSION = 5
 RENAMED = 4  # the first version whose parameters have today's names
 GROUPS = ("model", "ema", "adam_m", "adam_v")
 SAMPLING_GROUPS = ("ema",)  # of a file that serves sampling only
