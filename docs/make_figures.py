@@ -278,7 +278,7 @@ def own_images() -> np.ndarray:
     with tempfile.TemporaryDirectory() as place:
         for i, image in enumerate(images):
             image.save(Path(place) / f"{i}.png")
-        seen = folder(Path(place), 32).images
+        seen = folder(Path(place), (32, 32)).images
     canvas = Image.new("RGB", (1500, 380), "white")
     for i, (image, small) in enumerate(zip(images, seen)):
         squares = np.indices((image.height, image.width)) // 20

@@ -161,11 +161,11 @@ def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
     assert model.config is not None  # as it is for checkpoints
     trained = model.config.data
     data = trained.data if config.data is None else config.data
-    height, _, channels = model.shape
+    height, width, channels = model.shape
     return DataConfig(
         data=data,
         data_dir=config.data_dir or (trained.data_dir if data == trained.data else None),
-        size=height if data in ("scenes", "folder") else None,
+        size={"scenes": (height,), "folder": (height, width)}.get(data),
         grey=channels == 1 and data != "scenes",
         background=trained.background,
         folder_labels=data == "folder" and bool(model.classes),

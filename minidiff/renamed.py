@@ -1,4 +1,4 @@
-"""Names of settings, options and parameters in earlier versions, and their present names.
+"""Names of settings, options and parameters in earlier versions, and their present names and forms.
 
 Idea: files are kept longer than the names in them.  This is the only file that knows the old names.  Code that reads a
 file of an earlier version translates the names in it with these tables.  A command line is not translated: an old
@@ -35,6 +35,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 # Setting to old value to new value.
 VALUES: Mapping[str, Mapping[str, str]] = {"backend": {"numba-direct": "numba-gemm"}}
 
+# By the table of the file, the settings that were one whole number and are a list of them now.
+LISTS: Mapping[str, tuple[str, ...]] = {"data": ("size",)}
+
 # Command-line options: those of the settings in three tables above.
 OPTIONS: Mapping[str, str] = {
     f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
@@ -68,10 +71,14 @@ PARAMETERS = [
 
 
 def settings(values: Any) -> Any:
-    """Translate the names in tables of settings, such as {"model": {"base": 8}}; return other values unchanged."""
+    """Translate the tables of settings, such as {"model": {"base": 8}, "data": {"size": 64}}.
+
+    Names become those of today, and a number where a list is expected becomes a list of one.  Other values are returned
+    unchanged.
+    """
     if not isinstance(values, dict):
         return values
-    return {name: _table(value, SETTINGS.get(name, {})) for name, value in values.items()}
+    return {name: _listed(_table(value, SETTINGS.get(name, {})), LISTS.get(name, ())) for name, value in values.items()}
 
 
 def _table(value: Any, names: Mapping[str, str]) -> Any:
@@ -79,6 +86,13 @@ def _table(value: Any, names: Mapping[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     return {name if names.get(name) in value else names.get(name, name): inner for name, inner in value.items()}
+
+
+def _listed(value: Any, lists: tuple[str, ...]) -> Any:
+    """Make lists of the numbers that one table has under the names `lists`."""
+    if not isinstance(value, dict):
+        return value
+    return {name: [inner] if name in lists and type(inner) is int else inner for name, inner in value.items()}
 
 
 def parameter(name: str) -> str:

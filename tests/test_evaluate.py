@@ -198,10 +198,11 @@ def test_which_images_judge():
     assert chosen(data_dir=Path("here")).data_dir == Path("here")
     assert chosen(data="cifar10").data_dir is None  # where MNIST lies there is no CIFAR-10
     assert chosen(data="cifar10").grey
-    scenes = chosen((48, 48, 3), DataConfig(size=48))
-    assert (scenes.data, scenes.size, scenes.grey) == ("scenes", 48, False)
+    scenes = chosen((48, 48, 3), DataConfig(size=(48,)))
+    assert (scenes.data, scenes.size, scenes.grey) == ("scenes", (48,), False)
     folder = chosen((24, 24, 3), DataConfig(data="folder", data_dir=Path("f"), background="red"))
-    assert (folder.size, folder.folder_labels, folder.background) == (24, True, "red")
+    assert (folder.size, folder.folder_labels, folder.background) == ((24,), True, "red")
+    assert chosen((24, 40, 3), DataConfig(data="folder", data_dir=Path("f"))).size == (24, 40)
 
 
 def test_mistakes(run, data, tmp_path, capsys, monkeypatch):

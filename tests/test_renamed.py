@@ -36,3 +36,12 @@ def test_an_old_name_beside_its_new_one_is_not_translated():
     both = {"run": {"batch": 5, "batch_size": 3}}
     assert renamed.settings(both) == both
     assert renamed.settings({"run": {"batch": 5}}) == {"run": {"batch_size": 5}}
+
+
+def test_a_number_becomes_the_list_that_it_is_today():
+    assert renamed.settings({"data": {"size": 64, "grey": 1}, "run": {"size": 3}}) == {
+        "data": {"size": [64], "grey": 1},
+        "run": {"size": 3},
+    }
+    for today in ({"data": {"size": [64, 96]}}, {"data": {"size": True}}, {"data": "its digest"}):
+        assert renamed.settings(today) == today

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from minidiff.command_line import BackendName
-from minidiff.data.config import DataConfig
+from minidiff.data.config import DataConfig, check_size
 from minidiff.diffusion.process import DrawT, Target, Weighting
 from minidiff.diffusion.schedule import Kind
 from minidiff.errors import MinidiffError
@@ -195,6 +195,7 @@ def check(config: Config) -> None:
         check_limits({name: value for name, value in settings.items() if name != "threads"}, "--{}")
         for name, value in settings.items():
             check_text(value, f"--{name.replace('_', '-')}")
+    check_size(config.data.size)
     if not config.model.channel_mult:
         raise MinidiffError("--channel-mult must be one number a level, got nothing")
     if config.data.flip and config.data.data == "mnist":

@@ -33,7 +33,7 @@ from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
 # Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names, and some files
-# of version 4 have a setting `batch` (renamed.py); up to 4, there were no autoencoders.
+# of version 4 have a setting `batch` (renamed.py); up to 4, `size` was one number, and there were no autoencoders.
 # read.py reads all of them: it translates the names, and a field that a version lacks takes its default.
 # The version goes up when an older release of minidiff could not read the file, or would read it wrongly.
 VERSION = 5

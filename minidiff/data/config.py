@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from minidiff.errors import MinidiffError
+
 Captions = Literal["auto", "txt", "metadata", "names", "none"]
 DataName = Literal["scenes", "mnist", "fashion-mnist", "cifar10", "npz", "folder"]
 
@@ -16,8 +18,9 @@ class DataConfig:
     """The images: scenes are drawn while training; the others are read from --data-dir."""
     data_dir: Path | None = None
     """Path of the images: a folder, or the .npz file of --data npz."""
-    size: int | None = None
-    """Height and width in pixels, for scenes and folder (default 32); the others keep their size."""
+    size: tuple[int, ...] | None = None
+    """Pixels along each side, for scenes and folder (default 32); for folder also two numbers: height, then width. The
+    others keep their size."""
     grey: bool = False
     """Turn colour into grey (cifar10, npz, folder)."""
     background: str = "white"
@@ -33,3 +36,19 @@ class DataConfig:
     flip: bool = False
     """Mirror half of the images, at random, while training: "left" and "right" are swapped in their captions. Not
     for digits or letters."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and len(self.size) == 2 and self.size[0] == self.size[1]:
+            object.__setattr__(self, "size", self.size[:1])  # so that settings of the same meaning are equal
+
+
+def check_size(size: tuple[int, ...] | None) -> None:
+    """Raise MinidiffError unless a size is None, one number, or a height and a width."""
+    if size is not None and len(size) not in (1, 2):
+        got = " ".join(map(str, size)) or "nothing"
+        raise MinidiffError(f"--size must be one number for a square, or a height and a width, got {got}")
+
+
+def size_text(size: tuple[int, ...]) -> str:
+    """Return a size for a message: 64, or 96×160."""
+    return "×".join(map(str, size))

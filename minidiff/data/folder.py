@@ -1,4 +1,4 @@
-"""A user's own images: the image files under a folder, at any depth, cropped to squares of one size.
+"""A user's own images: the image files under a folder, at any depth, cropped to one size.
 
 Each image is read once, becomes 8-bit RGB or grey, and stays in memory.  Files that cannot be read, and folders that
 minidiff itself has written, are named in a warning and left out.  The names of sub-folders can be the labels.
@@ -27,14 +27,15 @@ from minidiff.nn.tokenizer import build_tokenizer
 
 def folder(
     path: Path,
-    size: int = 32,
+    size: tuple[int, int] = (32, 32),
     grey: bool = False,
     background: str = "white",
     labels: bool = False,
     where: Captions = "none",
 ) -> ImageDataset:
-    """Read every image under a folder, at any depth, in the order of their paths: (N, size, size, 3 or 1) uint8.
+    """Read every image under a folder, at any depth, in the order of their paths: (N, height, width, 3 or 1) uint8.
 
+    size: height and width of the images; what a file's image has beyond this aspect ratio is cropped.
     background: the colour behind transparent pixels.  labels: whether the names of the first-level sub-folders are the
     classes.  where: without labels, the source of the captions; if there are any, they make the tokenizer and are the
     labels (N, L).
@@ -53,10 +54,11 @@ def folder(
     everything = find(path, lambda error: skipped.append(f"{inside(path, error.filename)} ({error.strerror})"), own)
     warn(path, "folders of trainings and of samples are left out", [inside(path, each) for each in own])
     files, written = set_apart(everything)
-    shape = (len(files), size, size, 1 if grey else 3)
+    height, width = size
+    shape = (len(files), height, width, 1 if grey else 3)
     if (most := int(np.prod(shape, dtype=object))) > MAX_BYTES:
         raise MinidiffError(
-            f"{path}: {len(files)} files at {size}x{size} pixels would take {most / 2**30:.1f} GiB of memory, "
+            f"{path}: {len(files)} files at {height}×{width} pixels would take {most / 2**30:.1f} GiB of memory, "
             f"the limit is {MAX_BYTES / 2**30:.0f}: choose a smaller size or fewer images"
         )
     images = np.empty(shape, np.uint8)
@@ -65,7 +67,7 @@ def folder(
     for file in tqdm(files, desc="reading images", unit="image", delay=2.0, leave=False):
         try:
             with quiet(), open_regular(file, MAX_FILE) as stream:
-                images[len(read)] = decode(stream, size, size, grey, colour)
+                images[len(read)] = decode(stream, height, width, grey, colour)
                 stream.seek(0)
                 content.append(hashlib.file_digest(stream, "sha256").digest())
             read.append(file)

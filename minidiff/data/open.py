@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 
 from minidiff.data.arrays import npz
-from minidiff.data.config import DataConfig, DataName
+from minidiff.data.config import DataConfig, DataName, check_size, size_text
 from minidiff.data.dataset import Dataset, ImageDataset, Split, hold_out
 from minidiff.data.folder import folder
 from minidiff.data.standard import cifar10, fashion_mnist, mnist
@@ -31,23 +31,24 @@ def open_data(config: DataConfig, split: Split = "train", seed: int = 0, alike: 
     seed: of scenes; other data do not depend on it.  alike: whether each scene has a partner of the same style.
     Raises MinidiffError if the settings contradict each other or the files cannot be read.
     """
-    data, size = config.data, config.size
     _check(config)
+    data, size = config.data, config.size or (SIZE,)
+    height, width = size[0], size[-1]
     if data == "scenes":
         kind = Alike if alike else Scenes
-        return kind(size or SIZE, split, seed, captions=config.captions != "none")
+        return kind(height, split, seed, captions=config.captions != "none")
     assert config.data_dir is not None  # _check
     if data == "folder":
         labels, where = config.folder_labels, config.captions
-        everything = folder(config.data_dir, size or SIZE, config.grey, config.background, labels, where)
+        everything = folder(config.data_dir, (height, width), config.grey, config.background, labels, where)
         return hold_out(everything, split)
     if data == "npz":
         images = hold_out(npz(config.data_dir), split)
     else:
         images = PUBLISHED[data](config.data_dir, split, config.download)
-    if size not in (None, images.height) or size not in (None, images.width):
+    if config.size is not None and (height, width) != (images.height, images.width):
         raise MinidiffError(
-            f"size {size}: the images of {data} are {images.height}x{images.width} and keep that size: "
+            f"size {size_text(size)}: the images of {data} are {images.height}×{images.width} and keep that size: "
             "leave the size out (scenes and folder can have any size)"
         )
     return to_grey(images) if config.grey else images
@@ -59,6 +60,9 @@ def _check(config: DataConfig) -> None:
     if data not in NAMES:
         raise MinidiffError(f"data {data!r}: expected one of {', '.join(NAMES)}")
     check_limits({"size": config.size}, "--{}")
+    check_size(config.size)
+    if data == "scenes" and config.size is not None and len(config.size) > 1:
+        raise MinidiffError(f"scenes are square: expected one number as their size, got {size_text(config.size)}")
     if data == "scenes" and config.data_dir is not None:
         raise MinidiffError(f"--data-dir {config.data_dir}: scenes read no files; did you mean --data folder?")
     if data == "scenes" and config.grey:

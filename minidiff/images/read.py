@@ -115,7 +115,8 @@ def decode(file: BinaryIO, height: int, width: int, grey: bool, background: tupl
 
     The resampling filter is Pillow's bicubic, whose support grows when it shrinks an image, which prevents aliasing.
     """
-    image = opaque(center_crop(load(file, (3 * width, 3 * height)), height, width), background)
+    side = 3 * max(height, width)  # both ways, since the image in the file may lie on its side
+    image = opaque(center_crop(load(file, (side, side)), height, width), background)
     image = image.convert("L" if grey or image.mode in ("1", "L") else "RGB")
     image = image.resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
     return np.asarray(image).reshape(height, width, -1)

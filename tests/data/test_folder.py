@@ -99,7 +99,7 @@ def test_transparency_shows_the_background(tmp_path, background, colour):
     Image.fromarray(image).save(tmp_path / "rgba.png")
     Image.fromarray(image).save(tmp_path / "rgba.webp", lossless=True, exact=True)
     half = [(0.5 * np.array(c) + 0.5 * np.array(colour)) for c in (BLACK, (200, 100, 0))]
-    images = folder(tmp_path, 16, background=background).images
+    images = folder(tmp_path, (16, 16), background=background).images
     for array in images:
         assert np.abs(corners(array) - [colour, (200, 100, 0), *half]).max() <= 2  # 128 is not quite one half
 
@@ -185,6 +185,37 @@ def test_the_middle_square_is_kept(tmp_path, shape):
     assert np.all(array == BLUE)
 
 
+@pytest.mark.parametrize("shape", [(40, 20), (20, 40), (20, 20)])
+@pytest.mark.parametrize("size", [(6, 12), (12, 6), (5, 9)])
+def test_the_middle_of_the_asked_shape_is_kept(tmp_path, shape, size):
+    """Along one side the whole image is kept, along the other its middle: a ramp keeps these values at its ends."""
+    ramps = [np.linspace(0, 255, n) for n in shape]
+    image = np.stack([*np.meshgrid(*ramps, indexing="ij"), np.zeros(shape)], axis=2)
+    Image.fromarray(image.round().astype(np.uint8)).save(tmp_path / "a.png")
+    array = folder(tmp_path, size).images[0]
+    assert array.shape == (*size, 3)
+    scale = min(have / asked for have, asked in zip(shape, size))
+    for axis, (have, asked) in enumerate(zip(shape, size)):
+        values = array[..., axis].take(0, 1 - axis).astype(float)
+        step = 255 / (have - 1)  # of the ramp, from pixel to pixel
+        centres = (have - 1) / 2 + (np.arange(asked) - (asked - 1) / 2) * scale
+        expected = centres * step
+        # A crop is rounded to whole pixels, and the filter bends a ramp at an image's edge.
+        assert np.abs(values - expected).max() <= 1.5 * step
+
+
+def test_a_jpeg_on_its_side_is_read_as_finely_as_an_upright_one(tmp_path):
+    """A decoder that shrinks must leave enough of a side that becomes the other one when the image is turned."""
+    bands = Image.fromarray(np.repeat(np.random.default_rng(0).integers(0, 256, (1, 64), np.uint8), 64, axis=0))
+    upright = bands.resize((1024, 8192), Image.Resampling.BICUBIC)  # of the height, little is kept
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright.save(tmp_path / "b.png")
+    turned, expected = folder(tmp_path, (16, 256)).images.astype(int)
+    assert np.abs(turned - expected).max() <= 3  # levels of 255; JPEG's own loss included
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_resizing_is_antialiased(tmp_path, name):
     """A fine checkerboard must become flat grey; picking single pixels would give black or white."""
@@ -213,7 +244,7 @@ def test_order_depth_and_hidden_files(tmp_path):
         Image.new("L", (2, 2), 99).save(tmp_path / name)
     files = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
     assert files == ["B.png", "a/b/c/d/e.PNG", "a/z.png", "a-b.png", "a.png", "b/x.png"]
-    data = folder(tmp_path, 2, grey=True)
+    data = folder(tmp_path, (2, 2), grey=True)
     assert data.images[:, 0, 0, 0].tolist() == [4, 3, 2, 5, 1, 0]
     assert data.name == tmp_path.name and data.labels is None and data.classes == ()
 
@@ -230,7 +261,7 @@ def test_links(tmp_path, caplog):
     found = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
     assert found == ["a/x.png", "broken.png", "file.png", "pipe.png"]
     (tmp_path / "zero.png").symlink_to("/dev/zero")
-    assert len(folder(tmp_path, 8)) == 2
+    assert len(folder(tmp_path, (8, 8))) == 2
     assert caplog.messages == [
         f"{tmp_path}: 3 of 5 not readable: broken.png (No such file or directory); pipe.png (is a pipe; expected a "
         "regular file); zero.png (is a device; expected a regular file)"
@@ -249,9 +280,13 @@ def test_folders_that_minidiff_wrote_are_left_out(tmp_path, caplog):
     (tmp_path / "broken" / "grid.png").write_bytes(b"no image")
     files = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
     assert files == ["a.png", "broken/grid.png", "runs/b.png", "runs/config.toml", "runs/old/grid.png"]
-    assert len(folder(tmp_path, 8)) == 3
+    assert len(folder(tmp_path, (8, 8))) == 3
     assert f"{tmp_path}: 2 folders of trainings and of samples are left out: out/mine; runs/x" in caplog.messages
-    assert len(folder(tmp_path / "out" / "mine" / "previews", 8)) == len(folder(tmp_path / "runs" / "x", 8)) - 1 == 1
+    assert (
+        len(folder(tmp_path / "out" / "mine" / "previews", (8, 8)))
+        == len(folder(tmp_path / "runs" / "x", (8, 8))) - 1
+        == 1
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode on Windows")
@@ -262,7 +297,7 @@ def test_odd_names_are_printed_safely(tmp_path, caplog):
         quarters().save(where + b"/x.png")
         with open(where + b"/\x9bno.png", "wb"):  # noqa: PTH123
             pass
-    data = folder(tmp_path, 8, labels=True)
+    data = folder(tmp_path, (8, 8), labels=True)
     assert data.classes == (r"a\x1b[2Jb\udcff", r"c\nd")
     (line,) = caplog.messages
     assert line.isprintable() and r"a\x1b[2Jb\udcff/\udc9bno.png (not an image that can be read)" in line
@@ -270,15 +305,15 @@ def test_odd_names_are_printed_safely(tmp_path, caplog):
 
 def test_found_says_how_many(tmp_path):
     quarters().save(tmp_path / "a.png")
-    assert folder(tmp_path, 8).found == "1 image"
+    assert folder(tmp_path, (8, 8)).found == "1 image"
     quarters(32).save(tmp_path / "b.png")
     (tmp_path / "c.png").write_bytes(b"no image")
-    assert folder(tmp_path, 8).found == "2 images, 1 unreadable"
+    assert folder(tmp_path, (8, 8)).found == "2 images, 1 unreadable"
 
 
 def test_the_same_file_is_the_same_content_at_any_size(tmp_path):
     quarters().save(tmp_path / "a.png")
-    one, other = folder(tmp_path, 8), folder(tmp_path, 16, grey=True)
+    one, other = folder(tmp_path, (8, 8)), folder(tmp_path, (16, 16), grey=True)
     assert one.contents.tobytes() == other.contents.tobytes()
     assert one.contents.tobytes() == hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()
 
@@ -288,12 +323,12 @@ def test_labels_are_the_first_folders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         quarters().save(tmp_path / name)
     (tmp_path / "empty").mkdir()
-    data = folder(tmp_path, 8, labels=True)
+    data = folder(tmp_path, (8, 8), labels=True)
     assert data.classes == ("cat", "owl", "Émile") and data.labels.tolist() == [0, 0, 1, 2]
     quarters().save(tmp_path / "loose.png")
     with pytest.raises(MinidiffError, match=r"loose.png lies in no sub-folder, so it has no label"):
-        folder(tmp_path, 8, labels=True)
-    assert len(folder(tmp_path, 8)) == 5
+        folder(tmp_path, (8, 8), labels=True)
+    assert len(folder(tmp_path, (8, 8))) == 5
 
 
 def broken_files(root):
@@ -312,7 +347,7 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path, caplog):
     quarters().save(tmp_path / "good.png")
     broken_files(tmp_path)
     with caplog.at_level(logging.WARNING):
-        data = folder(tmp_path, 8)
+        data = folder(tmp_path, (8, 8))
     assert len(data) == 1
     (record,) = caplog.records
     line = record.getMessage()
@@ -335,7 +370,7 @@ def test_a_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch, caplog, fa
     quarters(16).save(tmp_path / "good.png")
     quarters(64).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(64 * 64 / factor))
-    assert len(folder(tmp_path, 8)) == 1
+    assert len(folder(tmp_path, (8, 8))) == 1
     assert f"1 of 2 not readable: huge.png (more than {int(64 * 64 / factor)} pixels)" in caplog.text
 
 
@@ -343,10 +378,10 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     for i in range(10):
         quarters(8).save(tmp_path / f"{i}.png")
     monkeypatch.setattr(folder_module, "MAX_BYTES", 10 * 32 * 32 * 3 - 1)
-    with pytest.raises(MinidiffError, match=r"10 files at 32x32 pixels would take .* GiB of memory, the limit is"):
+    with pytest.raises(MinidiffError, match=r"10 files at 32×32 pixels would take .* GiB of memory, the limit is"):
         folder(tmp_path)
-    assert len(folder(tmp_path, 31)) == 10
-    assert len(folder(tmp_path, 32, grey=True)) == 10
+    assert len(folder(tmp_path, (31, 31))) == 10
+    assert len(folder(tmp_path, (32, 32), grey=True)) == 10
 
 
 def test_a_wrong_colour(tmp_path):
@@ -359,7 +394,7 @@ def test_a_forbidden_folder_is_named(tmp_path, caplog):
     quarters().save(tmp_path / "good.png")
     (tmp_path / "secret").mkdir(mode=0)
     try:
-        assert len(folder(tmp_path, 8)) == 1
+        assert len(folder(tmp_path, (8, 8))) == 1
     finally:
         (tmp_path / "secret").chmod(0o700)
     assert "1 of 2 not readable: secret (Permission denied)" in caplog.text

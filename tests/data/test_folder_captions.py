@@ -32,7 +32,7 @@ def texts(data):
 
 
 def read(root, where):
-    return folder(root, 8, where=where)
+    return folder(root, (8, 8), where=where)
 
 
 def entry(name, text):
@@ -326,7 +326,7 @@ def test_both_splits_have_the_vocabulary_of_all(tmp_path):
     make(tmp_path, *(f"{'dog' if i % 10 < 9 else 'bird'}_{i:02d}.png" for i in range(20)))
     for i in range(20):
         (tmp_path / f"{'dog' if i % 10 < 9 else 'bird'}_{i:02d}.txt").write_text(f"number w{i}")
-    config = DataConfig("folder", tmp_path, size=8)
+    config = DataConfig("folder", tmp_path, size=(8,))
     train, test = (open_data(config, split) for split in ("train", "test"))
     assert train.tokenizer.words == test.tokenizer.words and len(train.tokenizer.words) == 21
     assert len(train) + len(test) == 20

@@ -20,7 +20,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
 def test_scenes_are_the_default():
     data = open_data(DataConfig())
     assert (data.name, data.height, data.width, data.channels, data.endless) == ("scenes", 32, 32, 3, True)
-    assert open_data(DataConfig(size=64)).height == 64
+    assert open_data(DataConfig(size=(64,))).height == open_data(DataConfig(size=(64, 64))).width == 64
 
 
 def test_scenes_follow_seed_and_split():
@@ -63,7 +63,7 @@ def test_npz(tmp_path):
 
 
 def test_folder(tmp_path):
-    config = DataConfig("folder", make_folder(tmp_path), size=6, folder_labels=True)
+    config = DataConfig("folder", make_folder(tmp_path), size=(6,), folder_labels=True)
     train, test = (open_data(config, split) for split in ("train", "test"))
     assert train.classes == ("a", "b") and train.name == "images" and len(train) + len(test) == 20
     for part in (train, test):
@@ -72,6 +72,22 @@ def test_folder(tmp_path):
         assert number == sorted(number, key=lambda n: (n % 2, n))  # a/00, a/02, ... b/01, ...
     grey = open_data(DataConfig("folder", tmp_path / "images", grey=True))  # of the default size
     assert grey.images.shape == (len(train), 32, 32, 1) and np.array_equal(grey.contents, train.contents)
+
+
+def test_a_folder_of_wide_images(tmp_path):
+    """Height comes first; the two parts of the split hold the same images whatever their size."""
+    path = make_folder(tmp_path)
+    wide, square = (
+        [open_data(DataConfig("folder", path, size), split) for split in ("train", "test")] for size in ((4, 6), (6,))
+    )
+    assert [data.images.shape[1:] for data in wide] == [(4, 6, 3)] * 2
+    for a, b in zip(wide, square):
+        np.testing.assert_array_equal(a.contents, b.contents)
+        np.testing.assert_array_equal(a.images, b.images[:, 1:5])  # the images are 6×6: two rows are cropped
+
+
+def test_settings_of_the_same_size_are_equal():
+    assert DataConfig(size=(64, 64)) == DataConfig(size=(64,)) != DataConfig(size=(64, 65))
 
 
 def test_grey_is_the_same_for_a_folder_and_an_npz(tmp_path):
@@ -91,15 +107,18 @@ def test_published(tmp_path):
     make_mnist(tmp_path)
     for name in ("mnist", "fashion-mnist"):
         assert open_data(DataConfig(name, tmp_path), "test").images.shape == (3, 28, 28, 1)
-        assert open_data(DataConfig(name, tmp_path, size=28, grey=True)).images.shape == (3, 28, 28, 1)
+        assert open_data(DataConfig(name, tmp_path, size=(28,), grey=True)).images.shape == (3, 28, 28, 1)
 
 
 @pytest.mark.parametrize(
     "choices, text",
     [
         ({"data": "imagenet"}, "data 'imagenet': expected one of scenes, mnist, fashion-mnist, cifar10, npz, folder"),
-        ({"size": 0}, "--size must be from 1 to 4096, got 0"),
-        ({"size": 10**9}, "--size must be from 1 to 4096, got 1000000000"),
+        ({"size": (0,)}, "--size must be from 1 to 4096, got 0"),
+        ({"size": (32, 10**9)}, "--size must be from 1 to 4096, got 1000000000"),
+        ({"size": ()}, "--size must be one number for a square, or a height and a width, got nothing"),
+        ({"size": (8, 9, 3)}, "--size must be one number for a square, or a height and a width, got 8 9 3"),
+        ({"size": (32, 48)}, "scenes are square: expected one number as their size, got 32×48"),
         ({"data_dir": Path("cats")}, "--data-dir cats: scenes read no files; did you mean --data folder?"),
         ({"grey": True}, "--grey: scenes are in colour; it works with cifar10, npz and folder"),
         (
@@ -124,12 +143,13 @@ def test_contradictions(choices, text):
     assert str(caught.value) == text
 
 
-def test_a_size_that_the_images_do_not_have(tmp_path):
+@pytest.mark.parametrize(("size", "shown"), [((32,), "32"), ((28, 32), "28×32"), ((32, 28), "32×28")])
+def test_a_size_that_the_images_do_not_have(tmp_path, size, shown):
     make_mnist(tmp_path)
     with pytest.raises(MinidiffError) as caught:
-        open_data(DataConfig("mnist", tmp_path, size=32))
+        open_data(DataConfig("mnist", tmp_path, size=size))
     assert str(caught.value) == (
-        "size 32: the images of mnist are 28x28 and keep that size: leave the size out "
+        f"size {shown}: the images of mnist are 28×28 and keep that size: leave the size out "
         "(scenes and folder can have any size)"
     )
 

@@ -26,7 +26,7 @@ def test_finite_data_bring_their_parts(tmp_path):
 def test_scenes_are_judged_by_images_that_training_never_draws(monkeypatch):
     monkeypatch.setattr(scenes, "_AHEAD", 8)  # more are not looked at
     with backend.using("numpy"):
-        config = DataConfig(size=16)
+        config = DataConfig(size=(16,))
         train_set, test_set = train_and_test_sets(config)
         training = open_data(config, "train", 0)
         assert train_set.endless and not test_set.endless and len(test_set) == 10_000

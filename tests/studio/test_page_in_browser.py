@@ -18,6 +18,7 @@ from minidiff import backend
 from minidiff import sample as command
 from minidiff.checkpoint.config import Config, RunConfig
 from minidiff.checkpoint.settings import write_toml
+from minidiff.data.config import DataConfig
 from tests import tiny_model, toy_images
 from tests.browser import NAMES, Browser, find
 from tests.needs import lacking
@@ -39,7 +40,7 @@ def shipped(tmp_path_factory):
     """A studio with the weights that come with minidiff, a run that knows labels and no prompts, and a training."""
     folder = tmp_path_factory.mktemp("shipped")
     (folder / "runs" / "over").mkdir(parents=True)
-    write_toml(folder / "runs" / "over" / "config.toml", Config(run=RunConfig(steps=99)))
+    write_toml(folder / "runs" / "over" / "config.toml", Config(DataConfig(size=(96, 160)), run=RunConfig(steps=99)))
     lines = ({"step": k, "loss": 1 / k, "seconds": k / 2} for k in range(1, 100))
     (folder / "runs" / "over" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tiny_model.write(folder / "runs" / "labels", classes=("cat", *MARKUP))
@@ -715,6 +716,12 @@ def test_a_training_at_its_end_is_finished_and_its_prompt_is_that_of_the_studio(
     page.wait("document.querySelector('#run h2')?.textContent === 'over'")
     assert "finished" in page.text("#run-facts")
     assert page.js("document.querySelector('#run-prompt').value") == DOG
+    names, values = (
+        page.js(f"[...document.querySelectorAll('#run-settings {tag}')].map((e) => e.textContent)")
+        for tag in ("dt", "dd")
+    )
+    told = dict(zip(names, values))
+    assert (told["size"], told["channel mult"], told["steps"]) == ("96×160", "1 2 4", "99")
 
 
 def test_a_training_of_another_process_is_followed_and_tried(page, shipped, tmp_path):

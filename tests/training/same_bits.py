@@ -23,7 +23,7 @@ STEPS, STOP = 50, 20
 # Large enough that each kernel of a default training is used: Winograd's convolutions, fused and alone, words, two
 # levels, and enough work for two threads.
 CONFIG = Config(
-    data=DataConfig(data="scenes", size=16),
+    data=DataConfig(data="scenes", size=(16,)),
     model=ModelConfig(model_channels=16, channel_mult=(1, 2), patch=1, heads=2, text_width=32),
     run=RunConfig(steps=STEPS, batch_size=8, backend="numba", preview_every=10**6, save_every=10**6),
 )

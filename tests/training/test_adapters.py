@@ -28,7 +28,7 @@ KINDS = ["edges", "segmentation", "depth", "reference"]
 def small():
     """Settings of scenes small enough for a test."""
     return {
-        "data": "scenes", "data_dir": None, "size": 16, "patch": 2, "model_channels": 8, "text_width": 8,
+        "data": "scenes", "data_dir": None, "size": (16,), "patch": 2, "model_channels": 8, "text_width": 8,
         "text_layers": 1, "groups": 4, "warmup": 1, "steps": 4, "batch_size": 4, "save_every": 2, "preview_every": 100,
     }  # fmt: skip
 

@@ -15,10 +15,12 @@ from safetensors.numpy import save_file
 from minidiff import checkpoint as checkpoints
 from minidiff import files
 from minidiff.autograd import no_grad
+from minidiff.checkpoint.format import content_digest
 from minidiff.data.dataset import ImageDataset
 from minidiff.errors import MinidiffError
 from minidiff.files import sha256
 from minidiff.nn import UNetConfig
+from minidiff.training.cli import parse
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 from tests.mistakes import of_call as fails
@@ -92,7 +94,7 @@ def test_anybody_can_read_it(run, it):
     tensors, about = contents(save(it, run))
     assert {name.split("/")[0] for name in tensors} == {"model", "ema", "adam_m", "adam_v"}
     assert {array.dtype for array in tensors.values()} == {np.dtype("float32")}
-    assert (about["version"], about["step"], about["config"]["run"]["batch_size"]) == (4, 2, 8)
+    assert (about["version"], about["step"], about["config"]["run"]["batch_size"]) == (5, 2, 8)
 
 
 # -- what can be wrong with a file ------------------------------------------------------------------------------------
@@ -148,8 +150,23 @@ def test_a_foreign_file_is_one_line(tmp_path):
 def test_another_format_version_is_one_line(run, it):
     """Of a later version nothing else is read: it may spell everything otherwise."""
     path = save(it, run)
-    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=5, all_else="new")))
-    assert fails(checkpoints.load, path) == f"{path} has format version 5; this minidiff reads versions 1 to 4"
+    rewrite(path, lambda tensors, about: (about.clear(), about.update(version=6, all_else="new")))
+    assert fails(checkpoints.load, path) == f"{path} has format version 6; this minidiff reads versions 1 to 5"
+
+
+def test_a_training_goes_on_from_a_checkpoint_whose_size_is_one_number(run, trainer):
+    """Up to version 4.  The digest is of the metadata as they stand in the file."""
+    it = trainer(size=(8,))
+    path = save(it, run)
+    tensors, about = contents(path)
+    about["version"], about["config"]["data"]["size"] = 4, 8
+    about["digest"] = content_digest(about, tensors.items())
+    save_file(tensors, path, {"minidiff": json.dumps(about)})
+    assert checkpoints.load(path).config == it.config
+    assert parse(["--resume", str(path), "--size", "8"]).config == it.config
+    assert parse(["--resume", str(path), "--size", "8", "8"]).config == it.config
+    line = fails(parse, ["--resume", str(path), "--size", "8", "12"])
+    assert line == f"{path} was trained with other settings: --size 8 there, 8 12 asked"
 
 
 @pytest.mark.parametrize("key", ["step", "config", "network", "classes"])

@@ -40,6 +40,19 @@ def test_names_are_flat():
     assert (config.diffusion.target, config.optimizer.lr, config.run.steps) == ("eps", 1.0, 5)
 
 
+@pytest.mark.parametrize(
+    ("words", "size"), [("", None), ("64", (64,)), ("96 160", (96, 160)), ("64 64", (64,)), ("None", None)]
+)
+def test_a_size_is_one_number_or_two(words, size):
+    assert parse(["--size", *words.split()] if words else []).config.data.size == size
+
+
+@pytest.mark.parametrize(("words", "got"), [("", "nothing"), ("1 2 3", "1 2 3")])
+def test_a_size_of_other_length_is_one_line(words, got):
+    asked = fails("--size", *words.split())
+    assert asked == f"--size must be one number for a square, or a height and a width, got {got}"
+
+
 def test_help_explains_every_field(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])

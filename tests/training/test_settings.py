@@ -13,7 +13,7 @@ from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError
 
 NOTHING_DEFAULT = Config(
-    data=DataConfig("folder", None, 64, True, "#102030", True, "names", False, True),
+    data=DataConfig("folder", None, (96, 160), True, "#102030", True, "names", False, True),
     model=ModelConfig(2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,)),
     diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
     optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),
@@ -33,6 +33,12 @@ def test_the_old_name_of_a_backend_is_read(tmp_path):
     path.write_text('[run]\nbackend = "numba-direct"\n')
     assert read_toml(Config, path).run.backend == "numba-gemm"
     assert from_dict(Config, {"run": {"backend": "numba-direct"}}, "json").run.backend == "numba-gemm"
+
+
+def test_a_size_of_one_number_is_read(tmp_path):
+    path = tmp_path / "old.toml"
+    path.write_text("[data]\nsize = 48\n")
+    assert read_toml(Config, path).data.size == (48,)
 
 
 def test_paths_survive(tmp_path, settings, toy):
@@ -66,6 +72,9 @@ def test_the_file_says_how_to_use_it(tmp_path):
         ("[run]\nminutes = '3'\n", "{}: [run]: minutes must be a number, got '3'"),
         ("[data]\ngrey = 1\n", "{}: [data]: grey must be true or false, got 1"),
         ("[data]\ndata_dir = 1\n", "{}: [data]: data_dir must be a path, got 1"),
+        ("[data]\nsize = '64'\n", "{}: [data]: size must be a list, got '64'"),
+        ("[data]\nsize = true\n", "{}: [data]: size must be a list, got True"),
+        ("[data]\nsize = 0\n", "{}: [data]: size must be from 1 to 4096, got 0"),
         ("[model]\nmultipliers = 3\n", "{}: [model]: channel_mult must be a list, got 3"),
         ("[model]\nmultipliers = ['a']\n", "{}: [model]: channel_mult must be a whole number, got 'a'"),
         ("[diffusion]\ntarget = 'z'\n", "{}: [diffusion]: target must be one of eps, x0, v, flow, edm, got 'z'"),

@@ -177,7 +177,7 @@ def test_other_images_than_the_checkpoints_are_one_line(tmp_path, trainer, setti
 
 
 def test_a_loss_that_is_not_finite_names_the_layer_that_reads_captions(settings):
-    config = settings(data="scenes", data_dir=None, size=16, patch=2, text_width=8, text_layers=1, groups=4)
+    config = settings(data="scenes", data_dir=None, size=(16,), patch=2, text_width=8, text_layers=1, groups=4)
     it = Trainer(config, open_data(config.data))
     seen = []
     with on_forward(lambda module, output: seen.append((type(module).__name__, len(list(tensors(output)))))):

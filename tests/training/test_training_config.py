@@ -52,7 +52,11 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
     with pytest.raises(MinidiffError, match=f"^--{name.replace('_', '-')} must be .*, got "):
         check(
             settings(
-                **{name: (-(10**400),) if name in ("channel_mult", "attention_at", "cross_attention_at") else -math.inf}
+                **{
+                    name: (-(10**400),)
+                    if name in ("size", "channel_mult", "attention_at", "cross_attention_at")
+                    else -math.inf
+                }
             )
         )
 
@@ -71,7 +75,8 @@ def test_no_number_of_a_training_is_below_its_limit(settings, name):
         ({"beta1": 1.0}, "--beta1 must be from 0 to below 1, got 1.0"),
         ({"save_every": 0}, "--save-every must be from 1 to 2^32 - 1, got 0"),
         ({"data": "mnist", "flip": True}, "--flip: a mirrored digit is none, so mnist is not mirrored; leave it out"),
-        ({"size": 0}, "--size must be from 1 to 4096, got 0"),
+        ({"size": (64, 0)}, "--size must be from 1 to 4096, got 0"),
+        ({"size": ()}, "--size must be one number for a square, or a height and a width, got nothing"),
         ({"channel_mult": ()}, "--channel-mult must be one number a level, got nothing"),
         ({"channel_mult": (1, 0)}, "--channel-mult must be from 1 to 256, got 0"),
         ({"num_timesteps": 10**30}, f"--num-timesteps must be from 2 to 1048576, got {10**30}"),

@@ -78,7 +78,8 @@ function build(run) {
     if (button.dataset.model) emit("try", { model: button.dataset.model, prompt: field.hidden ? "" : field.value.trim() });
   });
   const parts = Object.values(run.settings ?? {}).filter((each) => each && typeof each === "object" && !Array.isArray(each));
-  const wanted = [run.settings ?? {}, ...parts].flatMap(Object.entries).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
+  const wanted = [run.settings ?? {}, ...parts].flatMap(Object.entries).map(([key, value]) => [key, Array.isArray(value) ? value.join(key === "size" ? "×" : " ") : value])
+    .filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
   const settings = element("dl", {}, ...wanted.flatMap(([key, value]) => [element("dt", { textContent: key.replaceAll("_", " ") }), element("dd", { textContent: String(value) })]));
   const more = element("details", { id: "run-settings" }, element("summary", {}, element("span", { textContent: "Settings of the training" })), settings);
   more.hidden = !wanted.length;
