@@ -206,6 +206,9 @@ def check(config: Config) -> None:
         for name, given in (("--autoencoder", config.autoencoder.autoencoder), ("--onto", config.addition.onto)):
             if given is not None:
                 raise MinidiffError(f"--network autoencoder is trained by itself; leave out {name} {given}")
+    autoencoder = config.autoencoder.autoencoder
+    if config.addition.onto is not None and autoencoder is not None:
+        raise MinidiffError(f"an adapter uses the autoencoder of its model; leave out --autoencoder {autoencoder}")
     if run.steps is not None and run.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {run.steps} steps and {run.minutes:g} minutes")
     if run.steps is None and config.optimizer.warmup < LEAST_WARMUP:

@@ -11,7 +11,7 @@ Leaves out the autoencoder: nn/autoencoder.py.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,14 @@ class EncodedImages:
         self._groups: OrderedDict[int, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
     def __len__(self) -> int:
-        """The number of groups of a finite dataset."""
-        return -(-len(self.dataset) // GROUP)
+        """The number of groups that `fill` encodes."""
+        return 0 if self.dataset.endless else -(-len(self.dataset) // GROUP)
 
-    def fill(self, after_each: Callable[[], object]) -> None:
-        """Encode all images of a finite dataset."""
+    def fill(self) -> Iterator[None]:
+        """Encode all images of a finite dataset group by group; yield after each."""
         for group in range(len(self)):
             self._group(group)
-            after_each()
+            yield
 
     def labels(self, index: np.ndarray) -> np.ndarray | None:
         """Return the labels of the images numbered `index`, (N,) or (N, L) int64, or None."""
@@ -86,5 +86,5 @@ def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) ->
     """
     if not dataset.endless:
         return order(dataset, seed, step, batch_size)
-    place = np.arange(batch_size, dtype=np.int64)
-    return ((step - LAG * (place % USES)) * batch_size + place) // USES % KEYS
+    place = step * batch_size + np.arange(batch_size, dtype=np.int64)
+    return (place // USES - place % USES * LAG // USES * batch_size) % KEYS

@@ -156,6 +156,7 @@ class TrainingRun(Callbacks):
                 self.print_summary()
             try:
                 write_toml(self.folder / "config.toml", trainer.config)
+                self.encode_images()
                 with contextlib.closing(folders.Metrics(self.folder, trainer.step)) as self.metrics:
                     self.make_steps()
                 if not self.stop:
@@ -169,6 +170,16 @@ class TrainingRun(Callbacks):
                 else:
                     self.print_next_commands()
         return self.stop.exit_code if self.stop else FINISHED
+
+    def encode_images(self) -> None:
+        """Encode the images of a latent model, except those of an endless dataset; return early on a stop request."""
+        encoded = self.trainer.training_data.encoded
+        if encoded is not None and len(encoded):
+            with Progress(self.stop, "encoding", len(encoded), leave=False) as progress:
+                for _ in encoded.fill():
+                    progress.update()
+                    if self.stop:
+                        return
 
     def make_steps(self) -> None:
         """Run the training loop with a progress bar, and save where it ends."""

@@ -105,9 +105,9 @@ class Trainer:
     def _make_config(self) -> UNetConfig | AutoencoderConfig:
         """Return the configuration of what is trained, or of the U-Net below the adapter that is trained."""
         data, shape = self.dataset, (self.dataset.height, self.dataset.width, self.dataset.channels)
+        if self.latents is not None:
+            shape = self.latents.shape_of(shape)
         try:
-            if self.latents is not None:
-                shape = self.latents.shape_of(shape)
             return network_config(self.config.model, *shape, len(data.classes), data.tokenizer)
         except MinidiffError as error:
             if self.latents is None:
