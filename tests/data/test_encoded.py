@@ -1,4 +1,4 @@
-"""Latents of a dataset: each image is encoded once, with the same neighbours, and an endless dataset's are used again."""
+"""Latents of a dataset: each image is encoded once, with the same neighbours; an endless one's are used again."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from minidiff.data.training_data import TrainingData
 from minidiff.images.files import to_float
 from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.scenes import Scenes
+from minidiff.scenes import scenes as scenes_module
 
 COUNT = 21  # two whole groups, and one of five
 
@@ -127,7 +128,8 @@ def test_images_without_labels_have_none(images, space):
 
 def test_an_endless_dataset_keeps_the_groups_that_were_used_last(monkeypatch, space):
     monkeypatch.setattr(encoded, "KEPT", 2)
-    scenes = Scenes(8, captions=True)
+    monkeypatch.setattr(scenes_module, "_AHEAD", 16)
+    scenes = Scenes(16, captions=True)
     latents = EncodedImages(scenes, space)
     assert len(latents) == len(list(latents.fill())) == 0 and not space.calls
     of = lambda number: latents.latents(np.array([number]), plain(1))
