@@ -13,7 +13,7 @@ Source: Rombach et al. 2021, arXiv:2112.10752, section 3.2 and appendix G (laten
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,6 +105,7 @@ class Latents:
     autoencoder: Autoencoder
     statistics: LatentStatistics
     clip: str = "none"
+    _constant: dict[str, Any] = field(default_factory=dict)  # by backend, what it derives from filters, which stay
 
     @property
     def factor(self) -> int:
@@ -119,11 +120,12 @@ class Latents:
 
     def encode(self, images: Any) -> Any:
         mean, std = self._constants()
-        return (_means(self.autoencoder, images) - mean) / std
+        with self._constant_filters():
+            return (_means(self.autoencoder, images) - mean) / std
 
     def decode(self, x: Any) -> Any:
         mean, std = self._constants()
-        with no_grad():
+        with no_grad(), self._constant_filters():
             return self.autoencoder.decoder(x * std + mean).data
 
     def preview(self, x: Any) -> Any:
@@ -154,6 +156,10 @@ class Latents:
 
     def _encode_one(self, image: np.ndarray) -> np.ndarray:
         return backend.to_numpy(self.encode(backend.to_device(image[None])))[0]
+
+    def _constant_filters(self) -> Any:
+        table = backend.current()
+        return self._constant.setdefault(table.name, table.constant_filters())
 
     def _constants(self) -> tuple[Any, Any]:
         mean, std = (np.array(values, np.float32) for values in (self.statistics.mean, self.statistics.std))
