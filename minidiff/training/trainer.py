@@ -176,18 +176,21 @@ STATISTICS = 64  # batches of EncodedImages' size that new latents are measured 
 def new_latents(found: Checkpoint, dataset: Dataset) -> Latents:
     """Return the latents of a trained autoencoder, measured on images of the dataset.
 
+    found: its checkpoint, or that of a model which works in its latents.
     The autoencoder may have been trained on images of another size: it has no layer that depends on it.
-    Raises MinidiffError if the checkpoint is of no autoencoder, or of one for other images.
+    Raises MinidiffError if the checkpoint has no autoencoder, or one for other images.
     """
-    if not isinstance(found.trained, AutoencoderConfig):
-        raise MinidiffError(f"--autoencoder {found.path} is no autoencoder; train one with --network autoencoder")
-    if found.trained.channels != dataset.channels:
+    latents = checkpoints.make_latents(found)
+    if latents is None and not isinstance(found.trained, AutoencoderConfig):
+        raise MinidiffError(f"--autoencoder {found.path} has no autoencoder; train one with --network autoencoder")
+    autoencoder = checkpoints.make_network(found) if latents is None else latents.autoencoder
+    channels = autoencoder.config.channels
+    if channels != dataset.channels:
         raise MinidiffError(
-            f"--autoencoder {found.path} is for images of {found.trained.channels} channels; those of {dataset.name} "
-            f"have {dataset.channels}"
+            f"--autoencoder {found.path} is for images of {channels} channels; those of {dataset.name} have "
+            f"{dataset.channels}"
         )
-    autoencoder = checkpoints.make_network(found)
-    autoencoder.config = replace(found.trained, height=dataset.height, width=dataset.width)
+    autoencoder.config = replace(autoencoder.config, height=dataset.height, width=dataset.width)
     count = STATISTICS if dataset.endless else min(STATISTICS, -(-len(dataset) // GROUP))
     number = KEYS if dataset.endless else len(dataset)
     images = lambda k: to_float(dataset.batch(np.arange(GROUP * k, min(GROUP * (k + 1), number)))[0])
