@@ -61,8 +61,8 @@ class AutoencoderSettings:
     """Latent diffusion: the autoencoder that a U-Net works with, and the training of one (--network autoencoder)."""
 
     autoencoder: Path | None = None
-    """A trained autoencoder, or a model that has one: the U-Net denoises latents instead of pixels, and the decoder makes
-    images of them."""
+    """A trained autoencoder, or a model that has one: the U-Net denoises its latents instead of pixels, and the decoder
+    makes images of them."""
     latent_channels: int = 8
     """Numbers that each place of the latents has."""
     autoencoder_patch: int = 2

@@ -20,7 +20,6 @@ from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.schedule import Schedule, make_schedule
 from minidiff.errors import MAX_PRINTED, MinidiffError, printable
-from minidiff.latent.space import PIXELS
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.pipeline.settings import DEFAULTS, Defaults
 
@@ -41,7 +40,7 @@ def load(path: str | Path | None = None) -> Pipeline:
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
         )
     process = make_process(found.config.diffusion)
-    network, space = checkpoints.make_network(found), checkpoints.make_latents(found) or PIXELS
+    network, space = checkpoints.make_network(found), checkpoints.make_space(found)
     return Pipeline(
         network,
         process,

@@ -246,7 +246,7 @@ class TrainingRun(Callbacks):
             trainer.words,
             trainer.base_digest,
             trainer.data_digest,
-            trainer.latents,
+            trainer.space,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)
