@@ -5,7 +5,8 @@ one of large images needs an hour.  So a classifier has a size, and every image 
 image, is reduced to that size in the same way.  Models of all sizes can then be judged by the same classifiers.  Each
 pixel of the reduced image is the mean of the part of the image that it covers; where a pixel is covered in part, it
 counts in part.
-Leaves out enlarging: a judge never looks at more pixels than the model draws.
+Leaves out enlarging: a judge never looks at more pixels than the model draws.  Nor is a reduced scene quite the scene
+rendered at that size, since outlines are a pixel wide at every size: real images are reduced too, to show the effect.
 """
 
 from dataclasses import dataclass
