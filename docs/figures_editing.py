@@ -23,10 +23,10 @@ def scene(number: int) -> np.ndarray:
     return to_float(Scenes(split="test").batch(np.array([number]))[0][0])
 
 
-def sheet(rows: list[list[np.ndarray]], heads: list[str]) -> np.ndarray:
+def sheet(rows: list[list[np.ndarray]], heads: list[str], zoom: int = ZOOM) -> np.ndarray:
     """Rows of images (H, W, 3), float or uint8, under a line of words."""
     u8 = [to_uint8(one) if one.dtype != np.uint8 else one for row in rows for one in row]
-    below = make_grid(np.array(u8), columns=len(heads), zoom=ZOOM)
+    below = make_grid(np.array(u8), columns=len(heads), zoom=zoom)
     image = Image.new("RGB", (below.shape[1], below.shape[0] + 24), "white")
     image.paste(Image.fromarray(below), (0, 24))
     pen, step = ImageDraw.Draw(image), below.shape[1] / len(heads)

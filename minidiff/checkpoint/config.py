@@ -61,7 +61,8 @@ class AutoencoderSettings:
     """Latent diffusion: the autoencoder that a U-Net works with, and the training of one (--network autoencoder)."""
 
     autoencoder: Path | None = None
-    """A trained autoencoder: the U-Net denoises its latents instead of pixels, and the decoder makes images of them."""
+    """A trained autoencoder, or a model that has one: the U-Net denoises its latents instead of pixels, and the decoder
+    makes images of them."""
     latent_channels: int = 8
     """Numbers that each place of the latents has."""
     autoencoder_patch: int = 2
@@ -202,13 +203,12 @@ def check(config: Config) -> None:
         raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
+    if config.addition.onto is not None and config.autoencoder.autoencoder is not None:
+        raise MinidiffError(f"--autoencoder: an adapter works in the latents of {config.addition.onto}; leave it out")
     if config.model.network == "autoencoder":
         for name, given in (("--autoencoder", config.autoencoder.autoencoder), ("--onto", config.addition.onto)):
             if given is not None:
                 raise MinidiffError(f"--network autoencoder is trained by itself; leave out {name} {given}")
-    autoencoder = config.autoencoder.autoencoder
-    if config.addition.onto is not None and autoencoder is not None:
-        raise MinidiffError(f"an adapter uses the autoencoder of its model; leave out --autoencoder {autoencoder}")
     if run.steps is not None and run.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {run.steps} steps and {run.minutes:g} minutes")
     if run.steps is None and config.optimizer.warmup < LEAST_WARMUP:

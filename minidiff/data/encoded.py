@@ -11,7 +11,7 @@ Leaves out the autoencoder: nn/autoencoder.py.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,14 @@ class EncodedImages:
         self._groups: OrderedDict[int, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
     def __len__(self) -> int:
-        """The number of groups that `fill` encodes."""
-        return 0 if self.dataset.endless else -(-len(self.dataset) // GROUP)
+        """The number of groups of a finite dataset."""
+        return -(-len(self.dataset) // GROUP)
 
-    def fill(self) -> Iterator[None]:
-        """Encode all images of a finite dataset group by group; yield after each."""
+    def fill(self, after_each: Callable[[], object]) -> None:
+        """Encode all images of a finite dataset."""
         for group in range(len(self)):
             self._group(group)
-            yield
+            after_each()
 
     def labels(self, index: np.ndarray) -> np.ndarray | None:
         """Return the labels of the images numbered `index`, (N,) or (N, L) int64, or None."""
@@ -76,6 +76,11 @@ class EncodedImages:
         if self.dataset.endless and len(self._groups) > KEPT:
             self._groups.popitem(last=False)
         return self._groups[group]
+
+
+def encoded_images(dataset: Dataset, space: Space, flip: bool) -> EncodedImages | None:
+    """Return the encoded images of a dataset, None if the space is that of the images themselves."""
+    return None if space.autoencoder_config is None else EncodedImages(dataset, space, flip)
 
 
 def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ output of the encoder of the same size (a skip connection), so that no detail is
 
 From top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and `decode`
 that run it.  `UNet.condition` encodes the class or the caption that the image is to show.  Everything about captions,
-including cross_attention.py and text.py, can be skipped until docs/chapter14.md.  `space_to_depth` makes the network
+including cross_attention.py and text.py, can be skipped until docs/chapter15.md.  `space_to_depth` makes the network
 cheaper: it turns pixels into channels.
 Leaves out how noise is added and which timesteps are used: diffusion/.
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion).
@@ -148,12 +148,12 @@ class UNet(Module):
         emb = self.embedding(t, cond.embedding)
         h = self.conv_in(space_to_depth(x, self.config.patch))
         features = encode(self.down, self.middle, h, emb, cond)
-        if cond.control is not None:  # chapter 15
+        if cond.control is not None:  # chapter 16
             features = [h + residual for h, residual in zip(features, cond.control(x, emb))]
         h = decode(self.up, features, emb, cond)
         return depth_to_space(self.norm.then(self.conv_out, h), self.config.patch)
 
-    # ---- what the images are to show: classes, or captions (chapter 14) ----
+    # ---- what the images are to show: classes, or captions (chapter 15) ----
 
     def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
         """Encode the condition of n images; `forward` takes the result at every timestep.

@@ -21,6 +21,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
 from minidiff.checkpoint.settings import write_toml
+from minidiff.data.encoded import GROUP
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
 from minidiff.training import console, preview
@@ -111,6 +112,9 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         )
     data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
     trainer = make_trainer(config, data, resume)
+    if (encoded := trainer.training_data.encoded) is not None and not data.endless:
+        with console.progress_bar("encoding images", total=len(encoded) * GROUP, unit="image", delay=1.0) as bar:
+            encoded.fill(lambda: bar.update(GROUP))
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:
@@ -156,7 +160,6 @@ class TrainingRun(Callbacks):
                 self.print_summary()
             try:
                 write_toml(self.folder / "config.toml", trainer.config)
-                self.encode_images()
                 with contextlib.closing(folders.Metrics(self.folder, trainer.step)) as self.metrics:
                     self.make_steps()
                 if not self.stop:
@@ -170,16 +173,6 @@ class TrainingRun(Callbacks):
                 else:
                     self.print_next_commands()
         return self.stop.exit_code if self.stop else FINISHED
-
-    def encode_images(self) -> None:
-        """Encode the images of a latent model, except those of an endless dataset; return early on a stop request."""
-        encoded = self.trainer.training_data.encoded
-        if encoded is not None and len(encoded):
-            with Progress(self.stop, "encoding", len(encoded), leave=False) as progress:
-                for _ in encoded.fill():
-                    progress.update()
-                    if self.stop:
-                        return
 
     def make_steps(self) -> None:
         """Run the training loop with a progress bar, and save where it ends."""
@@ -257,7 +250,7 @@ class TrainingRun(Callbacks):
             trainer.words,
             trainer.base_digest,
             trainer.data_digest,
-            trainer.latents,
+            trainer.space,
         )
         self.saved_step = trainer.step
         checkpoints.prune(self.folder, trainer.config.run.keep)

@@ -37,15 +37,17 @@ def test_pixels_are_what_they_are():
     edit = Edit(IMAGES[0], sigma=0.5)
     assert PIXELS.encode(IMAGES) is PIXELS.decode(IMAGES) is PIXELS.preview(IMAGES) is IMAGES
     assert PIXELS.edit(edit) is edit
-    assert (PIXELS.factor, PIXELS.image_shape((8, 12, 3)), PIXELS.clip) == (1, (8, 12, 3), "clip")
+    assert PIXELS.finish(IMAGES, edit) is IMAGES
+    assert PIXELS.image_shape((8, 12, 3)) == PIXELS.array_shape((8, 12, 3)) == (8, 12, 3)
+    assert (PIXELS.clip, PIXELS.autoencoder_config) == ("clip", None)
 
 
 def test_sizes(latents):
     assert (latents.factor, latents.clip) == (4, "none")
-    assert latents.shape_of((8, 12, 3)) == (2, 3, 4)
+    assert latents.array_shape((8, 12, 3)) == (2, 3, 4)
     assert latents.image_shape((5, 2, 4)) == (20, 8, 3)
     with pytest.raises(MinidiffError, match=r"4 divides \(4, 8, 12, …\), got 10×12"):
-        latents.shape_of((10, 12, 3))
+        latents.array_shape((10, 12, 3))
 
 
 def test_each_channel_has_mean_0_and_variance_1_over_the_images_that_were_measured(latents):

@@ -1,6 +1,5 @@
 """Latent diffusion from an autoencoder to drawing: both are trained, resumed to the bit, and refused in one line."""
 
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -204,13 +203,13 @@ def test_latents_are_measured_on_the_images_of_the_training(settings, data, auto
     images = open_data(config.data)
     it = Trainer(config, images)
     pixels = to_float(images.images)
-    assert it.latents.autoencoder.config.latent_shape == (4, 6, 4)
-    expected = fit(it.latents.autoencoder, lambda k: pixels[8 * k : 8 * k + 8], 2)
-    assert it.latents.statistics == expected
+    assert it.space.autoencoder.config.latent_shape == (4, 6, 4)
+    expected = fit(it.space.autoencoder, lambda k: pixels[8 * k : 8 * k + 8], 2)
+    assert it.space.statistics == expected
     x0 = np.concatenate([part.x0 for part in it.training_data.batches(0, 12)])
     assert x0.shape == (12, 4, 6, 4) and abs(x0.std() - 1) < 0.3
     found = checkpoints.make_network(checkpoints.find(autoencoder("labels"))).named_parameters()
-    for name, parameter in it.latents.autoencoder.named_parameters().items():
+    for name, parameter in it.space.autoencoder.named_parameters().items():
         np.testing.assert_array_equal(parameter.data, found[name].data)
 
 
@@ -225,23 +224,6 @@ def test_finite_images_are_encoded_before_the_first_step(tmp_path, settings, dat
     monkeypatch.setattr(EncodedImages, "_group", group)
     assert loop.train(config, tmp_path / "run") == 0
     assert left[:2] == [False, False] and len(left) > 2 and all(left[2:])
-
-
-def test_a_stop_while_images_are_encoded_ends_the_run(tmp_path, settings, data, autoencoder, monkeypatch):
-    def stopped(self):
-        signal.raise_signal(signal.SIGTERM)
-        yield
-        raise AssertionError("it went on")
-
-    config = settings(**data("folder"), autoencoder=autoencoder("folder"))
-    with monkeypatch.context() as patch:
-        patch.setattr(EncodedImages, "fill", stopped)
-        assert loop.train(config, tmp_path / "run") == 143
-    found = checkpoints.find(tmp_path / "run")
-    assert found.step == 0
-    assert loop.train(found.config, resume=found) == 0
-    assert loop.train(config, tmp_path / "whole") == 0
-    assert equal(weights(tmp_path / "run", 4), weights(tmp_path / "whole", 4))
 
 
 # -- an adapter of one -------------------------------------------------------------------------------------------------
@@ -277,11 +259,18 @@ def test_settings_that_exclude_each_other_are_one_line(settings):
     assert fails(network="autoencoder", autoencoder="a/b") == line.format("--autoencoder")
     assert fails(network="autoencoder", adapter="edges", onto="a/b") == line.format("--onto")
     assert fails(adapter="edges", onto="base", autoencoder="a/b") == (
-        "an adapter uses the autoencoder of its model; leave out --autoencoder a/b"
+        "--autoencoder: an adapter works in the latents of base; leave it out"
     )
 
 
-def test_what_does_not_fit_is_one_line(tmp_path, settings, data, autoencoder, base):
+def test_a_model_in_latents_lends_its_autoencoder(settings, data, base):
+    config = settings(**data("folder"), autoencoder=base("folder"))
+    it, found = Trainer(config, open_data(config.data)), checkpoints.find(base("folder"))
+    for name, parameter in it.space.autoencoder.named_parameters().items():
+        np.testing.assert_array_equal(parameter.data, found.tensors["autoencoder"][name])
+
+
+def test_what_does_not_fit_is_one_line(tmp_path, settings, data, autoencoder, base, trainer):
     ae, unet = autoencoder("labels"), base("labels")
 
     def fails(kind="labels", **changes):
@@ -289,8 +278,9 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, data, autoencoder, ba
         assert not (tmp_path / "never").exists()
         return line
 
-    path = checkpoints.path_of(unet, 4)
-    assert fails(autoencoder=unet) == f"--autoencoder {path} is no autoencoder; train one with --network autoencoder"
+    it, path = trainer(), tmp_path / "pixels.safetensors"
+    checkpoints.save(path, 0, it.config, it.network, it.dataset.classes, it.parameters)
+    assert fails(autoencoder=path) == f"--autoencoder {path} has no autoencoder; train one with --network autoencoder"
     assert fails(autoencoder=tmp_path).startswith(f"no checkpoint in {tmp_path}: expected ")
     path = checkpoints.path_of(ae, 4)
     assert fails(autoencoder=ae, grey=True) == (
@@ -304,7 +294,10 @@ def test_what_does_not_fit_is_one_line(tmp_path, settings, data, autoencoder, ba
     assert fails("folder", autoencoder=ae, size=(18, 24)) == f"{needs}got 18×24"
     assert fails("folder", adapter="edges", onto=unet, size=(18, 24)) == f"{needs}got 18×24"
     line = fails("folder", autoencoder=ae, size=(16, 20))
-    assert line.endswith("that 2 divides (2, 4, 6, …), got 4×5, which are the latents of images of 16×20")
+    assert line == (
+        "latents of 4×5 cannot be halved for 2 levels of a U-Net: height and width of the images must be numbers that "
+        "8 divides (8, 16, 24, …), got 16×20"
+    )
 
 
 def test_a_resumed_training_keeps_its_autoencoder(tmp_path, settings, base, trainer, autoencoder):
@@ -337,7 +330,7 @@ def test_weights_in_float16_draw_the_same_and_serve_as_an_autoencoder(tmp_path, 
 
 def test_the_format_of_diffusers_has_no_place_for_latents(tmp_path, base, autoencoder, capsys):
     line = mistakes.of_command(export.main, capsys, "--checkpoint", base("folder"), "--out", tmp_path / "out")
-    assert line.endswith("works in the latents of an autoencoder, for which this format has no place; give --weights")
+    assert line.endswith("denoises latents, and diffusers has no decoder like theirs; give --weights")
     line = mistakes.of_command(export.main, capsys, "--checkpoint", autoencoder("folder"), "--out", tmp_path / "out")
     assert "is an autoencoder, which draws nothing by itself" in line
     assert not (tmp_path / "out").exists()

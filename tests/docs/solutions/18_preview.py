@@ -1,4 +1,4 @@
-"""Solution of exercise 17, and one that forgets that the second PNG begins where the first one ends."""
+"""Solution of exercise 18, and one that forgets that the second PNG begins where the first one ends."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Solution of exercise 16, and one that takes the mean of degrees."""
+"""Solution of exercise 17, and one that takes the mean of degrees."""
 
 import numpy as np
 

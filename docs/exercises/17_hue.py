@@ -1,4 +1,4 @@
-"""Exercise 16: the hue of an image.
+"""Exercise 17: the hue of an image.
 
 Every pixel is a vector from grey: its direction is its hue, its length its saturation. The direction of the mean vector
 is the hue of the image.

@@ -1,4 +1,4 @@
-"""Solution of exercise 14, and one that only compares letters in their places."""
+"""Solution of exercise 15, and one that only compares letters in their places."""
 
 
 def distance(one, other):

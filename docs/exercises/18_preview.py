@@ -1,4 +1,4 @@
-"""Exercise 17: reading a preview.
+"""Exercise 18: reading a preview.
 
 The studio sends a preview as one message of bytes: n as four bytes, unsigned and little-endian; n bytes of JSON; and
 two PNGs, x_t and x0_hat, whose lengths in bytes are the JSON's "sizes". Each PNG shows all images, one below another.

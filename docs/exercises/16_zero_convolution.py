@@ -1,4 +1,4 @@
-"""Exercise 15: a zero convolution.
+"""Exercise 16: a zero convolution.
 
 Two 1x1 convolutions in sequence, at a single position, are two matrix products: h = x a, y = h z, and a loss L(y). z
 starts at zero, as in a ControlNet. Compute the gradients of a and z from gy = dL/dy. They show which of the two

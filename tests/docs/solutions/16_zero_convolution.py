@@ -1,4 +1,4 @@
-"""Solution of exercise 15, and one that forgets the matrix in between."""
+"""Solution of exercise 16, and one that forgets the matrix in between."""
 
 
 def gradients(x, a, z, gy):

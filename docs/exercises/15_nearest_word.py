@@ -1,4 +1,4 @@
-"""Exercise 14: the nearest word.
+"""Exercise 15: the nearest word.
 
 Somebody types "forrest" and means a word of the vocabulary. Which? The distance of two words is the smallest number of
 letters that must be inserted, deleted or replaced to turn one into the other (Levenshtein 1966).
