@@ -6,9 +6,11 @@ import numpy as np
 
 from minidiff import backend
 from minidiff import checkpoint as checkpoints
-from minidiff.checkpoint.config import Config, DiffusionConfig
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig
 from minidiff.diffusion.process import Target
+from minidiff.latent.space import Latents, LatentStatistics
 from minidiff.nn import UNet, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
@@ -62,4 +64,47 @@ def write(
         parameters,
         words,
     )
+    return path
+
+
+def make_autoencoder(height: int = 16, width: int = 24) -> Autoencoder:
+    """Return an untrained one, whose latents are four times smaller, with four channels."""
+    config = AutoencoderConfig(height, width, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
+    with backend.using("numpy"):
+        return Autoencoder(config).initialize(1)
+
+
+def write_autoencoder(run: Path, step: int = 10) -> Path:
+    """Write a checkpoint of a run that trains an autoencoder, and return its path."""
+    with backend.using("numpy"):
+        model = make_autoencoder()
+        parameters = FlatParameters(model)
+    path = checkpoints.path_of(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(path, step, Config(model=ModelConfig("autoencoder")), model.config, (), parameters)
+    return path
+
+
+def write_latent(run: Path, step: int = 10, words: tuple[str, ...] = WORDS) -> Path:
+    """Write a checkpoint of a model of images 16 high and 24 wide that works in latents, and return its path.
+
+    words: of its prompts; () for a model without.
+    """
+    random = np.random.default_rng(step)
+    with backend.using("numpy"):
+        autoencoder = make_autoencoder()
+        height, width, channels = autoencoder.config.latent_shape
+        text = {"vocab_size": len(words) + 1, "max_tokens": 4, "text_width": 8, "cross_attention_at": (2,)}
+        network = UNetConfig(
+            height, width, channels, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2,
+            **(text if words else {}),
+        )  # fmt: skip
+        model = UNet(network).initialize(step)
+        parameters = FlatParameters(model)
+    parameters.ema[:] += 0.05 * random.standard_normal(parameters.w.shape).astype(np.float32)
+    colour = tuple(random.uniform(-0.3, 0.3, 5 * 3).tolist())
+    space = Latents(autoencoder, LatentStatistics((0.1, 0.0, -0.2, 0.3), (0.5, 1.0, 0.25, 2.0), colour))
+    path = checkpoints.path_of(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(path, step, Config(), network, (), parameters, words, space=space)
     return path
