@@ -91,7 +91,10 @@ def autoencoder(**change):
         (autoencoder(decoder_blocks=[1]), "autoencoder: decoder_blocks and encoder_channels need one entry a level"),
         (autoencoder(encoder_channels=[8] * 9999), "autoencoder: encoder_channels needs 1 to 13 entries, got 9999"),
         (autoencoder(encoder_blocks=[10**9, 0]), "metadata: [autoencoder]: encoder_blocks must be from 0 to 256"),
-        (autoencoder(encoder_blocks=[256, 256], decoder_blocks=[256, 256]), "its network would have more blocks than the file has tensors"),
+        (
+            autoencoder(encoder_blocks=[256, 256], decoder_blocks=[256, 256]),
+            "its network would have more blocks than the file has tensors",
+        ),
         (autoencoder(decoder_channels=[16384, 16384]), "expected autoencoder/decoder."),
         (autoencoder(channels=1), "the mean and the variance of its latents make no sense"),
         (lambda tensors, about: tensors.pop("autoencoder/encoder.conv_in.w"), "1 tensors are missing, the first is"),
