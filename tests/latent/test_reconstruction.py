@@ -8,7 +8,7 @@ from minidiff.autograd import Tensor
 from minidiff.latent.reconstruction import kl_divergence, reconstruction_loss
 
 X = np.array([[[[0.5], [-0.5]], [[1.0], [0.0]]]], np.float32)  # one image of 2×2
-Y = np.array([[[[0.7], [-0.5]], [[0.6], [0.1]]]], np.float32)  # off by 0.2, 0, -0.4, 0.1
+Y = np.array([[[[0.7], [-0.2]], [[0.6], [0.1]]]], np.float32)  # off by 0.2, 0.3, -0.4, 0.1
 
 
 def answers(y, mean=0.0, log_variance=0.0):
@@ -27,8 +27,8 @@ def loss(y, edge_weight=0.0, kl_weight=0.0, **latents):
 
 
 def test_the_error_of_pixels_and_of_their_differences():
-    """Rows differ by -0.4 - 0.2 and 0.1 - 0, columns by 0 - 0.2 and 0.1 + 0.4."""
-    pixels, rows, columns = 0.7 / 4, 0.7 / 2, 0.7 / 2
+    """The error of rows differs by -0.4 - 0.2 and 0.1 - 0.3, that of columns by 0.3 - 0.2 and 0.1 + 0.4."""
+    pixels, rows, columns = 1.0 / 4, 0.8 / 2, 0.6 / 2
     assert loss(Y) == pytest.approx(pixels)
     assert loss(Y, edge_weight=0.5) == pytest.approx(pixels + 0.5 * (rows + columns))
     assert loss(X, edge_weight=1.0) == 0

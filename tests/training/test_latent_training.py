@@ -9,7 +9,6 @@ from PIL import Image
 from minidiff import backend, export
 from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import check
-from minidiff.data.encoded import EncodedImages
 from minidiff.data.open import open_data
 from minidiff.images.files import to_float
 from minidiff.latent.space import fit
@@ -156,6 +155,16 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole(settings, data):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_each_step_has_noise_of_its_own(settings, data):
+    config = settings(**data("labels"), **AUTOENCODER, network="autoencoder")
+    it = make_trainer(config, open_data(config.data))
+    (batch,) = it.batches()
+    losses = []
+    for it.step in (0, 1, 0):
+        losses.append(float(it.loss(batch).data))
+    assert losses[0] == losses[2] != losses[1]
+
+
 def test_a_sheet_shows_images_decoded_ones_and_their_difference():
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) + 100
     sheet = contact_sheet(images, images + np.array([0, 5, 0, 60], np.uint8).reshape(4, 1, 1, 1), 2)
@@ -214,16 +223,15 @@ def test_latents_are_measured_on_the_images_of_the_training(settings, data, auto
 
 
 def test_finite_images_are_encoded_before_the_first_step(tmp_path, settings, data, autoencoder, monkeypatch):
-    config, left = settings(**{**data("folder"), "steps": 1}, autoencoder=autoencoder("folder")), []
-    honest = EncodedImages._group
+    config, honest, known = settings(**data("folder"), autoencoder=autoencoder("folder")), Trainer.batches, []
 
-    def group(self, number):
-        left.append(number in self._groups)
-        return honest(self, number)
+    def batches(self):
+        known.append(len(self.training_data.encoded._groups))
+        return honest(self)
 
-    monkeypatch.setattr(EncodedImages, "_group", group)
+    monkeypatch.setattr(Trainer, "batches", batches)
     assert loop.train(config, tmp_path / "run") == 0
-    assert left[:2] == [False, False] and len(left) > 2 and all(left[2:])
+    assert known == [2] * 4  # eleven images, and one held out
 
 
 # -- an adapter of one -------------------------------------------------------------------------------------------------
