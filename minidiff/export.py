@@ -68,6 +68,8 @@ def write_diffusers(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint's averaged weights as a folder of the diffusers library."""
     model = load(checkpoint)
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
+    if model.space.autoencoder_config is not None:
+        raise MinidiffError(f"{model.path} denoises latents, and diffusers has no decoder like theirs; give --weights")
     diffusion = model.config.diffusion
     scheduler = interop.scheduler_options(
         diffusion.schedule, diffusion.num_timesteps, diffusion.target, diffusion.zero_snr

@@ -6,7 +6,7 @@ the content of a checkpoint file, which `write` writes and `read` reads; `folder
 
 from minidiff.checkpoint.folder import CHECKPOINTS, find, newest, path_of, paths_in, prune, step_of
 from minidiff.checkpoint.format import GROUPS, KEY, Checkpoint, check_names, content_digest
-from minidiff.checkpoint.read import load, make_latents, make_network, restore
+from minidiff.checkpoint.read import load, make_network, make_space, restore
 from minidiff.checkpoint.write import save, save_for_sampling
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "content_digest",
     "find",
     "load",
-    "make_latents",
     "make_network",
+    "make_space",
     "newest",
     "path_of",
     "paths_in",

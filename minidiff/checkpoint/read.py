@@ -31,7 +31,7 @@ from minidiff.checkpoint.format import (
 from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json
-from minidiff.latent.space import Latents
+from minidiff.latent.space import PIXELS, Latents, Space
 from minidiff.nn import Module, UNetConfig
 from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
@@ -63,10 +63,10 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
     return checkpoint.model
 
 
-def make_latents(checkpoint: Checkpoint) -> Latents | None:
-    """Return the latents that the model of a checkpoint works in, None for one that works with pixels."""
+def make_space(checkpoint: Checkpoint) -> Space:
+    """Return what the U-Net of a checkpoint denoises: latents, with their autoencoder, or pixels."""
     if checkpoint.autoencoder is None or checkpoint.latents is None:
-        return None
+        return PIXELS
     autoencoder = Autoencoder(checkpoint.autoencoder)
     _fill(autoencoder, checkpoint.tensors[AUTOENCODER])
     return Latents(autoencoder, checkpoint.latents)

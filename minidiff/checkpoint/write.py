@@ -18,7 +18,7 @@ from minidiff.checkpoint.format import AUTOENCODER, GROUPS, KEY, VERSION, Checkp
 from minidiff.checkpoint.settings import to_dict
 from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
-from minidiff.latent.space import Latents
+from minidiff.latent.space import PIXELS, Latents, Space
 from minidiff.nn import UNetConfig
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
@@ -34,20 +34,20 @@ def save(
     words: tuple[str, ...] = (),
     base: str = "",
     data: str = "",
-    latents: Latents | None = None,
+    space: Space = PIXELS,
 ) -> None:
     """Write a checkpoint.
 
-    latents: of a latent model or an adapter of one.  See `Checkpoint` for the other parameters.
+    space: what the U-Net denoises.  See `Checkpoint` for the other parameters.
     Raises OSError if the file cannot be written; `path` is then what it was before.
     """
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    network, autoencoder = _configs(trained, latents.autoencoder.config if latents else None)
+    network, autoencoder = _configs(trained, space.autoencoder_config)
     statistics = None
-    if latents is not None and not base:  # the file of an adapter leaves this to the model below it
-        statistics = latents.statistics
-        for name, parameter in latents.autoencoder.named_parameters().items():
+    if isinstance(space, Latents) and not base:  # the file of an adapter leaves this to the model below it
+        statistics = space.statistics
+        for name, parameter in space.autoencoder.named_parameters().items():
             tensors[f"{AUTOENCODER}/{name}"] = backend.to_numpy(parameter.data)
     values = to_dict(Metadata(VERSION, step, config, classes, network, words, base, data, autoencoder, statistics))
     values["digest"] = content_digest(values, tensors.items())

@@ -78,6 +78,11 @@ class EncodedImages:
         return self._groups[group]
 
 
+def encoded_images(dataset: Dataset, space: Space, flip: bool) -> EncodedImages | None:
+    """Return the encoded images of a dataset, None if the space is that of the images themselves."""
+    return None if space.autoencoder_config is None else EncodedImages(dataset, space, flip)
+
+
 def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Return the numbers of the images of one training step, (batch_size,) int64, as `order` does.
 

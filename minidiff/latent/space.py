@@ -21,24 +21,33 @@ import numpy as np
 from minidiff import backend
 from minidiff.autograd import no_grad
 from minidiff.diffusion.edit import Edit
-from minidiff.nn.autoencoder import Autoencoder
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.random import Key, Stream, normal
+
+Shape = tuple[int, int, int]
 
 
 class Space(Protocol):
     """The way from images to arrays that noise is added to, and back.
 
-    factor: how many times smaller height and width of the arrays are than those of the images.
     clip: what is done with x0_hat by default, see `clipping.clip_x0`: pixels have a range, latents have none.
+    autoencoder_config: None without an autoencoder.
     """
 
     @property
-    def factor(self) -> int: ...
-    @property
     def clip(self) -> str: ...
+    @property
+    def autoencoder_config(self) -> AutoencoderConfig | None: ...
 
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def image_shape(self, shape: Shape) -> Shape:
         """Return height, width and channels of the images of arrays (h, w, c)."""
+        ...
+
+    def array_shape(self, shape: Shape) -> Shape:
+        """Return height, width and channels of the arrays of images (H, W, C).
+
+        Raises MinidiffError for images of a size that has no arrays.
+        """
         ...
 
     def encode(self, images: Any) -> Any:
@@ -57,15 +66,22 @@ class Space(Protocol):
         """Return an edit of images as one of arrays."""
         ...
 
+    def finish(self, x: Any, edit: Edit | None) -> Any:
+        """Return the images (N, H, W, C) float32 of finished arrays; edit: that of images which led to them."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pixels:
     """The arrays are the images."""
 
-    factor: int = 1
     clip: str = "clip"
+    autoencoder_config: None = None
 
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def image_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def array_shape(self, shape: Shape) -> Shape:
         return shape
 
     def encode(self, images: Any) -> Any:
@@ -79,6 +95,9 @@ class Pixels:
 
     def edit(self, edit: Edit) -> Edit:
         return edit
+
+    def finish(self, x: Any, edit: Edit | None) -> Any:
+        return x
 
 
 PIXELS = Pixels()
@@ -108,15 +127,19 @@ class Latents:
     _constant: dict[str, Any] = field(default_factory=dict)  # by backend, what it derives from filters, which stay
 
     @property
+    def autoencoder_config(self) -> AutoencoderConfig:
+        return self.autoencoder.config
+
+    @property
     def factor(self) -> int:
+        """How many times smaller height and width of the latents are than those of the images."""
         return self.autoencoder.config.factor
 
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def image_shape(self, shape: Shape) -> Shape:
         return shape[0] * self.factor, shape[1] * self.factor, self.autoencoder.config.channels
 
-    def shape_of(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return height, width and channels of the latents of images.  Raises MinidiffError if their size has none."""
-        return replace(self.autoencoder.config, height=images[0], width=images[1]).latent_shape
+    def array_shape(self, shape: Shape) -> Shape:
+        return replace(self.autoencoder.config, height=shape[0], width=shape[1]).latent_shape
 
     def encode(self, images: Any) -> Any:
         mean, std = self._constants()
@@ -153,6 +176,14 @@ class Latents:
             sigma = float(np.sqrt(np.mean((noisier - self._encode_one(edit.image)) ** 2)))
         to = None if edit.to is None else self._encode_one(edit.to)
         return replace(edit, image=self._encode_one(edit.image), to=to, mask=mask, sigma=sigma)
+
+    def finish(self, x: Any, edit: Edit | None) -> Any:
+        """Decode, and put the kept pixels of an inpainted image back: its latents do not hold all of them."""
+        images = self.decode(x)
+        if edit is None or edit.mask is None:
+            return images
+        mask = backend.to_device(edit.mask)
+        return mask * images + (1 - mask) * backend.to_device(edit.image)
 
     def _encode_one(self, image: np.ndarray) -> np.ndarray:
         return backend.to_numpy(self.encode(backend.to_device(image[None])))[0]

@@ -143,23 +143,14 @@ class Plan:
         return self.edit.resume(self._sampler(denoise), step.x_prev, rest, noise)
 
     def images(self, x: Any) -> Any:
-        """Return the finished images (N, H, W, C) float32 of the last step's x_prev.
-
-        Where latents were inpainted, the kept pixels are those of the image: its latents do not hold all of it.
-        """
-        images, edit = self.model.space.decode(x), self.inputs.edit
-        if self.model.space.factor > 1 and edit is not None and edit.mask is not None:
-            mask = to_device(edit.mask)
-            images = mask * images + (1 - mask) * to_device(edit.image)
-        return images
+        """Return the finished images (N, H, W, C) float32 of the last step's x_prev."""
+        return self.model.space.finish(x, self.inputs.edit)
 
     def shown(self, step: Step) -> Step:
         """Return a step to look at, with images: finished ones at its end, previews of all else."""
-        space, last = self.model.space, step.index + 1 == step.steps
-        if space.factor == 1:
-            return step
-        x_prev = self.images(step.x_prev) if last else space.preview(step.x_prev)
-        return replace(step, x_t=space.preview(step.x_t), x0_hat=space.preview(step.x0_hat), x_prev=x_prev)
+        preview = self.model.space.preview
+        x_prev = (self.images if step.index + 1 == step.steps else preview)(step.x_prev)
+        return replace(step, x_t=preview(step.x_t), x0_hat=preview(step.x0_hat), x_prev=x_prev)
 
     def labels_of(self, count: int) -> np.ndarray | None:
         """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""

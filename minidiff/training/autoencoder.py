@@ -23,7 +23,7 @@ from minidiff.data.training_data import Batch
 from minidiff.errors import MinidiffError
 from minidiff.images.files import make_grid, save_png, to_float, to_uint8
 from minidiff.latent.reconstruction import reconstruction_loss
-from minidiff.latent.space import Latents
+from minidiff.latent.space import PIXELS, Space
 from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import averaged
 from minidiff.random import Key, Stream
@@ -38,8 +38,8 @@ class AutoencoderTrainer(Trainer):
 
     network: AutoencoderConfig
 
-    def _make_latents(self, found: Checkpoint | None) -> Latents | None:
-        return None
+    def _make_space(self, found: Checkpoint | None) -> Space:
+        return PIXELS
 
     def _make_config(self) -> AutoencoderConfig:
         data, config = self.dataset, self.config

@@ -35,9 +35,9 @@ def print_summary(trainer: Trainer, folder: Path) -> None:
     print(f"data     {printable(data.name)}, {data.height}×{data.width} in {colour}, {labels}{found}")
     threads = "" if run.threads is None else f", {run.threads} thread{'s' if run.threads > 1 else ''}"
     print(f"network  {million:.2f} million parameters, on {backend.current().name}{threads}")
-    if trainer.latents is not None:
-        height, width, channels = trainer.latents.shape_of((data.height, data.width, data.channels))
-        print(f"latents  {height}×{width} of {channels} channels")
+    images = data.height, data.width, data.channels
+    if (shape := trainer.space.array_shape(images)) != images:
+        print(f"latents  {shape[0]}×{shape[1]} of {shape[2]} channels")
     print(f"length   {end} of {run.batch_size} images, from step {trainer.step}")
     print(f"folder   {printable(folder, MAX_PRINTED)}")
     if note := short_warmup(trainer):

@@ -19,7 +19,6 @@ from minidiff.diffusion.run import Step
 from minidiff.images.animation import Animation
 from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_uint8
-from minidiff.latent.space import PIXELS
 from minidiff.nn.flat_parameters import averaged
 from minidiff.pipeline.model import Model
 from minidiff.pipeline.plan import Plan
@@ -92,7 +91,6 @@ def grid_plan(trainer: Trainer, grid: SampleGrid) -> Plan:
     settings = SamplingSettings(
         steps=num_steps(trainer, grid), guidance_scale=guidance_scale(trainer), seed=trainer.config.run.seed
     )
-    space = trainer.latents or PIXELS
     model = Model(
         trainer.model if trainer.unet is None else trainer.unet,
         trainer.process,
@@ -100,10 +98,10 @@ def grid_plan(trainer: Trainer, grid: SampleGrid) -> Plan:
         trainer.config,
         Path(f"step {trainer.step}"),
         trainer.step,
-        replace(DEFAULTS, clip=space.clip),
+        replace(DEFAULTS, clip=trainer.space.clip),
         tokenizer=trainer.dataset.tokenizer,
         adapters={trainer.adapter: trainer.model},
-        space=space,
+        space=trainer.space,
     )
     return make_plan(model, settings, _adapter_inputs(trainer, count), grid_labels(trainer, count))
 

@@ -22,14 +22,14 @@ from minidiff import backend
 from minidiff import checkpoint as checkpoints
 from minidiff.autograd import Tensor
 from minidiff.checkpoint import Checkpoint
-from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
+from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config, patch_of
 from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import KEYS, Dataset
-from minidiff.data.encoded import GROUP, EncodedImages
+from minidiff.data.encoded import GROUP, encoded_images
 from minidiff.data.training_data import Batch, TrainingData
 from minidiff.errors import MinidiffError
 from minidiff.images.files import to_float
-from minidiff.latent.space import Latents, fit
+from minidiff.latent.space import PIXELS, Latents, Space, fit
 from minidiff.nn import UNetConfig
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.autoencoder import AutoencoderConfig
@@ -55,7 +55,7 @@ class Trainer:
 
     step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
     model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
-    latents: of the frozen autoencoder, None for a model that works with pixels.
+    space: what the U-Net denoises, pixels or latents.
     base_digest: of the base model, "" without an adapter.  data_digest: of the images.
     Raises MinidiffError if no network can be built from the settings, or if the checkpoint or the base model does not
     fit the settings and the data.
@@ -67,12 +67,12 @@ class Trainer:
         checkpoints.check_names((*dataset.classes, *self.words), f"{dataset.name}: ")
         self.adapter = config.addition.adapter
         base = None if config.addition.onto is None else checkpoints.find(config.addition.onto)
-        self.latents = self._make_latents(base or checkpoint)
+        self.space = self._make_space(base or checkpoint)
         self.network: UNetConfig | AutoencoderConfig = self._make_config()
         if base is not None:
             self._check_base(base)
         conditioning = None if self.adapter == "none" else self.adapter
-        encoded = None if self.latents is None else EncodedImages(dataset, self.latents, config.data.flip)
+        encoded = encoded_images(dataset, self.space, config.data.flip)
         self.training_data = TrainingData(dataset, config.run.seed, config.data.flip, conditioning, encoded)
         self.unet: Any = None if base is None else frozen_unet(base)
         self.base_digest, self.data_digest = base.identity if base else "", dataset.digest
@@ -83,36 +83,36 @@ class Trainer:
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
             return
         self.step = 0
-        self.model = make_model(
-            self.network, self.adapter, None if self.latents is None else self.latents.autoencoder.config
-        )
+        self.model = make_model(self.network, self.adapter, self.space.autoencoder_config)
         check_memory(self.model, self.network, config.run.batch_size // config.run.accumulate)
         self.model.initialize(config.run.seed)
         if isinstance(self.model, ControlNet) and self.unet is not None:
             self.model.copy_weights(self.unet)
         self.parameters = FlatParameters(self.model)
 
-    def _make_latents(self, found: Checkpoint | None) -> Latents | None:
-        """Return the latents to work in: those of a checkpoint, or of the autoencoder that the settings name, or None.
+    def _make_space(self, found: Checkpoint | None) -> Space:
+        """Return what the U-Net denoises: as in a checkpoint, latents of the autoencoder in the settings, or pixels.
 
-        found: of the base model or of the run to go on with.
+        found: the checkpoint of the base model or of the run to go on with.
         """
         if found is not None:
-            return checkpoints.make_latents(found)
+            return checkpoints.make_space(found)
         path = self.config.autoencoder.autoencoder
-        return None if path is None else new_latents(checkpoints.find(path), self.dataset)
+        return PIXELS if path is None else new_latents(checkpoints.find(path), self.dataset)
 
     def _make_config(self) -> UNetConfig | AutoencoderConfig:
         """Return the configuration of what is trained, or of the U-Net below the adapter that is trained."""
-        data, shape = self.dataset, (self.dataset.height, self.dataset.width, self.dataset.channels)
-        try:
-            if self.latents is not None:
-                shape = self.latents.shape_of(shape)
-            return network_config(self.config.model, *shape, len(data.classes), data.tokenizer)
-        except MinidiffError as error:
-            if self.latents is None:
-                raise
-            raise MinidiffError(f"{error}, which are the latents of images of {data.height}×{data.width}") from error
+        data, model = self.dataset, self.config.model
+        height, width, channels = self.space.array_shape((data.height, data.width, data.channels))
+        factor, levels = data.height // height, len(model.channel_mult)
+        divisor = factor * patch_of(model, height, width) << max(levels - 1, 0)
+        if factor > 1 and (data.height % divisor or data.width % divisor):
+            raise MinidiffError(
+                f"latents of {height}×{width} cannot be halved for {levels} levels of a U-Net: height and width of the "
+                f"images must be numbers that {divisor} divides ({divisor}, {2 * divisor}, {3 * divisor}, …), got "
+                f"{data.height}×{data.width}"
+            )
+        return network_config(model, height, width, channels, len(data.classes), data.tokenizer)
 
     def _check_base(self, base: Checkpoint) -> None:
         """Raise MinidiffError if the adapter that is trained does not fit the model below it."""
@@ -176,18 +176,24 @@ STATISTICS = 64  # batches of EncodedImages' size that new latents are measured 
 def new_latents(found: Checkpoint, dataset: Dataset) -> Latents:
     """Return the latents of a trained autoencoder, measured on images of the dataset.
 
+    found: its checkpoint, or that of a model which works in its latents.
     The autoencoder may have been trained on images of another size: it has no layer that depends on it.
-    Raises MinidiffError if the checkpoint is of no autoencoder, or of one for other images.
+    Raises MinidiffError if the checkpoint has no autoencoder, or one for other images.
     """
-    if not isinstance(found.trained, AutoencoderConfig):
-        raise MinidiffError(f"--autoencoder {found.path} is no autoencoder; train one with --network autoencoder")
-    if found.trained.channels != dataset.channels:
+    space = checkpoints.make_space(found)
+    if isinstance(space, Latents):
+        autoencoder = space.autoencoder
+    elif isinstance(found.trained, AutoencoderConfig):
+        autoencoder = checkpoints.make_network(found)
+    else:
+        raise MinidiffError(f"--autoencoder {found.path} has no autoencoder; train one with --network autoencoder")
+    channels = autoencoder.config.channels
+    if channels != dataset.channels:
         raise MinidiffError(
-            f"--autoencoder {found.path} is for images of {found.trained.channels} channels; those of {dataset.name} "
-            f"have {dataset.channels}"
+            f"--autoencoder {found.path} is for images of {channels} channels; those of {dataset.name} have "
+            f"{dataset.channels}"
         )
-    autoencoder = checkpoints.make_network(found)
-    autoencoder.config = replace(found.trained, height=dataset.height, width=dataset.width)
+    autoencoder.config = replace(autoencoder.config, height=dataset.height, width=dataset.width)
     count = STATISTICS if dataset.endless else min(STATISTICS, -(-len(dataset) // GROUP))
     number = KEYS if dataset.endless else len(dataset)
     images = lambda k: to_float(dataset.batch(np.arange(GROUP * k, min(GROUP * (k + 1), number)))[0])

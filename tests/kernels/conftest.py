@@ -8,7 +8,7 @@ import pytest
 
 from minidiff import backend
 from minidiff.kernels import numba_memory
-from tests.backends import ON_GPU
+from tests.backends import ON_GPU, WITH_A_GPU
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,17 @@ VERSIONS = (
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda v: f"{v[0]}-{v[1].__name__}")
 def version(request):
     """One backend and dtype; a test that asks for it runs once for each."""
+    name, dtype = request.param
+    return Version(backend.get(name), dtype)
+
+
+LATER = [] if WITH_A_GPU else [pytest.mark.release]
+LARGE = [pytest.param(v, id=f"{v[0]}-{v[1].__name__}", marks=LATER if v[0] in ON_GPU else []) for v in VERSIONS]
+
+
+@pytest.fixture(scope="session", params=LARGE)
+def version_for_large_arrays(request):
+    """As `version`; an emulated GPU takes seconds for large arrays, so it waits for a release."""
     name, dtype = request.param
     return Version(backend.get(name), dtype)
 

@@ -366,8 +366,9 @@ def test_any_larger_shape(version, error, N, H, W, C_in, C_out, upsample):
     assert error(version.conv2d_grad_w(gy, x, w.shape, 1, upsample), gw) < version.winograd_bound
 
 
-def test_256_channels(version, error):
+def test_256_channels(version_for_large_arrays, error):
     """The longest sums that the bounds speak of: 2304 terms a number of y and gx."""
+    version = version_for_large_arrays
     x, w, gy = version.array(1, 24, 20, 256), version.array(3, 3, 256, 256), version.array(1, 24, 20, 256, seed=1)
     exact = np.zeros((1, 24, 20, 256))
     for a, b in np.ndindex(3, 3):
@@ -379,8 +380,9 @@ def test_256_channels(version, error):
     assert abs(np.vdot(version.conv2d_grad_w(gy, x, w.shape).astype(float), w) - inner) < version.winograd_bound * size
 
 
-def test_many_pixels(version, error):
+def test_many_pixels(version_for_large_arrays, error):
     """The filter's gradient adds up every pixel of a batch, 65,536 here, block by block lest errors grow with it."""
+    version = version_for_large_arrays
     x, gy = version.array(64, 32, 32, 16), version.array(64, 32, 32, 8, seed=1)
     padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     exact = np.zeros((3, 3, 16, 8))
