@@ -154,14 +154,14 @@ def trained(path: Path, kind: str) -> Pipeline:
     return model
 
 
-class InLatents(Trainer):
-    """A training in given latents."""
+class InSpace(Trainer):
+    """A training in given latents, or in pixels."""
 
-    def __init__(self, config: Config, dataset: Scenes, given: Latents) -> None:
+    def __init__(self, config: Config, dataset: Scenes, given: Space) -> None:
         self.given = given
         super().__init__(config, dataset)
 
-    def _make_latents(self, found: Checkpoint | None) -> Latents:
+    def _make_space(self, found: Checkpoint | None) -> Space:
         return self.given
 
 
@@ -170,10 +170,8 @@ def make_trainer(model: Pipeline, batch: int) -> Trainer:
     settings = ModelConfig() if model.config is None else model.config.model
     config = Config(model=settings, run=RunConfig(steps=1_000_000, batch_size=batch))
     scenes, space = TimedScenes(model.shape[0]), model.space
-    if isinstance(space, Latents):
-        made: Trainer = InLatents(config, scenes, TimedLatents(space.autoencoder, space.statistics))
-    else:
-        made = Trainer(config, scenes)
+    space = TimedLatents(space.autoencoder, space.statistics) if isinstance(space, Latents) else space
+    made = InSpace(config, scenes, space)
     noise = np.random.default_rng(4).standard_normal(made.parameters.w.shape, np.float32)
     made.parameters.w += backend.to_device(0.02 * noise)
     return made
@@ -207,8 +205,8 @@ def draw(model: Pipeline, work: Work) -> tuple[Any, float, float]:
 def train(trainer: Trainer, steps: int) -> dict[str, float]:
     """Make steps; return the seconds of one: all of it, rendering alone, and encoding alone."""
     watches = {"rendering": trainer.dataset.watch}  # type: ignore[attr-defined]
-    if isinstance(trainer.latents, TimedLatents):
-        watches["encoding"] = trainer.latents.watch
+    if isinstance(trainer.space, TimedLatents):
+        watches["encoding"] = trainer.space.watch
     before, start = {name: watch.seconds for name, watch in watches.items()}, time.perf_counter()
     for _ in range(steps):
         train_step(trainer)
