@@ -183,8 +183,7 @@ def reach_steady_state(trainer: Trainer) -> None:
     if encoded is None:
         return
     trainer.step = LAG * (USES - 1)
-    for first in range(0, trainer.step * trainer.config.run.batch_size // USES, GROUP):
-        encoded.labels(np.array([first]))  # encodes its whole group
+    encoded.fill(trainer.step, trainer.config.run.batch_size)
 
 
 # ---- what is timed --------------------------------------------------------------------------------------------------

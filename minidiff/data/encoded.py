@@ -22,7 +22,7 @@ from minidiff.images.files import to_float
 from minidiff.latent.space import Space
 
 GROUP = 8  # images that are encoded at once
-KEPT = 1024  # groups of an endless dataset that stay in memory
+KEPT = 1024  # groups of an endless dataset that stay in memory, or more where steps need more
 USES = 4  # how often training uses an image of an endless dataset
 LAG = 32  # steps between two uses
 
@@ -33,14 +33,22 @@ class EncodedImages:
     def __init__(self, dataset: Dataset, space: Space, flip: bool = False) -> None:
         self.dataset, self.space, self.flip = dataset, space, flip
         self._groups: OrderedDict[int, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
+        self._kept = KEPT
 
-    def __len__(self) -> int:
-        """The number of groups of a finite dataset."""
-        return -(-len(self.dataset) // GROUP)
+    def groups_before(self, step: int, batch_size: int) -> range:
+        """Return the groups that are to be encoded before a step.
 
-    def fill(self, after_each: Callable[[], object]) -> None:
-        """Encode all images of a finite dataset."""
-        for group in range(len(self)):
+        They are all groups of a finite dataset, and those that earlier steps would have left of an endless one.
+        """
+        if not self.dataset.endless:
+            return range(-(-len(self.dataset) // GROUP))
+        first, last = (max(s, 0) * batch_size // USES for s in (step - LAG * (USES - 1) - 1, step))
+        return range(first // GROUP, -(-last // GROUP))
+
+    def fill(self, step: int, batch_size: int, after_each: Callable[[], object] = lambda: None) -> None:
+        """Encode the groups that are to be encoded before a step, one after the other, as they are rendered fastest."""
+        self._kept = max(KEPT, 2 * len(self.groups_before(LAG * USES, batch_size)))
+        for group in self.groups_before(step, batch_size):
             self._group(group)
             after_each()
 
@@ -73,7 +81,7 @@ class EncodedImages:
         views = [images, images[:, :, ::-1]] if self.flip else [images]
         encode: Callable[[np.ndarray], Any] = lambda view: self.space.encode(to_device(to_float(view)))
         self._groups[group] = np.stack([to_numpy(encode(view)) for view in views]), labels
-        if self.dataset.endless and len(self._groups) > KEPT:
+        if self.dataset.endless and len(self._groups) > self._kept:
             self._groups.popitem(last=False)
         return self._groups[group]
 
@@ -86,10 +94,11 @@ def encoded_images(dataset: Dataset, space: Space, flip: bool) -> EncodedImages 
 def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Return the numbers of the images of one training step, (batch_size,) int64, as `order` does.
 
-    Of an endless dataset, one image in `USES` of a batch is new, and the others were new LAG, 2 LAG, … steps ago.  At
-    the first steps these are images from the end of the dataset.
+    Of an endless dataset, one image in `USES` of a batch is new, and the others were new LAG, 2 LAG, … steps ago.  The
+    first steps, before which nothing was new, use their new images more than once.
     """
     if not dataset.endless:
         return order(dataset, seed, step, batch_size)
     place = step * batch_size + np.arange(batch_size, dtype=np.int64)
-    return (place // USES - place % USES * LAG // USES * batch_size) % KEYS
+    times_before = np.minimum(place % USES, step // LAG)
+    return (place // USES - times_before * LAG // USES * batch_size) % KEYS

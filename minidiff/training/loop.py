@@ -112,9 +112,11 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         )
     data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
     trainer = make_trainer(config, data, resume)
-    if (encoded := trainer.training_data.encoded) is not None and not data.endless:
-        with console.progress_bar("encoding images", total=len(encoded) * GROUP, unit="image", delay=1.0) as bar:
-            encoded.fill(lambda: bar.update(GROUP))
+    if (encoded := trainer.training_data.encoded) is not None:
+        start = trainer.step, config.run.batch_size
+        total = len(encoded.groups_before(*start)) * GROUP
+        with console.progress_bar("encoding images", total=total, unit="image", delay=1.0) as bar:
+            encoded.fill(*start, lambda: bar.update(GROUP))
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:

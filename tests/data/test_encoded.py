@@ -1,6 +1,5 @@
 """Latents of a dataset: each image is encoded once, with the same neighbours; an endless one's are used again."""
 
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,8 +58,8 @@ def plain(n):
 def test_each_image_is_encoded_once(images, space):
     latents = EncodedImages(images, space)
     encoded = []
-    latents.fill(lambda: encoded.append(len(space.calls)))
-    assert encoded == [1, 2, 3] == list(range(1, len(latents) + 1))
+    latents.fill(0, 8, lambda: encoded.append(len(space.calls)))
+    assert encoded == [1, 2, 3] and list(latents.groups_before(0, 8)) == [0, 1, 2]
     assert [len(call) for call in space.calls] == [8, 8, 5]
     np.testing.assert_array_equal(np.concatenate(space.calls), to_float(images.images))
     for step in range(6):
@@ -149,18 +148,33 @@ def test_an_endless_dataset_keeps_the_groups_that_were_used_last(monkeypatch, sp
 def test_each_image_of_an_endless_dataset_is_used_again_later(batch_size):
     """Four times; 32 steps apart, or 33 where a batch ends between the uses of an image."""
     endless, used = SimpleNamespace(endless=True), {}
-    for step in range(6 * LAG):
+    for step in range(12 * LAG):
         numbers = order_of_latents(endless, 0, step, batch_size)
         assert numbers.shape == (batch_size,) and numbers.dtype == np.int64
         for number in numbers.tolist():
             used.setdefault(number, []).append(step)
     assert min(used) >= 0 and max(used) < KEYS
-    whole = {number: steps for number, steps in used.items() if number < 2 * LAG * batch_size // USES}
-    assert sorted(whole) == list(range(2 * LAG * batch_size // USES))
-    for steps in whole.values():
-        gaps = set(np.diff(steps).tolist())
-        assert len(steps) == USES and gaps <= ({LAG} if batch_size % USES == 0 else {LAG, LAG + 1})
-    assert set(Counter(map(len, used.values()))) <= set(range(1, USES + 1))
+    most = 2 * LAG * USES * batch_size // USES
+    whole = {number: steps for number, steps in used.items() if number < most}
+    assert sorted(whole) == list(range(most))
+    later = USES * LAG * batch_size // USES  # what was new once all four uses are possible
+    for number, steps in whole.items():
+        if number >= later:
+            gaps = set(np.diff(steps).tolist())
+            assert len(steps) == USES and gaps <= ({LAG} if batch_size % USES == 0 else {LAG, LAG + 1})
+    assert max(map(len, used.values())) == USES * (USES + 1) // 2  # that of the first images: 4, 3, 2 and 1
+
+
+def test_what_steps_before_left_is_encoded_at_once_and_a_step_then_encodes_what_is_new(monkeypatch, space):
+    """Also where a training goes on: else each of its first steps would render images from four far places."""
+    monkeypatch.setattr(scenes_module, "_AHEAD", 16)
+    scenes, batch_size, step = Scenes(16), 32, 150
+    latents = EncodedImages(scenes, space)
+    latents.fill(step, batch_size)
+    before = len(space.calls)
+    for k in range(step, step + 4):
+        latents.latents(order_of_latents(scenes, 0, k, batch_size), plain(batch_size))
+        assert len(space.calls) - before == (k + 1 - step) * batch_size // USES // GROUP
 
 
 def test_a_finite_dataset_keeps_its_order(images):
