@@ -8,7 +8,9 @@ from minidiff import backend
 from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.diffusion.process import Target
+from minidiff.latent.space import Latents, fit
 from minidiff.nn import UNet, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
 CLASSES = ("cat", "dog", "owl")
@@ -62,4 +64,42 @@ def write(
         parameters,
         words,
     )
+    return path
+
+
+def write_latent(run: Path, size: tuple[int, int] = (32, 32), words: tuple[str, ...] = WORDS, step: int = 10) -> Path:
+    """Write a checkpoint of a latent model, for images of a size that 8 divides, and return its path.
+
+    Its latents are 4 times smaller than the images and have 4 channels.
+    """
+    autoencoder = AutoencoderConfig(*size, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 1))
+    height, width, channels = autoencoder.latent_shape
+    network = UNetConfig(
+        height=height,
+        width=width,
+        channels=channels,
+        model_channels=8,
+        channel_mult=(1, 2),
+        attention_at=(height // 2,),
+        heads=2,
+        vocab_size=len(words) + 1 if words else 0,
+        max_tokens=4 if words else 0,
+        text_width=8,
+        text_layers=1,
+        cross_attention_at=(height // 2,) if words else (),
+    )
+    rng = np.random.default_rng(step)
+    with backend.using("numpy"):
+        made = Autoencoder(autoencoder)
+        made.initialize(step)
+        for parameter in made.named_parameters().values():  # or its last layer, which starts at 0, would decode grey
+            parameter.data += np.float32(0.1) * rng.standard_normal(parameter.shape).astype(np.float32)
+        latents = Latents(made, fit(made, lambda _: rng.uniform(-1, 1, (2, *size, 3)).astype(np.float32), 2))
+        model = UNet(network)
+        model.initialize(step)
+        parameters = FlatParameters(model)
+    parameters.ema[:] += 0.05 * rng.standard_normal(parameters.w.shape).astype(np.float32)
+    path = checkpoints.path_of(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(path, step, Config(), network, (), parameters, words, space=latents)
     return path

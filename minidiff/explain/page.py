@@ -99,7 +99,7 @@ def data(
     """Return the content of the page, ready for JSON.
 
     steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with its
-    caption, its words, and frames, one a step.
+    caption, its words, and frames, one a step.  latent: height and width of the latents, None for a model of pixels.
     """
     shape = frames[0].shown.x_t.shape
     fit = BUDGET // (weight(shape[1:]) * len(frames))
@@ -117,6 +117,7 @@ def data(
         "guidance": guidance_scale,
         "height": shape[1],
         "width": shape[2],
+        "latent": list(frames[0].step.x_t.shape[1:3]) if frames[0].latent else None,
         "steps": [content["step"] for content in contents[0]],
         "images": [
             {
