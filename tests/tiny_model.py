@@ -94,7 +94,8 @@ def write_latent(run: Path, size: tuple[int, int] = (32, 32), words: tuple[str, 
         made.initialize(step)
         for parameter in made.named_parameters().values():  # or its last layer, which starts at 0, would decode grey
             parameter.data += np.float32(0.1) * rng.standard_normal(parameter.shape).astype(np.float32)
-        latents = Latents(made, fit(made, lambda _: rng.uniform(-1, 1, (2, *size, 3)).astype(np.float32), 2))
+        blocks = lambda _: rng.uniform(-1, 1, (4, height, width, 3)).astype(np.float32).repeat(4, 1).repeat(4, 2)
+        latents = Latents(made, fit(made, blocks, 2))
         model = UNet(network)
         model.initialize(step)
         parameters = FlatParameters(model)

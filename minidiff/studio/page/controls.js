@@ -138,7 +138,7 @@ function fit() {
   options($("control-kind"), kinds.map((each) => [each, each]));
   $("control-kind-field").hidden = kinds.length < 2;
   if (has.max_steps) $("steps").max = has.max_steps;
-  $("model-size").textContent = has.width ? `pictures of ${has.width} × ${has.height} pixels${has.latent ? `, drawn as latents of ${has.latent[1]} × ${has.latent[0]}` : ""}` : "";
+  $("model-size").textContent = has.width ? `${has.width} × ${has.height} pixels${has.latent ? `, in latents of ${has.latent[1]} × ${has.latent[0]}` : ""}` : "";
   const known = new Set(has.words ?? []);
   $("examples").replaceChildren(...EXAMPLES.filter((each) => each.split(" ").every((word) => known.has(word))).slice(0, 3)
     .map((each) => element("button", { type: "button", className: "word", textContent: each, onclick: () => { $("prompt").value = each; refresh(); emit("form"); } })));
