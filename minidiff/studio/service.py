@@ -110,7 +110,7 @@ class Service:
         entry, pipeline = self.models.load("m0")
         request = replace(entry.request(), prompt=pipeline.tokenizer.words[:1] if pipeline.tokenizer else (), count=1)
         plan = prepare(pipeline, request, read_inputs(request, pipeline))
-        next(plan.steps(0, 1))
+        plan.images(next(plan.steps(0, 1)).x_prev)  # the decoder has kernels, too
 
     def new_node(self, drawing: Drawing, node: Node, step: Any, settings: Any) -> Node:
         """Return a node that leaves the run of another one at a step, with other settings; not yet drawn."""

@@ -170,6 +170,13 @@ def test_of_many_wishes_only_the_newest_is_granted(service, monkeypatch):
     assert not np.array_equal(later.result(0), waiting[-1].result(0))
 
 
+def test_the_decoder_is_warm_before_anybody_draws(service, monkeypatch):
+    decoded, space = [], service.models.load("m0")[1].space
+    monkeypatch.setattr(type(space), "decode", lambda _, x: decoded.append(x.shape))
+    service.warm_up()
+    assert decoded == [(1, 6, 10, 4)]
+
+
 def test_a_wish_of_somebody_who_has_left_is_not_granted(service):
     drawing, _ = service.submit(DOG)
     turn(service, drawing, 1)
