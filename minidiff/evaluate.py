@@ -2,14 +2,15 @@
 
 Idea: a claim that a model draws well needs a measurement.  This command makes one, prints it, and stores it with
 everything that it depends on: the checkpoint, the data, the settings and the seeds.  A model that reads prompts is
-evaluated by evaluation/scenes/, a model with class labels by evaluation/labels/; a model with neither is refused.
-Leaves out what is measured: evaluation/labels/judge.py and evaluation/scenes/judge.py are the places to start.
+evaluated by evaluation/scenes/, a model with class labels by evaluation/labels/, an autoencoder by
+evaluation/autoencoder/; a model with neither prompts nor labels is refused.
+Leaves out what is measured: the files judge.py in these folders are the places to start.
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,42 @@ import tyro
 from tqdm import tqdm
 
 from minidiff import backend, command_line
+from minidiff import checkpoint as checkpoints
+from minidiff.checkpoint import Checkpoint
 from minidiff.command_line import BackendName
 from minidiff.data.config import DataConfig, DataName
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
+from minidiff.evaluation.autoencoder import report as autoencoder_report
+from minidiff.evaluation.autoencoder.judge import judge_autoencoder
 from minidiff.evaluation.cache import attribute_classifier_for, classifier_for
 from minidiff.evaluation.labels.classifier import train_config_for
 from minidiff.evaluation.labels.judge import check, judge
 from minidiff.evaluation.labels.report import misread_sheet, summary, table
+from minidiff.evaluation.reduce import at_size, judge_size
 from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.evaluation.scenes import attributes
 from minidiff.evaluation.scenes import report as scenes_report
 from minidiff.evaluation.scenes.judge import check as check_scenes
 from minidiff.evaluation.scenes.judge import judge_scenes
-from minidiff.evaluation.split import train_and_test_sets
+from minidiff.evaluation.split import held_out_images, train_and_test_sets
 from minidiff.files import write_atomically
 from minidiff.images.files import save_png
-from minidiff.pipeline.loading import load
+from minidiff.limits import check_limits
+from minidiff.nn.autoencoder import AutoencoderConfig
+from minidiff.pipeline.loading import load, pipeline_of
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.training.console import progress_bar
+
+SCENES_JUDGE, LABELS_JUDGE = 32, 64  # the height of the images that classifiers look at, by default at most
+LEAST_SCENES_JUDGE, LEAST_LABELS_JUDGE = 16, 4
+AUTOENCODER_IMAGES = 2000  # by default
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Evaluate a model: the share of its samples that show their label or what their prompt says, their distance to
-    real images, and the loss on images held out from training."""
+    real images, and the loss on images held out from training. Or an autoencoder: how close held-out images come back
+    from their latents."""
 
     checkpoint: Path | None = None
     """The model: a checkpoint file, or the folder of a training run for its newest checkpoint. Default: the weights
@@ -54,10 +67,14 @@ class EvaluateConfig:
     """Download the files that are missing in --data-dir (mnist, fashion-mnist, cifar10)."""
     adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """Checkpoint of a ControlNet or an IP-Adapter of this model, which is evaluated with it. May be repeated."""
+    judge_size: int | None = None
+    """Height of the images that the classifiers look at; larger ones are reduced to it. A classifier of large images
+    takes long to train, and models of different sizes can be compared only by the same one. Default: the height of the
+    model's images, but at most 32 for a model that reads prompts, and 64 for one with labels."""
     sampling: EvaluationSampling = field(default_factory=EvaluationSampling)
     json: Path | None = None
-    """New file for the results; misread.png is written beside it. Default: evaluation.json beside the checkpoint, which
-    replaces the results of an earlier evaluation."""
+    """New file for the results; misread.png, or reconstructions.png of an autoencoder, is written beside it. Default:
+    evaluation.json beside the checkpoint, which replaces the results of an earlier evaluation."""
     backend: BackendName = "auto"
     threads: int | None = None
     """CPU threads, for numpy those of its BLAS. Default: all that this process may use."""
@@ -70,7 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = command_line.read(EvaluateConfig, "evaluate", sys.argv[1:] if arguments is None else arguments)
     backend.on_compile(log)
     backend.use(config.backend, config.threads)
-    model = load(config.checkpoint)
+    model = opened(config.checkpoint)
+    if isinstance(model, Checkpoint):
+        evaluate_autoencoder(config, model)
+        return
     for path in config.adapter:
         model = model.with_adapter(path)
     if model.tokenizer is None and not model.classes:
@@ -82,24 +102,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluate_labels(config, model)
 
 
+def opened(path: Path | None) -> Pipeline | Checkpoint:
+    """Return the model in a checkpoint, None for that which minidiff comes with; of an autoencoder the checkpoint."""
+    if path is None:
+        return load()
+    found = checkpoints.find(path, warn=log)
+    return found if isinstance(found.trained, AutoencoderConfig) else pipeline_of(found)
+
+
 def settled(sampling: EvaluationSampling, model: Pipeline) -> EvaluationSampling:
     """Return the settings with the model's defaults in the place of None, as the report states them."""
     names = ("spacing", "clip", "variance") if sampling.sampler == "ddpm" else ("spacing", "clip")
     defaults = {name: getattr(model.defaults, name) for name in names if getattr(sampling, name) is None}
     scale = model.guidance(sampling.guidance_scale)
-    return replace(sampling, steps=model.steps_of(sampling.steps), guidance_scale=scale, **defaults)
+    return replace(
+        sampling, count=sampling.number, steps=model.steps_of(sampling.steps), guidance_scale=scale, **defaults
+    )
 
 
 def evaluate_labels(config: EvaluateConfig, model: Pipeline) -> None:
     """Evaluate a model with class labels."""
     target, sampling = json_path(config), config.sampling
-    train_set, test_set = train_and_test_sets(data_config(config, model))
+    assert model.config is not None  # as it is for checkpoints
+    size = judge_size(config.judge_size, model.shape, LEAST_LABELS_JUDGE, LABELS_JUDGE)
+    train_set, test_set = train_and_test_sets(data_config(config, model.config.data, model.shape, model.classes))
     check(model, test_set, sampling)
 
+    train_set = at_size(train_set, *size)
     training = train_config_for(train_set)
     with progress_bar("training the classifier", total=training.steps, unit="step", leave=False, delay=1.0) as bar:
         classifier = classifier_for(train_set, training, log=log, on_step=lambda loss: bar.update())
-    total = sampling.count * model.steps_of(sampling.steps)
+    total = sampling.number * model.steps_of(sampling.steps)
     with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
         results = judge(model, classifier, test_set, sampling, bar.update, train_set)
 
@@ -119,7 +152,8 @@ def evaluate_scenes(config: EvaluateConfig, model: Pipeline) -> None:
         raise MinidiffError(f"{model.path} reads prompts and is evaluated on scenes; --data is for models with labels")
     target, sampling = json_path(config), config.sampling
     check_scenes(model, sampling)
-    size, trainings = model.shape[0], [attributes.train_config_for(seed) for seed in (1, 2)]
+    size, _ = judge_size(config.judge_size, model.shape, LEAST_SCENES_JUDGE, SCENES_JUDGE)
+    trainings = [attributes.train_config_for(seed) for seed in (1, 2)]
     steps = sum(training.steps for training in trainings)
     with progress_bar("training the classifiers", total=steps, unit="step", leave=False, delay=1.0) as bar:
         classifiers = [
@@ -127,11 +161,53 @@ def evaluate_scenes(config: EvaluateConfig, model: Pipeline) -> None:
             for training in trainings
         ]
     sets = 2 + 2 * sum(kind in model.adapters for kind in ("edges", "reference"))
-    total = sets * sampling.count * model.steps_of(sampling.steps)
+    total = sets * sampling.number * model.steps_of(sampling.steps)
     with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
         result = judge_scenes(model, classifiers, sampling, bar.update)
     show(scenes_report.table(result))
     write(target, result, new=config.json is not None)
+
+
+def evaluate_autoencoder(config: EvaluateConfig, checkpoint: Checkpoint) -> None:
+    """Evaluate an autoencoder on held-out images."""
+    network, sampling = checkpoint.trained, config.sampling
+    assert isinstance(network, AutoencoderConfig)  # `opened` saw it
+    check_autoencoder(config, checkpoint)
+    target = json_path(config)
+    shape = network.height, network.width, network.channels
+    data = data_config(config, checkpoint.config.data, shape)
+    dataset, index = held_out_images(data, sampling.count or AUTOENCODER_IMAGES, sampling.seed)
+    theirs = dataset.height, dataset.width, dataset.channels
+    if theirs != shape:
+        raise MinidiffError(
+            f"{checkpoint.path} was trained on images of {shape}; those of {dataset.name} have {theirs}"
+        )
+
+    model = checkpoints.make_network(checkpoint)
+    with progress_bar("encoding and decoding", total=len(index), unit="image", leave=False) as bar:
+        results = judge_autoencoder(model, dataset, index, bar.update)
+
+    step, seed = checkpoint.step, sampling.seed
+    result = autoencoder_report.summary(checkpoint.path, step, network, dataset.name, seed, results)
+    show(autoencoder_report.table(result))
+    write(target, result, new=config.json is not None)
+    path = target.with_name("reconstructions.png")
+    about = {"command": "evaluate", "checkpoint_sha256": result["checkpoint"]["sha256"]}
+    save_png(path, autoencoder_report.sheet(results), about)
+    show(f"                 {path}")
+
+
+def check_autoencoder(config: EvaluateConfig, checkpoint: Checkpoint) -> None:
+    """Raise MinidiffError for settings that have a meaning only for models that draw, or are out of their range."""
+    sampling, default = config.sampling, EvaluationSampling()
+    used = {"count": sampling.count, "seed": sampling.seed}
+    given = [each.name for each in fields(sampling) if getattr(sampling, each.name) != getattr(default, each.name)]
+    given += [name for name in ("adapter", "judge_size") if getattr(config, name) not in ((), None)]
+    for name in given:
+        if name not in used:
+            option = name.replace("_", "-")
+            raise MinidiffError(f"{checkpoint.path} is an autoencoder; --{option} is for models that draw")
+    check_limits(used, "--{}")
 
 
 def json_path(config: EvaluateConfig) -> Path:
@@ -156,20 +232,23 @@ def write(target: Path, result: dict[str, Any], new: bool) -> None:
     show(f"written          {target}")
 
 
-def data_config(config: EvaluateConfig, model: Pipeline) -> DataConfig:
-    """Return the settings of the real images: the training's or the requested ones, in the model's size and colours."""
-    assert model.config is not None  # as it is for checkpoints
-    trained = model.config.data
+def data_config(
+    config: EvaluateConfig, trained: DataConfig, shape: tuple[int, int, int], classes: tuple[str, ...] = ()
+) -> DataConfig:
+    """Return the settings of the real images: the training's or the requested ones, in the model's size and colours.
+
+    trained: the settings of the training.  shape: of the model's images.  classes: of the model.
+    """
     data = trained.data if config.data is None else config.data
-    height, width, channels = model.shape
+    height, width, channels = shape
     return DataConfig(
         data=data,
         data_dir=config.data_dir or (trained.data_dir if data == trained.data else None),
         size={"scenes": (height,), "folder": (height, width)}.get(data),
         grey=channels == 1 and data != "scenes",
         background=trained.background,
-        folder_labels=data == "folder" and bool(model.classes),
-        captions="none" if model.classes else trained.captions,
+        folder_labels=data == "folder" and bool(classes),
+        captions="none" if classes or data != trained.data else trained.captions,
         download=config.download,
     )
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,9 @@ import tiny_model
 import toy_images
 
 from minidiff import backend
+from minidiff import checkpoint as checkpoints
 from minidiff import evaluate as command
+from minidiff.checkpoint.config import Config
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError, printable
 from minidiff.evaluation import cache
@@ -23,7 +24,11 @@ from minidiff.evaluation.labels import judge
 from minidiff.evaluation.scenes import attributes, prompts
 from minidiff.evaluation.scenes import judge as scenes_judge
 from minidiff.images.files import read_metadata
+from minidiff.nn import UNet, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.pipeline import loading as models
+from minidiff.scenes.captions import TOKENIZER
 from tests import mistakes
 
 
@@ -190,8 +195,7 @@ def test_a_checkpoint_file_is_judged_as_its_folder_is(run, data):
 def test_which_images_judge():
     def chosen(shape=(28, 28, 1), trained=None, **asked):
         trained = trained or DataConfig(data="mnist", data_dir=Path("there"))
-        model = SimpleNamespace(shape=shape, classes=("a",), config=SimpleNamespace(data=trained))
-        return command.data_config(command.EvaluateConfig(**asked), model)
+        return command.data_config(command.EvaluateConfig(**asked), trained, shape, ("a",))
 
     same = chosen()
     assert (same.data, same.data_dir, same.size, same.download) == ("mnist", Path("there"), None, False)
@@ -276,10 +280,130 @@ def test_what_a_model_that_reads_prompts_cannot_be_asked(tmp_path, data, capsys)
     assert fails(capsys, *here, "--steps", 1001) == "steps must be from 1 to 1000, the schedule's length, got 1001"
 
 
+def test_large_samples_are_judged_by_the_judges_of_small_ones(tmp_path, capsys, monkeypatch):
+    """A model of 32×32 that reads prompts and judges of 16×16: all images are reduced, and the edges are whole ones."""
+    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=30, batch_size=48, seed=seed))
+    monkeypatch.setattr(prompts, "count_correct", partial(attributes.count_correct, count=300))
+    monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)
+    monkeypatch.setattr(scenes_judge, "TRIPLES", 20)
+    network = UNetConfig(
+        32,
+        32,
+        patch=4,
+        model_channels=8,
+        channel_mult=(1,),
+        attention_at=(),
+        cross_attention_at=(8,),
+        heads=2,
+        vocab_size=len(TOKENIZER),
+        max_tokens=TOKENIZER.max_tokens,
+        text_width=8,
+        text_layers=0,
+    )
+    path = tmp_path / "model.safetensors"
+    model = UNet(network)
+    model.initialize(0)
+    checkpoints.save(path, 1, Config(), network, (), FlatParameters(model), TOKENIZER.words)
+    target = tmp_path / "one.json"
+    how = ("--checkpoint", path, "--json", target, "--count", 8, "--steps", 1, "--backend", "numba")
+    assert mistakes.of_command(command.main, capsys, *how, "--judge-size", 33).startswith(
+        "--judge-size must be from 16 to 32, the height of the images, got 33"
+    )
+    command.main([str(word) for word in (*how, "--judge-size", 16)])
+    said, result = capsys.readouterr(), json.loads(target.read_text())
+    assert result["judges"]["size"] == [16, 16] and "two classifiers of 16×16 images" in said.out
+    ceiling, floor = (result["prompts"]["seen"][side]["all mentioned"]["share"] for side in ("ceiling", "samples"))
+    assert ceiling > floor  # judges that looked at anything else than reduced renders would not know them
+    # the judges are those that a model of 16×16 would have: they are in their files
+    kept = cache.attribute_classifier_for(16, attributes.train_config_for(1), log=pytest.fail)
+    assert kept.seconds is None
+
+
+def test_the_classifier_of_labels_looks_at_reduced_images(run, data, capsys):
+    evaluate(run, data, "--count", 12, "--judge-size", 4, "--json", run / "small.json")
+    said, result = capsys.readouterr().out, json.loads((run / "small.json").read_text())
+    assert result["classifier"]["size"] == [4, 4] and result["classifier"]["reduced"]
+    assert "classified correctly, reduced to 4×4" in said
+    evaluate(run, data, "--count", 12, "--json", run / "whole.json")
+    whole = json.loads((run / "whole.json").read_text())
+    assert whole["classifier"]["size"] == [8, 8] and not whole["classifier"]["reduced"]
+    assert "reduced to" not in capsys.readouterr().out
+    assert whole["held_out_loss"] == result["held_out_loss"]  # of the model's own images
+    assert whole["frechet"] != result["frechet"]
+    said = fails(capsys, "--checkpoint", run, "--data", "npz", "--data-dir", data, "--judge-size", 9)
+    assert said == "--judge-size must be from 4 to 8, the height of the images, got 9"
+
+
+@pytest.fixture
+def autoencoder(tmp_path):
+    """The checkpoint of an untrained autoencoder for scenes of 16×16."""
+    channels = {"encoder_channels": (8, 8), "decoder_channels": (8, 8), "latent_channels": 3}
+    network = AutoencoderConfig(16, 16, encoder_blocks=(0, 0), decoder_blocks=(0, 0), **channels)
+    with backend.using("numpy"):
+        model = Autoencoder(network)
+        model.initialize(0)
+        parameters = FlatParameters(model)
+    path = checkpoints.path_of(tmp_path / "ae", 4)
+    path.parent.mkdir(parents=True)
+    checkpoints.save(path, 4, Config(data=DataConfig(size=(16,))), network, (), parameters)
+    return tmp_path / "ae"
+
+
+def test_an_autoencoder(autoencoder, capsys):
+    here = ("--checkpoint", autoencoder, "--count", 9, "--backend", "numpy")
+    command.main([str(word) for word in here])
+    said, result = capsys.readouterr().out, json.loads((autoencoder / "evaluation.json").read_text())
+    assert result["checkpoint"]["step"] == 4 and result["settings"]["count"] == 9
+    assert result["data"] == {"name": "scenes", "held_out_images": 9, "shape": [16, 16, 3]}
+    assert result["autoencoder"]["latent_shape"] == [4, 4, 3]
+    assert 0 < result["psnr"]["mean_of_lowest_tenth"] < result["psnr"]["median"] < 40
+    assert result["edges"]["against"] == "exact edges" and result["edges"]["ratio"] < 1
+    assert len(result["latents"]["std"]) == 3 and f"{result['psnr']['mean']:.2f} dB" in said
+    about = read_metadata(autoencoder / "reconstructions.png")
+    assert about["checkpoint_sha256"] == result["checkpoint"]["sha256"]
+    assert str(autoencoder / "reconstructions.png") in said
+
+    command.main([str(word) for word in (*here, "--seed", 1, "--json", autoencoder / "other.json")])
+    other = json.loads((autoencoder / "other.json").read_text())
+    assert other["psnr"] != result["psnr"] and other["settings"]["seed"] == 1
+
+
+def test_an_autoencoder_on_other_images(autoencoder, tmp_path, capsys):
+    """Of a finite dataset the held-out ones, at most as many as there are."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images)
+    here = ("--checkpoint", autoencoder, "--data", "npz", "--data-dir", tmp_path / "noise.npz", "--backend", "numpy")
+    command.main([str(word) for word in here])
+    result = json.loads((autoencoder / "evaluation.json").read_text())
+    assert result["data"]["name"] == "noise.npz" and 0 < result["data"]["held_out_images"] < 20
+    assert result["edges"]["originals"] is None and result["edges"]["against"] == "edges of the originals"
+    toy_images.write(tmp_path / "toy.npz", 40)
+    said = fails(capsys, "--checkpoint", autoencoder, "--data", "npz", "--data-dir", tmp_path / "toy.npz")
+    assert said.endswith("was trained on images of (16, 16, 3); those of toy.npz have (8, 8, 3)")
+
+
+@pytest.mark.parametrize(
+    "words", [("--steps", 3), ("--batch-size", 2), ("--sampler", "heun"), ("--judge-size", 16), ("--adapter", "x")]
+)
+def test_an_autoencoder_draws_nothing(autoencoder, capsys, words):
+    said = fails(capsys, "--checkpoint", autoencoder, *words)
+    assert said.endswith(f"is an autoencoder; {words[0]} is for models that draw")
+    assert fails(capsys, "--checkpoint", autoencoder, "--count", 0).startswith("--count must be from 1 to ")
+
+
 def test_help_names_every_option():
     done = subprocess.run(
         [sys.executable, "-m", "minidiff.evaluate", "--help"], capture_output=True, text=True, check=True
     )
-    for option in ("--checkpoint", "--data-dir", "--count", "--guidance-scale", "--sampler", "--json", "--backend"):
+    for option in (
+        "--checkpoint",
+        "--data-dir",
+        "--count",
+        "--guidance-scale",
+        "--sampler",
+        "--json",
+        "--backend",
+        "--judge-size",
+    ):
         assert option in done.stdout
     assert "--drawing" not in done.stdout

@@ -35,7 +35,7 @@ def network_config(
 
     Raises MinidiffError if the settings do not make a network, or not one for images of this size.
     """
-    patch = _patch(min(height, width)) if model.patch is None else model.patch
+    patch = patch_of(model, height, width)
     smallest = height // max(patch, 1) >> max(len(model.channel_mult) - 1, 0)
     two = (2 * smallest, smallest)[-len(model.channel_mult) :]
     return UNetConfig(
@@ -84,9 +84,9 @@ def autoencoder_config(
     )
 
 
-def _patch(side: int) -> int:
-    """Return the largest of 1, 2, 4, … pixels that leaves at least 16 patches along a side, and at most 31."""
-    return 1 << (max(side // 16, 1).bit_length() - 1)
+def patch_of(model: ModelConfig, height: int, width: int) -> int:
+    """Return the side of patches: as set, or the largest of 1, 2, 4, … that leaves 16 to 31 along the shorter side."""
+    return 1 << (max(min(height, width) // 16, 1).bit_length() - 1) if model.patch is None else model.patch
 
 
 def make_model(

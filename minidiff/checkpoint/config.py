@@ -203,6 +203,8 @@ def check(config: Config) -> None:
         raise MinidiffError("--flip: a mirrored digit is none, so mnist is not mirrored; leave it out")
     if (config.addition.adapter == "none") != (config.addition.onto is None):
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
+    if config.addition.onto is not None and config.autoencoder.autoencoder is not None:
+        raise MinidiffError(f"--autoencoder: an adapter works in the latents of {config.addition.onto}; leave it out")
     if config.model.network == "autoencoder":
         for name, given in (("--autoencoder", config.autoencoder.autoencoder), ("--onto", config.addition.onto)):
             if given is not None:

@@ -2,11 +2,12 @@
 
 Idea: a number is worth little without what it was measured on, so settings, seeds, counts and intervals are stored with
 it.  A table is made from the dictionary that becomes the JSON file, and holds nothing else.
-Leaves out what is measured: labels/report.py, scenes/report.py.
+Leaves out what is measured: labels/report.py, scenes/report.py, autoencoder/report.py.
 """
 
 import math
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,25 @@ def summary(
     seconds: dict[str, float],
     results: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the dictionary for JSON: the results, the held-out loss, and everything that they depend on.
+    """Return the dictionary for JSON of a model that draws: the results, the held-out loss, and the settings."""
+    held_out = {**plus_minus("mean", "standard_error", loss.overall()), "count": len(loss.losses)}
+    return complete(model.path, model.step, to_dict(sampling), {**results, "held_out_loss": held_out}, seconds)
 
+
+def complete(
+    path: Path, step: int, settings: dict[str, Any], results: dict[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return the dictionary for JSON: the results, and everything that they depend on.
+
+    path, step: of the checkpoint.
     Equal checkpoints, data, classifiers and settings give equal dictionaries, except for `seconds` and `versions`.
     """
     current = backend.current()
     return {
         "version": VERSION,
-        "checkpoint": {"path": model.path.as_posix(), "sha256": sha256(model.path), "step": model.step},
-        "settings": {**to_dict(sampling), "backend": current.name, "threads": current.threads()},
+        "checkpoint": {"path": path.as_posix(), "sha256": sha256(path), "step": step},
+        "settings": {**settings, "backend": current.name, "threads": current.threads()},
         **results,
-        "held_out_loss": {**plus_minus("mean", "standard_error", loss.overall()), "count": len(loss.losses)},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "versions": {"minidiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }

@@ -16,17 +16,25 @@ from minidiff.pipeline.pipeline import Pipeline
 from minidiff.pipeline.plan import Plan
 from minidiff.pipeline.settings import Inputs, SamplingSettings
 
+SAMPLES = 1000  # by default
+
 
 @dataclass(frozen=True)
 class EvaluationSampling(SamplingSettings):
     """How the samples are drawn; their labels cycle through all labels of the data."""
 
-    count: int = 1000
-    """Number of samples; of a model that reads prompts, the number of prompts of each kind."""
+    count: int | None = None
+    """Number of samples; of a model that reads prompts, the number of prompts of each kind. Default: 1000. Of an
+    autoencoder, the number of held-out images. Default: 2000."""
     seed: int = 0
     """Seed of the samples' noise, and of the choice of held-out images, timesteps and noise for the loss."""
     batch_size: int = 64
     """Images drawn at once; a smaller batch needs less memory."""
+
+    @property
+    def number(self) -> int:
+        """The number of samples: `count`, or its default."""
+        return SAMPLES if self.count is None else self.count
 
 
 def plan_samples(
@@ -50,12 +58,12 @@ def generate_samples(
     conditions: dict[str, Any] | None = None,
     on_step: Callable[[int], Any] = lambda images: None,
 ) -> np.ndarray:
-    """Draw sampling.count samples with labels in turn, or one sample for each prompt: (N, H, W, C) uint8.
+    """Draw sampling.number samples with labels in turn, or one sample for each prompt: (N, H, W, C) uint8.
 
     conditions: as in `plan_samples`.  on_step: called after each sampling step with the number of images in the batch.
     """
     plan = plan_samples(model, sampling, prompts, conditions)
-    batches, total = [], sampling.count if prompts is None else len(prompts)
+    batches, total = [], sampling.number if prompts is None else len(prompts)
     for first in range(0, total, sampling.batch_size):
         count = min(sampling.batch_size, total - first)
         for step in plan.steps(first, count, total):

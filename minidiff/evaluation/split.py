@@ -4,6 +4,7 @@ Idea: a test on training images proves nothing.  A finite dataset has a training
 is trained on the first, like the diffusion model, and tested on the second, with which the samples are compared too.
 Scenes are endless: the classifier is trained on scenes of split "test", which the diffusion model never sees, and
 tested on scenes of the same split with numbers far above those that it was trained on.
+An autoencoder is tested on held-out images in the same sense; it needs no labels.
 `Purpose` keeps the random numbers of an evaluation apart: one value for each use.
 """
 
@@ -13,9 +14,10 @@ from enum import IntEnum
 import numpy as np
 
 from minidiff.data.config import DataConfig
-from minidiff.data.dataset import Numbered
+from minidiff.data.dataset import Dataset, Numbered
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError
+from minidiff.random import Key, Stream, permutation
 
 TEST_FIRST = 1 << 31  # the number of the test set's first scene; classifiers are trained on far smaller numbers
 TEST_COUNT = 10_000  # as many images as in the test sets of MNIST and CIFAR-10
@@ -65,6 +67,18 @@ class Subset:
 
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         return self.source.batch(self.first + index)
+
+
+def held_out_images(config: DataConfig, count: int, seed: int) -> tuple[Dataset, np.ndarray]:
+    """Return the dataset of the held-out images, and the numbers of `count` of them, or of all if there are fewer.
+
+    seed: decides which images of a finite dataset are taken, and is that of scenes.
+    Raises MinidiffError if the data cannot be read.
+    """
+    dataset = open_data(config, "test", seed)
+    if dataset.endless:
+        return dataset, TEST_FIRST + np.arange(count)
+    return dataset, permutation(Key(seed, Stream.EVALUATE, Purpose.IMAGE, 0), len(dataset))[:count]
 
 
 def train_and_test_sets(config: DataConfig) -> tuple[Numbered, Numbered]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from minidiff import checkpoint as checkpoints
 from minidiff import interop
+from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.build import make_process
 from minidiff.diffusion.clipping import Clipping
 from minidiff.diffusion.process import Process
@@ -34,7 +35,11 @@ def load(path: str | Path | None = None) -> Pipeline:
     """
     if path is None:
         return _shipped()
-    found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
+    return pipeline_of(checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr)))
+
+
+def pipeline_of(found: Checkpoint) -> Pipeline:
+    """Return the model of a checkpoint that is read.  Raises MinidiffError if it is an adapter or an autoencoder."""
     if found.adapter != "none":
         raise MinidiffError(
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"

@@ -21,6 +21,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import DEFAULT_MINUTES, Config, check
 from minidiff.checkpoint.settings import write_toml
+from minidiff.data.encoded import GROUP
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
 from minidiff.training import console, preview
@@ -111,6 +112,9 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         )
     data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
     trainer = make_trainer(config, data, resume)
+    if (encoded := trainer.training_data.encoded) is not None and not data.endless:
+        with console.progress_bar("encoding images", total=len(encoded) * GROUP, unit="image", delay=1.0) as bar:
+            encoded.fill(lambda: bar.update(GROUP))
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:

@@ -22,7 +22,7 @@ from minidiff import backend
 from minidiff import checkpoint as checkpoints
 from minidiff.autograd import Tensor
 from minidiff.checkpoint import Checkpoint
-from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config
+from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config, patch_of
 from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import KEYS, Dataset
 from minidiff.data.encoded import GROUP, encoded_images
@@ -102,14 +102,17 @@ class Trainer:
 
     def _make_config(self) -> UNetConfig | AutoencoderConfig:
         """Return the configuration of what is trained, or of the U-Net below the adapter that is trained."""
-        data, images = self.dataset, (self.dataset.height, self.dataset.width, self.dataset.channels)
-        shape = self.space.array_shape(images)
-        try:
-            return network_config(self.config.model, *shape, len(data.classes), data.tokenizer)
-        except MinidiffError as error:
-            if shape == images:
-                raise
-            raise MinidiffError(f"{error}, which are the latents of images of {data.height}×{data.width}") from error
+        data, model = self.dataset, self.config.model
+        height, width, channels = self.space.array_shape((data.height, data.width, data.channels))
+        factor, levels = data.height // height, len(model.channel_mult)
+        divisor = factor * patch_of(model, height, width) << max(levels - 1, 0)
+        if factor > 1 and (data.height % divisor or data.width % divisor):
+            raise MinidiffError(
+                f"latents of {height}×{width} cannot be halved for {levels} levels of a U-Net: height and width of the "
+                f"images must be numbers that {divisor} divides ({divisor}, {2 * divisor}, {3 * divisor}, …), got "
+                f"{data.height}×{data.width}"
+            )
+        return network_config(model, height, width, channels, len(data.classes), data.tokenizer)
 
     def _check_base(self, base: Checkpoint) -> None:
         """Raise MinidiffError if the adapter that is trained does not fit the model below it."""

@@ -158,7 +158,12 @@ def test_the_table_says_what_the_json_says(knows):
             "seed": 0,
             "backend": "numba",
         },
-        "judges": {"accuracy": {"place": [0.99, 0.98], "size": [0.99, 0.9]}, "asked": ["place"], "needed": 0.97},
+        "judges": {
+            "size": [32, 32],
+            "accuracy": {"place": [0.99, 0.98], "size": [0.99, 0.9]},
+            "asked": ["place"],
+            "needed": 0.97,
+        },
         "prompts": listed,
         "held_out_loss": {"mean": 0.1, "standard_error": 0.01, "count": 20},
     }

@@ -15,6 +15,7 @@ from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.data.dataset import Numbered, order
 from minidiff.evaluation.convnet import ConvNet, TrainConfig, down_blocks, fit, random_shift
+from minidiff.evaluation.reduce import reduced
 from minidiff.images.files import to_float
 from minidiff.nn import Linear
 
@@ -40,6 +41,7 @@ class Classifier(ConvNet):
     """
 
     def __init__(self, height: int, width: int, channels: int, classes: int) -> None:
+        self.size = height, width
         blocks = down_blocks(height, width)
         super().__init__(channels, [min(FEATURES, 16 << block) for block in range(blocks)] + [FEATURES])
         self.fc = Linear(FEATURES, classes, zero=True)
@@ -70,11 +72,15 @@ def train(dataset: Numbered, config: TrainConfig, on_step: Callable[[float], Any
 
 
 def classify(model: Classifier, images: np.ndarray, batch_size: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """Return predicted labels (N,) int64 and features (N, FEATURES) of images (N, H, W, C) uint8."""
+    """Return predicted labels (N,) int64 and features (N, FEATURES) of images (N, H, W, C) uint8.
+
+    Images that are larger than those of the classifier are reduced.
+    """
     labels, features = [], []
     with no_grad():
         for first in range(0, len(images), batch_size):
-            h = model.features(Tensor(backend.to_device(to_float(images[first : first + batch_size]))))
+            x = to_float(reduced(images[first : first + batch_size], *model.size))
+            h = model.features(Tensor(backend.to_device(x)))
             features.append(backend.to_numpy(h.data))
             labels.append(backend.to_numpy(model.fc(h).data).argmax(axis=1))
     return np.concatenate(labels).astype(np.int64), np.concatenate(features)

@@ -85,8 +85,8 @@ class LabelResults:
 def check(model: Pipeline, test_set: Numbered, sampling: EvaluationSampling) -> None:
     """Raise MinidiffError for everything that cannot be evaluated, before any work is done."""
     check_limits(vars(sampling), "--{}")
-    if sampling.count < 2:
-        raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {sampling.count}")
+    if sampling.number < 2:
+        raise MinidiffError(f"--count must be 2 or more, as distances need a variance, got {sampling.number}")
     theirs, ours = model.shape, (test_set.height, test_set.width, test_set.channels)
     if theirs != ours:
         raise MinidiffError(
@@ -131,7 +131,7 @@ def judge(
     frechet = compare_frechet(features, real)
     likeness = compare_likeness(network, features, real, train_set)
     lap("comparison")
-    labels = model.labels(sampling.count)
+    labels = model.labels(sampling.number)
     assert labels is not None  # `check` saw that the model has classes
     return LabelResults(correct, len(test_set), samples, labels, predicted, frechet, likeness, loss, seconds)
 

@@ -52,6 +52,8 @@ def summary(
             "data": {"name": test_set.name, "held_out_images": len(test_set), "classes": list(model.classes)},
             "classifier": {
                 "file": classifier.path.as_posix(),
+                "size": list(classifier.model.size),
+                "reduced": classifier.model.size != model.shape[:2],
                 **share(results.classifier_correct, results.test_count),
             },
             "read_as_asked": {**share(int(right.sum()), len(right)), "by_class": by_class},
@@ -101,12 +103,14 @@ def table(result: dict[str, Any]) -> str:
     """Return the dictionary of `summary` as lines for a terminal."""
     data, read, loss = result["data"], result["read_as_asked"], result["held_out_loss"]
     held_out = f"{data['held_out_images']} held-out images"
+    height, width = result["classifier"]["size"]
+    reduced = f", reduced to {height}×{width}" if result["classifier"]["reduced"] else ""
     lines = [
         report.checkpoint_row(result),
         row("data", f"{data['name']}, {len(data['classes'])} labels, {held_out}"),
         report.samples_row(result["settings"]),
         "",
-        row("classifier", f"{percent(result['classifier'])} of the held-out images classified correctly"),
+        row("classifier", f"{percent(result['classifier'])} of the held-out images classified correctly{reduced}"),
         row("read as asked", f"{percent(read)} of the samples show their label"),
         *_class_rows(read["by_class"]),
         "",

@@ -17,6 +17,7 @@ from minidiff import backend, ops, random
 from minidiff.autograd import Tensor, no_grad
 from minidiff.checkpoint.config import OptimizerConfig
 from minidiff.evaluation.convnet import ConvNet, TrainConfig, down_blocks, fit, random_shift
+from minidiff.evaluation.reduce import reduced
 from minidiff.evaluation.split import Purpose
 from minidiff.images.files import to_float
 from minidiff.nn import Linear
@@ -94,6 +95,7 @@ class AttributeClassifier(ConvNet):
     """
 
     def __init__(self, height: int, width: int) -> None:
+        self.size = height, width
         blocks = down_blocks(height, width)
         widths = [*WIDTHS, *[WIDTHS[-1]] * blocks][: blocks + 1]
         super().__init__(3, widths)
@@ -129,11 +131,15 @@ def train(size: int, config: TrainConfig, on_step: Callable[[float], Any] = lamb
 
 
 def classify(model: AttributeClassifier, images: np.ndarray, batch_size: int = 250) -> dict[str, np.ndarray]:
-    """Return the predicted value of each fact for images (N, H, W, 3) uint8: fact -> (N,) int64."""
+    """Return the predicted value of each fact for images (N, H, W, 3) uint8: fact -> (N,) int64.
+
+    Images that are larger than those of the classifier are reduced.
+    """
     parts = []
     with no_grad():
         for first in range(0, len(images), batch_size):
-            logits = model(Tensor(backend.to_device(to_float(images[first : first + batch_size]))))
+            x = to_float(reduced(images[first : first + batch_size], *model.size))
+            logits = model(Tensor(backend.to_device(x)))
             parts.append({fact: backend.to_numpy(each.data).argmax(axis=1) for fact, each in logits.items()})
     return {fact: np.concatenate([part[fact] for part in parts]).astype(np.int64) for fact in VALUES}
 

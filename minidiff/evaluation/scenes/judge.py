@@ -36,9 +36,9 @@ def check(model: Pipeline, sampling: EvaluationSampling) -> None:
             f"{model.path} reads prompts about {data}, for which there is no classifier: look at its samples yourself"
         )
     check_limits(vars(sampling), "--{}")
-    if sampling.count < MIN_PROMPTS:
+    if sampling.number < MIN_PROMPTS:
         raise MinidiffError(
-            f"--count must be {MIN_PROMPTS} or more, so that every fact is mentioned, got {sampling.count}"
+            f"--count must be {MIN_PROMPTS} or more, so that every fact is mentioned, got {sampling.number}"
         )
     plan_samples(model, sampling, ["a"])  # checks the settings
 
@@ -51,9 +51,10 @@ def judge_scenes(
 ) -> dict[str, Any]:
     """Draw samples, classify them, and return the dictionary of `scenes_report.summary`.
 
+    classifiers: all of one size; larger images are reduced to it.  Edges and hues are those of the whole images.
     on_step: called after each sampling step with the number of images in the batch.
     """
-    size, seed, sample = model.shape[0], sampling.seed, FIRST + np.arange(sampling.count)
+    size, seed, sample = model.shape[0], sampling.seed, FIRST + np.arange(sampling.number)
     seconds, clock = {}, time.perf_counter()
 
     def lap(name: str) -> None:
@@ -63,9 +64,10 @@ def judge_scenes(
     def generate(texts: list[str], **conditions: np.ndarray) -> np.ndarray:
         return generate_samples(model, sampling, texts, conditions, on_step)
 
-    accuracy, facts = measure_classifiers(classifiers, size)
+    judged = classifiers[0].size[0]
+    accuracy, facts = measure_classifiers(classifiers, judged)
     lap("classifier_test")
-    by_kind = evaluate_prompts(generate, classifiers, facts, size, seed, sampling.count)
+    by_kind = evaluate_prompts(generate, classifiers, facts, size, seed, sampling.number)
     lap("prompts")
     adapters: dict[str, Any] = {}
     if "edges" in model.adapters:
@@ -86,4 +88,4 @@ def judge_scenes(
     test_set = Subset(Scenes(size, "test", captions=True), TEST_FIRST, TEST_COUNT)
     loss = held_out_loss(model.model, model.process, test_set, seed, TRIPLES, space=model.space)
     lap("held_out_loss")
-    return scenes_report.summary(model, sampling, accuracy, facts, by_kind, loss, adapters, seconds)
+    return scenes_report.summary(model, sampling, judged, accuracy, facts, by_kind, loss, adapters, seconds)

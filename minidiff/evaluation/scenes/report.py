@@ -19,6 +19,7 @@ from minidiff.pipeline.pipeline import Pipeline
 def summary(
     model: Pipeline,
     sampling: EvaluationSampling,
+    size: int,
     accuracy: dict[str, list[float]],
     facts: tuple[str, ...],
     by_kind: dict[str, dict[str, PromptAccuracy]],
@@ -28,6 +29,7 @@ def summary(
 ) -> dict[str, Any]:
     """Return all results and settings as a dictionary for JSON.
 
+    size: height and width of the images that the classifiers look at.
     accuracy, facts: as `measure_classifiers` returns them.  by_kind: as `evaluate_prompts` returns it.
     adapters: the dictionaries that `control` and `reference` return, under these names.
     """
@@ -39,6 +41,7 @@ def summary(
         {
             "data": {"name": "scenes", "captions": True},
             "judges": {
+                "size": [size, size],
                 "accuracy": accuracy,
                 "needed": MIN_ACCURACY,
                 "asked": list(facts),
@@ -85,11 +88,12 @@ def shares(accuracy: PromptAccuracy) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """Return the dictionary of `summary` as lines for a terminal."""
+    height, width = result["judges"]["size"]
     lines = [
         report.checkpoint_row(result),
         report.samples_row(result["settings"], "prompts of each kind "),
         "",
-        "two classifiers, accuracy on held-out renders that show the fact:",
+        f"two classifiers of {height}×{width} images, accuracy on held-out renders that show the fact:",
         *_classifier_rows(result["judges"]),
     ]
     for kind, by_side in result["prompts"].items():
