@@ -1,4 +1,4 @@
-"""Checks of every gradient: of each operation, each layer and a whole small U-Net.
+"""Checks of every gradient: of each operation, each layer, a whole small autoencoder and a U-Net.
 
     python -m minidiff.gradcheck [--backend numba]
 
@@ -18,6 +18,7 @@ import numpy as np
 from minidiff import backend, command_line, ops
 from minidiff.autograd import Tensor, no_grad
 from minidiff.errors import MinidiffError, exit_with_one_line, one_line
+from minidiff.latent.reconstruction import reconstruction_loss
 from minidiff.nn import (
     Conv2d,
     Embedding,
@@ -30,6 +31,7 @@ from minidiff.nn import (
     UNet,
     UNetConfig,
 )
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 
 # With h = 1e-5 the difference quotient is off by about h² from curvature and 1e-16 / h from rounding: some 1e-9 of the
 # gradient's norm, more where the function is much larger than its gradient: in the U-Nets up to 2e-7.  One entry of
@@ -141,6 +143,11 @@ def cases() -> Iterator[Case]:
     yield _layer("TimeEmbedding", embedding, rng, call=lambda: embedding(t, embedding.class_embedding(labels)))
     yield _layer("ResidualBlock, scale and shift", ResidualBlock(8, 12, 16, 4), rng, image, vector)
     yield _layer("ResidualBlock, addition", ResidualBlock(8, 8, 16, 4, "add"), rng, image, vector)
+    yield _layer("ResidualBlock, no embedding", ResidualBlock(8, 12, 0, 4), rng, image)
+    pair = AutoencoderConfig(8, 12, 3, 2, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
+    coder = Autoencoder(pair)
+    loss = lambda x, eps: reconstruction_loss(coder, x, eps, 0.5, 0.1)
+    yield _layer("Autoencoder, its loss", coder, rng, draw(2, 8, 12, 3), draw(2, *pair.latent_shape), call=loss)
     unet = UNet(small)
     yield _layer("U-Net", unet, rng, draw(2, 16, 8, 3), call=lambda x: unet(x, t, unet.condition(2, labels)))
     reading = replace(
@@ -242,7 +249,7 @@ def run(name: str) -> bool:
 
 @dataclass(frozen=True)
 class GradcheckConfig:
-    """Check every gradient of minidiff: each operation, each layer, a whole small U-Net."""
+    """Check every gradient of minidiff: each operation, each layer, a whole small autoencoder and a U-Net."""
 
     backend: str = "all"
     """Which backend: numpy, numba, numba-gemm, cupy, numba-cuda, or all that run here."""

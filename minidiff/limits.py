@@ -115,6 +115,8 @@ LIMITS: Mapping[str, Range] = {
     "vary": Range(0, 1),
     "control_scale": Range(-1e4, 1e4),
     "reference_scale": Range(-1e4, 1e4),
+    # evaluation
+    "judge_size": Range(1, 4096),
 }
 
 

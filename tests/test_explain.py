@@ -267,7 +267,7 @@ def test_many_steps_and_large_images_keep_the_page_small():
 
 
 def test_the_page_of_a_latent_model_shows_previews_and_says_so(tmp_path):
-    tiny_model.write_latent(tmp_path / "run", (24, 40))
+    tiny_model.write_latent(tmp_path / "run", size=(24, 40))
     words = ("a dog", "--checkpoint", tmp_path / "run", "--count", 2, "--explain", "--trace")
     sample(*words, "--out", tmp_path / "out", steps=12)
     said = read(tmp_path / "out" / "explain.html")
@@ -292,7 +292,7 @@ def test_the_page_of_a_latent_model_shows_previews_and_says_so(tmp_path):
 
 
 def test_a_page_of_latents_holds_as_many_steps_as_its_previews_allow(tmp_path):
-    tiny_model.write_latent(tmp_path / "run", (64, 64))
+    tiny_model.write_latent(tmp_path / "run", size=(64, 64))
     words = ("a dog", "--checkpoint", tmp_path / "run", "--count", 1, "--explain")
     sample(*words, "--out", tmp_path / "out", steps=60)
     assert len(read(tmp_path / "out" / "explain.html")["steps"]) == 60 > explain.most_frames((64, 64, 3))

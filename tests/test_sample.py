@@ -446,7 +446,7 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
 
 
 def test_a_latent_model_is_watched_in_the_size_of_its_images(tmp_path, monkeypatch, capsys):
-    tiny_model.write_latent(tmp_path / "run", (96, 160))
+    tiny_model.write_latent(tmp_path / "run", size=(96, 160))
     seen = []
     monkeypatch.setattr(viewer, "save_png", lambda path, image: seen.append(image))
     words = ("--checkpoint", tmp_path / "run", "a dog", "--count", 2, "--watch", "--animation", "gif")

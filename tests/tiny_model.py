@@ -6,9 +6,9 @@ import numpy as np
 
 from minidiff import backend
 from minidiff import checkpoint as checkpoints
-from minidiff.checkpoint.config import Config, DiffusionConfig
+from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig
 from minidiff.diffusion.process import Target
-from minidiff.latent.space import Latents, fit
+from minidiff.latent.space import Latents, LatentStatistics
 from minidiff.nn import UNet, UNetConfig
 from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
@@ -67,40 +67,45 @@ def write(
     return path
 
 
-def write_latent(run: Path, size: tuple[int, int] = (32, 32), words: tuple[str, ...] = WORDS, step: int = 10) -> Path:
-    """Write a checkpoint of a latent model, for images of a size that 8 divides, and return its path.
-
-    Its latents are 4 times smaller than the images and have 4 channels.
-    """
-    autoencoder = AutoencoderConfig(*size, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 1))
-    height, width, channels = autoencoder.latent_shape
-    network = UNetConfig(
-        height=height,
-        width=width,
-        channels=channels,
-        model_channels=8,
-        channel_mult=(1, 2),
-        attention_at=(height // 2,),
-        heads=2,
-        vocab_size=len(words) + 1 if words else 0,
-        max_tokens=4 if words else 0,
-        text_width=8,
-        text_layers=1,
-        cross_attention_at=(height // 2,) if words else (),
-    )
-    rng = np.random.default_rng(step)
+def make_autoencoder(height: int = 16, width: int = 24) -> Autoencoder:
+    """Return an untrained one, whose latents are four times smaller, with four channels."""
+    config = AutoencoderConfig(height, width, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
     with backend.using("numpy"):
-        made = Autoencoder(autoencoder)
-        made.initialize(step)
-        for parameter in made.named_parameters().values():  # or its last layer, which starts at 0, would decode grey
-            parameter.data += np.float32(0.1) * rng.standard_normal(parameter.shape).astype(np.float32)
-        blocks = lambda _: rng.uniform(-1, 1, (4, height, width, 3)).astype(np.float32).repeat(4, 1).repeat(4, 2)
-        latents = Latents(made, fit(made, blocks, 2))
-        model = UNet(network)
-        model.initialize(step)
+        return Autoencoder(config).initialize(1)
+
+
+def write_autoencoder(run: Path, step: int = 10) -> Path:
+    """Write a checkpoint of a run that trains an autoencoder, and return its path."""
+    with backend.using("numpy"):
+        model = make_autoencoder()
         parameters = FlatParameters(model)
-    parameters.ema[:] += 0.05 * rng.standard_normal(parameters.w.shape).astype(np.float32)
     path = checkpoints.path_of(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.save(path, step, Config(), network, (), parameters, words, space=latents)
+    checkpoints.save(path, step, Config(model=ModelConfig("autoencoder")), model.config, (), parameters)
+    return path
+
+
+def write_latent(run: Path, step: int = 10, words: tuple[str, ...] = WORDS, size: tuple[int, int] = (16, 24)) -> Path:
+    """Write a checkpoint of a model that works in latents, and return its path.
+
+    words: of its prompts; () for a model without.  size: height and width of its images, which 8 divides.
+    """
+    random = np.random.default_rng(step)
+    with backend.using("numpy"):
+        autoencoder = make_autoencoder(*size)
+        height, width, channels = autoencoder.config.latent_shape
+        low = (height // 2,)
+        text = {"vocab_size": len(words) + 1, "max_tokens": 4, "text_width": 8, "cross_attention_at": low}
+        network = UNetConfig(
+            height, width, channels, model_channels=8, channel_mult=(1, 2), attention_at=low, heads=2,
+            **(text if words else {}),
+        )  # fmt: skip
+        model = UNet(network).initialize(step)
+        parameters = FlatParameters(model)
+    parameters.ema[:] += 0.05 * random.standard_normal(parameters.w.shape).astype(np.float32)
+    colour = tuple(random.uniform(-0.3, 0.3, 5 * 3).tolist())
+    space = Latents(autoencoder, LatentStatistics((0.1, 0.0, -0.2, 0.3), (0.5, 1.0, 0.25, 2.0), colour))
+    path = checkpoints.path_of(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(path, step, Config(), network, (), parameters, words, space=space)
     return path

@@ -7,17 +7,18 @@ from typing import Literal, get_args
 
 import tyro
 
-from benchmarks.peers import conv, ddpm, growth, machine, network, start
+from benchmarks.peers import conv, ddpm, growth, latent, machine, network, start
 from benchmarks.peers.records import Log
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import cores, require_torch
 from minidiff.errors import MinidiffError, exit_with_one_line
 
-Section = Literal["all", "conv", "step", "sample", "growth", "start", "ddpm"]
+Section = Literal["all", "conv", "step", "sample", "latent", "growth", "start", "ddpm"]
 SECTIONS = {
     "conv": conv.measure,
     "step": network.measure_steps,
     "sample": network.measure_sampling,
+    "latent": latent.measure_latents,
     "growth": growth.measure,
     "start": start.measure,
     "ddpm": ddpm.measure,
@@ -25,8 +26,8 @@ SECTIONS = {
 assert set(SECTIONS) == set(get_args(Section)) - {"all"}
 
 DESCRIPTION = """\
-Measure minidiff beside PyTorch: convolutions, training steps, sampling, how cost grows, how long a start takes, a \
-known network beside diffusers.
+Measure minidiff beside PyTorch: convolutions, training steps, sampling, latent diffusion, how cost grows, how long a \
+start takes, a known network beside diffusers.
 
 Results are first compared, and a disagreement ends the run. Then every engine, in a process of its own, has its turn \
 round after round; medians, quartiles and the medians of the ratios by round are printed. Ratios above 1 mean that \

@@ -13,13 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks.peers.jax_unet import convolve, unet
-from benchmarks.peers.problems import CHECKED_STEPS, Convolution, Network, Problem, Sampling, weights
+from benchmarks.peers.jax_unet import convolve, decoder, unet
+from benchmarks.peers.problems import (
+    CHECKED_STEPS,
+    Convolution,
+    Decoding,
+    Network,
+    Problem,
+    Sampling,
+    random_weights,
+    weights,
+)
 from minidiff import backend
 from minidiff.checkpoint.build import make_process
 from minidiff.checkpoint.config import DiffusionConfig, OptimizerConfig
 from minidiff.diffusion.timesteps import trailing
-from minidiff.images.files import to_float
 from minidiff.training.optimizer import EPS, learning_rate
 
 STEPS = 1_000_000  # where the learning rate would end
@@ -40,7 +48,12 @@ def about() -> dict[str, Any]:
 
 def make(problem: Problem) -> Any:
     """Return the problem's job."""
-    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob}
+    kinds: dict[type, Any] = {
+        Convolution: ConvolutionJob,
+        Network: StepJob,
+        Sampling: SamplingJob,
+        Decoding: DecodingJob,
+    }
     return kinds[type(problem)](problem)
 
 
@@ -73,7 +86,7 @@ class StepJob:
         self.cond_dropout = diffusion.cond_dropout
         alpha_bar = jnp.asarray(make_process(diffusion).schedule.alpha_bar)
         self.a, self.s = jnp.sqrt(alpha_bar), jnp.sqrt(1 - alpha_bar)
-        self.x0, labels = jnp.asarray(to_float(network.images())), network.labels()
+        self.x0, labels = jnp.asarray(network.x0()), network.labels()
         self.labels = None if labels is None else jnp.asarray(labels)
         w = {name: jnp.asarray(array) for name, array in weights(self.config).items()}
         zeros = {name: jnp.zeros_like(array) for name, array in w.items()}
@@ -123,7 +136,7 @@ class StepJob:
 
 
 class SamplingJob:
-    """DDIM with eta 0 for a network that predicts v, x0_hat cut at -1 and 1."""
+    """DDIM with eta 0 for a network that predicts v; x0_hat of images is cut at -1 and 1."""
 
     def __init__(self, problem: Sampling) -> None:
         self.steps, self.x_T, config = problem.steps, jnp.asarray(problem.start()), problem.network.config
@@ -133,7 +146,8 @@ class SamplingJob:
         def step(x_t: Array, line: Array) -> tuple[Array, None]:
             t, a, s, a_prev, on_x_t = line
             v = unet(self.w, config, x_t, jnp.full(len(x_t), t), None)
-            x0_hat = jnp.clip(a * x_t - s * v, -1, 1)
+            x0_hat = a * x_t - s * v
+            x0_hat = x0_hat if problem.network.latent else jnp.clip(x0_hat, -1, 1)
             return on_x_t * x_t + (a_prev - a * on_x_t) * x0_hat, None
 
         self.function = jax.jit(lambda x_T, lines: jax.lax.scan(step, x_T, lines)[0])
@@ -151,3 +165,18 @@ class SamplingJob:
         a, s, on_x_t = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar), np.sqrt((1 - alpha_bar_prev) / (1 - alpha_bar))
         lines = np.stack([times, a, s, np.sqrt(alpha_bar_prev), on_x_t], axis=1).astype(np.float32)
         return self.function(self.x_T, lines).block_until_ready()
+
+
+class DecodingJob:
+    """The decoder, compiled as a whole; its weights are constants of the compiled function."""
+
+    def __init__(self, problem: Decoding) -> None:
+        self.z = jnp.asarray(problem.latents())
+        w = {name: jnp.asarray(array) for name, array in random_weights(problem.decoder()).items()}
+        self.function = jax.jit(lambda z: decoder(w, problem.config, z))
+
+    def run(self) -> Array:
+        return self.function(self.z).block_until_ready()
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"images": np.asarray(self.run())}

@@ -1,7 +1,7 @@
-"""minidiff's U-Net written in JAX: a function of its weights by name, in minidiff's own layouts.
+"""minidiff's U-Net and decoder written in JAX: functions of their weights by name, in minidiff's own layouts.
 
-Idea: read it beside minidiff/nn/unet.py. JAX computes with (N, H, W, C) and (K, K, C_in, C_out) as minidiff does, so
-weights and gradients go over as they are; which parts a network has is read off their names.
+Idea: read it beside minidiff/nn/unet.py and autoencoder.py. JAX computes with (N, H, W, C) and (K, K, C_in, C_out) as
+minidiff does, so weights and gradients go over as they are; which parts a network has is read off their names.
 """
 
 import math
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from minidiff.nn import UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig
 
 Weights = Mapping[str, Array]
 
@@ -38,6 +39,19 @@ def unet(w: Weights, config: UNetConfig, x: Array, t: Array, labels: Array | Non
         else:
             h = _stage(w, name, config, jnp.concatenate([h, skips.pop()], axis=3), embedding)
     return _unstack(_convolution(w, "conv_out", jax.nn.silu(_norm(w, "norm", config, h))), config.patch)
+
+
+def decoder(w: Weights, config: AutoencoderConfig, z: Array) -> Array:
+    """From latents z (N, h, w, c) to images (N, H, W, C)."""
+    h = _convolution(w, "conv_in", z)
+    for name in _parts(w, "layers"):
+        if f"{name}.w" in w:
+            h = _convolution(w, name, h.repeat(2, axis=1).repeat(2, axis=2))
+        else:
+            first = _convolution(w, f"{name}.conv1", jax.nn.silu(_norm(w, f"{name}.norm1", config, h)))
+            h = h + _convolution(w, f"{name}.conv2", jax.nn.silu(_norm(w, f"{name}.norm2", config, first)))
+    h = jax.nn.silu(_norm(w, "norm", config, h))
+    return _unstack(_convolution(w, "conv_out", h), config.autoencoder_patch)
 
 
 def _parts(w: Weights, name: str) -> list[str]:
@@ -85,7 +99,7 @@ def _convolution(w: Weights, name: str, x: Array, stride: int = 1) -> Array:
     return convolve(x, w[f"{name}.w"], stride) + w[f"{name}.b"]
 
 
-def _norm(w: Weights, name: str, config: UNetConfig, x: Array) -> Array:
+def _norm(w: Weights, name: str, config: UNetConfig | AutoencoderConfig, x: Array) -> Array:
     n, height, width, c = x.shape
     grouped = x.reshape(n, height, width, math.gcd(config.groups, c), -1)
     mean, variance = grouped.mean((1, 2, 4), keepdims=True), grouped.var((1, 2, 4), keepdims=True)

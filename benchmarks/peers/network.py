@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from benchmarks.peers.problems import DEFAULT, PLAIN, Network, Sampling, made_small
+from benchmarks.peers.problems import DEFAULT, PLAIN, Decoding, Network, Sampling, made_small
 from benchmarks.peers.records import Log, agree, bound_of, compare, show
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import OURS, Worker, Workers, peers
@@ -17,17 +17,18 @@ def measure_steps(settings: Settings, log: Log) -> None:
     """Measure time and memory of a training step of both networks; short steps are easily disturbed: more of them."""
     for name, network in NETWORKS.items():
         rounds = settings.rounds if network is PLAIN or settings.quick else 3 * settings.rounds
-        _measure(f"step/{name}", network, rounds, settings, log)
+        measure(f"step/{name}", network, rounds, settings, log)
     for name, network in NETWORKS.items():
         measure_memory(f"memory/{name}", network, settings, log)
 
 
 def measure_sampling(settings: Settings, log: Log) -> None:
     """Measure 50 steps of DDIM; a run takes many seconds, so half the rounds do."""
-    _measure("sample/plain", Sampling(PLAIN), (settings.rounds + 1) // 2, settings, log)
+    measure("sample/plain", Sampling(PLAIN), (settings.rounds + 1) // 2, settings, log)
 
 
-def _measure(what: str, problem: Network | Sampling, rounds: int, settings: Settings, log: Log) -> None:
+def measure(what: str, problem: Network | Sampling | Decoding, rounds: int, settings: Settings, log: Log) -> None:
+    """Measure one problem: every engine makes it, they agree, they take turns."""
     with Workers((OURS, *peers(compiled=not settings.quick)), settings.threads) as workers:
         print(f"\n{what}: checking, and compiling what is to be compiled")
         workers.make(made_small(problem) if settings.quick else problem)

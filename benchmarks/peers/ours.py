@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.peers.problems import (
     CHECKED_STEPS,
     Convolution,
+    Decoding,
     Forward,
     Network,
     Problem,
@@ -24,10 +25,11 @@ from minidiff.checkpoint.build import make_process
 from minidiff.checkpoint.config import Config, DiffusionConfig, RunConfig
 from minidiff.data.config import DataConfig
 from minidiff.data.dataset import ImageDataset
+from minidiff.data.training_data import Batch
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.samplers import ddim
-from minidiff.nn import UNet
+from minidiff.nn import UNet, UNetConfig
 from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
@@ -51,7 +53,13 @@ def about() -> dict[str, Any]:
 
 def make(problem: Problem) -> Any:
     """Return the problem's job."""
-    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob, Forward: ForwardJob}
+    kinds: dict[type, Any] = {
+        Convolution: ConvolutionJob,
+        Network: StepJob,
+        Sampling: SamplingJob,
+        Decoding: DecodingJob,
+        Forward: ForwardJob,
+    }
     return kinds[type(problem)](problem)
 
 
@@ -72,6 +80,21 @@ class ConvolutionJob:
         return {"result": backend.to_numpy(self.run())}
 
 
+class InMemory(Trainer):
+    """A training on latents that are there already: without an autoencoder, and without images."""
+
+    def __init__(self, config: Config, network: Network, dataset: ImageDataset) -> None:
+        self.given, sample = network, np.arange(network.batch)
+        self.whole = Batch(network.x0(), network.labels(), None, sample)
+        super().__init__(config, dataset)
+
+    def _make_config(self) -> UNetConfig:
+        return self.given.config
+
+    def batches(self) -> list[Batch]:
+        return [self.whole]
+
+
 class StepJob:
     """One step of minidiff's own Trainer: t and noise drawn, forward, backward, clipping, AdamW, average of weights."""
 
@@ -80,7 +103,8 @@ class StepJob:
         run = RunConfig(steps=1_000_000, batch_size=network.batch)
         config = Config(DataConfig(flip=False), network.model, run=run)
         names = SUBJECTS if network.classes == len(SUBJECTS) else tuple(map(str, range(network.classes)))
-        self.trainer = Trainer(config, ImageDataset("in memory", network.images(), network.labels(), names))
+        dataset = ImageDataset("in memory", network.images(), network.labels(), names)
+        self.trainer = InMemory(config, network, dataset) if network.latent else Trainer(config, dataset)
         flat, made = self.trainer.parameters, weights(network.config)
         for name, view in flat.split(flat.w).items():
             view[...] = backend.to_device(made[name])
@@ -112,7 +136,7 @@ class SamplingJob:
         made = weights(network.config)
         for name, parameter in self.model.named_parameters().items():
             parameter.data = backend.to_device(made[name])
-        self.samples = np.arange(network.batch)
+        self.samples, self.clip = np.arange(network.batch), "none" if network.latent else "clip"
 
     def run(self) -> Any:
         return self.draw(self.problem.steps)
@@ -121,8 +145,26 @@ class SamplingJob:
         return {"images": backend.to_numpy(self.draw(CHECKED_STEPS))}
 
     def draw(self, steps: int) -> Any:
-        *_, last = ddim(Run(denoiser(self.model), self.process, steps, Noise(0, self.samples)), self.x_T)
+        *_, last = ddim(Run(denoiser(self.model), self.process, steps, Noise(0, self.samples), self.clip), self.x_T)
         return last.x_prev
+
+
+class DecodingJob:
+    """A decoder as `Latents.decode` asks it: without a tape, what is made of a filter kept."""
+
+    def __init__(self, problem: Decoding) -> None:
+        self.z, self.decoder = backend.to_device(problem.latents()), problem.decoder()
+        made = random_weights(self.decoder)
+        for name, parameter in self.decoder.named_parameters().items():
+            parameter.data = backend.to_device(made[name])
+        self.constant = backend.current().constant_filters()
+
+    def run(self) -> Any:
+        with no_grad(), self.constant:
+            return self.decoder(self.z).data
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"images": backend.to_numpy(self.run())}
 
 
 class ForwardJob:

@@ -18,6 +18,7 @@ from minidiff.images.files import to_float
 from minidiff.interop import UNet2D
 from minidiff.interop.unet2d_config import from_json
 from minidiff.nn import Module, UNet, UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig, Decoder
 from minidiff.scenes.factors import SUBJECTS
 
 Direction = Literal["forward", "grad_x", "grad_w"]
@@ -91,30 +92,50 @@ def is_usual_kind(problem: Convolution) -> bool:
 
 @dataclass(frozen=True)
 class Network:
-    """A U-Net for RGB images size × size, `batch` at a time: as a problem by itself, one step of its training."""
+    """A U-Net for arrays size × size, `batch` at a time: as a problem by itself, one step of its training.
+
+    channels: 3 for RGB images, any other number for latents.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     size: int = 32
     batch: int = 32
     classes: int = 0
+    channels: int = 3
 
     @property
     def config(self) -> UNetConfig:
         """The network as minidiff's own training builds it from these settings."""
-        return network_config(self.model, self.size, self.size, 3, self.classes)
+        return network_config(self.model, self.size, self.size, self.channels, self.classes)
+
+    @property
+    def latent(self) -> bool:
+        """Whether it works with latents, which have no range that a predicted x0 is cut to."""
+        return self.channels != 3
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the arrays of a batch."""
+        return self.batch, self.size, self.size, self.channels
 
     def images(self) -> np.ndarray:
         """(N, H, W, 3) uint8, random: speed does not depend on what they show."""
-        return np.random.default_rng(1).integers(0, 256, (self.batch, self.size, self.size, 3), np.uint8)
+        return np.random.default_rng(1).integers(0, 256, (*self.shape[:3], 3), np.uint8)
+
+    def x0(self) -> np.ndarray:
+        """(N, H, W, C) float32, what noise is added to: the images, or latents, which are standard normal."""
+        if self.latent:
+            return np.random.default_rng(1).standard_normal(self.shape, np.float32)
+        return to_float(self.images())
 
     def labels(self) -> np.ndarray | None:
         """(N,) int64, or None for a network without classes."""
         return np.arange(self.batch) % self.classes if self.classes else None
 
     def noised(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return a step with nothing left to chance: x_t, v (N, H, W, 3) float32, t (N,) int64, labels, one hidden."""
+        """Return a step with nothing left to chance: x_t, v (N, H, W, C) float32, t (N,) int64, labels, one hidden."""
         rng, process = np.random.default_rng(2), make_process(DiffusionConfig())
-        x0 = to_float(self.images())
+        x0 = self.x0()
         eps, t = rng.standard_normal(x0.shape, np.float32), rng.integers(0, process.schedule.T, self.batch)
         level = process.schedule.level(t)
         a, s = (part.reshape(-1, 1, 1, 1) for part in (level.a, level.s))
@@ -131,9 +152,24 @@ class Sampling:
     steps: int = 50
 
     def start(self) -> np.ndarray:
-        """x_T: (N, H, W, 3) float32."""
-        shape = (self.network.batch, self.network.size, self.network.size, 3)
-        return np.random.default_rng(3).standard_normal(shape, np.float32)
+        """x_T: (N, H, W, C) float32."""
+        return np.random.default_rng(3).standard_normal(self.network.shape, np.float32)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """From latents to `batch` images at once, without gradients, by the decoder of an autoencoder."""
+
+    batch: int = 16
+    config: AutoencoderConfig = field(default_factory=lambda: AutoencoderConfig(128, 128))
+
+    def decoder(self) -> Decoder:
+        """The decoder as minidiff builds it, its weights not filled in."""
+        return Decoder(self.config)
+
+    def latents(self) -> np.ndarray:
+        """(N, h, w, c) float32, standard normal."""
+        return np.random.default_rng(3).standard_normal((self.batch, *self.config.latent_shape), np.float32)
 
 
 @dataclass(frozen=True)
@@ -175,12 +211,13 @@ class Forward:
 
 CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to the differences of the one before
 
-Problem = Convolution | Network | Sampling | Forward
+Problem = Convolution | Network | Sampling | Decoding | Forward
 
 PLAIN = Network(
     ModelConfig(patch=1, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=1, attention_at=(), time="add")
 )
 DEFAULT = Network(Config().model, size=32, batch=Config().run.batch_size, classes=len(SUBJECTS))  # minidiff.train's
+LATENT = replace(DEFAULT, size=16, channels=8)  # the same for the latents of images of 128 pixels
 
 
 def made_small(problem: Any) -> Any:

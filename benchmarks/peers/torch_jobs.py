@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.peers.problems import (
     CHECKED_STEPS,
     Convolution,
+    Decoding,
     Forward,
     Network,
     Problem,
@@ -26,12 +27,11 @@ from benchmarks.peers.problems import (
     random_weights,
     weights,
 )
-from benchmarks.peers.torch_unet import TorchUNet, gradients, load
+from benchmarks.peers.torch_unet import TorchDecoder, TorchUNet, gradients, load
 from minidiff import backend
 from minidiff.checkpoint.build import make_process
 from minidiff.checkpoint.config import DiffusionConfig, OptimizerConfig
 from minidiff.diffusion.timesteps import trailing
-from minidiff.images.files import to_float
 from minidiff.interop.tensor_names import correspondence, to_theirs
 from minidiff.training.optimizer import EPS, learning_rate
 
@@ -82,7 +82,13 @@ def about() -> dict[str, Any]:
 
 def make(problem: Problem, variant: Variant) -> Any:
     """Return the problem's job."""
-    kinds: dict[type, Any] = {Convolution: ConvolutionJob, Network: StepJob, Sampling: SamplingJob, Forward: ForwardJob}
+    kinds: dict[type, Any] = {
+        Convolution: ConvolutionJob,
+        Network: StepJob,
+        Sampling: SamplingJob,
+        Decoding: DecodingJob,
+        Forward: ForwardJob,
+    }
     return kinds[type(problem)](problem, variant)
 
 
@@ -120,7 +126,7 @@ class StepJob:
         self.cond_dropout = diffusion.cond_dropout
         alpha_bar = variant.plain(make_process(diffusion).schedule.alpha_bar.copy())
         self.a, self.s = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
-        self.x0, labels = variant.tensor(to_float(network.images())), network.labels()
+        self.x0, labels = variant.tensor(network.x0()), network.labels()
         self.labels = None if labels is None else variant.plain(labels)
 
         self.net = TorchUNet(network.config)
@@ -185,12 +191,12 @@ class StepJob:
 
 
 class SamplingJob:
-    """DDIM with eta 0 for a network that predicts v, x0_hat cut at -1 and 1."""
+    """DDIM with eta 0 for a network that predicts v; x0_hat of images is cut at -1 and 1."""
 
     def __init__(self, problem: Sampling, variant: Variant) -> None:
         self.steps, self.dtype, config = problem.steps, variant.dtype, problem.network.config
         self.schedule = make_process(DiffusionConfig()).schedule
-        self.x_T = variant.tensor(problem.start())
+        self.x_T, self.cut = variant.tensor(problem.start()), not problem.network.latent
         net = TorchUNet(config)
         load(net, weights(config))
         net.requires_grad_(False).to(device=variant.device, memory_format=variant.layout).to(variant.dtype)
@@ -212,10 +218,29 @@ class SamplingJob:
             a, s = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
             times_t = torch.full((len(x_t),), float(t), device=x_t.device)
             v = self.net(x_t.to(self.dtype), times_t).float()
-            x0_hat = (a * x_t - s * v).clamp_(-1, 1)
+            x0_hat = a * x_t - s * v
+            x0_hat = x0_hat.clamp_(-1, 1) if self.cut else x0_hat
             on_x_t = (1 - alpha_bar_prev) ** 0.5 / s
             x_t = on_x_t * x_t + (alpha_bar_prev**0.5 - a * on_x_t) * x0_hat
         return x_t
+
+
+class DecodingJob:
+    """The decoder, laid out once for all calls."""
+
+    def __init__(self, problem: Decoding, variant: Variant) -> None:
+        self.z = variant.tensor(problem.latents()).to(variant.dtype)
+        net = TorchDecoder(problem.config)
+        load(net, random_weights(problem.decoder()))
+        net.requires_grad_(False).to(device=variant.device, memory_format=variant.layout).to(variant.dtype)
+        self.net = variant.compile(net, options={"freezing": True})
+
+    @torch.inference_mode()
+    def run(self) -> Tensor:
+        return self.net(self.z)
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"images": self.run().float().cpu().permute(0, 2, 3, 1).numpy()}
 
 
 class ForwardJob:

@@ -1,7 +1,7 @@
-"""minidiff's U-Net written in PyTorch, with the same names, so that the same weights can be loaded by name.
+"""minidiff's U-Net and decoder written in PyTorch, with the same names, so that the same weights can be loaded by name.
 
-Idea: read it beside minidiff/nn/unet.py; what differs is PyTorch's: images are (N, C, H, W), whatever order the
-memory has, and convolution weights (C_out, C_in, K, K).
+Idea: read it beside minidiff/nn/unet.py and autoencoder.py; what differs is PyTorch's: images are (N, C, H, W),
+whatever order the memory has, and convolution weights (C_out, C_in, K, K).
 Leaves out initialisation: weights are always loaded.
 """
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn import UNetConfig
+from minidiff.nn.autoencoder import AutoencoderConfig
 
 
 class SelfAttention(nn.Module):
@@ -54,21 +55,26 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Normalise, SiLU, convolve, twice, and add the input: (N, in, H, W) to (N, out, H, W)."""
+    """Normalise, SiLU, convolve, twice, and add the input: (N, in, H, W) to (N, out, H, W).
 
-    def __init__(self, inputs: int, outputs: int, config: UNetConfig) -> None:
+    The embedding of timestep and class enters in between; in an autoencoder there is none.
+    """
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig | AutoencoderConfig) -> None:
         super().__init__()
         self.norm1, self.conv1 = _norm(config, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.shift = nn.Linear(4 * config.model_channels, outputs)
-        self.scale = nn.Linear(4 * config.model_channels, outputs) if config.time == "scale_shift" else None
+        self.shift, self.scale = None, None
+        if isinstance(config, UNetConfig):
+            self.shift = nn.Linear(4 * config.model_channels, outputs)
+            self.scale = nn.Linear(4 * config.model_channels, outputs) if config.time == "scale_shift" else None
         self.norm2, self.conv2 = _norm(config, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        shift = self.shift(embedding)[:, :, None, None]
+        shift = None if self.shift is None else self.shift(embedding)[:, :, None, None]
         if self.scale is None:
-            h = self.norm2(h + shift)
+            h = self.norm2(h if shift is None else h + shift)
         else:
             h = torch.addcmul(shift, self.norm2(h), 1 + self.scale(embedding)[:, :, None, None])
         return self.shortcut(x) + self.conv2(F.silu(h))
@@ -139,7 +145,31 @@ class TorchUNet(nn.Module):
         return _unstack(self.conv_out(F.silu(self.norm(h))), self.patch)
 
 
-def _norm(config: UNetConfig, channels: int) -> nn.GroupNorm:
+class TorchDecoder(nn.Module):
+    """forward(z): from latents (N, c, h, w) to images (N, C, H, W)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.patch, features = config.autoencoder_patch, config.decoder_channels[-1]
+        self.conv_in = nn.Conv2d(config.latent_channels, features, 3, padding=1)
+        self.layers = nn.ModuleList()
+        for level in reversed(range(len(config.decoder_channels))):
+            for _ in range(config.decoder_blocks[level]):
+                self.layers.append(ResidualBlock(features, features, config))
+            if level:
+                self.layers.append(nn.Conv2d(features, config.decoder_channels[level - 1], 3, padding=1))
+                features = config.decoder_channels[level - 1]
+        self.norm = _norm(config, features)
+        self.conv_out = nn.Conv2d(features, config.channels * self.patch**2, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.conv_in(z)
+        for layer in self.layers:
+            h = layer(h if isinstance(layer, ResidualBlock) else F.interpolate(h, scale_factor=2, mode="nearest"))
+        return _unstack(self.conv_out(F.silu(self.norm(h))), self.patch)
+
+
+def _norm(config: UNetConfig | AutoencoderConfig, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(config.groups, channels), channels, eps=1e-5)
 
 
@@ -163,8 +193,11 @@ def _unstack(x: Tensor, p: int) -> Tensor:
 _LAST = {"w": "weight", "b": "bias", "gain": "weight", "bias": "bias", "table": "weight"}
 
 
-def load(net: TorchUNet, weights: Mapping[str, np.ndarray]) -> None:
-    """Load minidiff's weights; raises RuntimeError unless both networks have the same names and shapes."""
+def load(net: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
+    """Load minidiff's weights; raises RuntimeError unless both networks have the same names and shapes.
+
+    net: a TorchUNet or a TorchDecoder.
+    """
     net.load_state_dict({_torch_name(name): _to_torch(name, array) for name, array in weights.items()})
 
 

@@ -95,8 +95,9 @@ class Checkpoint:
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the network's captions, None for a network without captions."""
-        return Tokenizer(self.words, self.network.max_tokens) if self.words else None
+        """The tokenizer of the U-Net's captions, None for one without captions.  Raises MinidiffError as `network`."""
+        length = self.network.max_tokens
+        return Tokenizer(self.words, length) if self.words else None
 
 
 @dataclass(frozen=True)

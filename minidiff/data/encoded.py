@@ -91,5 +91,5 @@ def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) ->
     """
     if not dataset.endless:
         return order(dataset, seed, step, batch_size)
-    place = np.arange(batch_size, dtype=np.int64)
-    return ((step - LAG * (place % USES)) * batch_size + place) // USES % KEYS
+    place = step * batch_size + np.arange(batch_size, dtype=np.int64)
+    return (place // USES - place % USES * LAG // USES * batch_size) % KEYS

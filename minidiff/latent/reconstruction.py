@@ -30,7 +30,7 @@ def reconstruction_loss(model: Autoencoder, x: Any, eps: Any, edge_weight: float
     x: images (N, H, W, C) float in [-1, 1].  eps: standard normals shaped like their latents.
     """
     y, mean, log_variance = model(x, eps)
-    error = y - Tensor(x)
+    error = y - ops.as_tensor(x)
     pixels = ops.mean(ops.abs(error))
     edges = ops.mean(ops.abs(error[:, 1:] - error[:, :-1])) + ops.mean(ops.abs(error[:, :, 1:] - error[:, :, :-1]))
     return pixels + edge_weight * edges + kl_weight * kl_divergence(mean, log_variance)

@@ -22,6 +22,7 @@ from minidiff.limits import check_limits
 from minidiff.nn.layers import Conv2d, GroupNorm
 from minidiff.nn.module import Module
 from minidiff.nn.unet import ResidualBlock, depth_to_space, space_to_depth
+from minidiff.nn.unet_config import MAX_LEVELS
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         check_limits(vars(self), "autoencoder: {}")
         levels = len(self.encoder_channels)
+        if not 1 <= levels <= MAX_LEVELS:
+            raise MinidiffError(f"autoencoder: encoder_channels needs 1 to {MAX_LEVELS} entries, got {levels}")
         for name in ("decoder_channels", "encoder_blocks", "decoder_blocks"):
             found = len(getattr(self, name))
-            if found != levels or not levels:
+            if found != levels:
                 raise MinidiffError(
                     f"autoencoder: {name} and encoder_channels need one entry a level, got {found} and {levels}"
                 )

@@ -44,6 +44,7 @@ def pipeline_of(found: Checkpoint) -> Pipeline:
         raise MinidiffError(
             f"{found.path} is an adapter ({found.adapter}); load the model that it is added to, then it"
         )
+    tokenizer = found.tokenizer  # an autoencoder is refused here
     process = make_process(found.config.diffusion)
     network, space = checkpoints.make_network(found), checkpoints.make_space(found)
     return Pipeline(
@@ -54,7 +55,7 @@ def pipeline_of(found: Checkpoint) -> Pipeline:
         found.path,
         found.step,
         replace(DEFAULTS, clip=space.clip),
-        tokenizer=found.tokenizer,
+        tokenizer=tokenizer,
         identity=found.identity,
         space=space,
     )

@@ -20,8 +20,7 @@ from minidiff.nn.autoencoder import AutoencoderConfig
 # backend and threads the rounding; the others change nothing that a step computes.  The paths of the images and of an
 # adapter's base model may change; their content is compared.
 CHANGEABLE = {
-    "data_dir", "download", "onto", "autoencoder", "steps", "minutes", "backend", "threads", "save_every", "keep",
-    "preview_every",
+    "data_dir", "download", "onto", "steps", "minutes", "backend", "threads", "save_every", "keep", "preview_every",
 }  # fmt: skip
 
 

@@ -5,23 +5,31 @@ Where PyTorch is installed, its U-Net is held against minidiff's.
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import growth, machine, problems, records, workers
+from benchmarks.peers import growth, latent, machine, problems, records, workers
 from benchmarks.peers.settings import Settings
 from minidiff import backend
 from minidiff.checkpoint.config import ModelConfig
 from minidiff.errors import MinidiffError
 from minidiff.nn import UNet, UNetConfig
+from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 
 TINY = problems.Network(
     ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), attention_at=(), time="add"), size=8, batch=2
 )
 TINY_PATCHED = problems.Network(
     ModelConfig(patch=2, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2), size=16, batch=3, classes=3
+)
+TINY_LATENT = problems.Network(
+    ModelConfig(patch=1, model_channels=8, channel_mult=(1, 2), attention_at=(4,), heads=2), 8, 2, classes=3, channels=5
+)
+TINY_DECODING = problems.Decoding(
+    2, AutoencoderConfig(24, 16, decoder_channels=(8, 12, 16), decoder_blocks=(1, 0, 2), latent_channels=3)
 )
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
@@ -138,6 +146,39 @@ def test_the_networks_are_those_that_are_named():
     assert (default.patch, default.model_channels) != (1, 64) and default.classes > 1 and problems.DEFAULT.batch >= 1
 
 
+def test_latents_are_those_of_images_of_128_pixels():
+    decoding, config = problems.Decoding(), problems.LATENT.config
+    assert decoding.config == AutoencoderConfig(128, 128) and decoding.batch == 16
+    assert (config.height, config.width, config.channels) == decoding.config.latent_shape == (16, 16, 8)
+    assert config.patch == 1 and replace(config, height=32, width=32, channels=3, patch=2) == problems.DEFAULT.config
+    assert problems.LATENT.x0().shape == problems.LATENT.noised()[0].shape == problems.LATENT.shape
+    own = Autoencoder(decoding.config).decoder.named_parameters()
+    assert own.keys() == decoding.decoder().named_parameters().keys()
+
+
+def test_latents_are_standard_normal_and_images_in_their_range():
+    x0 = replace(TINY_LATENT, batch=64).x0()
+    assert abs(x0.mean()) < 0.05 and abs(x0.std() - 1) < 0.05 and abs(x0).max() > 2  # of 20,480 numbers
+    assert abs(TINY.x0()).max() <= 1 and TINY.x0().dtype == x0.dtype == np.float32
+
+
+def test_the_section_of_latents_measures_four_things(monkeypatch):
+    asked = []
+    note = lambda what, problem, *rest: asked.append((what, problem))
+    monkeypatch.setattr(latent, "measure", lambda what, problem, rounds, settings, log: note(what, problem))
+    monkeypatch.setattr(latent, "measure_memory", note)
+    latent.measure_latents(Settings(9, 1), records.Log())
+    assert [what for what, _ in asked] == ["step/latent", "memory/latent", "sample/latent", "decode/latent"]
+    assert asked[0][1] == asked[1][1] == problems.LATENT and asked[3][1] == problems.Decoding()
+    assert asked[2][1].network == replace(problems.LATENT, classes=0) and asked[2][1].steps == 50
+
+
+@pytest.mark.parametrize("problem", [TINY_LATENT, problems.Sampling(TINY_LATENT), TINY_DECODING])
+def test_a_quick_problem_has_two_images_or_fewer(problem):
+    small = problems.made_small(problem)
+    assert type(small) is type(problem) and getattr(small, "network", small).batch == 2
+
+
 def test_the_network_of_ddpm_has_as_many_weights():
     network = problems.Forward().network()
     assert (network.count_parameters(), len(network.named_parameters())) == (35_746_307, 328)  # google/ddpm-cifar10-32
@@ -169,6 +210,30 @@ def test_minidiff_computes_every_kind_of_problem():
         assert checked["output"].shape == (3, 16, 16, 3) and checked["gradient of conv_in.w"].any()
         assert np.isfinite(step.run())
         assert ours.make(problems.Sampling(TINY, steps=2)).check()["images"].shape == (2, 8, 8, 3)
+        latents = ours.make(TINY_LATENT)
+        assert latents.check()["output"].shape == (2, 8, 8, 5) and np.isfinite(latents.run())
+        assert ours.make(TINY_DECODING).check()["images"].shape == (2, 24, 16, 3)
+
+
+def test_minidiffs_step_is_made_with_the_given_latents():
+    from benchmarks.peers import ours
+
+    with backend.using("numpy"):
+        trainer = ours.make(TINY_LATENT).trainer
+        (batch,) = trainer.batches()
+    assert np.array_equal(batch.x0, TINY_LATENT.x0()) and np.array_equal(batch.labels, TINY_LATENT.labels())
+    assert trainer.network == TINY_LATENT.config
+
+
+def test_minidiff_does_not_cut_latents_to_the_range_of_images():
+    from benchmarks.peers import ours
+
+    with backend.using("numpy"):
+        of_images, of_latents = (
+            ours.make(problems.Sampling(network)).check()["images"]
+            for network in (TINY, replace(TINY_LATENT, classes=0))
+        )
+    assert abs(of_images).max() <= 1 < abs(of_latents).max()
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
@@ -198,7 +263,7 @@ def test_help_lists_the_sections(capsys):
     with pytest.raises(SystemExit) as left:
         command.main(["--help"])
     assert left.value.code == 0
-    assert "{all,conv,step,sample,growth,start,ddpm}" in capsys.readouterr().out
+    assert "{all,conv,step,sample,latent,growth,start,ddpm}" in capsys.readouterr().out
 
 
 def test_every_record_is_on_the_disk_as_soon_as_it_is_there(tmp_path):
@@ -235,7 +300,19 @@ def test_settings():
 # ---- beside PyTorch and JAX, where they are --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", [TINY, TINY_PATCHED], ids=["add", "scale_shift, patch, attention, classes"])
+NETWORKS = pytest.mark.parametrize(
+    "network",
+    [TINY, TINY_PATCHED, TINY_LATENT],
+    ids=["add", "scale_shift, patch, attention, classes", "latents"],
+)
+NO_STEPS = pytest.mark.parametrize(
+    "problem",
+    [problems.Sampling(TINY), problems.Sampling(replace(TINY_LATENT, classes=0)), TINY_DECODING],
+    ids=["sampling", "sampling latents", "decoding"],
+)
+
+
+@NETWORKS
 def test_pytorchs_unet_is_ours(network):
     pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
     from benchmarks.peers import ours, torch_jobs
@@ -247,6 +324,20 @@ def test_pytorchs_unet_is_ours(network):
             assert found.keys() == expected.keys()
             error, where = records.difference(expected, found, records.bound_of(peer))
             assert error < (1e-4 if "bfloat16" not in peer else records.BOUND_BFLOAT16), where  # no Winograd here
+
+
+@NO_STEPS
+def test_pytorch_draws_and_decodes_what_we_do(problem):
+    pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+    from benchmarks.peers import ours, torch_jobs
+
+    with backend.using("numpy"):
+        expected = ours.make(problem).check()
+        for peer in workers.EAGER:
+            found = torch_jobs.make(problem, torch_jobs.Variant(*workers.PEERS[peer])).check()
+            assert found.keys() == expected.keys()
+            error, where = records.difference(expected, found, records.bound_of(peer))
+            assert error < (1e-4 if "bfloat16" not in peer else records.BOUND_BFLOAT16), where
 
 
 def test_diffusers_network_is_ours():
@@ -262,7 +353,7 @@ def test_diffusers_network_is_ours():
     assert error < 1e-4, where
 
 
-@pytest.mark.parametrize("network", [TINY, TINY_PATCHED], ids=["add", "scale_shift, patch, attention, classes"])
+@NETWORKS
 def test_jaxs_unet_is_ours(network):
     pytest.importorskip("jax", reason="JAX is a peer, not a dependency")
     from benchmarks.peers import jax_jobs, ours
@@ -272,3 +363,14 @@ def test_jaxs_unet_is_ours(network):
     assert found.keys() == expected.keys()
     error, where = records.difference(expected, found, records.BOUND_FLOAT32)
     assert error < 1e-4, where
+
+
+@NO_STEPS
+def test_jax_draws_and_decodes_what_we_do(problem):
+    pytest.importorskip("jax", reason="JAX is a peer, not a dependency")
+    from benchmarks.peers import jax_jobs, ours
+
+    with backend.using("numpy"):
+        expected, found = ours.make(problem).check(), jax_jobs.make(problem).check()
+    error, where = records.difference(expected, found, records.BOUND_FLOAT32)
+    assert found.keys() == expected.keys() and error < 1e-4, where

@@ -19,6 +19,7 @@ from minidiff.evaluation.labels.judge import check, judge
 from minidiff.evaluation.labels.report import misread_sheet
 from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.images.files import to_float
+from minidiff.latent.space import PIXELS
 from minidiff.nn import UNet, UNetConfig
 
 TEST_SET = toy_images.make(240, seed=1)
@@ -47,7 +48,7 @@ class Known:
     def __init__(self, samples):
         self.samples, self.asked_for = samples, []
         self.classes, self.shape, self.path = toy_images.CLASSES, (8, 8, 3), Path("run/x.safetensors")
-        self.process = Process(make_schedule("cosine"), "v")
+        self.process, self.space = Process(make_schedule("cosine"), "v"), PIXELS
         self.model = UNet(UNetConfig(8, 8, 3, model_channels=8, channel_mult=(1,), attention_at=(), heads=2, classes=3))
         self.model.initialize(0)
 
@@ -60,7 +61,7 @@ class Known:
             k = np.arange(first, first + count)
             return (SimpleNamespace(x_prev=to_float(self.samples(k, k % 3))) for _ in range(settings.steps))
 
-        return SimpleNamespace(steps=steps)
+        return SimpleNamespace(steps=steps, images=lambda x: x)
 
 
 REAL = toy_images.make(300, seed=2)

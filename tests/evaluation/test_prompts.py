@@ -185,7 +185,7 @@ def test_every_image_has_its_own_prompt_whatever_the_batch(batch):
                 assert numbers.tolist() == inputs.control[first : first + count].tolist()
                 yield SimpleNamespace(x_prev=numbers.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
 
-            return SimpleNamespace(steps=steps)
+            return SimpleNamespace(steps=steps, images=lambda x: x)
 
     done = []
     drawn = generate_samples(

@@ -52,6 +52,12 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path):
     )
 
 
+def test_an_autoencoder_is_one_line(tmp_path):
+    autoencoder = tiny_model.write_autoencoder(tmp_path / "ae")
+    result = run("--port", 0, "--backend", "numpy", "--checkpoint", autoencoder, folder=tmp_path)
+    one_line(result, "is an autoencoder, which draws nothing by itself")
+
+
 def test_without_the_extra_it_is_one_line_and_help_is_there(tmp_path):
     """The packages are as if they were not installed."""
     code = "import sys\nfor name in ('starlette', 'uvicorn', 'websockets'): sys.modules[name] = None"

@@ -31,7 +31,7 @@ DOG = {"prompt": ["a dog"], "seed": 3, "count": 2, "steps": STEPS}
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return tiny_model.write_latent(tmp_path_factory.mktemp("latent") / "run", SIZE)
+    return tiny_model.write_latent(tmp_path_factory.mktemp("latent") / "run", size=SIZE)
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_memory_is_estimated_as_it_is_taken(service):
 
 
 def test_sixty_four_pictures_of_128_pixels_are_few_enough_to_go_back_to(tmp_path):
-    checkpoint = tiny_model.write_latent(tmp_path / "run", (128, 128))  # latents of 32×32×4, as many as 16×16×16
+    checkpoint = tiny_model.write_latent(tmp_path / "run", size=(128, 128))  # latents of 32×32×4, as many as 16×16×16
     service = Service(StudioConfig(checkpoint=checkpoint, out=tmp_path / "out", backend="numpy"), tmp_path / "runs")
     with backend.using("numpy"):
         drawing, _ = service.submit({**DOG, "count": 64, "steps": 50}, paused=True)

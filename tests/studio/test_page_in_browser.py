@@ -45,7 +45,7 @@ def shipped(tmp_path_factory):
     lines = ({"step": k, "loss": 1 / k, "seconds": k / 2} for k in range(1, 100))
     (folder / "runs" / "over" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tiny_model.write(folder / "runs" / "labels", classes=("cat", *MARKUP))
-    tiny_model.write_latent(folder / "runs" / "latent", (48, 80))
+    tiny_model.write_latent(folder / "runs" / "latent", size=(48, 80))
     with running(folder=folder, backend="numpy") as started:
         yield started
 

@@ -173,13 +173,13 @@ def test_a_sheet_shows_different_captions_in_turn(captioned):
 def test_a_sheet_without_a_caption_that_has_words_is_drawn_without(captioned, tmp_path):
     it = captioned(["", "", ""], known=build_tokenizer(["a dog"]))
     assert preview.num_conditions(it) == 0 and preview.grid_labels(it, 3) is None
-    preview.save_preview(tmp_path / "a.png", it)
+    preview.Samples(it).save_preview(tmp_path / "a.png")
     assert read_metadata(tmp_path / "a.png")["columns"] == []
 
 
 def test_a_preview_names_its_captions(captioned, tmp_path):
     it = captioned(["a red square", "a green bar", "blue"] * 4)
-    preview.save_preview(tmp_path / "a.png", it)
+    preview.Samples(it).save_preview(tmp_path / "a.png")
     about = read_metadata(tmp_path / "a.png")
     assert about["columns"] == ["a red square", "a green bar", "blue"]
     assert about["guidance_scale"] == preview.GUIDANCE_SCALE

@@ -169,11 +169,17 @@ def test_a_training_goes_on_from_a_checkpoint_whose_size_is_one_number(run, trai
     assert line == f"{path} was trained with other settings: --size 8 there, 8 12 asked"
 
 
-@pytest.mark.parametrize("key", ["step", "config", "network", "classes"])
+@pytest.mark.parametrize("key", ["step", "config", "classes"])
 def test_missing_metadata_is_one_line(run, it, key):
     path = save(it, run)
     rewrite(path, lambda tensors, about: about.pop(key))
     assert fails(checkpoints.load, path) == f"{path} is damaged: metadata: {key} is missing"
+
+
+def test_a_file_of_no_network_is_one_line(run, it):
+    path = save(it, run)
+    rewrite(path, lambda tensors, about: about.pop("network"))
+    assert fails(checkpoints.load, path) == f"{path} is damaged: it describes neither a U-Net nor an autoencoder"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +225,7 @@ def test_missing_metadata_is_one_line(run, it, key):
             "extra",
             1,
             "metadata: unknown setting 'extra'; known are "
-            "version, step, config, network, classes, words, base, data, drawing, made, digest",
+            "version, step, config, classes, network, words, base, data, autoencoder, latents, drawing, made, digest",
         ),
     ],
 )

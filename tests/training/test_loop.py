@@ -134,7 +134,7 @@ def test_previews_start_from_the_same_noise_and_show_the_average(settings, train
     assert np.array_equal(next(preview.draw(it, preview.PREVIEW))[1].x_t, first)
     own = it.parameters.w.copy()
     it.parameters.ema[:] = 0  # a network of zeros says v = 0
-    preview.save_preview(tmp_path / "p.png", it)
+    preview.Samples(it).save_preview(tmp_path / "p.png")
     assert np.array_equal(it.parameters.w, own)
     expected = make_grid(to_uint8(no_v(it)), preview.PREVIEW.columns(3))
     with Image.open(tmp_path / "p.png") as image:
@@ -415,7 +415,7 @@ def test_a_run_stopped_while_it_draws_has_its_weights(tmp_path, settings, monkey
 
 
 def test_a_sheet_says_how_many_steps_a_short_schedule_had(tmp_path, trainer):
-    preview.save_preview(tmp_path / "sheet.png", trainer(num_timesteps=2))
+    preview.Samples(trainer(num_timesteps=2)).save_preview(tmp_path / "sheet.png")
     assert read_metadata(tmp_path / "sheet.png")["steps"] == 2
 
 
@@ -445,7 +445,7 @@ def test_a_preview_that_fails_is_said_and_ends_no_training(tmp_path, settings, m
         raise error
 
     config = settings(steps=None, minutes=5.0, warmup=10, preview_every=1, save_every=1, keep=99)
-    monkeypatch.setattr(preview, "save_preview", fail)
+    monkeypatch.setattr(preview.Samples, "save_preview", fail)
     monkeypatch.setattr(pace, "MEASURED_SECONDS", 0.01)
     monkeypatch.setattr(pace.Budget, "steps", lambda self, step, *_: step + 1)
     assert loop.train(config, tmp_path / "run") == 0

@@ -4,17 +4,26 @@ import json
 import math
 import os
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig, OptimizerConfig, RunConfig
+from minidiff.checkpoint.config import (
+    AutoencoderSettings,
+    Config,
+    DiffusionConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from minidiff.checkpoint.settings import from_dict, read_toml, to_dict, write_toml
 from minidiff.data.config import DataConfig
 from minidiff.errors import MinidiffError
 
 NOTHING_DEFAULT = Config(
     data=DataConfig("folder", None, (96, 160), True, "#102030", True, "names", False, True),
-    model=ModelConfig(2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,)),
+    model=ModelConfig("autoencoder", 2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,)),
+    autoencoder=AutoencoderSettings(Path("ae"), 4, 1, (8, 16), (16, 8), (1, 0), (0, 1), 0.5, 1e-3),
     diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
     optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),
     run=RunConfig(None, 2.5, 12, 3, 2**63 - 1, "numpy", 100, 1, 50),
@@ -56,15 +65,21 @@ def test_the_file_says_how_to_use_it(tmp_path):
     write_toml(tmp_path / "config.toml", Config())
     text = (tmp_path / "config.toml").read_text()
     assert "python -m minidiff.train --config config.toml" in text
-    assert list(tomllib.loads(text)) == ["data", "model", "diffusion", "addition", "optimizer", "run"]
+    assert list(tomllib.loads(text)) == ["data", "model", "autoencoder", "diffusion", "addition", "optimizer", "run"]
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         ("[run]\nbacth_size = 3\n", "{}: [run]: unknown setting 'bacth_size'; did you mean 'batch_size'?"),
-        ("[model]\nzzz = 3\n", "{}: [model]: unknown setting 'zzz'; known are patch, model_channels, channel_mult, "),
-        ("batch = 3\n", "{}: unknown setting 'batch'; known are data, model, diffusion, addition, optimizer, run"),
+        (
+            "[model]\nzzz = 3\n",
+            "{}: [model]: unknown setting 'zzz'; known are network, patch, model_channels, channel_mult, ",
+        ),
+        (
+            "batch = 3\n",
+            "{}: unknown setting 'batch'; known are data, model, autoencoder, diffusion, addition, optimizer, run",
+        ),
         ("run = 3\n", "{}: [run]: expected a table of settings, got 3"),
         ("[run]\nbatch_size = 'many'\n", "{}: [run]: batch_size must be a whole number, got 'many'"),
         ("[run]\nbatch_size = true\n", "{}: [run]: batch_size must be a whole number, got True"),

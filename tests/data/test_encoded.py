@@ -1,0 +1,168 @@
+"""Latents of a dataset: each image is encoded once, with the same neighbours; an endless one's are used again."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minidiff import backend
+from minidiff.data import encoded
+from minidiff.data.dataset import KEYS, ImageDataset, order
+from minidiff.data.encoded import GROUP, LAG, USES, EncodedImages, order_of_latents
+from minidiff.data.training_data import TrainingData
+from minidiff.images.files import to_float
+from minidiff.nn.tokenizer import build_tokenizer
+from minidiff.scenes import Scenes
+from minidiff.scenes import scenes as scenes_module
+
+COUNT = 21  # two whole groups, and one of five
+
+
+class Counting:
+    """A stand-in for latents, a quarter as high and wide, that depend slightly on which images are encoded together.
+
+    calls: of each call, the images that it was given.
+    """
+
+    def __init__(self):
+        self.calls = []
+
+    def encode(self, images):
+        self.calls.append(images)
+        n, height, width, channels = images.shape
+        small = images.reshape(n, height // 4, 4, width // 4, 4, channels)[:, :, 1, :, 2]
+        return small + np.float32(1e-3) * images.mean()
+
+
+@pytest.fixture(autouse=True)
+def plain_backend():
+    with backend.using("numpy"):
+        yield
+
+
+@pytest.fixture
+def space():
+    return Counting()
+
+
+@pytest.fixture
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 12, 3), dtype=np.uint8)
+    return ImageDataset("images", pixels, np.arange(COUNT) % 4, ("a", "left", "right", "b"))
+
+
+def plain(n):
+    return np.zeros(n, bool)
+
+
+def test_each_image_is_encoded_once(images, space):
+    latents = EncodedImages(images, space)
+    encoded = []
+    latents.fill(lambda: encoded.append(len(space.calls)))
+    assert encoded == [1, 2, 3] == list(range(1, len(latents) + 1))
+    assert [len(call) for call in space.calls] == [8, 8, 5]
+    np.testing.assert_array_equal(np.concatenate(space.calls), to_float(images.images))
+    for step in range(6):
+        TrainingData(images, 0, encoded=latents).batches(step, 8, 2)
+    assert len(space.calls) == 3
+
+
+def test_only_the_groups_that_are_asked_for_are_encoded(images, space):
+    latents = EncodedImages(images, space)
+    assert latents.labels(np.array([17, 16])).tolist() == [1, 0]
+    assert latents.latents(np.array([20]), plain(1)).shape == (1, 2, 3, 3)
+    assert [len(call) for call in space.calls] == [5]
+
+
+def test_the_same_bits_whatever_was_asked_before(images):
+    every = np.arange(COUNT)
+    whole = EncodedImages(images, Counting()).latents(every, plain(COUNT))
+    for asked in ([20, 3, 11], [0], [9, 9, 8], every[::-1]):
+        latents = EncodedImages(images, Counting())
+        np.testing.assert_array_equal(latents.latents(np.array(asked), plain(len(asked))), whole[asked])
+        np.testing.assert_array_equal(latents.latents(every, plain(COUNT)), whole)
+    assert not np.array_equal(whole[:3], Counting().encode(to_float(images.images[:3])))  # the stand-in would show it
+
+
+def test_mirrored_latents_are_those_of_the_mirrored_image(images, space):
+    latents = EncodedImages(images, space, flip=True)
+    mirror = ImageDataset("mirror", images.images[:, :, ::-1], images.labels, images.classes)
+    index, chosen = np.array([2, 19, 2, 7]), np.array([True, True, False, False])
+    found = latents.latents(index, chosen)
+    np.testing.assert_array_equal(found[:2], EncodedImages(mirror, Counting()).latents(index[:2], plain(2)))
+    np.testing.assert_array_equal(found[2:], EncodedImages(images, Counting()).latents(index[2:], plain(2)))
+    assert not np.array_equal(found[0, :, ::-1], found[2])  # to mirror latents would be something else
+
+
+def test_a_batch_is_what_it_is_with_pixels(images):
+    """The same images in the same order, mirrored and labelled alike, in any parts."""
+    pixels = TrainingData(images, 3, flip=True)
+    data = TrainingData(images, 3, flip=True, encoded=EncodedImages(images, Counting(), flip=True))
+    for step in range(3):
+        (expected,), found = pixels.batches(step, 8), data.batches(step, 8, 4)
+        np.testing.assert_array_equal(np.concatenate([part.labels for part in found]), expected.labels)
+        x0 = np.concatenate([part.x0 for part in found])
+        # 2e-3: the part of the stand-in's latents that depends on the neighbours
+        assert np.abs(x0 - expected.x0[:, 1::4, 2::4]).max() < 2e-3
+        assert all(part.conditioning is None for part in found)
+
+
+def test_captions_and_an_adapters_inputs_follow():
+    texts = ["red, small", "blue, left", "green", ""] * 4
+    pixels, known = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8), build_tokenizer(texts)
+    data = ImageDataset("captioned", pixels, known.encode(texts), (), known, parts=known.caption_parts(texts))
+    for kind in ("edges", "reference"):
+        (expected,) = TrainingData(data, 5, conditioning=kind).batches(2, 16)
+        (found,) = TrainingData(data, 5, conditioning=kind, encoded=EncodedImages(data, Counting())).batches(2, 16)
+        for name in ("labels", "conditioning", "sample"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert found.x0.shape == (16, 2, 2, 3)
+
+
+def test_images_without_labels_have_none(images, space):
+    bare = ImageDataset("bare", images.images)
+    assert EncodedImages(bare, space).labels(np.array([3, 12])) is None
+
+
+# -- endless datasets --------------------------------------------------------------------------------------------------
+
+
+def test_an_endless_dataset_keeps_the_groups_that_were_used_last(monkeypatch, space):
+    monkeypatch.setattr(encoded, "KEPT", 2)
+    monkeypatch.setattr(scenes_module, "_AHEAD", 16)
+    scenes = Scenes(16, captions=True)
+    latents = EncodedImages(scenes, space)
+    of = lambda number: latents.latents(np.array([number]), plain(1))
+    first = of(0)
+    of(8), of(1), of(17)  # the third group takes the place of the second
+    assert [len(call) for call in space.calls] == [GROUP] * 3 and len(latents._groups) == 2
+    of(7)
+    assert len(space.calls) == 3
+    of(9), of(23), of(0)
+    assert len(space.calls) == 6
+    np.testing.assert_array_equal(of(0), first)
+    np.testing.assert_array_equal(latents.labels(np.array([3])), scenes.batch(np.array([3]))[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 8, 33])
+def test_each_image_of_an_endless_dataset_is_used_again_later(batch_size):
+    """Four times; 32 steps apart, or 33 where a batch ends between the uses of an image."""
+    endless, used = SimpleNamespace(endless=True), {}
+    for step in range(6 * LAG):
+        numbers = order_of_latents(endless, 0, step, batch_size)
+        assert numbers.shape == (batch_size,) and numbers.dtype == np.int64
+        for number in numbers.tolist():
+            used.setdefault(number, []).append(step)
+    assert min(used) >= 0 and max(used) < KEYS
+    whole = {number: steps for number, steps in used.items() if number < 2 * LAG * batch_size // USES}
+    assert sorted(whole) == list(range(2 * LAG * batch_size // USES))
+    for steps in whole.values():
+        gaps = set(np.diff(steps).tolist())
+        assert len(steps) == USES and gaps <= ({LAG} if batch_size % USES == 0 else {LAG, LAG + 1})
+    assert set(Counter(map(len, used.values()))) <= set(range(1, USES + 1))
+
+
+def test_a_finite_dataset_keeps_its_order(images):
+    for step in range(5):
+        np.testing.assert_array_equal(order_of_latents(images, 4, step, 8), order(images, 4, step, 8))
