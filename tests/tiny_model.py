@@ -71,7 +71,9 @@ def make_autoencoder(height: int = 16, width: int = 24) -> Autoencoder:
     """Return an untrained one, whose latents are four times smaller, with four channels."""
     config = AutoencoderConfig(height, width, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
     with backend.using("numpy"):
-        return Autoencoder(config).initialize(1)
+        model = Autoencoder(config)
+        model.initialize(1)
+    return model
 
 
 def write_autoencoder(run: Path, step: int = 10) -> Path:

@@ -86,7 +86,7 @@ def version(request):
     return Version(backend.get(name), dtype)
 
 
-LATER = [] if WITH_A_GPU else [pytest.mark.release]
+LATER: list[pytest.MarkDecorator] = [] if WITH_A_GPU else [pytest.mark.release]
 LARGE = [pytest.param(v, id=f"{v[0]}-{v[1].__name__}", marks=LATER if v[0] in ON_GPU else []) for v in VERSIONS]
 
 
