@@ -266,6 +266,39 @@ def test_many_steps_and_large_images_keep_the_page_small():
     assert explain.most_frames((1024, 1024, 3)) == page.FEWEST_FRAMES
 
 
+def test_the_page_of_a_latent_model_shows_previews_and_says_so(tmp_path):
+    tiny_model.write_latent(tmp_path / "run", size=(24, 40))
+    words = ("a dog", "--checkpoint", tmp_path / "run", "--count", 2, "--explain", "--trace")
+    sample(*words, "--out", tmp_path / "out", steps=12)
+    said = read(tmp_path / "out" / "explain.html")
+    assert (said["height"], said["width"], said["latent"]) == (24, 40, [6, 10])
+    assert len(said["steps"]) == 12
+    with np.load(tmp_path / "out" / "trace.npz") as file:
+        x_t, x0_hat, x0 = file["x_t"], file["x0_hat"], file["x0"]
+    space = models.load(tmp_path / "run").space
+    with backend.using("numpy"):
+        previews = [[to_uint8(space.preview(x)) for x in arrays] for arrays in (x_t, x0_hat)]
+    for k, image in enumerate(said["images"]):
+        assert np.array_equal(decoded(image["result"]), to_uint8(x0[k]))
+        assert np.array_equal(decoded(image["frames"][-1]["x0"]), to_uint8(x0[k]))  # decoded: the sampler ends there
+        for i, frame in enumerate(image["frames"][:-1]):
+            assert np.array_equal(decoded(frame["x_t"]), previews[0][i][k])
+            assert np.array_equal(decoded(frame["x0"]), previews[1][i][k])
+            assert decoded(frame["difference"]).shape == (24, 40, 3)
+            what = [line["what"] for line in frame["lines"]]
+            assert what[1:3] == ["Converted to latents without noise", "And the noise that is left"]
+            x = float(x_t[i, k, 3, 5, 0])  # the numbers are those of channel 0 in the middle of the latents
+            assert f"({formulas.number(x)} −" in frame["lines"][2]["numbers"]
+
+
+def test_a_page_of_latents_holds_as_many_steps_as_its_previews_allow(tmp_path):
+    tiny_model.write_latent(tmp_path / "run", size=(64, 64))
+    words = ("a dog", "--checkpoint", tmp_path / "run", "--count", 1, "--explain")
+    sample(*words, "--out", tmp_path / "out", steps=60)
+    assert len(read(tmp_path / "out" / "explain.html")["steps"]) == 60 > explain.most_frames((64, 64, 3))
+    assert (tmp_path / "out" / "explain.html").stat().st_size < page.BUDGET
+
+
 def test_of_many_steps_some_are_shown(reads, tmp_path, monkeypatch):
     monkeypatch.setattr(draw, "most_frames", lambda shape: 5)
     sample("a dog", "--checkpoint", reads, "--count", 1, "--out", tmp_path, "--explain", steps=12)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from minidiff.diffusion.run import Noise
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import printable
 from minidiff.files import sha256
+from minidiff.images import animation as animations
 from minidiff.images import files as images
 from minidiff.pipeline import loading as models
 from minidiff.sampling import draw, viewer
@@ -441,6 +443,37 @@ def test_watch_in_a_terminal(run, tmp_path, monkeypatch, capsys):
     for frame in frames[1:4]:
         assert frame.startswith(f"\x1b[{len(lines) + 1}F")  # over the frame before, and its bar
     assert len(frames[0].split("\n")[-1]) <= 60  # a bar that wraps would shift all that follows
+
+
+def test_a_latent_model_is_watched_in_the_size_of_its_images(tmp_path, monkeypatch, capsys):
+    tiny_model.write_latent(tmp_path / "run", size=(96, 160))
+    seen = []
+    monkeypatch.setattr(viewer, "save_png", lambda path, image: seen.append(image))
+    words = ("--checkpoint", tmp_path / "run", "a dog", "--count", 2, "--watch", "--animation", "gif")
+    sample(*words, "--out", tmp_path / "file")
+    grid = read(tmp_path / "file" / "grid.png")
+    assert grid.shape == (*seen[0].shape[:1], seen[0].shape[1] // 2, 3)
+    assert np.array_equal(seen[-1][:, grid.shape[1] :], grid)  # the last guess is decoded
+    guess = seen[0][:, grid.shape[1] :][6:-6, 6:-6]  # three times as large, with gaps of two pixels around it
+    blocks = guess[:, : 160 * 3].reshape(24, 12, 40, 12, 3)
+    assert np.array_equal(blocks, np.broadcast_to(blocks[:, :1, :, :1], blocks.shape))  # one colour for 4 × 4 pixels
+    with Image.open(tmp_path / "file" / "steps.gif") as animation:
+        assert animation.size == (2 * 2 * (2 * 160 + 3 * 2), 2 * (96 + 2 * 2))
+        assert animation.n_frames == 5
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "12")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    sample(*words, "--out", tmp_path / "terminal")
+    lines = [line for line in capsys.readouterr().out.split("\x1b[K\n")[0].split("\n") if "▀" in line]
+    assert 0 < len(lines) <= 10 and 40 <= max(line.count("▀") for line in lines) <= 60
+
+
+@pytest.mark.parametrize(("count", "size", "width"), [(1, 32, 144), (16, 64, 1064), (9, 128, 1568), (16, 128, 1044)])
+def test_an_animation_is_at_most_about_a_thousand_pixels_high(count, size, width):
+    images_of = np.zeros((count, size, size, 3), np.float32)
+    step = SimpleNamespace(x_t=images_of, x0_hat=images_of)
+    assert animations.frame(step, zoom=animations.animation_zoom(images_of)).shape[1] == width
 
 
 # -- mistakes -----------------------------------------------------------------------------------------------------

@@ -71,7 +71,9 @@ def make_autoencoder(height: int = 16, width: int = 24) -> Autoencoder:
     """Return an untrained one, whose latents are four times smaller, with four channels."""
     config = AutoencoderConfig(height, width, 3, 4, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
     with backend.using("numpy"):
-        return Autoencoder(config).initialize(1)
+        model = Autoencoder(config)
+        model.initialize(1)
+    return model
 
 
 def write_autoencoder(run: Path, step: int = 10) -> Path:
@@ -85,18 +87,19 @@ def write_autoencoder(run: Path, step: int = 10) -> Path:
     return path
 
 
-def write_latent(run: Path, step: int = 10, words: tuple[str, ...] = WORDS) -> Path:
-    """Write a checkpoint of a model of images 16 high and 24 wide that works in latents, and return its path.
+def write_latent(run: Path, step: int = 10, words: tuple[str, ...] = WORDS, size: tuple[int, int] = (16, 24)) -> Path:
+    """Write a checkpoint of a model that works in latents, and return its path.
 
-    words: of its prompts; () for a model without.
+    words: of its prompts; () for a model without.  size: height and width of its images, which 8 divides.
     """
     random = np.random.default_rng(step)
     with backend.using("numpy"):
-        autoencoder = make_autoencoder()
+        autoencoder = make_autoencoder(*size)
         height, width, channels = autoencoder.config.latent_shape
-        text = {"vocab_size": len(words) + 1, "max_tokens": 4, "text_width": 8, "cross_attention_at": (2,)}
+        low = (height // 2,)
+        text = {"vocab_size": len(words) + 1, "max_tokens": 4, "text_width": 8, "cross_attention_at": low}
         network = UNetConfig(
-            height, width, channels, model_channels=8, channel_mult=(1, 2), attention_at=(2,), heads=2,
+            height, width, channels, model_channels=8, channel_mult=(1, 2), attention_at=low, heads=2,
             **(text if words else {}),
         )  # fmt: skip
         model = UNet(network).initialize(step)

@@ -1,5 +1,7 @@
 """The formulas of one step, in the symbols of docs/notation.md, each with its numbers at one pixel.
 
+Of a latent model, a pixel is a position of the latents, and its first channel is channel 0.
+
 Idea: guidance combines two outputs of the network into one.  The output and x_t are converted to an image and a noise;
 the image may be clipped.  The sampler mixes image and noise again, with less noise.  Each formula is applied pixel by
 pixel, so one pixel shows the whole step.
@@ -49,20 +51,20 @@ BEFORE = "x̂₀ of the step before"
 
 
 def lines(frame: Frame, image: int, process: Process, sampler: str, guidance_scale: float, without: str) -> list[Line]:
-    """Return the lines of a step at the middle pixel of an image, in its first channel.
+    """Return the lines of a step at the middle pixel of an image or of its latents, in the first channel.
 
     without: the symbol of what the second evaluation was conditioned on, such as ∅.
     """
     step, outputs = frame.step, frame.outputs
     at: At = lambda array: float(array[image, array.shape[1] // 2, array.shape[2] // 2, 0])
-    found = [] if outputs is None else _predicted(step, outputs, image, at, process, guidance_scale, without)
+    found = [] if outputs is None else _predicted(frame, outputs, image, at, process, guidance_scale, without)
     return [*found, _mixed(step, at, sampler)]
 
 
 def _predicted(
-    step: Step, outputs: NetworkOutputs, image: int, at: At, process: Process, guidance_scale: float, without: str
+    frame: Frame, outputs: NetworkOutputs, image: int, at: At, process: Process, guidance_scale: float, without: str
 ) -> list[Line]:
-    out = OUTPUT[process.target]
+    step, out = frame.step, OUTPUT[process.target]
     found: list[Line] = []
     if outputs.uncond is not None:
         cond, uncond = at(outputs.cond), at(outputs.uncond)
@@ -78,10 +80,11 @@ def _predicted(
     on_x_t, on_output = float(h / determinant), -float(step.level.s / determinant)
     parts = [(on_x_t, at(step.x_t), ""), (on_output, at(outputs.guided), "")]
     x0 = at(outputs.x0_guided)
-    found.append(line("Converted to an image", READ[process.target], f"{number(x0)} = {summed(parts)}"))
+    what = "Converted to latents without noise" if frame.latent else "Converted to an image"
+    found.append(line(what, READ[process.target], f"{number(x0)} = {summed(parts)}"))
 
     beyond = float(np.mean(np.abs(outputs.x0_guided[image]) > 1))
-    if not np.array_equal(outputs.x0_guided[image], step.x0_hat[image]):
+    if not frame.latent and not np.array_equal(outputs.x0_guided[image], step.x0_hat[image]):
         formula = f"x̂₀ ← {number(at(step.x0_hat))}" if x0 != at(step.x0_hat) else "x̂₀ stays as it is at this pixel"
         note = f"{100 * beyond:.0f}% of the image's values were beyond [−1, 1]"
         found.append(line("Clipped to the range of images", formula, "", note))

@@ -10,6 +10,7 @@
 // is drawn: curves end where the steps end. A section that no step has anything for is hidden. Everything is looked up
 // inside root, so that a page can have several; and a page may forbid inline scripts and style attributes, as whatever
 // depends on the run is set by script.
+// Of a latent model, the height and width of its latents are given as well: numbers are those of a place of the latents.
 // Left out: choosing the step, and its x_t, x0_hat and x_prev. The page shows those.
 
 class Inside {
@@ -19,9 +20,10 @@ class Inside {
   #shown = null;
   #name;
 
-  constructor(root, { width, height }) {
+  constructor(root, { width, height, latent = null }) {
     this.root = root;
     this.size = { width, height };
+    this.latent = latent;
     this.#name = `inside-${++Inside.#made}`; // ids and radio buttons' names hold in the whole page
     for (const section of ["guidance", "words", "numbers"]) {
       const title = this.#find(section).querySelector("h2");
@@ -34,7 +36,11 @@ class Inside {
       input.name = `${this.#name}-view`;
       input.onchange = () => this.#find("words").classList.toggle("inside-heat", input.value === "heat");
     }
-    Inside.mark(root, this.size);
+    if (latent) {
+      this.#find("where").textContent = "All of it is linear, number by number: here is the place in the middle of the latents, in their channel 0.";
+      this.#find("range").hidden = true;
+    }
+    Inside.mark(root, latent ? { height: latent[0], width: latent[1] } : this.size);
     this.clear();
   }
 
@@ -43,7 +49,7 @@ class Inside {
     this.#about = about;
     const w = Inside.number(about.guidance), without = about.negative ? "n" : "∅";
     this.#find("guidance-text").textContent = `The network is evaluated twice: with the prompt (c), and ${about.negative ? "with the negative prompt (n)" : "without a prompt (∅)"}. ` +
-      `Their difference is what the prompt adds; guidance takes it ${w} times.`;
+      `Their difference is what the prompt adds; guidance takes it ${w} times.${this.latent ? " The pictures are previews of the latents." : ""}`;
     this.#find("cond-name").textContent = about.caption ? `“${about.caption}”` : "what is asked for";
     this.#find("uncond-symbol").textContent = `x̂₀(${without})`;
     this.#find("uncond-name").textContent = about.negative ? `“${about.negative}”` : "without";
@@ -147,7 +153,7 @@ class Inside {
       ...Object.keys(classes).filter((part) => line[part]).map((part) => element("div", { className: classes[part], textContent: line[part] })))));
   }
 
-  // Have images of class "inside-pixel" within an element mark the pixel that the numbers are of.
+  // Have images of class "inside-pixel" within an element mark the pixel, or the place of latents, that the numbers are of.
   static mark(element, { width, height }) {
     const share = (pixels, of) => `${(100 * pixels) / of}%`;
     element.style.setProperty("--px", share(Math.floor(width / 2), width));

@@ -106,6 +106,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 $("facts").replaceChildren(...run.facts.map(([name, value]) => element("span", { textContent: `${name} ${value}` })));
+if (run.latent) {
+  $("previews").hidden = false;
+  $("previews").textContent = `This model works with latents of ${run.latent.join("×")} places. The pictures of its steps are previews, made of the latents by a linear map; the last x̂₀ and the image are decoded.`;
+}
 drawPicker();
 drawChart();
 choose(0);

@@ -47,12 +47,15 @@ class Caption:
 
 
 def weight(shape: Sequence[int]) -> int:
-    """Return about how many bytes a page takes for a step of one image of shape (H, W, C)."""
+    """Return about how many bytes a page takes for a step of one image of shape (H, W, C).
+
+    Of a latent model, H and W are those of its latents: a preview's pixels are repeated, which takes almost no bytes.
+    """
     return int(np.prod(shape)) * SHOWN * 4 // 3  # base64 writes three bytes as four letters
 
 
 def most_frames(shape: Sequence[int]) -> int:
-    """Return how many steps fit a page, of images of shape (H, W, C)."""
+    """Return how many steps fit a page, of images of shape (H, W, C); see `weight`."""
     return max(FEWEST_FRAMES, min(MAX_FRAMES, BUDGET // weight(shape)))
 
 
@@ -99,10 +102,10 @@ def data(
     """Return the content of the page, ready for JSON.
 
     steps: index, t, a, s, sigma and those after the step, sigma None where it is infinite.  images: each with its
-    caption, its words, and frames, one a step.
+    caption, its words, and frames, one a step.  latent: height and width of the latents, None for a model of pixels.
     """
     shape = frames[0].shown.x_t.shape
-    fit = BUDGET // (weight(shape[1:]) * len(frames))
+    fit = BUDGET // (weight((*frames[0].step.x_t.shape[1:3], shape[3])) * len(frames))
     count = max(1, min(fit, shape[0], len(captions), MAX_IMAGES))
     contents = [
         [
@@ -117,6 +120,7 @@ def data(
         "guidance": guidance_scale,
         "height": shape[1],
         "width": shape[2],
+        "latent": list(frames[0].step.x_t.shape[1:3]) if frames[0].latent else None,
         "steps": [content["step"] for content in contents[0]],
         "images": [
             {

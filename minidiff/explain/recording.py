@@ -64,6 +64,11 @@ class Frame:
     shown: Step
     preview: Callable[[np.ndarray], np.ndarray]
 
+    @property
+    def latent(self) -> bool:
+        """Whether the step is one of latents, so that images of it are previews."""
+        return self.shown is not self.step
+
 
 class Recording:
     """Records a sampling run.  frames: the recorded steps, in order.
@@ -115,7 +120,7 @@ class Recording:
             return
         own = self._on_host(step)
         outputs = None if prediction is None else self._outputs(*prediction, step)
-        shown = own if shown is None or shown is step else self._on_host(shown)
+        shown = own if shown is None or shown.x_t is step.x_t else self._on_host(shown)
         self.frames.append(Frame(own, outputs, shown, self._preview))
 
     def _on_host(self, step: Step) -> Step:

@@ -4,6 +4,7 @@ Idea: a frame shows x_t and, beside it, the image that the network predicts from
 Leaves out which steps there are: diffusion/samplers.py.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from minidiff.images.files import make_grid, save_animation, to_uint8
 
 ANIMATED = 16  # images in a frame
 ANIMATION_FRAMES, ANIMATION_ZOOM = 25, 2  # noise does not compress: 50 frames four times as large are 7 MB
+WIDEST = 1000  # pixels of a grid, beyond which it is not enlarged
 FRAME_MS, LAST_FRAME_MS = 120, 2500
 
 
@@ -20,6 +22,12 @@ def frame(step: Step, count: int = ANIMATED, zoom: int | None = None) -> np.ndar
     """Return x_t and, beside it, x0_hat, of the first `count` images: one image (height, width, 3) uint8."""
     halves = [make_grid(to_uint8(x[:count]), zoom=zoom) for x in (step.x_t, step.x0_hat)]
     return np.concatenate(halves, axis=1)
+
+
+def animation_zoom(images: np.ndarray) -> int:
+    """Return how much images (N, H, W, C) are enlarged in an animation."""
+    columns = math.ceil(math.sqrt(min(len(images), ANIMATED)))
+    return ANIMATION_ZOOM if ANIMATION_ZOOM * columns * max(images.shape[1:3]) <= WIDEST else 1
 
 
 class Animation:
@@ -46,8 +54,9 @@ class Animation:
 
     def save(self, path: Path) -> None:
         """Write the frames in the order of the steps; the last one stays for a while."""
-        frames = [
-            np.concatenate([make_grid(np.concatenate(half), zoom=ANIMATION_ZOOM) for half in zip(*parts)], axis=1)
-            for _, parts in sorted(self.frames.items())
-        ]
+        frames = []
+        for _, parts in sorted(self.frames.items()):
+            halves = [np.concatenate(half) for half in zip(*parts)]
+            grids = [make_grid(images, zoom=animation_zoom(images)) for images in halves]
+            frames.append(np.concatenate(grids, axis=1))
         save_animation(path, frames, [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS])

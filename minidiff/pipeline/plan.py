@@ -147,10 +147,14 @@ class Plan:
         return self.model.space.finish(x, self.inputs.edit)
 
     def shown(self, step: Step) -> Step:
-        """Return a step to look at, with images: finished ones at its end, previews of all else."""
+        """Return a step to look at, with images: previews, and of the last step the finished x0_hat and x_prev."""
         preview = self.model.space.preview
-        x_prev = (self.images if step.index + 1 == step.steps else preview)(step.x_prev)
-        return replace(step, x_t=preview(step.x_t), x0_hat=preview(step.x0_hat), x_prev=x_prev)
+        x_t = preview(step.x_t)
+        if step.index + 1 < step.steps:
+            return replace(step, x_t=x_t, x0_hat=preview(step.x0_hat), x_prev=preview(step.x_prev))
+        x_prev = self.images(step.x_prev)
+        same = np.array_equal(to_numpy(step.x0_hat), to_numpy(step.x_prev))  # with most samplers: decoded once
+        return replace(step, x_t=x_t, x0_hat=x_prev if same else self.images(step.x0_hat), x_prev=x_prev)
 
     def labels_of(self, count: int) -> np.ndarray | None:
         """Return what the first `count` images are conditioned on: labels (count,), captions (count, L), or None."""

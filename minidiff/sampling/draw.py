@@ -16,7 +16,7 @@ from minidiff import backend
 from minidiff.diffusion.run import Step
 from minidiff.errors import MAX_PRINTED, printable
 from minidiff.explain import Caption, Recording, most_frames, write_page
-from minidiff.images.animation import ANIMATION_ZOOM, FRAME_MS, LAST_FRAME_MS, frame
+from minidiff.images.animation import FRAME_MS, LAST_FRAME_MS, animation_zoom, frame
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.pipeline.plan import Plan
 from minidiff.sampling import branches, like
@@ -46,7 +46,7 @@ class Drawn:
 
     x0: list[np.ndarray] = field(default_factory=list)  # batch by batch
     traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
-    animated: list[Step] = field(default_factory=list)  # at most a hundred steps of the first batch
+    animated: list[np.ndarray] = field(default_factory=list)  # frames, at most a hundred and one, of the first batch
     recording: Recording | None = None  # of the first batch
 
 
@@ -58,6 +58,7 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
     """
     model, count, batch_size = plan.model, request.count, request.batch_size
     recording = Recording(model.model, model.process, space=model.space) if outputs.explain else None
+    seen = (*model.noise_shape[:2], model.shape[2])  # the pixels of a picture that are not repeated
     callback = None if recording is None else recording.on_prediction
     run = plan.steps(0, min(batch_size, count), count, callback)  # mistakes are found before a folder is made
     with new_folder(out) as folder:
@@ -73,9 +74,12 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
                     if outputs.trace:
                         drawn.traced[-1].append(step)
                     if recording is not None and first == 0:
-                        recording.take(step, is_shown(step, most_frames(model.shape)), shown)
+                        recording.take(step, is_shown(step, most_frames(seen)), shown)
                     if outputs.animation != "none" and first == 0 and is_shown(step):
-                        drawn.animated.append(shown)
+                        drawn.animated.append(frame(shown, zoom=animation_zoom(shown.x_t)))
+                if outputs.animation != "none" and first == 0:
+                    finished = replace(shown, x_t=shown.x_prev)
+                    drawn.animated.append(frame(finished, zoom=animation_zoom(shown.x_t)))
                 drawn.x0.append(backend.to_numpy(shown.x_prev))
         write(folder, plan, request, outputs, digests, drawn)
     steps, evaluations = (
@@ -110,10 +114,8 @@ def write(
     if outputs.trace:
         save_arrays(out / "trace.npz", {**trace(drawn.traced), "x0": x0, **given})
     if outputs.animation != "none":
-        last = drawn.animated[-1]
-        frames = [frame(step, zoom=ANIMATION_ZOOM) for step in (*drawn.animated, replace(last, x_t=last.x_prev))]
         path = out / ("steps.gif" if outputs.animation == "gif" else "steps.png")
-        save_animation(path, frames, [FRAME_MS] * len(drawn.animated) + [LAST_FRAME_MS])
+        save_animation(path, drawn.animated, [FRAME_MS] * (len(drawn.animated) - 1) + [LAST_FRAME_MS])
     if drawn.recording is not None:
         write_explanation(out / "explain.html", plan, final, drawn.recording, names)
     for path in sorted(out.iterdir()):

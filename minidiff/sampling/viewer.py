@@ -20,6 +20,7 @@ from minidiff.images.animation import frame
 from minidiff.images.files import half_blocks, save_png
 
 MAX_WATCHED = 4  # images in a terminal, which has few pixels
+LARGE = 64  # pixels along both sides of an image that is enlarged less before it is reduced
 
 
 class Viewer:
@@ -62,7 +63,7 @@ class Viewer:
 
 def terminal_frame(step: Step, size: os.terminal_size) -> str:
     """Return x_t and x0_hat of the first images as text that fits a terminal, one line left for the bar."""
-    image = frame(step, MAX_WATCHED)
+    image = frame(step, MAX_WATCHED, zoom=2 if min(step.x_t.shape[1:3]) >= LARGE else None)
     height, width, _ = image.shape
     shrink = max(width / size.columns, height / 2 / max(size.lines - 2, 1))
     return half_blocks(image, max(1, width // math.ceil(shrink)))

@@ -26,7 +26,8 @@ from minidiff.files import parse_json
 from minidiff.images.files import to_png
 from minidiff.studio import control
 from minidiff.studio.access import Answer
-from minidiff.studio.drawing import Drawing
+from minidiff.studio.decoding import Wish
+from minidiff.studio.drawing import Drawing, Node
 from minidiff.studio.engine import Conflict, Full
 from minidiff.studio.ids import UnknownIdError
 from minidiff.studio.models import reads_prompts
@@ -48,9 +49,13 @@ async def engine(service: Service, function: Callable[[], R]) -> R:
 
     Raises Answer: 429 where there is no room, 409 where the state does not allow it, 404 for an unknown id.
     """
+    return await promised(lambda: service.engine.call(function))
+
+
+async def promised(ask: Callable[[], "Future[R]"]) -> R:
+    """Return the result that the engine has promised to whoever calls `ask`; its errors become answers."""
     try:
-        future: Future[R] = service.engine.call(function)
-        return await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
+        return await asyncio.wait_for(asyncio.wrap_future(ask()), PATIENCE)
     except MinidiffError as error:
         raise answer_of(error) from error
     except TimeoutError:
@@ -116,6 +121,7 @@ class Api:
             post("/api/drawings/{id}/{verb}", self.control),
             get(f"{step}/inside", self.inside),
             get(f"{step}/{{what}}.png", self.step),
+            get(f"{step}/decoded/{{what}}.png", self.decoded),
             get("/api/gallery", self.gallery),
             get("/api/gallery/{id}.png", self.gallery_picture),
             get("/api/runs", self.runs),
@@ -128,19 +134,16 @@ class Api:
         models = await run_in_threadpool(service.models.views)
         kept = [drawing for drawing in list(service.engine.drawings.values()) if drawing.keep]
         drawings = [service.view(drawing) for drawing in reversed(kept)]
-        limits = {"count": MAX_COUNT, "upload": MAX_UPLOAD}
-        return JSONResponse(
-            {
-                "version": __version__,
-                "samplers": list(SAMPLERS),
-                "spacings": ["trailing", "leading", "linspace", "karras"],
-                "models": models,
-                "drawings": drawings,
-                "compiling": service.line,
-                "queue": len(service.engine.waiting),
-                "limits": limits,
-            }
-        )
+        return JSONResponse({
+            "version": __version__,
+            "samplers": list(SAMPLERS),
+            "spacings": ["trailing", "leading", "linspace", "karras"],
+            "models": models,
+            "drawings": drawings,
+            "compiling": service.line,
+            "queue": len(service.engine.waiting),
+            "limits": {"count": MAX_COUNT, "upload": MAX_UPLOAD},
+        })  # fmt: skip
 
     async def model(self, request: Request) -> Response:
         entry, _ = await engine(self.service, lambda: self.service.models.load(request.path_params["id"]))
@@ -200,7 +203,7 @@ class Api:
         return JSONResponse(await engine(service, submit), 201)
 
     async def drawing(self, request: Request) -> Response:
-        return JSONResponse(self.service.view(found(self.service.drawing, request.path_params["id"])))
+        return JSONResponse(self.service.view(self._drawing(request)))
 
     async def control(self, request: Request) -> Response:
         verb, service, body = request.path_params["verb"], self.service, await json_of(request)
@@ -241,15 +244,25 @@ class Api:
             raise Answer(404, "that step is not drawn")
         return Response(png, media_type="image/png")
 
+    async def decoded(self, request: Request) -> Response:
+        k, what, image = place_of(request, "k"), request.path_params["what"], number_of(request, "image", 0, MAX_COUNT)
+        drawing, wish = self._drawing(request), Wish(self._node(request), k, what, image)
+        picture = await promised(lambda: self.service.decoding.ask(drawing, wish))
+        if picture is None:
+            raise Answer(404, "that step is not drawn")
+        return Response(await run_in_threadpool(to_png, picture), media_type="image/png")
+
     async def inside(self, request: Request) -> Response:
         content = await run_in_threadpool(inside_view, self._node(request), place_of(request, "k"))
         if content is None:
             raise Answer(404, "what the network said at that step is not recorded")
         return JSONResponse(content)
 
-    def _node(self, request: Request) -> Any:
-        drawing = found(self.service.drawing, request.path_params["id"])
-        return found(partial(self.service.node, drawing), place_of(request, "node"))
+    def _drawing(self, request: Request) -> Drawing:
+        return found(self.service.drawing, request.path_params["id"])
+
+    def _node(self, request: Request) -> Node:
+        return found(partial(self.service.node, self._drawing(request)), place_of(request, "node"))
 
     # -- what was drawn, and what is being trained --------------------------------------------------------------------
 

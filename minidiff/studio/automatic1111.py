@@ -143,8 +143,9 @@ class Automatic1111:
             "sampling_steps": steps,
         }
         image = None
-        if film is not None and request.query_params.get("skip_current_image", "false").lower() not in ("true", "1"):
-            image = base64.b64encode(to_png(make_grid(film.x0_hat, zoom=1, gap=0))).decode()
+        guess = film.picture("x0_hat") if film else None
+        if guess is not None and request.query_params.get("skip_current_image", "false").lower() not in ("true", "1"):
+            image = base64.b64encode(to_png(make_grid(guess, zoom=1, gap=0))).decode()
         return JSONResponse({
             "progress": (done + (step / steps if steps else 0)) / count if count else 0.0,
             "eta_relative": left / rate if rate else 0.0,

@@ -24,6 +24,7 @@ from minidiff.sampling import like
 from minidiff.studio import control
 from minidiff.studio.access import Answer
 from minidiff.studio.api import engine
+from minidiff.studio.decoding import guess
 from minidiff.studio.drawing import ENDED, Drawing
 from minidiff.studio.engine import Engine
 from minidiff.studio.ids import UnknownIdError
@@ -79,7 +80,7 @@ async def draw(service: Service, request: Request, settings: Sequence[dict[str, 
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not ends.done():
             raise ClientDisconnect
-        found = [_result(drawing, end, job) for drawing, end in zip(job.drawings, ends.result())]
+        found = [await _result(service, drawing, end, job) for drawing, end in zip(job.drawings, ends.result())]
         return [each for each in found if each is not None]
     finally:
         jobs.remove(job)
@@ -133,7 +134,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _result(drawing: Drawing, end: np.ndarray | BaseException, job: Job) -> Result | None:
+async def _result(service: Service, drawing: Drawing, end: np.ndarray | BaseException, job: Job) -> Result | None:
     if isinstance(end, np.ndarray):
         return Result(drawing, end, True)
     if drawing.id not in job.stopped:
@@ -141,7 +142,8 @@ def _result(drawing: Drawing, end: np.ndarray | BaseException, job: Job) -> Resu
         raise Answer(500, str(end)) if internal else end
     if drawing.active.images is not None:
         return Result(drawing, drawing.active.images, True)
-    return None if drawing.newest is None else Result(drawing, drawing.newest.x0_hat, False)
+    images = await engine(service, lambda: guess(drawing))
+    return None if images is None else Result(drawing, images, False)
 
 
 # -- what is sent and received ----------------------------------------------------------------------------------------

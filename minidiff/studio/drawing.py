@@ -1,22 +1,27 @@
 """A drawing of the studio: a tree of sampling runs, each of which leaves another one at some step.
 
 Idea: what a browser may come back to is kept: of each step x_t and x0_hat as bytes, and the outputs of the network.
+Of a latent model, those bytes are small previews, and the latents are kept beside them, so that a step can be decoded
+when somebody looks closer (decoding.py).
 With the outputs, the run can be repeated up to any step without evaluating the network (`Replay`), and go on from there
 to the bit, with the same settings or others.  A branch shares with its parent everything before the step where it
 begins.
 Leaves out when a step is drawn: engine.py.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from minidiff.backend import to_numpy
 from minidiff.diffusion.run import Step
 from minidiff.explain.recording import Frame, Recording
 from minidiff.images.files import to_uint8
+from minidiff.pipeline.model import Model
 from minidiff.pipeline.plan import Plan, Replay
 from minidiff.sampling.request import SampleRequest
 
@@ -31,6 +36,8 @@ class Film:
 
     x_prev: only of the last step; of another one it is the next x_t, or is drawn anew.
     sigma: of x_t; None where it is infinite.
+    latents: of a latent model, x_t and x0_hat themselves, (N, h, w, c) float32.  What is in it is kept beside it as a
+    preview that is `factor` times smaller than the images; of the last step, only x_t is.
     """
 
     index: int
@@ -39,14 +46,35 @@ class Film:
     x_t: np.ndarray
     x0_hat: np.ndarray
     x_prev: np.ndarray | None
+    latents: Mapping[str, np.ndarray] = field(default_factory=dict)
+    factor: int = 1
 
     @staticmethod
-    def of(step: Step) -> "Film":
-        """Return what is kept of a step."""
-        sigma = float(step.level.sigma)
-        last = to_uint8(step.x_prev) if step.index + 1 == step.steps else None
-        return Film(step.index, float(step.t), sigma if np.isfinite(sigma) else None,
-                    to_uint8(step.x_t), to_uint8(step.x0_hat), last)  # fmt: skip
+    def of(step: Step, shown: Step) -> "Film":
+        """Return what is kept of a step.  shown: the step to look at, see `Plan.shown`."""
+        sigma, last = float(step.level.sigma), step.index + 1 == step.steps
+        pixels, factor = shown.x_t is step.x_t, shown.x_t.shape[1] // step.x_t.shape[1]
+        names = () if pixels else ("x_t",) if last else ("x_t", "x0_hat")
+        latents = {name: np.array(to_numpy(getattr(step, name))) for name in names}  # a copy: they are used again
+        x_t, x0_hat = (
+            to_uint8(x[:, ::factor, ::factor] if name in names else x)
+            for name, x in (("x_t", shown.x_t), ("x0_hat", shown.x0_hat))
+        )
+        x_prev = to_uint8(shown.x_prev) if last else None
+        return Film(step.index, float(step.t), sigma if np.isfinite(sigma) else None, x_t, x0_hat, x_prev, latents,
+                    factor)  # fmt: skip
+
+    def picture(self, what: str) -> np.ndarray | None:
+        """Return x_t, x0_hat or x_prev in the size of the model's images; None if it is not kept."""
+        kept: np.ndarray | None = getattr(self, what)
+        if kept is None or what not in self.latents:
+            return kept
+        return kept.repeat(self.factor, 1).repeat(self.factor, 2)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes, about."""
+        return sum(each.nbytes for each in (self.x_t, self.x0_hat, *self.latents.values()))
 
 
 @dataclass(eq=False)
@@ -97,14 +125,25 @@ class Node:
     def bytes(self) -> int:
         """The memory that its own steps take, about."""
         first = self.start if self.parent else 0
-        films = sum(film.x_t.nbytes + film.x0_hat.nbytes for film in self.films[first:])
+        films = sum(film.bytes for film in self.films[first:])
         outputs = sum(output.nbytes for output in self.outputs[self.marks[min(first, len(self.marks) - 1)] :])
-        return (
-            films + outputs + len(self.frames) * FRAME_ARRAYS * (self.films[0].x_t[0].nbytes * 4 if self.films else 0)
-        )
+        return films + outputs + len(self.frames) * bytes_of_frame(self.plan.model)
 
 
-FRAME_ARRAYS = 14  # float32 images in a recorded step, with its attention maps, about
+FRAME_ARRAYS = 14  # float32 arrays in a recorded step, with its attention maps, about
+FRAME_IMAGES = 3  # and of a latent model, the images to look at
+
+
+def bytes_of_film(model: Model) -> int:
+    """Return the memory that a step of one image takes, about, without the outputs of the network."""
+    previews = 2 * math.prod((*model.noise_shape[:2], model.shape[2]))
+    return previews if model.space.autoencoder_config is None else previews + 2 * 4 * math.prod(model.noise_shape)
+
+
+def bytes_of_frame(model: Model) -> int:
+    """Return the memory that a recorded step takes, about."""
+    images = 0 if model.space.autoencoder_config is None else FRAME_IMAGES * math.prod(model.shape)
+    return 4 * (FRAME_ARRAYS * math.prod(model.noise_shape) + images)
 
 
 @dataclass(eq=False)
@@ -169,7 +208,7 @@ class Drawing:
         """Keep a new step of the active node."""
         node = self.active
         shown = node.plan.shown(step)
-        film = Film.of(shown)
+        film = Film.of(step, shown)
         if self.recording is not None:
             self.recording.take(step, shown=shown)
             node.frames[step.index] = self.recording.frames.pop()
@@ -211,9 +250,13 @@ def append(node: Node, film: Film, replay: Replay | None, step: Step) -> None:
 
 def picture_of(node: Node, k: int, what: str) -> np.ndarray | None:
     """Return images (N, H, W, C) uint8 of step k, for what = x_t, x0_hat or x_prev; None where there are none."""
+    film, what = place_of(node, k, what)
+    return None if film is None else film.picture(what)
+
+
+def place_of(node: Node, k: int, what: str) -> tuple[Film | None, str]:
+    """Return the film that holds x_t, x0_hat or x_prev of step k, None if there is none, and its name there."""
     films = node.films
-    if not 0 <= k < len(films):
-        return None
-    if what == "x_prev":
-        return films[k].x_prev if k + 1 == len(films) else films[k + 1].x_t
-    return getattr(films[k], what) if what in ("x_t", "x0_hat") else None
+    if not 0 <= k < len(films) or what not in ("x_t", "x0_hat", "x_prev"):
+        return None, what
+    return (films[k + 1], "x_t") if what == "x_prev" and k + 1 < len(films) else (films[k], what)

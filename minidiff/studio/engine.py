@@ -95,6 +95,7 @@ class Engine:
             while not self.stopping.is_set():
                 self.turn(wait=True)
         finally:
+            backend.on_compile(lambda _: None)
             for drawing in self.drawings.values():
                 drawing.end()
             for future in self._ended.values():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 
@@ -18,6 +18,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff import interop
 from minidiff.checkpoint.config import Config
 from minidiff.checkpoint.settings import read_toml
+from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import check_regular, parse_json, sha256
@@ -135,6 +136,7 @@ def describe(pipeline: Pipeline) -> dict[str, Any]:
         "height": height,
         "width": width,
         "channels": channels,
+        "latent": None if pipeline.space.autoencoder_config is None else list(pipeline.noise_shape),
         "prompts": tokenizer is not None,
         "words": sorted(tokenizer.words) if tokenizer else [],
         "max_tokens": tokenizer.max_tokens if tokenizer else 0,
@@ -147,6 +149,7 @@ def describe(pipeline: Pipeline) -> dict[str, Any]:
         "samplers": list(SAMPLERS),
         "spacing": defaults.spacing,
         "clip": defaults.clip if isinstance(defaults.clip, str) else defaults.clip.kind,
+        "clips": ["none"] if pipeline.space.clip == "none" else list(get_args(Clip)),
         "step": pipeline.step,
     }
 

@@ -24,7 +24,8 @@ from minidiff.sampling.inputs import files_of, read_inputs
 from minidiff.sampling.request import SampleRequest
 from minidiff.studio import models as catalogue
 from minidiff.studio.config import StudioConfig
-from minidiff.studio.drawing import ENDED, Drawing, Film, Node
+from minidiff.studio.decoding import Decoding
+from minidiff.studio.drawing import ENDED, Drawing, Film, Node, bytes_of_film
 from minidiff.studio.engine import Engine
 from minidiff.studio.gallery import Gallery
 from minidiff.studio.hub import Hub
@@ -49,6 +50,7 @@ class Service:
         self.runs = Runs(runs)
         self.hub = Hub()
         self.engine = Engine(self)
+        self.decoding = Decoding(self.engine)
         self.line: str | None = None  # what is being compiled
         self._saver = ThreadPoolExecutor(1, "saver")  # images are synced to the disk beside the drawing
 
@@ -108,7 +110,7 @@ class Service:
         entry, pipeline = self.models.load("m0")
         request = replace(entry.request(), prompt=pipeline.tokenizer.words[:1] if pipeline.tokenizer else (), count=1)
         plan = prepare(pipeline, request, read_inputs(request, pipeline))
-        next(plan.steps(0, 1))
+        plan.images(next(plan.steps(0, 1)).x_prev)  # the decoder has kernels, too
 
     def new_node(self, drawing: Drawing, node: Node, step: Any, settings: Any) -> Node:
         """Return a node that leaves the run of another one at a step, with other settings; not yet drawn."""
@@ -210,8 +212,8 @@ class Service:
 def memory_of(request: SampleRequest, plan: Plan) -> int:
     """Return about how many bytes all steps of a run take that are kept: two images and each output of the network."""
     evaluations = 2 if request.sampler == "heun" else 1
-    images = int(np.prod(plan.model.shape)) * request.count * (plan.settings.steps or 1) * request.resample
-    return images * (2 + 4 * evaluations)
+    outputs = 4 * evaluations * int(np.prod(plan.model.noise_shape))
+    return request.count * (plan.settings.steps or 1) * request.resample * (bytes_of_film(plan.model) + outputs)
 
 
 def _branches(changes: Any) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ def drawing_view(drawing: Drawing, place: int | None, id_of: IdOf) -> dict[str, 
         "width": width,
         "height": height,
         "channels": channels,
+        "latent": drawing.active.plan.model.space.autoencoder_config is not None,  # steps are previews: see decoding.py
         "active": drawing.active.id,
         "inside": drawing.inside,
         "nodes": [_node_view(drawing, node, id_of) for node in drawing.nodes],
@@ -83,6 +84,7 @@ def inside_view(node: Node, k: int) -> dict[str, Any] | None:
         "sampler": request.sampler,
         "height": model.shape[0],
         "width": model.shape[1],
+        "latent": list(model.noise_shape[:2]) if frame.latent else None,
     }
 
 
@@ -93,7 +95,7 @@ def sheet(images: np.ndarray) -> bytes:
 
 def preview(about: dict[str, Any], film: Film) -> bytes:
     """Return a step for the WebSocket: the length of a JSON text, uint32, the text, and two PNGs."""
-    sheets = [sheet(film.x_t), sheet(film.x0_hat)]
+    sheets = [sheet(found) for what in ("x_t", "x0_hat") if (found := film.picture(what)) is not None]
     text = json.dumps({**about, "sizes": [len(each) for each in sheets]}, separators=(",", ":")).encode()
     return b"".join([struct.pack("<I", len(text)), text, *sheets])
 

@@ -31,6 +31,7 @@ DOG, CAT = "a dog in a winter forest", "a cat in a meadow"
 MARKUP = "<img src=x onerror=\"document.title='broken in'\">", "</script><b>owl</b>"
 LINK = "<a dog=a>a house</a>"  # markup whose words are all known
 LABELS = "[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value"
+LATENT = LABELS.replace("labels", "latent")
 SETTINGS = "studio.settings()"
 OVER = "[...document.querySelectorAll('#runs button')].find((each) => each.innerText.includes('over'))"
 
@@ -44,6 +45,7 @@ def shipped(tmp_path_factory):
     lines = ({"step": k, "loss": 1 / k, "seconds": k / 2} for k in range(1, 100))
     (folder / "runs" / "over" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tiny_model.write(folder / "runs" / "labels", classes=("cat", *MARKUP))
+    tiny_model.write_latent(folder / "runs" / "latent", size=(48, 80))
     with running(folder=folder, backend="numpy") as started:
         yield started
 
@@ -686,6 +688,123 @@ def test_inside_a_branch_each_word_has_the_steps_that_read_it(page):
     for key, text, curve in (("End", CAT, "MLLL"), ("Home", DOG, "ML"), ("End", CAT, "MLLL")):
         page.press(key)
         page.wait(f"{words} === '{' '.join(word + curve for word in text.split())}'")
+
+
+# -- latents ---------------------------------------------------------------------------------------------------------
+
+
+def choose_latent(page):
+    model = page.js(LATENT)
+    page.fill(model=model)
+    page.wait("document.querySelector('#model-size').textContent.includes('latents')")
+    return model
+
+
+def decoded_paths(browser):
+    return [url.partition("/steps/")[2] for url in browser.requests if "/decoded/" in url]
+
+
+def test_a_step_that_one_stays_at_is_decoded_and_the_page_says_so(page, browser):
+    choose_latent(page)
+    drawing = page.draw(prompt="a dog", steps=8, seed=3, count=2)
+    path = f"/api/drawings/{drawing['id']}/nodes/0/steps"
+    kinds = "['x_t', 'x0_hat'].map((id) => document.getElementById(`${id}-kind`).textContent).join()"
+    page.wait(f"{kinds} === 'decoded,decoded'")
+    first = page.result(drawing)
+    assert first.shape == (48, 80, 3)
+    assert np.array_equal(page.pixels("#x0_hat"), first)
+
+    before = len(decoded_paths(browser))
+    move = """(async () => {
+        for (const step of [6, 5, 1, 2, 3, 4]) {
+            document.querySelector("#scrub").value = step;
+            document.querySelector("#scrub").dispatchEvent(new Event("input"));
+        }
+        await new Promise(requestAnimationFrame);
+        return %s;
+    })()"""
+    assert page.js(move % kinds) == "preview,preview"
+    page.wait(f"studio.view.step === 4 && {kinds} === 'decoded,decoded'")
+    preview = image_of(page.get(f"{path}/4/x0_hat.png"))[:48]
+    assert np.array_equal(page.pixels("#film button:nth-child(5) canvas"), preview)
+    for what in ("x_t", "x0_hat"):
+        found = page.pixels(f"#{what}")
+        assert np.array_equal(found, image_of(page.get(f"{path}/4/decoded/{what}.png")))
+        assert not np.array_equal(found, image_of(page.get(f"{path}/4/{what}.png"))[:48])
+    asked = decoded_paths(browser)[before:]
+    assert asked == ["4/decoded/x_t.png?image=0", "4/decoded/x0_hat.png?image=0"]  # of no step on the way
+
+    page.click("#grid button:nth-child(2)")
+    page.wait("document.querySelector('#x0_hat').dataset.shows?.endsWith('/4/1/decoded')")
+    assert np.array_equal(page.pixels("#x0_hat"), image_of(page.get(f"{path}/4/decoded/x0_hat.png?image=1")))
+    page.fill(model="m0", count=1)
+    page.wait("document.querySelector('#model-size').textContent === '32 × 32 pixels'")
+    page.draw(prompt=DOG, steps=3)
+    page.shown()
+    assert page.js(kinds) == ","
+    before = len(decoded_paths(browser))
+    page.press("ArrowLeft")
+    page.shown()
+    page.wait("new Promise((done) => setTimeout(() => done(true), 400))")  # twice as long as it takes to be asked for
+    assert len(decoded_paths(browser)) == before
+
+
+def test_a_latent_drawing_that_is_paused_is_decoded_and_one_that_runs_is_not(page, browser):
+    choose_latent(page)
+    drawing = page.begin(prompt="a dog", steps=900, seed=3)
+    page.wait(f"studio.previews['{drawing}'] >= 8")
+    assert page.text("#x0_hat-kind") == "preview"
+    assert decoded_paths(browser) == []
+    page.press(" ")
+    at = page.state("paused")["nodes"][0]["done"] - 1
+    page.wait("document.querySelector('#x0_hat-kind').textContent === 'decoded'")
+    expected = image_of(page.get(f"/api/drawings/{drawing}/nodes/0/steps/{at}/decoded/x0_hat.png"))
+    assert np.array_equal(page.pixels("#x0_hat"), expected)
+    page.press("Escape")
+    page.state("cancelled")
+
+
+def test_pads_have_the_shape_of_the_pictures_and_settings_come_back(page, tmp_path):
+    model = choose_latent(page)
+    assert page.js("[...document.querySelector('#clip').options].map((each) => each.value)") == ["none"]
+    size = "(({ width, height }) => [width, height])(document.querySelector('%s'))"
+    assert page.js(size % "#mask-canvas") == page.js(size % "#control-canvas") == [512, 307]
+    page.choose("#init", picture(tmp_path / "init.png", size=(160, 96)))
+    page.wait("document.querySelector('#init-picture').naturalWidth === 80")
+    page.stroke("#mask-canvas", [(0.2, 0.3), (0.8, 0.3), (0.8, 0.4), (0.2, 0.4)])
+    mask = page.wait(f"{SETTINGS}.mask")
+    drawing = page.draw(prompt="a dog", steps=6)
+    seen = image_of(page.get(f"/api/pictures/{drawing['nodes'][0]['settings']['init']}/as/init.png?model={model}"))
+    anew = image_of(page.get(f"/api/pictures/{mask}/as/mask.png?model={model}"))[..., 0] > 0
+    assert anew.shape == (48, 80) and 0.05 < anew.mean() < 0.7
+    assert np.array_equal(page.result(drawing)[~anew], seen[~anew])
+    wanted = page.js(SETTINGS)
+    (tmp_path / "dropped.png").write_bytes(page.get(f"/api/gallery/{drawing['nodes'][0]['pictures'][0]}.png"))
+    page.rest()
+    page.open()
+    assert page.js(f"{SETTINGS}.clip") == "clip"
+    page.drop("#stage", tmp_path / "dropped.png")
+    page.wait("document.querySelector('.toast')")
+    assert page.js(SETTINGS) == wanted
+    page.fill(model="m0")
+    page.wait(f"{SETTINGS}.model === 'm0' && {SETTINGS}.clip === 'clip'")
+    assert page.js(size % "#control-canvas") == [512, 512]
+
+
+def test_the_inside_of_a_step_of_latents(page):
+    choose_latent(page)
+    page.click("#inside")
+    page.draw(prompt="a dog", steps=4)
+    page.press("ArrowLeft")
+    page.wait("document.querySelector('#inside-panel .inside-numbers')?.checkVisibility()")
+    assert "the place in the middle of the latents, in their channel 0" in page.text("#inside-panel .inside-numbers")
+    assert "previews of the latents" in page.text("#inside-panel .inside-guidance-text")
+    assert not page.visible("#inside-panel .inside-range")
+    page.fill(model="m0")
+    page.wait("document.querySelector('#model-size').textContent === '32 × 32 pixels'")
+    page.draw(prompt=DOG, steps=3)
+    page.wait("document.querySelector('#inside-panel .inside-numbers')?.innerText.includes('pixel by pixel')")
+    page.click("#inside")
 
 
 # -- models and trainings ------------------------------------------------------------------------------------------

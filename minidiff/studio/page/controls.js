@@ -8,6 +8,7 @@ import { Spelling } from "./words.js";
 
 const SAMPLER_SETTINGS = { ddpm: ["variance"], ddim: ["eta"], euler: ["churn"], heun: ["churn"] };
 const BRANCHABLE = ["prompt", "negative", "label", "guidance_scale", "guidance_interval", "sampler", "eta", "churn", "variance", "clip", "control", "control_kind", "control_scale", "reference", "reference_scale"];
+const CLIPS = { clip: "cut off", dynamic: "scale into it", none: "leave" };
 const EXAMPLES = ["a dog in a winter forest", "a red house by the sea at sunset", "a cat in a meadow", "a sailboat at night", "a white rabbit in the desert"];
 const CARRIED = ["noise_level", "to", "vary"]; // settings without a control of their own, kept as they came
 
@@ -35,7 +36,7 @@ export function collect() {
   }
   if (value("guidance") !== null) found.guidance_scale = value("guidance");
   if (value("guidance-low") !== null || value("guidance-high") !== null) found.guidance_interval = [value("guidance-low") ?? 0, value("guidance-high") ?? "inf"];
-  Object.assign(found, { spacing: $("spacing").value, clip: $("clip").value });
+  Object.assign(found, { spacing: $("spacing").value, clip: $("clip").value || has.clip });
   for (const name of SAMPLER_SETTINGS[found.sampler] ?? []) found[name] = name === "variance" ? $(name).value : value(name) ?? 0;
   Object.assign(found, inputs.collect());
   if (found.init && value("strength") !== null) found.strength = value("strength");
@@ -75,6 +76,7 @@ export async function fill(settings) {
     clip: settings.clip ?? has.clip, eta: settings.eta ?? 0, churn: settings.churn ?? 0, variance: settings.variance ?? "small", strength: settings.strength ?? "",
     resample: settings.resample ?? 1, "control-kind": settings.control_kind ?? "edges", "control-scale": settings.control_scale ?? 1, "reference-scale": settings.reference_scale ?? 0.6 };
   for (const [id, given] of Object.entries(text)) if (given !== undefined) $(id).value = given;
+  if (!$("clip").value) $("clip").value = has.clip; // the picture's model is not here, and this one cannot do that
   const labels = (settings.label ?? []).map(String);
   $("label").querySelectorAll("input").forEach((each) => { each.checked = labels.includes(each.value); });
   carried = Object.fromEntries(CARRIED.filter((key) => settings[key] !== null && settings[key] !== undefined).map((key) => [key, settings[key]]));
@@ -115,6 +117,8 @@ export async function choose(id) {
     }
   }
   const has = current();
+  options($("clip"), (has.clips ?? Object.keys(CLIPS)).map((each) => [each, CLIPS[each]]));
+  $("clip").disabled = has.clips?.length === 1;
   for (const [field, name] of [["sampler", "sampler"], ["steps", "steps"], ["guidance", "guidance_scale"], ["spacing", "spacing"], ["clip", "clip"]]) {
     if (has[name] !== undefined && has[name] !== null) $(field).value = has[name];
   }
@@ -134,6 +138,7 @@ function fit() {
   options($("control-kind"), kinds.map((each) => [each, each]));
   $("control-kind-field").hidden = kinds.length < 2;
   if (has.max_steps) $("steps").max = has.max_steps;
+  $("model-size").textContent = has.width ? `${has.width} × ${has.height} pixels${has.latent ? `, in latents of ${has.latent[1]} × ${has.latent[0]}` : ""}` : "";
   const known = new Set(has.words ?? []);
   $("examples").replaceChildren(...EXAMPLES.filter((each) => each.split(" ").every((word) => known.has(word))).slice(0, 3)
     .map((each) => element("button", { type: "button", className: "word", textContent: each, onclick: () => { $("prompt").value = each; refresh(); emit("form"); } })));

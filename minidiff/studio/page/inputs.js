@@ -196,7 +196,7 @@ export function useFile(slot, file) {
 export function refresh() {
   const { width = 1, height = 1 } = current() ?? {};
   const long = 512 / Math.max(width, height);
-  if (maskPad.empty) maskPad.resize(Math.round(width * long), Math.round(height * long));
+  for (const pad of [maskPad, controlPad]) if (pad.empty) pad.resize(Math.round(width * long), Math.round(height * long));
   for (const slot of [init, reference]) slot.show();
   showSeen();
 }

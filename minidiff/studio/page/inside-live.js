@@ -18,20 +18,21 @@ const loaded = (tag) => new Promise((resolve, reject) => {
 // The view is that of the page which --explain writes; it is fetched when it is first wanted, and made for a size.
 // Two steps may want it at once: the second waits for the first.
 let ready = Promise.resolve();
-function prepare(width, height) {
-  ready = ready.catch(() => {}).then(() => make(width, height));
+function prepare(of) {
+  ready = ready.catch(() => {}).then(() => make(of));
   return ready;
 }
 
-async function make(width, height) {
-  if (size === `${width}×${height}`) return;
+async function make({ width, height, latent }) {
+  const wished = [width, height, ...(latent ?? [])].join("×");
+  if (size === wished) return;
   if (!panel) {
     await Promise.all([loaded(element("link", { rel: "stylesheet", href: "/explain/inside.css" })), loaded(element("script", { src: "/explain/inside.js" }))]);
   }
   const markup = await (await fetch("/explain/inside.html")).text();
   $("inside-panel").replaceChildren(...new DOMParser().parseFromString(markup, "text/html").body.childNodes);
-  panel = new Inside($("inside-panel"), { width, height });
-  size = `${width}×${height}`;
+  panel = new Inside($("inside-panel"), { width, height, latent });
+  size = wished;
   shown = "";
 }
 
@@ -65,7 +66,7 @@ async function show() {
   wanted = key;
   try {
     const found = await get(drawingPath(of.id, "nodes", number, "steps", step, "inside"));
-    await prepare(found.width, found.height);
+    await prepare(found);
     if (wanted !== key) return;
     const { caption, words, negative, guidance } = found, run = `${of.id}/${number}/${JSON.stringify([caption, words, negative, guidance])}`;
     if (shown !== run) panel.image({ caption, words, negative, guidance });

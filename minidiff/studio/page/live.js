@@ -1,6 +1,7 @@
 // The pictures at the step that is looked at: x_t and x0_hat, large, and all pictures of the drawing as a grid.
 
 import { $, element, oncePerFrame } from "./dom.js";
+import { closer } from "./closer.js";
 import { draw, paint, sheet } from "./frames.js";
 import { drawing, node, on, select, store, view } from "./store.js";
 
@@ -22,13 +23,24 @@ function show() {
   if (view.step < 0) return;
   const final = at.done === at.of && view.step === at.of - 1 && of.state !== "cancelled";
   caption(final);
-  paint($("x_t"), of, view.node, view.step, "x_t", view.image);
-  paint($("x0_hat"), of, view.node, view.step, final ? "x_prev" : "x0_hat", view.image).then((done) => {
-    if (!done && final) paint($("x0_hat"), of, view.node, view.step, "x0_hat", view.image);
-  });
+  const better = closer(of, at, final ? ["x_t"] : ["x_t", "x0_hat"]);
+  look("x_t", of, better.x_t, "preview").paint("x_t");
+  const guess = look("x0_hat", of, better.x0_hat, view.step === at.of - 1 ? "decoded" : "preview");
+  guess.paint(final ? "x_prev" : "x0_hat").then((done) => !done && final && guess.paint("x0_hat"));
+}
+
+// Shows a picture of the step on a canvas, the decoded one if it is there, and says which of the two it is.
+function look(id, of, bitmap, otherwise) {
+  const canvas = $(id), key = `${store.epoch}/${of.id}/${view.node}/${view.step}/${view.image}/decoded`;
+  $(`${id}-kind`).textContent = of.latent ? (bitmap ? "decoded" : otherwise) : "";
+  if (!bitmap) return { paint: (what) => paint(canvas, of, view.node, view.step, what, view.image) };
+  if (canvas.dataset.shows !== key) draw(canvas, bitmap, { count: 1 }, 0);
+  canvas.dataset.wants = canvas.dataset.shows = key;
+  return { paint: async () => true };
 }
 
 function caption(final) {
+  if (view.step < 0) for (const id of ["x_t-kind", "x0_hat-kind"]) $(id).textContent = "";
   $("guess-symbol").textContent = final ? "x" : "x̂";
   $("guess-note").textContent = final ? "the picture" : "its guess of the picture";
 }
@@ -103,7 +115,7 @@ function noise() {
 // The small picture of a phone changes places with the large one.
 $("figure-x_t").addEventListener("click", () => $("pictures").classList.toggle("swapped"));
 
-on("view drawing compiling form", plan);
+on("view drawing compiling form closer", plan);
 on("preview", ({ drawing: id }) => id === view.drawing && plan());
 noise();
 plan();
