@@ -20,6 +20,9 @@ CODED = AutoencoderConfig(
 )
 
 
+pytestmark = pytest.mark.release  # what it measures has tests of its own
+
+
 @pytest.fixture
 def models(monkeypatch):  # made for each test: trainings and drawings leave traces
     """Tiny models on NumPy's backend: of latents 8 × 8 of 32 pixels, and of 16 pixels."""

@@ -17,6 +17,7 @@ from minidiff.diffusion.samplers import ddim
 from minidiff.images.files import to_uint8
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
+from tests.backends import WITH_A_GPU
 from tests.cuda.device_array import DeviceArray
 
 MODEL = ModelConfig(
@@ -43,7 +44,7 @@ def trained(steps=3, **run):
     return trainer, [train_step(trainer) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=[] if WITH_A_GPU else pytest.mark.release), 2])
 def test_the_same_training_as_on_the_cpu(gpu_backend, accumulate):
     """Bound: float32 through some twenty operations, and three steps of Adam on top."""
     trainer, records = trained(accumulate=accumulate)

@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     words = [
         "--cases",
-        "20",
+        "12",
         "--known",
         "--planted",
         "--megabytes",
