@@ -16,6 +16,9 @@ repository were made like this once and then never changed: a test that fails is
     4-labels       913fb23    4     labels, x0 as the target, dynamic clipping
     4-captions     913fb23    4     as 2-captions, with two text layers
     4-edges        913fb23    4     as 2-edges, added to 4-captions
+    5-autoencoder  89b2267    5     an autoencoder of the labelled images
+    5-labels       89b2267    5     labels, in the latents of 5-autoencoder
+    5-captions     89b2267    5     captions, images that are wider than high
     shipped        fb484d6    2     the weights in minidiff/weights: prompts alone
     shipped-all    fb484d6    2     the same, with a drawing and a reference
 
@@ -44,6 +47,9 @@ TINY_4 = "--model-channels 4 --heads 2 --groups 2 --num-timesteps 8"
 SHORT = "--steps 3 --batch 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7 --backend numpy --threads 1"
 TEXT = "--data folder --data-dir images --size 8 --captions names --text-width 4 --text-layers 1"
 TEXT_4 = TEXT.replace("--text-layers 1", "--text-layers 2")
+SHORT_5 = SHORT.replace("--batch ", "--batch-size ")
+CODE = "--autoencoder-patch 2 --latent-channels 4 --encoder-channels 4 4 --decoder-channels 4 4 --encoder-blocks 0 1 "
+CODE += "--decoder-blocks 1 0"
 DRAW = "--array --backend numpy --threads 1"
 
 # folder: commit, options of train, options of sample
@@ -106,6 +112,22 @@ MODELS = {
         f"--adapter edges --onto 4-captions {SHORT}",
         f"--adapter 4-edges --control drawing.png --sampler euler-ancestral --count 4 --steps 4 {DRAW}",
     ),
+    "5-autoencoder": (
+        "89b2267",
+        f"--network autoencoder --data npz --data-dir images.npz {CODE} --groups 2 {SHORT_5}",
+        "",
+    ),
+    "5-labels": (
+        "89b2267",
+        f"--autoencoder 5-autoencoder --data npz --data-dir images.npz --flip --channel-mult 1 {TINY_4} {SHORT_5}",
+        f"--label dog owl --init image.png --mask drawing.png --count 4 --steps 6 --seed 2 {DRAW}",
+    ),
+    "5-captions": (
+        "89b2267",
+        f"{TEXT.replace('--size 8', '--size 8 16')} --channel-mult 1 --attention-at 8 --cross-attention-at 8 {TINY_4} "
+        f"{SHORT_5}",
+        f"--sampler unipc --count 2 --steps 4 --seed 8 {DRAW}",
+    ),
     "shipped": ("fb484d6", "", f"--steps 8 --count 2 {DRAW}"),
     "shipped-all": (
         "fb484d6",
@@ -137,7 +159,7 @@ def make(folder: Path, tree: Path, name: str, train: list[str], sample: list[str
     if train:
         run(tree, folder, "train", *train, "--out", name)
         for path in (folder / name).iterdir():
-            if path.name not in KEPT or (path.name == "checkpoints" and not sample):
+            if path.name not in KEPT or (path.name == "checkpoints" and "reference" in name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     if sample:
         (folder / name).mkdir(exist_ok=True)

@@ -101,6 +101,20 @@ GOLDEN = {
         _PROMPTS,
         "4-captions",
     ),
+    "5-autoencoder": Golden(
+        "--network autoencoder --data npz --data-dir images.npz --autoencoder-patch 2 --latent-channels 4 "
+        "--encoder-channels 4 4 --decoder-channels 4 4 --encoder-blocks 0 1 --decoder-blocks 1 0 "
+        "--groups 2 --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+    ),
+    "5-labels": Golden(
+        f"--autoencoder 5-autoencoder --data npz --data-dir images.npz --flip --channel-mult 1 {_TINY}",
+        "--label dog owl --init image.png --mask drawing.png --count 4 --steps 6 --seed 2",
+    ),
+    "5-captions": Golden(
+        f"{_TEXT.replace('--size 8', '--size 8 16')} --channel-mult 1 --attention-at 8 --cross-attention-at 8 {_TINY}",
+        "--sampler unipc --count 2 --steps 4 --seed 8",
+        _PROMPTS,
+    ),
     "shipped": Golden(sample="--steps 8 --count 2", prompts=("a dog",)),
     "shipped-all": Golden(
         sample="--negative night --control drawing.png --reference image.png --reference-scale 0.8 --sampler ddpm "
@@ -161,11 +175,12 @@ def resave(old, new):
     """Read a checkpoint and write it in the current format."""
     found = checkpoints.load(Path(old))
     with backend.using("numpy"):
-        _, parameters = checkpoints.restore(found, found.network)
+        _, parameters = checkpoints.restore(found, found.trained)
     new.parent.mkdir(parents=True)
     checkpoints.save(
-        new, found.step, found.config, found.network, found.classes, parameters, found.words, found.base, found.data
-    )
+        new, found.step, found.config, found.trained, found.classes, parameters, found.words, found.base, found.data,
+        checkpoints.make_space(found),
+    )  # fmt: skip
     return new
 
 
