@@ -108,7 +108,7 @@ def test_importing_minidiff_imports_nothing_slow():
 def test_help_imports_nothing_slow():
     """All commands in one process: what none of them imports, each does not."""
     *lines, slow = start(
-        f"from minidiff.__main__ import module_of\nfor name in {[*COMMANDS]}:\n    print('==', name)\n"
+        f"from minidiff.__main__ import module_of\nfor name in {[*COMMANDS]}:\n    print('==', name, flush=True)\n"
         "    try:\n        module_of(name).main(['--help'])\n    except SystemExit:\n        pass"
     )
     texts = dict(text.split("\n", 1) for text in "\n".join(lines).split("== ")[1:])
