@@ -21,6 +21,7 @@ from minidiff.checkpoint.config import Config, check
 from minidiff.checkpoint.settings import read_toml
 from minidiff.command_line import check_words, cli, setting_names
 from minidiff.errors import MinidiffError
+from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.training.resume import check_settings
 
 DESCRIPTION = """\
@@ -85,7 +86,10 @@ def parse(words: Sequence[str]) -> Request:
     elif early.config is not None:
         start = read_toml(Config, early.config)
     elif early.onto is not None:  # an adapter learns from the same images, with the same noise
-        base = checkpoints.find(early.onto).config
+        found = checkpoints.find(early.onto)
+        if isinstance(found.trained, AutoencoderConfig):
+            raise MinidiffError(f"--onto {found.path} is an autoencoder; expected the model below the adapter")
+        base = found.config
         start = Config(data=base.data, model=base.model, diffusion=base.diffusion)
     if early.steps is not None and early.minutes is not None:
         raise MinidiffError(f"give --steps or --minutes, not both; got {early.steps} steps and {early.minutes} minutes")
