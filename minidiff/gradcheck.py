@@ -146,7 +146,7 @@ def cases() -> Iterator[Case]:
     yield _layer("ResidualBlock, no embedding", ResidualBlock(8, 12, 0, 4), rng, image)
     pair = AutoencoderConfig(8, 12, 3, 2, 2, (8, 8), (8, 8), (0, 1), (1, 0), 4)
     coder = Autoencoder(pair)
-    loss = lambda x, eps: reconstruction_loss(coder, x, eps, 0.5, 0.1)
+    loss = lambda x, eps: reconstruction_loss(coder, x, eps, 0.5, 0.25, 0.1)
     yield _layer("Autoencoder, its loss", coder, rng, draw(2, 8, 12, 3), draw(2, *pair.latent_shape), call=loss)
     unet = UNet(small)
     yield _layer("U-Net", unet, rng, draw(2, 16, 8, 3), call=lambda x: unet(x, t, unet.condition(2, labels)))

@@ -77,6 +77,7 @@ LIMITS: Mapping[str, Range] = {
     "encoder_blocks": Range(0, 256),
     "decoder_blocks": Range(0, 256),
     "edge_weight": Range(0, _HUGE),
+    "scale_weight": Range(0, _HUGE),
     "kl_weight": Range(0, _HUGE),
     # noise
     "num_timesteps": Range(2, 1 << 20),

@@ -77,7 +77,10 @@ class AutoencoderSettings:
     """Residual blocks of each level of the decoder."""
     edge_weight: float = 1.0
     """Weight of the error of differences between neighbouring pixels, which makes edges crisp."""
-    kl_weight: float = 5e-4
+    scale_weight: float = 0.25
+    """Weight of the error at half the height and width, decoded from latents of half the size, which makes the latents
+    a small image."""
+    kl_weight: float = 1e-3
     """Weight of the divergence of the latents from standard normals, which keeps them small and smooth."""
 
 

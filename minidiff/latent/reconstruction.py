@@ -1,10 +1,17 @@
 """The loss of the autoencoder: how far the decoded image is from the original, and how far the latents from noise.
 
-    L = mean |y - x| + edge_weight (mean |Δ_rows (y - x)| + mean |Δ_columns (y - x)|) + kl_weight KL
+    L = E(decoder(z), x) + scale_weight E(decoder(z/2), x/2) + kl_weight KL
+    E(y, x) = mean |y - x| + edge_weight (mean |Δ_rows (y - x)| + mean |Δ_columns (y - x)|)
 
-Idea: Δ are the differences of neighbouring pixels.  An edge that is too soft costs little in mean |y - x|, since only
-few pixels lie on edges, but much in the differences.  Absolute values instead of squares make the decoder choose a
-likely value where it is uncertain, not the mean of all of them, which is grey and blurred.
+Idea: z are latents drawn from the encoder's distribution, and Δ the differences of neighbouring pixels.  An edge that
+is too soft costs little in mean |y - x|, since only few pixels lie on edges, but much in the differences.  Absolute
+values instead of squares make the decoder choose a likely value where it is uncertain, not the mean of all of them,
+which is grey and blurred.
+
+z/2 and x/2 are latents and images of half the height and width, where each number is the mean of four.  The decoder has
+to make the small image from the small latents, so latents become a small image of the image: what is coarse in one is
+coarse in the other.  A diffusion model finds coarse structure first and the finest last, and the finest least exactly;
+the second term keeps the encoder from hiding what matters there.
 
 KL is the Kullback-Leibler divergence of the encoder's normal distribution from the standard normal one,
 
@@ -14,7 +21,7 @@ It keeps latents from growing, and their variances from vanishing: without it th
 narrow, and the decoder would depend on digits of the latents that no diffusion model gets right.
 Leaves out a discriminator, which Rombach et al. train against the decoder: photographs need one for their texture.
 Sources: Kingma and Welling 2013, arXiv:1312.6114, appendix B (KL); Mathieu et al. 2015, arXiv:1511.05440, eq. 6
-(differences of neighbours).
+(differences of neighbours); Skorokhodov et al. 2025, arXiv:2502.14831, section 3.3 (the image at half its size).
 """
 
 from typing import Any
@@ -24,16 +31,34 @@ from minidiff.autograd import Tensor
 from minidiff.nn.autoencoder import Autoencoder
 
 
-def reconstruction_loss(model: Autoencoder, x: Any, eps: Any, edge_weight: float, kl_weight: float) -> Tensor:
+def reconstruction_loss(
+    model: Autoencoder, x: Any, eps: Any, edge_weight: float, scale_weight: float, kl_weight: float
+) -> Tensor:
     """Return the loss of a batch, a Tensor to call `backward` on.
 
-    x: images (N, H, W, C) float in [-1, 1].  eps: standard normals shaped like their latents.
+    x: images (N, H, W, C) float in [-1, 1].  eps: standard normals shaped like their latents (N, h, w, c).
     """
-    y, mean, log_variance = model(x, eps)
-    error = y - ops.as_tensor(x)
-    pixels = ops.mean(ops.abs(error))
-    edges = ops.mean(ops.abs(error[:, 1:] - error[:, :-1])) + ops.mean(ops.abs(error[:, :, 1:] - error[:, :, :-1]))
-    return pixels + edge_weight * edges + kl_weight * kl_divergence(mean, log_variance)
+    x = ops.as_tensor(x)
+    z, mean, log_variance = model.sample(x, eps)
+    loss = error(model.decoder(z), x, edge_weight) + kl_weight * kl_divergence(mean, log_variance)
+    h, w, factor = z.shape[1] // 2, z.shape[2] // 2, x.shape[1] // z.shape[1]
+    if scale_weight and min(h, w) * factor > 1:  # some of the small image is left, and it has neighbours
+        small = halved(x, h * factor, w * factor)
+        loss = loss + scale_weight * error(model.decoder(halved(z, h, w)), small, edge_weight)
+    return loss
+
+
+def error(y: Tensor, x: Tensor, edge_weight: float) -> Tensor:
+    """Return E(y, x), how far decoded images y are from the originals x, both (N, H, W, C)."""
+    d = y - x
+    edges = ops.mean(ops.abs(d[:, 1:] - d[:, :-1])) + ops.mean(ops.abs(d[:, :, 1:] - d[:, :, :-1]))
+    return ops.mean(ops.abs(d)) + edge_weight * edges
+
+
+def halved(x: Tensor, h: int, w: int) -> Tensor:
+    """Return the means (N, h, w, C) of blocks of two rows and two columns; what is beyond 2 h and 2 w is left out."""
+    n, _, _, c = x.shape
+    return ops.mean(ops.reshape(x[:, : 2 * h, : 2 * w], (n, h, 2, w, 2, c)), (2, 4))
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -128,15 +128,15 @@ class Decoder(Module):
 class Autoencoder(Module):
     """An encoder and its decoder.
 
-    forward(x, eps): the images (N, H, W, C) made again from latents drawn with the standard normals eps, (N, h, w, c),
-    and the mean and the log-variance that the encoder says.
+    sample(x, eps): latents (N, h, w, c) of images (N, H, W, C), drawn with the standard normals eps (N, h, w, c), and
+    the mean and the log-variance that the encoder says.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
 
-    def forward(self, x: Any, eps: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(self, x: Any, eps: Any) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_variance = self.encoder(x)
         z = mean + ops.exp(0.5 * log_variance) * eps  # arXiv:1312.6114, section 2.4: the gradient passes through it
-        return self.decoder(z), mean, log_variance
+        return z, mean, log_variance

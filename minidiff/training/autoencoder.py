@@ -47,10 +47,10 @@ class AutoencoderTrainer(Trainer):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of the next step, or of a part of it."""
-        run, settings = self.config.run, self.config.autoencoder
+        run, weights = self.config.run, self.config.autoencoder
         eps = random.normal(Key(run.seed, Stream.NOISE, self.step, batch.sample), self.network.latent_shape)
         x0 = backend.to_device(batch.x0)
-        return reconstruction_loss(self.model, x0, eps, settings.edge_weight, settings.kl_weight)
+        return reconstruction_loss(self.model, x0, eps, weights.edge_weight, weights.scale_weight, weights.kl_weight)
 
 
 def make_trainer(config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Trainer:

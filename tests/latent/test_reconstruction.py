@@ -5,15 +5,26 @@ import pytest
 
 from minidiff import backend
 from minidiff.autograd import Tensor
-from minidiff.latent.reconstruction import kl_divergence, reconstruction_loss
+from minidiff.latent.reconstruction import halved, kl_divergence, reconstruction_loss
 
 X = np.array([[[[0.5], [-0.5]], [[1.0], [0.0]]]], np.float32)  # one image of 2×2
 Y = np.array([[[[0.7], [-0.2]], [[0.6], [0.1]]]], np.float32)  # off by 0.2, 0.3, -0.4, 0.1
 
 
-def answers(y, mean=0.0, log_variance=0.0):
-    """A stand-in for an autoencoder, which always says the same."""
-    return lambda x, eps: (Tensor(y), Tensor(np.full((1, 1, 1, 2), mean)), Tensor(np.full((1, 1, 1, 2), log_variance)))
+class Answers:
+    """A stand-in for an autoencoder, which always says the same: images are decoded in the order given."""
+
+    def __init__(self, *images, mean=0.0, log_variance=0.0, latents=(1, 1)):
+        self.images = iter(images)
+        self.latents = [Tensor(np.full((1, *latents, 2), float(value))) for value in (mean, mean, log_variance)]
+        self.decoded = []
+
+    def sample(self, x, eps):
+        return self.latents
+
+    def decoder(self, z):
+        self.decoded.append(z.shape)
+        return Tensor(next(self.images))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +34,7 @@ def plain_backend():
 
 
 def loss(y, edge_weight=0.0, kl_weight=0.0, **latents):
-    return float(reconstruction_loss(answers(y, **latents), X, None, edge_weight, kl_weight).data)
+    return float(reconstruction_loss(Answers(y, **latents), X, None, edge_weight, 0.0, kl_weight).data)
 
 
 def test_the_error_of_pixels_and_of_their_differences():
@@ -36,6 +47,22 @@ def test_the_error_of_pixels_and_of_their_differences():
 
 def test_a_shift_of_all_pixels_changes_no_edge():
     assert loss(X + 0.25, edge_weight=7.0) == pytest.approx(0.25)
+
+
+def test_latents_of_half_the_size_are_decoded_to_the_image_of_half_the_size():
+    """An image of twice the size of X is decoded without a fault, and X as Y."""
+    twice = X.repeat(2, 1).repeat(2, 2)
+    for scale_weight in (0.0, 0.1):
+        model = Answers(twice, Y, latents=(2, 3))
+        found = float(reconstruction_loss(model, twice, None, 0.5, scale_weight, 0.0).data)
+        assert found == pytest.approx(scale_weight * loss(Y, edge_weight=0.5))
+        assert model.decoded == [(1, 2, 3, 2), (1, 1, 1, 2)][: 2 if scale_weight else 1]
+
+
+def test_the_mean_of_blocks():
+    x = np.arange(2 * 3 * 4 * 1.0).reshape(2, 3, 4, 1)
+    found = halved(Tensor(x), 1, 2).data
+    np.testing.assert_allclose(found[..., 0], [[[2.5, 4.5]], [[14.5, 16.5]]])  # the third row has no other
 
 
 def test_the_divergence_from_standard_normals():
