@@ -16,9 +16,9 @@ repository were made like this once and then never changed: a test that fails is
     4-labels       913fb23    4     labels, x0 as the target, dynamic clipping
     4-captions     913fb23    4     as 2-captions, with two text layers
     4-edges        913fb23    4     as 2-edges, added to 4-captions
-    5-autoencoder  89b2267    5     an autoencoder of the labelled images
-    5-labels       89b2267    5     labels, in the latents of 5-autoencoder
-    5-captions     89b2267    5     captions, images that are wider than high
+    5-autoencoder  57f746f    5     an autoencoder of the labelled images
+    5-labels       57f746f    5     labels, in the latents of 5-autoencoder
+    5-captions     57f746f    5     captions, images that are wider than high
     shipped        fb484d6    2     the weights in minidiff/weights: prompts alone
     shipped-all    fb484d6    2     the same, with a drawing and a reference
 
@@ -113,17 +113,17 @@ MODELS = {
         f"--adapter 4-edges --control drawing.png --sampler euler-ancestral --count 4 --steps 4 {DRAW}",
     ),
     "5-autoencoder": (
-        "89b2267",
+        "57f746f",
         f"--network autoencoder --data npz --data-dir images.npz {CODE} --groups 2 {SHORT_5}",
         "",
     ),
     "5-labels": (
-        "89b2267",
+        "57f746f",
         f"--autoencoder 5-autoencoder --data npz --data-dir images.npz --flip --channel-mult 1 {TINY_4} {SHORT_5}",
         f"--label dog owl --init image.png --mask drawing.png --count 4 --steps 6 --seed 2 {DRAW}",
     ),
     "5-captions": (
-        "89b2267",
+        "57f746f",
         f"{TEXT.replace('--size 8', '--size 8 16')} --channel-mult 1 --attention-at 8 --cross-attention-at 8 {TINY_4} "
         f"{SHORT_5}",
         f"--sampler unipc --count 2 --steps 4 --seed 8 {DRAW}",
