@@ -5,6 +5,7 @@ import itertools
 import json
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -67,6 +68,14 @@ def done(client, id):
         drawing = client.get(f"/api/drawings/{id}").json()
         if drawing["state"] in ("done", "failed", "cancelled", "paused"):
             return drawing
+
+
+@pytest.fixture(autouse=True)
+def at_rest(studio):
+    """What the test before has accepted, and left to itself, is drawn and saved before the next one looks around."""
+    drawings = studio.service.engine.drawings
+    while any(each.state in ("queued", "running") for each in list(drawings.values())):
+        time.sleep(0.01)
 
 
 def draw(client, settings=DOG, **body):
