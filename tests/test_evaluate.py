@@ -249,12 +249,12 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
 
 def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
     """From prompts to the table, with the weights that minidiff comes with; its classifiers train for seconds only."""
-    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=30, batch_size=48, seed=seed))
+    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=24, batch_size=32, seed=seed))
     counted = partial(attributes.count_correct, count=300)  # not of 4,000: these facts are in the table, no more
     monkeypatch.setattr(prompts, "count_correct", counted)
     monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)  # so that every fact is evaluated
     monkeypatch.setattr(scenes_judge, "TRIPLES", 100)
-    how = ("--count", "16", "--steps", "8", "--sampler", "unipc", "--backend", "numba")
+    how = ("--count", "12", "--steps", "6", "--sampler", "unipc", "--backend", "numba")
     command.main([*how, "--json", str(tmp_path / "one.json")])
     said, result = capsys.readouterr().out, json.loads((tmp_path / "one.json").read_text())
     assert result["checkpoint"]["step"] == 30000 and result["judges"]["left_out"] == result["judges"]["missing"] == []
@@ -263,7 +263,7 @@ def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
     assert hue["samples"] < 20 < hue["shuffled"] and 0 < hue["real"] < 20
     for kind in ("seen", "unseen"):
         shares = {what: each["all mentioned"] for what, each in result["prompts"][kind].items()}
-        assert {each["of"] for each in shares.values()} == {shares["samples"]["of"]} and shares["samples"]["of"] > 16
+        assert {each["of"] for each in shares.values()} == {shares["samples"]["of"]} and shares["samples"]["of"] > 12
         share = shares["samples"]["share"]
         assert f"{100 * share:6.1f}%  (" in said
         # a poor classifier is about as wrong on real images as on samples, and still better than chance
@@ -282,7 +282,7 @@ def test_what_a_model_that_reads_prompts_cannot_be_asked(tmp_path, data, capsys)
 
 def test_large_samples_are_judged_by_the_judges_of_small_ones(tmp_path, capsys, monkeypatch):
     """A model of 32×32 that reads prompts and judges of 16×16: all images are reduced, and the edges are whole ones."""
-    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=30, batch_size=48, seed=seed))
+    monkeypatch.setattr(attributes, "train_config_for", lambda seed: TrainConfig(steps=20, batch_size=32, seed=seed))
     monkeypatch.setattr(prompts, "count_correct", partial(attributes.count_correct, count=300))
     monkeypatch.setattr(prompts, "MIN_ACCURACY", 0.0)
     monkeypatch.setattr(scenes_judge, "TRIPLES", 20)

@@ -15,6 +15,7 @@ from minidiff.errors import MinidiffError
 RUNGS = ["naive", "reordered", "im2col", "gemm", "winograd", "separate", "fused"]
 
 
+@pytest.mark.release  # half of the rungs are compiled for this alone
 @pytest.mark.parametrize("problem", [ladder.TINY, Convolution(3, 7, 5, 9)], ids=lambda problem: problem.name)
 def test_every_rung_agrees_with_the_reference(problem):
     """The second one has sides, channels and images that nothing divides."""
@@ -48,6 +49,7 @@ def test_the_operations_are_counted_as_the_definition_makes_them():
     assert made["gflops"] == 2.0 and made["ratio"] == 2.0 and made["of"] == "gemm"
 
 
+@pytest.mark.release
 def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))

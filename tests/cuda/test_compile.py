@@ -18,7 +18,7 @@ from tests.needs import lacking
 KERNELS = Path(cuda_compile.__file__).parent
 FILES = sorted(KERNELS.glob("*/*.cu"))
 BUDGET = json.loads(Path(__file__).with_name("budget.json").read_text("utf-8"))
-ARCHITECTURES = ("sm_80", "sm_90")
+ARCHITECTURES = (pytest.param("sm_80", marks=pytest.mark.release), "sm_90")
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,22 @@ from minidiff.diffusion.samplers import ddim
 from minidiff.images.files import to_uint8
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
-from tests.backends import WITH_A_GPU
+from tests.backends import ON_GPU, WITH_A_GPU
 from tests.cuda.device_array import DeviceArray
 
 MODEL = ModelConfig(
     patch=1, model_channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_at=(4,), heads=2, groups=4
 )
+
+
+LATER = [] if WITH_A_GPU else [pytest.mark.release]
+
+
+@pytest.fixture(params=[pytest.param(name, marks=LATER) for name in ON_GPU])
+def network_on_gpu(request):
+    """As `gpu_backend`, for what need not run on an emulated GPU every time."""
+    with backend.using(request.param) as table:
+        yield table
 
 
 def config(**run):
@@ -44,7 +54,7 @@ def trained(steps=3, **run):
     return trainer, [train_step(trainer) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=[] if WITH_A_GPU else pytest.mark.release), 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=LATER), 2])
 def test_the_same_training_as_on_the_cpu(gpu_backend, accumulate):
     """Bound: float32 through some twenty operations, and three steps of Adam on top."""
     trainer, records = trained(accumulate=accumulate)
@@ -56,7 +66,7 @@ def test_the_same_training_as_on_the_cpu(gpu_backend, accumulate):
     assert np.abs(backend.to_numpy(trainer.parameters.w) - exact.parameters.w).max() < 1e-3
 
 
-def test_the_same_seed_gives_the_same_bits(gpu_backend):
+def test_the_same_seed_gives_the_same_bits(network_on_gpu):
     one, other = (backend.to_numpy(trained(2)[0].parameters.w) for _ in range(2))
     assert one.tobytes() == other.tobytes()
 
@@ -72,7 +82,7 @@ def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
     assert DeviceArray.leaves == before + 1
 
 
-def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
+def test_a_checkpoint_goes_from_device_to_cpu_and_back(network_on_gpu, tmp_path):
     trainer, _ = trained(2)
     path = tmp_path / "step_00000002.safetensors"
     checkpoints.save(path, 2, trainer.config, trainer.network, trainer.dataset.classes, trainer.parameters)
@@ -86,7 +96,7 @@ def test_a_checkpoint_goes_from_device_to_cpu_and_back(gpu_backend, tmp_path):
     assert np.abs(backend.to_numpy(trainer.parameters.w) - at_home.parameters.w).max() < 1e-3
 
 
-def test_drawing_is_the_same_as_on_the_cpu(gpu_backend):
+def test_drawing_is_the_same_as_on_the_cpu(network_on_gpu):
     trainer, _ = trained(1)
     samples = np.arange(3)
 

@@ -93,7 +93,13 @@ NEAR = np.exp(-np.linalg.norm(PLACES[:, None] - PLACES, axis=-1) / 2)  # neighbo
 SMOOTH = Mixture(np.ones(1), np.full((1, 16), 0.2), 0.25 * NEAR[None])
 
 
-@pytest.mark.parametrize("way", ["ddpm", "ddim", "heun", "euler churn", "dpm-solver", "dpm-solver-sde", "unipc"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("ddim", "heun", "dpm-solver-sde"),
+        *(pytest.param(way, marks=pytest.mark.release) for way in ("ddpm", "euler churn", "dpm-solver", "unipc")),
+    ],
+)
 def test_resampling_draws_what_the_kept_part_makes_likely(way):
     """Images of 4 x 4 values, each like its neighbours, as one normal distribution whose conditional one is known.
 

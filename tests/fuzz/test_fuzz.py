@@ -49,6 +49,7 @@ def run(tmp_path_factory):
     return folder / "work", json.loads((folder / "counts.json").read_text())
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_seen(run, name):
     counts, expected = run[1]["counts"][name], PLANTED[name][1]
@@ -56,12 +57,14 @@ def test_a_planted_fault_is_seen(run, name):
     assert counts["ok"] == (not expected)
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", [*MIXED, *KNOWN])
 def test_no_other_fault_is_found(run, name):
     counts = run[1]["counts"][name]
     assert counts["cases"] and not any(counts.get(fault) for fault in FAULTS), run[1]["causes"]
 
 
+@pytest.mark.release
 def test_a_case_follows_from_its_number(run, tmp_path):
     """The same number makes the same words and files; another number others."""
     samples, made = Samples(run[0] / "samples"), []

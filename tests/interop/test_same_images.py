@@ -1,16 +1,18 @@
 """Same weights, same scheduler, same seed: the images that diffusers draws, 50 steps later."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
+from minidiff import backend, export
 from minidiff import checkpoint as checkpoints
-from minidiff import export
 from minidiff import sample as command
 from minidiff.checkpoint.config import Config, DiffusionConfig
 from minidiff.nn.flat_parameters import FlatParameters
 from minidiff.pipeline import loading as models
+from tests.backends import WITH_A_GPU
 from tests.interop.drawings import COUNT, DRAWN, IMAGES, SEED, STEPS, calm_weights, ours, theirs
 from tests.interop.foreign import OURS, PLAIN, our_network, write_folder
 
@@ -23,10 +25,13 @@ def difference(found, expected):
     return np.abs(found.astype(int) - expected).max()
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_recorded_images(name, tmp_path, native_backend):
+@pytest.mark.parametrize(
+    "name, chosen",
+    [*((name, "numba") for name in DRAWN), *itertools.product(("ddim", "ddpm, small"), ("numpy", *WITH_A_GPU))],
+)
+def test_recorded_images(name, chosen, tmp_path):
     network, *how = DRAWN[name]
-    with np.load(IMAGES) as file:
+    with backend.using(chosen), np.load(IMAGES) as file:
         assert difference(ours(tmp_path, network, *how, calm_weights(network, how[1])), file[name]) <= LEVELS
 
 

@@ -315,8 +315,9 @@ def test_each_way_is_taken_where_it_should(ways, upsample):
 
 
 @pytest.mark.parametrize(("shape", "upsample"), [(s, False) for s, _ in LARGER] + [(s, True) for s, _ in DOUBLED])
-def test_larger_shapes_equal_loops(version, error, poison, shape, upsample):
+def test_larger_shapes_equal_loops(version_for_large_arrays, error, poison, shape, upsample):
     """The table above: ragged tiles, odd numbers of channels, one picture and more; and doubled against doubling."""
+    version = version_for_large_arrays
     N, H, W, C_in, C_out = shape
     x, w, b = version.array(N, H, W, C_in), version.array(3, 3, C_in, C_out), version.array(C_out)
     large = doubled(x) if upsample else x
@@ -354,8 +355,9 @@ def test_larger_shapes_equal_loops(version, error, poison, shape, upsample):
     C_out=st.integers(1, 35),
     upsample=st.booleans(),
 )
-def test_any_larger_shape(version, error, N, H, W, C_in, C_out, upsample):
+def test_any_larger_shape(version_for_large_arrays, error, N, H, W, C_in, C_out, upsample):
     """Most of these are convolved Winograd's way."""
+    version = version_for_large_arrays
     x, w = version.array(N, H, W, C_in), version.array(3, 3, C_in, C_out)
     large = doubled(x) if upsample else x
     gy = version.array(*large.shape[:3], C_out, seed=1)

@@ -25,6 +25,7 @@ WAYS = {
     "edm": "--target edm --schedule karras --timestep-sampling lognormal",
     "edm's weights for eps": "--target eps --schedule exponential --weighting edm --timestep-sampling lognormal",
 }
+SIMILAR = ("eps, plainly", "flow with shift", "edm's weights for eps")  # to another one, in what they compute
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def data():
     return Scenes(size=16)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.release if way in SIMILAR else []) for way in WAYS]
+)
 def test_a_network_learns_it(data, few_scenes_ahead, way):
     config = parse(f"{SMALL} {WAYS[way]}".split()).config
     with backend.using("numba"):
