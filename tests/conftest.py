@@ -6,8 +6,11 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait must not take a core from other processes
 
-from minidiff import backend
+from minidiff import backend, cache_folders
 from tests.backends import BACKENDS, ON_GPU, WITH_A_GPU
+
+# Before a test imports a kernel: Numba asks for the folder then, and processes that tests start look into the same one.
+cache_folders.set_numba_folder()
 
 MOST_PROCESSES = 4  # each compiles kernels of its own at first
 
