@@ -268,6 +268,9 @@ def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
         assert f"{100 * share:6.1f}%  (" in said
         # a poor classifier is about as wrong on real images as on samples, and still better than chance
         assert shares["floor"]["share"] < share and abs(shares["ceiling"]["share"] - share) < 0.3
+        frechet = result["frechet"][kind]
+        assert frechet["samples_to_real"]["distance"] > 0 and frechet["images_in_each_set"] == 12
+        assert f"{frechet['real_to_real']['distance']:.4f} ± " in said
     assert f"median hue error {hue['samples']:.1f}°" in said and f"{result['control']['score']:.3f} of the way" in said
 
 

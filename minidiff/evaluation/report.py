@@ -15,6 +15,7 @@ import numpy as np
 from minidiff import __version__, backend
 from minidiff.checkpoint.settings import to_dict
 from minidiff.evaluation.heldout import HeldOutLoss
+from minidiff.evaluation.metrics.frechet import Frechet
 from minidiff.evaluation.metrics.intervals import wilson
 from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.files import sha256
@@ -63,6 +64,31 @@ def share(right: float, of: int) -> dict[str, Any]:
 def plus_minus(value_name: str, error_name: str, value: tuple[float, float]) -> dict[str, float | None]:
     """Return a value and its error by name; an error that is nan becomes None, since JSON has no nan."""
     return {value_name: value[0], error_name: None if math.isnan(value[1]) else value[1]}
+
+
+def frechet(distances: Frechet | None, features: int) -> dict[str, Any] | None:
+    """Return Fréchet distances, and the number of features that they compare, for JSON."""
+    if distances is None:
+        return None
+    return {
+        "samples_to_real": plus_minus("distance", "deviation", distances.samples),
+        "real_to_real": plus_minus("distance", "deviation", distances.real),
+        "images_in_each_set": distances.n,
+        "features": features,
+    }
+
+
+def frechet_rows(found: dict[str, Any]) -> list[str]:
+    """Return the lines of what `frechet` returned."""
+    samples, real = (with_error(found[key], "distance") for key in ("samples_to_real", "real_to_real"))
+    return [
+        row("Fréchet distance", f"{samples} from the samples to real images"),
+        row(
+            "",
+            f"{real} from other real images to them ({found['images_in_each_set']} in each set, "
+            f"{found['features']} features)",
+        ),
+    ]
 
 
 def row(label: str, text: str) -> str:

@@ -25,7 +25,7 @@ MODEL = ModelConfig(
 )
 
 
-LATER = [] if WITH_A_GPU else [pytest.mark.release]
+LATER: list[pytest.MarkDecorator] = [] if WITH_A_GPU else [pytest.mark.release]
 
 
 @pytest.fixture(params=[pytest.param(name, marks=LATER) for name in ON_GPU])

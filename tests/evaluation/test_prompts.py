@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from minidiff import backend
+from minidiff.evaluation import report
 from minidiff.evaluation.convnet import TrainConfig
+from minidiff.evaluation.metrics.frechet import Frechet
 from minidiff.evaluation.samples import EvaluationSampling, generate_samples
 from minidiff.evaluation.scenes import attributes, prompts, steering
 from minidiff.evaluation.scenes import report as scenes_report
@@ -101,6 +103,32 @@ def test_a_classifier_learns_and_is_tested(monkeypatch):
     assert set(accuracy) == set(FACTS) and facts == ()  # both must be good enough
 
 
+def test_samples_are_as_far_from_real_images_as_their_generator_is():
+    """Renders of the prompts' own scenes are as near as real images, of half the size, and of one prompt, farther."""
+    judge = AttributeClassifier(16, 16)
+    judge.initialize(0)
+    kinds = {kind: prompts.make_prompts(60, 0, kind == "unseen") for kind in ("seen", "unseen")}
+    assert all(len(each.captions.texts) == 60 for each in kinds.values())
+
+    def distances(change):
+        real = iter([prompts.render_prompts(each, 16, 0) for each in kinds.values()])
+        found = prompts.evaluate_prompts(lambda texts: change(next(real)), [judge], ("time",), 16, 0, 60)
+        return [(each.frechet.samples[0], each.frechet.real[0]) for each in found.values()]
+
+    for samples, real in distances(lambda images: images):
+        assert samples == real > 0
+    for samples, real in distances(lambda images: np.broadcast_to(images[:1], images.shape)):
+        assert samples > 2 * real
+    for samples, real in distances(lambda images: images[:, ::2, ::2].repeat(2, 1).repeat(2, 2)):
+        assert samples > 1.1 * real
+
+
+def test_skipped_prompts_come_before_the_others():
+    both, second = (prompts.make_prompts(count, 0, True, skip) for count, skip in ((50, 0), (20, 30)))
+    np.testing.assert_array_equal(both.sample[30:], second.sample)
+    assert list(both.captions.texts[30:]) == list(second.captions.texts)
+
+
 def test_drawings_and_references_that_are_followed_and_that_are_not():
     """A model that renders the described scenes follows everything; one that renders other scenes follows nothing."""
     sample = prompts.FIRST + np.arange(60)
@@ -165,11 +193,13 @@ def test_the_table_says_what_the_json_says(knows):
             "needed": 0.97,
         },
         "prompts": listed,
+        "frechet": {kind: report.frechet(Frechet(100, (1.5, 0.25), (0.5, 0.125)), 128) for kind in found},
         "held_out_loss": {"mean": 0.1, "standard_error": 0.01, "count": 20},
     }
     text = scenes_report.table(result)
     assert "place     99.00% and 98.00%\n" in text and "size      99.00% and 90.00%   left out, below 97%" in text
     assert text.count("all mentioned") == 2 and "100.0%" in text
+    assert text.count("1.5000 ± 0.2500 from the samples") == 2 and text.count("0.5000 ± 0.1250 from other real") == 2
 
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 10])

@@ -21,7 +21,7 @@ from minidiff.errors import MinidiffError
 from minidiff.evaluation.cache import CachedClassifier
 from minidiff.evaluation.heldout import TRIPLES, HeldOutLoss, held_out_loss
 from minidiff.evaluation.labels.classifier import Classifier, classify, count_correct
-from minidiff.evaluation.metrics.frechet import deviation, frechet_distance
+from minidiff.evaluation.metrics.frechet import Frechet, compare_frechet
 from minidiff.evaluation.metrics.kid import kid, kid_deviation
 from minidiff.evaluation.metrics.nearest import MAX_TRAINING_IMAGES, nearest
 from minidiff.evaluation.metrics.precision_recall import NEIGHBOURS, precision_recall
@@ -30,19 +30,6 @@ from minidiff.evaluation.split import Purpose
 from minidiff.limits import check_limits
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.random import Key, Stream
-
-
-@dataclass(frozen=True)
-class Frechet:
-    """Fréchet distances between two sets of n images, each with its jackknife standard deviation.
-
-    samples: from the samples to real images.  real: from other real images to the same ones.  A model cannot be
-    expected to reach a smaller distance than `real`.
-    """
-
-    n: int
-    samples: tuple[float, float]
-    real: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -145,20 +132,6 @@ def real_features(classifier: Classifier, samples: int, test_set: Numbered, seed
     n = min(samples, len(test_set) // 2)
     chosen = random.permutation(Key(seed, Stream.EVALUATE, Purpose.REAL, 0), len(test_set))[: 2 * n]
     return classify(classifier, test_set.batch(chosen)[0])[1] if n else np.zeros((0, 1))
-
-
-def compare_frechet(features: np.ndarray, real: np.ndarray) -> Frechet | None:
-    """Compare samples with real images by the Fréchet distance; None if there are fewer than 2 of either.
-
-    features: (N, D), of the samples.  real: (2 n, D), n at most N.  The first half of the real images is compared with
-    n samples, and with the second half.
-    """
-    n = len(real) // 2
-    if n < 2:
-        return None
-    pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
-    samples, others = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
-    return Frechet(n, samples, others)
 
 
 def compare_likeness(

@@ -57,7 +57,7 @@ def summary(
                 **share(results.classifier_correct, results.test_count),
             },
             "read_as_asked": {**share(int(right.sum()), len(right)), "by_class": by_class},
-            "frechet": _frechet(results),
+            "frechet": report.frechet(results.frechet, FEATURES),
             "likeness": _likeness(results),
             "misread": [
                 {
@@ -74,17 +74,6 @@ def summary(
         for first, last, each in results.loss.buckets(model.process.schedule.T)
     ]
     return result
-
-
-def _frechet(results: LabelResults) -> dict[str, Any] | None:
-    if results.frechet is None:
-        return None
-    return {
-        "samples_to_real": plus_minus("distance", "deviation", results.frechet.samples),
-        "real_to_real": plus_minus("distance", "deviation", results.frechet.real),
-        "images_in_each_set": results.frechet.n,
-        "features": FEATURES,
-    }
 
 
 def _likeness(results: LabelResults) -> dict[str, Any] | None:
@@ -116,10 +105,7 @@ def table(result: dict[str, Any]) -> str:
         "",
     ]
     if frechet := result["frechet"]:
-        samples, real = (with_error(frechet[key], "distance") for key in ("samples_to_real", "real_to_real"))
-        sets = f"({frechet['images_in_each_set']} in each set, {frechet['features']} features)"
-        lines.append(row("Fréchet distance", f"{samples} from the samples to real images"))
-        lines.append(row("", f"{real} from other real images to them {sets}"))
+        lines += report.frechet_rows(frechet)
     else:
         lines.append(f"Fréchet distance not measured: only {held_out}")
     if like := result["likeness"]:

@@ -11,10 +11,24 @@ the samples.  Both come with a standard deviation from the jackknife (`deviation
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 GROUPS = 10
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """Fréchet distances between two sets of n images, each with its jackknife standard deviation.
+
+    samples: from the samples to real images.  real: from other real images to the same ones.  A model cannot be
+    expected to reach a smaller distance than `real`.
+    """
+
+    n: int
+    samples: tuple[float, float]
+    real: tuple[float, float]
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,6 +79,20 @@ def deviation(a: np.ndarray, b: np.ndarray) -> float:
     part = np.arange(n) * groups // n  # (n,)
     distances = np.array([frechet_distance(a[part != g], b[part != g]) for g in range(groups)])
     return math.sqrt((groups - 1) / groups * ((distances - distances.mean()) ** 2).sum())
+
+
+def compare_frechet(features: np.ndarray, real: np.ndarray) -> Frechet | None:
+    """Compare samples with real images by the Fréchet distance; None if there are fewer than 2 of either.
+
+    features: (N, D), of the samples.  real: (2 n, D), n at most N.  The first half of the real images is compared with
+    n samples, and with the second half.
+    """
+    n = len(real) // 2
+    if n < 2:
+        return None
+    pairs = ((features[:n], real[:n]), (real[n:], real[:n]))
+    samples, others = ((frechet_distance(a, b), deviation(a, b)) for a, b in pairs)
+    return Frechet(n, samples, others)
 
 
 def _root(C: np.ndarray) -> np.ndarray:

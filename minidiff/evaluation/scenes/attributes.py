@@ -7,7 +7,7 @@ that training of the diffusion model leaves out, such as a blue dog, so the netw
 Leaves out prompts: prompts.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,7 @@ VALUES = {
     "position": f.POSITIONS,
 }
 WIDTHS = (24, 48, 96, 128)
+FEATURES = WIDTHS[-1]
 STEPS = 1200
 JUDGED_FIRST, JUDGED_COUNT = 1 << 28, 4000  # the first number, and the count, of the scenes that test the classifiers
 OPTIMIZER = OptimizerConfig(lr=6e-3, warmup=100, beta2=0.99, weight_decay=0.05, clip=1.0, ema=0.99)
@@ -103,6 +104,10 @@ class AttributeClassifier(ConvNet):
             height, width = -(-height // 2), -(-width // 2)
         self.heads = [Linear(height * width * widths[-1], len(values), zero=True) for values in VALUES.values()]
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return the means over the positions of the last image, (N, FEATURES)."""
+        return ops.mean(self.convolve(x), (1, 2))
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         h = self.convolve(x)
         h = h.reshape((len(h.data), -1))
@@ -137,11 +142,21 @@ def classify(model: AttributeClassifier, images: np.ndarray, batch_size: int = 2
     """
     parts = []
     with no_grad():
-        for first in range(0, len(images), batch_size):
-            x = to_float(reduced(images[first : first + batch_size], *model.size))
-            logits = model(Tensor(backend.to_device(x)))
-            parts.append({fact: backend.to_numpy(each.data).argmax(axis=1) for fact, each in logits.items()})
+        for x in _batches(model, images, batch_size):
+            parts.append({fact: backend.to_numpy(each.data).argmax(axis=1) for fact, each in model(x).items()})
     return {fact: np.concatenate([part[fact] for part in parts]).astype(np.int64) for fact in VALUES}
+
+
+def features(model: AttributeClassifier, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """Return the features of images (N, H, W, 3) uint8, reduced as in `classify`: (N, FEATURES) float32."""
+    with no_grad():
+        return np.concatenate([backend.to_numpy(model.features(x).data) for x in _batches(model, images, batch_size)])
+
+
+def _batches(model: AttributeClassifier, images: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+    for first in range(0, len(images), batch_size):
+        x = to_float(reduced(images[first : first + batch_size], *model.size))
+        yield Tensor(backend.to_device(x))
 
 
 def train_config_for(seed: int) -> TrainConfig:

@@ -5,7 +5,8 @@ attributes.py predict these facts from the sample; facts that they do not predic
 such as a blue dog, are never shown in training: prompts with such a pair ("unseen") are evaluated separately.
 A share of correct facts means little alone, so two others are reported with it.  For the floor, each sample is compared
 with the prompt of another one.  For the ceiling, real renders of the scenes are classified in place of the samples.
-Leaves out whether the images look good, which is not measured for scenes.
+How much the samples are like real images is measured by the Fréchet distance, in the features of the first classifier:
+from the samples to real images of other prompts, and from the real images of the same prompts to those.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidiff.evaluation.scenes.attributes import AttributeClassifier, classify, count_correct, targets, visible
+from minidiff.evaluation.metrics.frechet import Frechet, compare_frechet
+from minidiff.evaluation.scenes.attributes import (
+    AttributeClassifier,
+    classify,
+    count_correct,
+    features,
+    targets,
+    visible,
+)
 from minidiff.scenes.captions import Captions, caption
 from minidiff.scenes.factors import HELD_OUT, Factors, choose
 from minidiff.scenes.scenes import render
@@ -49,6 +58,19 @@ class PromptAccuracy:
     whole: tuple[float, int]
 
 
+@dataclass(frozen=True)
+class PromptResults:
+    """What was measured with prompts of one kind: of the samples, and as its floor and its ceiling.
+
+    frechet: None for fewer than 2 samples.
+    """
+
+    samples: PromptAccuracy
+    floor: PromptAccuracy
+    ceiling: PromptAccuracy
+    frechet: Frechet | None
+
+
 def measure_classifiers(
     classifiers: list[AttributeClassifier], size: int
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
@@ -61,15 +83,15 @@ def measure_classifiers(
     return accuracy, tuple(fact for fact, each in accuracy.items() if min(each) >= MIN_ACCURACY)
 
 
-def make_prompts(count: int, seed: int, unseen: bool) -> Prompts:
-    """Return `count` prompts in the order of their scenes' numbers.
+def make_prompts(count: int, seed: int, unseen: bool, skip: int = 0) -> Prompts:
+    """Return `count` prompts in the order of their scenes' numbers; skip: how many are left out before them.
 
     unseen: prompts that name a pair that no training image shows, such as a blue dog; otherwise, prompts of scenes
     without such a pair.
     """
     found: list[np.ndarray] = []
     first = FIRST
-    while sum(map(len, found)) < count:
+    while sum(map(len, found)) < skip + count:
         sample = np.arange(first, first + _CHUNK)
         factors = choose(seed, "test", sample)
         if unseen:
@@ -78,7 +100,7 @@ def make_prompts(count: int, seed: int, unseen: bool) -> Prompts:
             wanted = ~factors.held_out()
         found.append(sample[wanted])
         first += _CHUNK
-    sample = np.concatenate(found)[:count]
+    sample = np.concatenate(found)[skip : skip + count]
     factors = choose(seed, "test", sample)
     return Prompts(sample, factors, caption(factors, seed, "test", sample))
 
@@ -134,15 +156,18 @@ def evaluate_prompts(
     size: int,
     seed: int,
     count: int,
-) -> dict[str, dict[str, PromptAccuracy]]:
-    """Evaluate a model on `count` prompts of each kind: "seen" and "unseen" -> "samples", "floor", "ceiling"."""
+) -> dict[str, PromptResults]:
+    """Evaluate a model on `count` prompts of each kind, "seen" and "unseen"."""
     found = {}
     for kind in ("seen", "unseen"):
         prompts = make_prompts(count, seed, kind == "unseen")
         samples, real = generate(prompts.captions.texts), render_prompts(prompts, size, seed)
-        found[kind] = {
-            "samples": prompt_accuracy(classifiers, facts, prompts, samples),
-            "floor": prompt_accuracy(classifiers, facts, prompts, samples, count // 2),
-            "ceiling": prompt_accuracy(classifiers, facts, prompts, real),
-        }
+        others = render_prompts(make_prompts(count, seed, kind == "unseen", skip=count), size, seed)
+        described = [features(classifiers[0], images) for images in (samples, others, real)]
+        found[kind] = PromptResults(
+            prompt_accuracy(classifiers, facts, prompts, samples),
+            prompt_accuracy(classifiers, facts, prompts, samples, count // 2),
+            prompt_accuracy(classifiers, facts, prompts, real),
+            compare_frechet(described[0], np.concatenate(described[1:])),
+        )
     return found

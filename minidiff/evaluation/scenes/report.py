@@ -11,7 +11,8 @@ from minidiff.evaluation import report
 from minidiff.evaluation.heldout import HeldOutLoss
 from minidiff.evaluation.report import row, share
 from minidiff.evaluation.samples import EvaluationSampling
-from minidiff.evaluation.scenes.prompts import MIN_ACCURACY, REQUIRED_FACTS, PromptAccuracy
+from minidiff.evaluation.scenes.attributes import FEATURES
+from minidiff.evaluation.scenes.prompts import MIN_ACCURACY, REQUIRED_FACTS, PromptAccuracy, PromptResults
 from minidiff.evaluation.scenes.steering import ControlResults, ReferenceResults
 from minidiff.pipeline.pipeline import Pipeline
 
@@ -22,7 +23,7 @@ def summary(
     size: int,
     accuracy: dict[str, list[float]],
     facts: tuple[str, ...],
-    by_kind: dict[str, dict[str, PromptAccuracy]],
+    by_kind: dict[str, PromptResults],
     loss: HeldOutLoss,
     adapters: dict[str, Any],
     seconds: dict[str, float],
@@ -49,8 +50,10 @@ def summary(
                 "missing": [fact for fact in REQUIRED_FACTS if fact not in facts],
             },
             "prompts": {
-                kind: {side: shares(each) for side, each in by_side.items()} for kind, by_side in by_kind.items()
+                kind: {side: shares(getattr(each, side)) for side in ("samples", "floor", "ceiling")}
+                for kind, each in by_kind.items()
             },
+            "frechet": {kind: report.frechet(each.frechet, FEATURES) for kind, each in by_kind.items()},
             **adapters,
         },
     )
@@ -97,7 +100,7 @@ def table(result: dict[str, Any]) -> str:
         *_classifier_rows(result["judges"]),
     ]
     for kind, by_side in result["prompts"].items():
-        lines += ["", *_prompt_rows(kind, by_side)]
+        lines += ["", *_prompt_rows(kind, by_side), *report.frechet_rows(result["frechet"][kind])]
     if "control" in result:
         lines += ["", *_control_rows(result["control"])]
     if "reference" in result:
