@@ -18,6 +18,7 @@ from minidiff import backend
 from minidiff.studio.app import make_app
 from minidiff.studio.config import StudioConfig
 from minidiff.studio.service import Service
+from tests.studio.running import PATIENCE
 
 ADDRESS = "http://127.0.0.1:7860"
 DOG = {"prompt": ["a dog"], "seed": 3, "count": 2, "steps": 5}
@@ -73,8 +74,9 @@ def done(client, id):
 @pytest.fixture(autouse=True)
 def at_rest(studio):
     """What the test before has accepted, and left to itself, is drawn and saved before the next one looks around."""
-    drawings = studio.service.engine.drawings
-    while any(each.state in ("queued", "running") for each in list(drawings.values())):
+    drawings, deadline = studio.service.engine.drawings, time.monotonic() + PATIENCE
+    while busy := [each.id for each in list(drawings.values()) if each.state in ("queued", "running")]:
+        assert time.monotonic() < deadline, busy
         time.sleep(0.01)
 
 
