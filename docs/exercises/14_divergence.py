@@ -1,7 +1,7 @@
 """Exercise 14: the Kullback-Leibler divergence of two normal distributions.
 
-The divergence of p from q is the mean of ln p(z) - ln q(z) over numbers z that are drawn from p: how much likelier p
-finds its own numbers than q does.  For normal distributions it has a formula.
+The divergence of p from q is the mean of ln p(z) - ln q(z) over numbers z that are sampled from p: how much larger the
+log-density of p is there than that of q, on average.  For normal distributions it has a formula.
 
 Hint: ln p(z) is -((z - mean) / std)^2 / 2 - ln std, and a constant that cancels.  The mean of (z - mean)^2 over p is
 std^2; that of (z - m)^2 for another m is std^2 + (mean - m)^2.

@@ -78,10 +78,11 @@ class AutoencoderSettings:
     edge_weight: float = 1.0
     """Weight of the error of differences between neighbouring pixels, which makes edges crisp."""
     scale_weight: float = 0.25
-    """Weight of the error at half the height and width, decoded from latents of half the size, which makes the latents
-    a small image."""
+    """Weight of the error at half the height and width, decoded from latents of half the size, which keeps information
+    out of the high frequencies of latents."""
     kl_weight: float = 1e-3
-    """Weight of the divergence of the latents from standard normals, which keeps them small and smooth."""
+    """Weight of the divergence of the latents from the standard normal distribution, which limits their means and keeps
+    their variances from vanishing."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Idea: an autoencoder that is not trained any more gives the same latents of an image every time.  So each image is
 encoded once: those of a finite dataset before the training starts, those of an endless one when they are first asked
-for.  Images are encoded in groups of eight neighbours in the dataset, always the same ones: sums of another group may
-be rounded differently, and a resumed training would not end with the same bits.
+for.  Images are encoded in groups of eight neighbours in the dataset, always the same ones: the rounding of an image's
+latents may depend on the images that are encoded with it, and a resumed training has to give the same bits.
 
 Rendering and encoding an image of an endless dataset takes longer than learning from its latents.  So each is used
 `USES` times, `LAG` steps apart, with other noise and another timestep each time (`order_of_latents`).
@@ -94,8 +94,8 @@ def encoded_images(dataset: Dataset, space: Space, flip: bool) -> EncodedImages 
 def order_of_latents(dataset: Dataset, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Return the numbers of the images of one training step, (batch_size,) int64, as `order` does.
 
-    Of an endless dataset, one image in `USES` of a batch is new, and the others were new LAG, 2 LAG, … steps ago.  The
-    first steps, before which nothing was new, use their new images more than once.
+    Of an endless dataset, one image in `USES` of a batch is new, and the others were new LAG, 2 LAG, … steps ago.  In
+    the first 3 LAG steps older images are missing, and newer ones are repeated.
     """
     if not dataset.endless:
         return order(dataset, seed, step, batch_size)

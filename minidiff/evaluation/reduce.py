@@ -1,12 +1,14 @@
 """Judges look at images of their own size: larger images are reduced to it.
 
 Idea: what an image shows can be recognised in a small one, and a classifier of small images is trained in minutes where
-one of large images needs an hour.  So a classifier has a size, and every image that it is shown, a sample or a real
-image, is reduced to that size in the same way.  Models of all sizes can then be judged by the same classifiers.  Each
+one of large images needs an hour.  So a classifier has a size, and every image to be classified, a sample or a real
+image, is reduced to that size.  Models of all sizes can then be judged by the same classifiers.  Each
 pixel of the reduced image is the mean of the part of the image that it covers; where a pixel is covered in part, it
 counts in part.
-Leaves out enlarging: a judge never looks at more pixels than the model draws.  Nor is a reduced scene quite the scene
-rendered at that size, since outlines are a pixel wide at every size: real images are reduced too, to show the effect.
+Leaves out enlarging: no image is judged at more pixels than it has.
+
+Classifiers of scenes are trained on scenes rendered at that size, whose outlines are relatively thicker than those of
+reduced ones.  Real renders are reduced as well, so the ceiling includes this difference.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,8 @@ from minidiff.scenes import Scenes
 def judge_size(asked: int | None, shape: tuple[int, int, int], least: int, most: int) -> tuple[int, int]:
     """Return height and width of the images that a judge looks at; their aspect ratio is about that of the model's.
 
-    asked: the height, None for that of the model's images, at most `most`.  shape: of the model's images.
-    Raises MinidiffError for a height below `least`, or above that of the model's images.
+    asked: the height; None for the smaller of the model's height and `most`.  shape: of the model's images.
+    Raises MinidiffError unless `asked` is from `least`, or the model's height if that is less, to the model's height.
     """
     height, width, _ = shape
     size, least = min(height, most) if asked is None else asked, min(height, least)

@@ -1,17 +1,17 @@
 """The loss of the autoencoder: how far the decoded image is from the original, and how far the latents from noise.
 
-    L = E(decoder(z), x) + scale_weight E(decoder(z/2), x/2) + kl_weight KL
+    L = E(decoder(z), x) + scale_weight E(decoder(halved(z)), halved(x)) + kl_weight KL
     E(y, x) = mean |y - x| + edge_weight (mean |Δ_rows (y - x)| + mean |Δ_columns (y - x)|)
 
-Idea: z are latents drawn from the encoder's distribution, and Δ the differences of neighbouring pixels.  An edge that
-is too soft costs little in mean |y - x|, since only few pixels lie on edges, but much in the differences.  Absolute
-values instead of squares make the decoder choose a likely value where it is uncertain, not the mean of all of them,
-which is grey and blurred.
+Idea: z are latents sampled from the encoder's distribution, and Δ the differences of neighbouring pixels.  An edge that
+is too soft costs little in mean |y - x|, since only few pixels lie on edges, but much in the differences.  The absolute
+error is smallest at the median of the possible values, the squared error at their mean: where a pixel may be black or
+white, the median is one of the two, and the mean is grey.
 
-z/2 and x/2 are latents and images of half the height and width, where each number is the mean of four.  The decoder has
-to make the small image from the small latents, so latents become a small image of the image: what is coarse in one is
-coarse in the other.  A diffusion model finds coarse structure first and the finest last, and the finest least exactly;
-the second term keeps the encoder from hiding what matters there.
+halved(z) and halved(x) are latents and images of half the height and width, where each number is the mean of four.  The
+decoder has to make the small image from the small latents (scale equivariance), so that the frequencies of latents are
+those of images.  Without this term, much of the information is in high frequencies: neighbouring positions differ a
+lot.  A diffusion model generates these last, and least exactly.
 
 KL is the Kullback-Leibler divergence of the encoder's normal distribution from the standard normal one,
 

@@ -7,9 +7,10 @@ a model works with: the sampler, guidance and the loss see arrays.
 
 Latents are normalised by constants, which are computed once for all images, so that every channel has mean 0 and
 variance 1 over them, as noise has.  `preview` shows what an array looks like without the decoder, by a linear map from
-the channels of a position to its colour, fitted by least squares: rough, but a thousand times cheaper.
+the channels of a position to its colour, fitted by least squares: rough, but almost free.
 Leaves out training an autoencoder: training/.
-Source: Rombach et al. 2021, arXiv:2112.10752, section 3.2 and appendix G (latents of variance 1).
+Source: Rombach et al. 2021, arXiv:2112.10752, section 3.2 and appendix G (latents of variance 1; there
+all channels are divided by one number).
 """
 
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class Space(Protocol):
         ...
 
     def preview(self, x: Any) -> Any:
-        """Return about how arrays (N, h, w, c) look, noisy ones too: (N, h', w', C) float32."""
+        """Return roughly what arrays (N, h, w, c), noisy ones too, look like as images: (N, H, W, C) float32."""
         ...
 
     def edit(self, edit: Edit) -> Edit:
@@ -108,8 +109,8 @@ class LatentStatistics:
     """What is known of the latents of a dataset: constants, which a checkpoint keeps.
 
     mean, std: of each channel of the encoder's means, (c,).
-    colour: row i is what channel i, normalised, adds to the colour of a position, (c, C) row by row; the last row is
-    the colour of a position whose channels are all 0, so that there are c + 1 rows.
+    colour: a matrix (c + 1, C), stored row by row.  Row i < c is what channel i, normalised, adds to the colour of a
+    position; row c is the colour of a position whose channels are all 0.
     """
 
     mean: tuple[float, ...]
@@ -124,7 +125,7 @@ class Latents:
     autoencoder: Autoencoder
     statistics: LatentStatistics
     clip: str = "none"
-    _constant: dict[str, Any] = field(default_factory=dict)  # by backend, what it derives from filters, which stay
+    _constant: dict[str, Any] = field(default_factory=dict)  # by backend, its context for filters that stay
 
     @property
     def autoencoder_config(self) -> AutoencoderConfig:
@@ -161,18 +162,18 @@ class Latents:
         return xp.repeat(xp.repeat(small, self.factor, 1), self.factor, 2)
 
     def edit(self, edit: Edit) -> Edit:
-        """The images become latents, and the mask is reduced: a position is drawn anew if any pixel of it is.
+        """The images become latents, and the mask is reduced: a position is generated anew if any pixel of it is.
 
-        Noise of a standard deviation sigma in the image is not noise of that sigma in its latents.  How much it is
-        there, is measured: the latents of the image are compared with those of the image with as much noise again.
+        Noise of standard deviation sigma in the image changes its latents by another amount.  That amount is measured:
+        the root mean square of the difference between them and the latents of the image with as much noise again.
         """
         mask, sigma = edit.mask, edit.sigma
         if mask is not None:
             height, width, factor = *mask.shape[:2], self.factor
             mask = mask.reshape(height // factor, factor, width // factor, factor, 1).max((1, 3))
         if sigma is not None:
-            z = backend.to_numpy(normal(Key(0, Stream.KNOWN, 0, 0), edit.image.shape))
-            noisier = self._encode_one(edit.image + np.float32(edit.noise_level()) * z)
+            eps = backend.to_numpy(normal(Key(0, Stream.KNOWN, 0, 0), edit.image.shape))
+            noisier = self._encode_one(edit.image + np.float32(edit.noise_level()) * eps)
             sigma = float(np.sqrt(np.mean((noisier - self._encode_one(edit.image)) ** 2)))
         to = None if edit.to is None else self._encode_one(edit.to)
         return replace(edit, image=self._encode_one(edit.image), to=to, mask=mask, sigma=sigma)

@@ -2,7 +2,7 @@
 
 Idea: neighbouring pixels are nearly alike, so an image can be described with fewer numbers than it has pixels.  The
 encoder makes latents of an eighth of the height and width, the decoder makes the image again, and both learn together
-from the difference between the two images.  The encoder does not say one value for each number of the latents but a
+from the difference between the two images.  The encoder does not output one value for each number of the latents but a
 normal distribution, from which training draws: so the decoder learns to cope with latents that are slightly wrong, as
 those that a diffusion model draws will be.
 
@@ -128,8 +128,8 @@ class Decoder(Module):
 class Autoencoder(Module):
     """An encoder and its decoder.
 
-    sample(x, eps): latents (N, h, w, c) of images (N, H, W, C), drawn with the standard normals eps (N, h, w, c), and
-    the mean and the log-variance that the encoder says.
+    sample(x, eps): latents (N, h, w, c) of images (N, H, W, C), sampled with the standard normals eps (N, h, w, c), and
+    the mean and the log-variance that the encoder outputs.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:

@@ -74,7 +74,7 @@ class Reconstructions:
         self.images = np.resize(self.images, (number, *self.images.shape[1:]))  # repeats few images
 
     def save_preview(self, path: Path) -> float:
-        """Write a sheet of two rows of images; return the seconds that one image takes to pass through the network."""
+        """Write a sheet of two rows of originals, each above their decoded images; return the seconds for one image."""
         images, start = self.images[: COLUMNS * PREVIEW_ROWS], time.perf_counter()
         with averaged(self.trainer.parameters), np.errstate(all="ignore"):  # the weights may have diverged
             decoded = np.concatenate(list(reconstructions(self.trainer.model, images)))
@@ -83,7 +83,10 @@ class Reconstructions:
         return seconds
 
     def seconds(self, pass_seconds: float) -> tuple[float, float]:
-        """Return the seconds that a preview and the final sheet take, if each image takes so many to pass once."""
+        """Return the seconds that a preview and the final sheet take.
+
+        pass_seconds: that the network takes to encode and decode one image.
+        """
         return pass_seconds * COLUMNS * PREVIEW_ROWS, pass_seconds * len(self.images)
 
     @property
@@ -102,7 +105,7 @@ class Reconstructions:
 
     def _save(self, path: Path, images: np.ndarray, decoded: np.ndarray) -> None:
         sheet = contact_sheet(images, decoded, COLUMNS)
-        rows = ["original", "decoded", "difference, enlarged four times"]
+        rows = ["original", "decoded", "difference, multiplied by four"]
         save_png(path, make_grid(sheet, COLUMNS, zoom=1), {"step": self.trainer.step, "rows": rows})
 
 
@@ -119,7 +122,7 @@ def contact_sheet(images: np.ndarray, decoded: np.ndarray, columns: int) -> np.n
     """Return images, decoded images and their differences in rows, for a grid of so many columns.
 
     images, decoded: (N, H, W, C) uint8, where columns divides N.  Returns (3 N, H, W, C) uint8; in the differences,
-    which are enlarged four times, grey is none.
+    which are multiplied by four, grey means no difference.
     """
     difference = np.clip(128 + 4 * (decoded.astype(np.int64) - images), 0, 255).astype(np.uint8)
     rows = [part.reshape(-1, columns, *part.shape[1:]) for part in (images, decoded, difference)]

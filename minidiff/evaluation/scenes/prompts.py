@@ -49,8 +49,8 @@ class Prompts:
 class PromptAccuracy:
     """How many of the facts that the prompts mention are shown by the samples, as pairs (correct, of).
 
-    by_fact: fact -> pair.  mentioned: all facts together.  whole: prompts of which every mentioned fact is correct.
-    `correct` is the mean over the classifiers.
+    by_fact: fact -> pair.  mentioned: all facts together.  whole: prompts of which every fact
+    that they mention, and that is evaluated and visible, is correct.  `correct` is the mean over the classifiers.
     """
 
     by_fact: dict[str, tuple[float, int]]
