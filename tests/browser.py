@@ -134,9 +134,13 @@ class Browser:
         self.go(Path(path).resolve().as_uri())
 
     def go(self, url):
-        """Open an address and wait until it is loaded."""
+        """Open an address and wait until it is loaded.
+
+        The browser may answer before the page of before has gone, which is complete as well; so that one is marked.
+        """
+        self.js("window.isLeft = true")
         self.ask("Page.navigate", url=url)
-        while self.js("document.readyState") != "complete":
+        while self.js("window.isLeft ? 'left' : document.readyState") != "complete":
             time.sleep(0.05)
 
     def js(self, expression):

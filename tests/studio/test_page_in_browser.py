@@ -28,6 +28,7 @@ from tests.studio.running import ROOT, running
 pytestmark = pytest.mark.release  # two minutes, and few machines have the browser
 
 DOG, CAT = "a dog in a winter forest", "a cat in a meadow"
+LONG = {"steps": 1000}  # still drawn when a page has been loaded again on a busy machine
 MARKUP = "<img src=x onerror=\"document.title='broken in'\">", "</script><b>owl</b>"
 LINK = "<a dog=a>a house</a>"  # markup whose words are all known
 LABELS = "[...document.querySelectorAll('#model option')].find((each) => each.text === 'labels').value"
@@ -132,11 +133,11 @@ def test_several_pictures_are_a_grid_to_choose_from(page):
 
 
 def test_escape_cancels(page):
-    drawing = page.begin(prompt=DOG, steps=900)
+    drawing = page.begin(prompt=DOG, **LONG)
     page.wait(f"studio.previews['{drawing}'] >= 2")
     page.press("Escape")
     node = page.state("cancelled")["nodes"][0]
-    assert 0 < node["done"] < 900
+    assert 0 < node["done"] < 1000
     assert node["pictures"] == []
     page.shown()
     assert not page.visible("#finished")
@@ -144,8 +145,8 @@ def test_escape_cancels(page):
 
 
 def test_the_button_cancels_one_that_waits(page):
-    long = page.begin(prompt=DOG, steps=900)
-    waits = page.begin(prompt=CAT, steps=900)
+    long = page.begin(prompt=DOG, **LONG)
+    waits = page.begin(prompt=CAT, **LONG)
     assert page.state("queued")["id"] == waits
     page.wait("document.querySelector('#status').textContent === 'Waiting, 1 before it'")
     page.click("#cancel")
@@ -154,11 +155,11 @@ def test_the_button_cancels_one_that_waits(page):
 
 
 def test_pause_one_step_and_on_leave_no_trace(page):
-    drawing = page.begin(prompt=DOG, steps=400, seed=5)
+    drawing = page.begin(prompt=DOG, **LONG, seed=5)
     page.wait(f"studio.previews['{drawing}'] >= 2")
     page.press(" ")
     at = page.state("paused")["nodes"][0]["done"]
-    assert 0 < at < 400
+    assert 0 < at < 1000
     page.wait("document.querySelector('#pause').getAttribute('aria-label') === 'Go on'")
     page.click("#step-once")
     page.wait(f"studio.drawing().nodes[0].done === {at + 1} && studio.drawing().state === 'paused'")
@@ -169,7 +170,7 @@ def test_pause_one_step_and_on_leave_no_trace(page):
     page.wait(f"studio.drawing().nodes[0].done > {at + 2}")
     page.press("Escape")
     page.state("cancelled")
-    without = page.begin(prompt=DOG, steps=400, seed=5)
+    without = page.begin(prompt=DOG, **LONG, seed=5)
     page.wait(f"studio.drawing().nodes[0].done > {at + 2}")
     page.press("Escape")
     for step in (at - 1, at, at + 1):
@@ -284,8 +285,8 @@ def test_a_finished_drawing_is_played_again(page):
 def test_a_drawing_that_waits_shows_nothing_of_the_one_before(page):
     page.draw(prompt=DOG, steps=3, count=2)
     page.shown()
-    page.begin(prompt=DOG, steps=900, count=1)
-    page.begin(prompt=CAT, steps=900, count=1)
+    page.begin(prompt=DOG, **LONG, count=1)
+    page.begin(prompt=CAT, **LONG, count=1)
     assert page.state("queued")["nodes"][0]["done"] == 0
     page.wait("document.querySelector('#waiting').checkVisibility()")
     page.wait(SETTLED)
@@ -751,7 +752,7 @@ def test_a_step_that_one_stays_at_is_decoded_and_the_page_says_so(page, browser)
 
 def test_a_latent_drawing_that_is_paused_is_decoded_and_one_that_runs_is_not(page, browser):
     choose_latent(page)
-    drawing = page.begin(prompt="a dog", steps=900, seed=3)
+    drawing = page.begin(prompt="a dog", **LONG, seed=3)
     page.wait(f"studio.previews['{drawing}'] >= 8")
     assert page.text("#x0_hat-kind") == "preview"
     assert decoded_paths(browser) == []
@@ -885,7 +886,7 @@ def test_two_pages_watch_the_same_drawing(page, browser):
     session = browser.another()
     with browser.at(session):
         page.open()
-    drawing = page.begin(prompt=CAT, steps=600)
+    drawing = page.begin(prompt=CAT, **LONG)
     with browser.at(session):
         page.wait(f"document.querySelector('#recent .name')?.textContent === {json.dumps(CAT)}")
         page.click("#recent li:first-child button")
@@ -902,7 +903,7 @@ def test_two_pages_watch_the_same_drawing(page, browser):
 
 
 def test_a_page_that_is_loaded_again_shows_the_drawing_again(page):
-    drawing = page.begin(prompt=DOG, steps=400, seed=21)
+    drawing = page.begin(prompt=DOG, **LONG, seed=21)
     page.wait(f"studio.previews['{drawing}'] >= 2")
     page.open()  # in the middle
     page.wait(f"studio.view.drawing === '{drawing}' && studio.previews['{drawing}'] >= 2")
@@ -912,7 +913,7 @@ def test_a_page_that_is_loaded_again_shows_the_drawing_again(page):
     page.wait(f"studio.view.drawing === '{drawing}' && studio.view.step === {at - 1}")
     assert np.array_equal(page.shown(), page.step(drawing, 0, at - 1, "x0_hat"))
     settings = page.js(SETTINGS)
-    assert (settings["prompt"], settings["seed"], settings["steps"]) == ([DOG], 21, 400)
+    assert (settings["prompt"], settings["seed"], settings["steps"]) == ([DOG], 21, 1000)
     page.press("Home")
     page.wait("studio.view.step === 0")
     assert np.array_equal(page.shown(), page.step(drawing, 0, 0, "x0_hat"))
