@@ -9,9 +9,9 @@ error is smallest at the median of the possible values, the squared error at the
 white, the median is one of the two, and the mean is grey.
 
 halved(z) and halved(x) are latents and images of half the height and width, where each number is the mean of four.  The
-decoder has to make the small image from the small latents (scale equivariance), so that the frequencies of latents are
-those of images.  Without this term, much of the information is in high frequencies: neighbouring positions differ a
-lot.  A diffusion model generates these last, and least exactly.
+decoder has to make the small image from the small latents (scale equivariance), which moves information from the high
+frequencies of latents to the low ones.  Without this term, neighbouring positions differ more; a diffusion model
+generates such differences last, and least exactly.
 
 KL is the Kullback-Leibler divergence of the encoder's normal distribution from the standard normal one,
 
