@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import os
 
 import pytest
@@ -26,6 +27,14 @@ def pytest_xdist_auto_num_workers(config):
 
 # With two processes, each begins with one half of the tests: one where kernels are compiled, one where they are not.
 COMPILES = ("kernels", "nn", "interop", "benchmarks", "evaluation", "golden", "pipeline", "training")
+
+
+gc.disable()  # thousands of tests are collected, and none of them is garbage
+
+
+def pytest_collection_finish():
+    gc.enable()
+    gc.freeze()  # nor need they be looked through while tests run
 
 
 def pytest_collection_modifyitems(items):

@@ -92,14 +92,14 @@ def test_only_what_is_said_and_visible_is_asked(knows):
 
 
 def test_a_classifier_learns_and_is_tested(monkeypatch):
-    judge = attributes.train(32, TrainConfig(steps=60, batch_size=32, seed=1))
-    test_set = attributes.count_correct(judge, 32, count=300)
+    judge = attributes.train(16, TrainConfig(steps=40, batch_size=32, seed=1))
+    test_set = attributes.count_correct(judge, 16, count=300)
     assert test_set["time"][0] / test_set["time"][1] > 0.8 and test_set["subject"][1] == 300
-    blank = AttributeClassifier(32, 32)
+    blank = AttributeClassifier(16, 16)
     blank.initialize(0)
-    assert attributes.count_correct(blank, 32, count=300)["time"][0] < test_set["time"][0]
+    assert attributes.count_correct(blank, 16, count=300)["time"][0] < test_set["time"][0]
     monkeypatch.setattr(prompts, "count_correct", partial(attributes.count_correct, count=300))
-    accuracy, facts = prompts.measure_classifiers([judge, blank], 32)
+    accuracy, facts = prompts.measure_classifiers([judge, blank], 16)
     assert set(accuracy) == set(FACTS) and facts == ()  # both must be good enough
 
 
