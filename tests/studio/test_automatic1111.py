@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ LONG = {"prompt": "a dog", "steps": 1000, "batch_size": 8}  # ten seconds, if no
 
 @pytest.fixture(scope="module")
 def api(studio):
-    return webuiapi.WebUIApi(port=studio.port, steps=5)
+    client = webuiapi.WebUIApi(port=studio.port, steps=5)
+    for call in ("get", "post"):  # by themselves these wait forever
+        setattr(client.session, call, partial(getattr(client.session, call), timeout=60))
+    return client
 
 
 @pytest.fixture(autouse=True)
@@ -191,10 +195,13 @@ def test_a_full_queue_is_answered_with_429(api, studio):
     assert answer.status_code == 429 and "256 drawings wait" in answer.json()["detail"]
     openai = httpx.post(f"{studio.url}/v1/images/generations", json={"prompt": "a dog"})
     assert openai.status_code == 429 and openai.json()["error"]["type"] == "rate_limit_error"
-    for _ in threads:
-        before = api.get_progress()["state"]["job_timestamp"], httpx.get(f"{studio.url}/api/state").json()["queue"]
+
+    def all_interrupted():
+        """Each request waits for its drawings, so interrupting what is drawn now has to be repeated."""
         api.interrupt()
-        until(lambda before=before: httpx.get(f"{studio.url}/api/state").json()["queue"] < before[1])
+        return httpx.get(f"{studio.url}/api/state").json()["queue"] == 0
+
+    assert until(all_interrupted, 20)
     for thread in threads:
         thread.join(20)
     assert len(api.txt2img(prompt="a dog").images) == 1
