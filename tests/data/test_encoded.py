@@ -168,7 +168,8 @@ def test_each_image_of_an_endless_dataset_is_used_again_later(batch_size):
 def test_what_steps_before_left_is_encoded_at_once_and_a_step_then_encodes_what_is_new(monkeypatch, space):
     """Also where a training goes on: else each of its first steps would render images from four far places."""
     monkeypatch.setattr(scenes_module, "_AHEAD", 16)
-    scenes, batch_size, step = Scenes(16), 32, 150
+    monkeypatch.setattr(encoded, "LAG", 8)
+    scenes, batch_size, step = Scenes(16), 32, 40
     latents = EncodedImages(scenes, space)
     latents.fill(step, batch_size)
     before = len(space.calls)

@@ -198,7 +198,7 @@ def ticks():
 
 work(0.01)  # starts the threads
 before = ticks()
-work(1.0)
+work(0.3)
 print(json.dumps([after - before.get(name, 0) for name, after in ticks().items()]))
 """
     busy = [gained for gained in run(program) if gained > 2]  # two ticks: what a thread takes to fall asleep
