@@ -89,10 +89,7 @@ class PunctualProtocol(H11Protocol):
         body = json.dumps({"error": "expected a request in HTTP/1.1 with one Host and one length"}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [*HEADERS.items(), (b"connection", b"close")]
-        for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
-        self.transport.close()
+        self._answer(h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), body)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -117,9 +114,13 @@ class PunctualProtocol(H11Protocol):
         if self.conn.trailing_data[0]:  # silent connections, which browsers keep in reserve, are closed silently
             body = json.dumps({"error": f"the headers took more than {self.seconds:g} s to arrive"}).encode()
             names = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-            response = h11.Response(status_code=408, headers=list(names.items()), reason=b"Request Timeout")
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            self._answer(h11.Response(status_code=408, headers=list(names.items()), reason=b"Request Timeout"), body)
+        self.transport.close()
+
+    def _answer(self, response: h11.Response, body: bytes) -> None:
+        """Send a response in one piece, and close the connection."""
+        events = response, h11.Data(data=body), h11.EndOfMessage()
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
 
     def pause_writing(self) -> None:

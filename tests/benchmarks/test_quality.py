@@ -129,7 +129,8 @@ def test_a_process_is_asked_to_end_and_waited_for(tmp_path, monkeypatch):
     code = (
         "import pathlib, signal, sys, time\n"
         f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(saved)!r}).touch(), sys.exit(143)))\n"
-        "print('ready', flush=True); time.sleep(60)"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(0.05)"  # not once and long: a signal just before it would be heard only after it
     )
 
     def interrupted(process):

@@ -92,6 +92,7 @@ def everything(client):
 def answered(response):
     """Return the status and the error of a response."""
     head, _, body = response.partition(b"\r\n\r\n")
+    assert body.startswith(b"{"), response
     return int(head.split()[1]), json.loads(body)["error"]
 
 
