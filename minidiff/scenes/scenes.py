@@ -22,7 +22,7 @@ from minidiff.scenes.factors import SUBJECTS, Factors, choose
 from minidiff.scenes.places import draw_places
 from minidiff.scenes.sky import CLOUD_LABEL, LIGHT_LABEL, SKY_LABEL, draw_sky, draw_weather
 from minidiff.scenes.stamps import Canvas
-from minidiff.scenes.styles import finish
+from minidiff.scenes.styles import finish, line_width
 from minidiff.scenes.subjects import draw_subjects
 
 VERSION = 1  # incremented whenever the image of a number changes
@@ -123,7 +123,10 @@ class Scenes:
     @property
     def digest(self) -> str:
         """A hash of what the settings of a training run do not determine: how scenes are rendered."""
-        return hashlib.sha256(f"{self.name} {VERSION} {self.height}".encode()).hexdigest()
+        text = f"{self.name} {VERSION} {self.height}"
+        if (width := line_width(self.height)) > 1:  # so wide since larger images can be learnt
+            text += f" {width}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
         return 1 << 32  # the image numbers that a random key can hold

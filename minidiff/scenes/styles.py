@@ -1,7 +1,8 @@
 """The six styles: "plain" leaves a rasterised image as it is, the other five repaint it from its colours and its edges.
 
 Idea: "neon" and "ink" use the edge map; "pastel", "vintage" and "duotone" use only colour and brightness.  Every style
-keeps some of the colour, so that the colour of a subject can still be recognised.
+keeps some of the colour, so that the colour of a subject can still be recognised.  The lines of "neon" and "ink" are as
+wide as a pixel of an image of 32 × 32, at every larger size: an image that is reduced keeps its style.
 Leaves out textures of brush and paper: a style moves no pixel.
 """
 
@@ -11,6 +12,7 @@ from minidiff.scenes.factors import STYLES
 from minidiff.scenes.palette import table
 
 _CREAM, _SEPIA_DARK, _SEPIA_LIGHT = table((255, 246, 250), (70, 48, 36), (255, 226, 176))
+LINE_WIDTH = 1 / 32  # of an image's
 _VIOLET, _GLOW, _PAPER, _INK = table((18, 12, 44), (90, 24, 110), (250, 244, 230), (44, 40, 70))
 
 
@@ -29,6 +31,21 @@ def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray
     return np.clip(rgb, 0, 255, out=rgb).astype(np.uint8)
 
 
+def line_width(size: int) -> int:
+    """Return how many pixels wide the lines of a style are in an image of size × size."""
+    return max(1, round(size * LINE_WIDTH))
+
+
+def _lines(edge: np.ndarray) -> np.ndarray:
+    """Return an edge map (N, H, W, 1), whose lines are a pixel wide, with lines of `line_width`."""
+    width = line_width(edge.shape[1])
+    for axis in (1, 2):
+        around = [(0, 0)] * 4
+        around[axis] = (width // 2, (width - 1) // 2)
+        edge = np.lib.stride_tricks.sliding_window_view(np.pad(edge, around), width, axis).max(-1)
+    return edge
+
+
 def _pastel(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     return _mix(rgb, _CREAM, 0.42)
 
@@ -41,11 +58,11 @@ def _vintage(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
 def _neon(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
     grey = _brightness(rgb)
     vivid = np.clip(grey + (rgb - grey) * np.float32(2.2), 0, 1)
-    return _VIOLET + vivid * np.float32(0.35) + edge * (vivid * np.float32(0.8) + _GLOW)
+    return _VIOLET + vivid * np.float32(0.35) + _lines(edge) * (vivid * np.float32(0.8) + _GLOW)
 
 
 def _ink(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:
-    return _mix(_mix(_PAPER, rgb, 0.45), _INK, edge * np.float32(0.85))
+    return _mix(_mix(_PAPER, rgb, 0.45), _INK, _lines(edge) * np.float32(0.85))
 
 
 def _duotone(rgb: np.ndarray, edge: np.ndarray, hue: np.ndarray) -> np.ndarray:

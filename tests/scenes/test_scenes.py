@@ -10,6 +10,7 @@ from minidiff import backend
 from minidiff.errors import MinidiffError
 from minidiff.scenes import Scenes, alike, factors, scenes
 from minidiff.scenes.factors import HELD_OUT, LABELS, PLACES, STYLES, SUBJECTS, TIMES
+from minidiff.scenes.styles import line_width
 from tests.backends import RUN_HERE
 
 MANY = np.arange(20_000)
@@ -245,3 +246,22 @@ def test_mistakes(arguments, text):
     with pytest.raises(MinidiffError) as error:
         Scenes(**arguments)
     assert str(error.value) == text
+
+
+def test_lines_of_a_style_are_as_wide_in_proportion_at_every_size():
+    """A large image that is reduced looks like a small one; its edge map stays thin."""
+    index = np.arange(40)
+    factors = Scenes(32).factors(index)
+    for style in ("neon", "ink"):
+        of_style = replace(factors, style=np.full(40, STYLES.index(style), factors.style.dtype))
+        small, large = (render(of_style, size) for size in (32, 128))
+        means = large.image.reshape(40, 32, 4, 32, 4, 3).mean((2, 4))
+        assert np.abs(means - small.image).mean() < 9
+        assert (large.edge > 0.5).mean() < 0.5 * (small.edge > 0.5).mean()
+
+
+def test_images_of_32_pixels_are_those_of_before():
+    """Runs on them go on, also where larger images have changed."""
+    assert [line_width(size) for size in (16, 32, 47, 64, 128)] == [1, 1, 1, 2, 4]
+    assert Scenes(32).digest == "49505d3ad24c59852f389ef5b88d0e8d8c9ed9969c120f18c69d4d7dc76c2c41"
+    assert len({Scenes(size).digest for size in (16, 32, 64, 128)}) == 4
