@@ -53,6 +53,7 @@ def ampere(monkeypatch):
     return compiled
 
 
+@pytest.mark.release
 def test_every_kernel_is_lowered(ampere):
     *_, (said, never) = cases.run("numba_cuda")
     assert never == 0, said

@@ -173,7 +173,7 @@ print(json.dumps([most, between, blas()]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells what each thread did")
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.release), 2])
 def test_no_more_threads_work_than_were_asked_for(threads, number):
     """Counted by the system: the processor time that each of the process' threads gains."""
     threads(number)  # or skip
