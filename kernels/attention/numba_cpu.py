@@ -71,7 +71,7 @@ def attend_heads(q, k, v, y, p, first, last):
         gather_head(v, n, head, d, np.float32(1), v_)
         product(q_, k_transposed, scores, q_.shape[1], np.int64(1))
         softmax_rows(scores, L, M)
-        p[n, head] = scores[:L, :M]
+        scatter_weights(scores, n, head, p)
         product(scores, v_, y_, scores.shape[1], np.int64(1))
         scatter_head(y_, n, head, d, y)
 
@@ -99,7 +99,7 @@ def attend_grad_heads(gy, q, k, v, p, gq, gk, gv, first, last):
         gather_head(q, n, head, d, np.float32(1), q_)
         gather_head(k, n, head, d, np.float32(1), k_)
         gather_head_transposed(v, n, head, d, v_transposed)
-        weights[:L, :M] = p[n, head]
+        gather_weights(p, n, head, weights)
         product(weights, gy_, gv_, np.int64(1), weights.shape[1])  # weights^T, by its strides
         product(gy_, v_transposed, gs, gy_.shape[1], np.int64(1))
         softmax_rows_grad(weights, scale, gs, L, M)
@@ -134,7 +134,8 @@ def softmax_rows(s, L, M):
     columns, numbers, lanes = s.shape[1], pointer(s), alloca(1)
     for i in range(L):
         row, largest, sums = i * columns, splat(np.float32(-np.inf)), splat(np.float32(0))
-        s[i, M:] = -np.inf  # so that the vectors' last lanes are never the largest
+        for j in range(M, columns):
+            s[i, j] = -np.inf  # so that the vectors' last lanes are never the largest
         for j in range(0, columns, LANES):
             largest = maximum(largest, load(numbers, row + j))
         store(lanes, 0, largest)
@@ -143,7 +144,8 @@ def softmax_rows(s, L, M):
             most = lanes[lane] if lanes[lane] > most else most
         for j in range(0, columns, LANES):
             store(numbers, row + j, exp(load(numbers, row + j) - splat(most)))
-        s[i, M:] = 0
+        for j in range(M, columns):
+            s[i, j] = 0
         for j in range(0, columns, LANES):
             sums = sums + load(numbers, row + j)
         inverse = np.float32(1) / sum_of_lanes(sums, lanes)
@@ -200,3 +202,19 @@ def scatter_head(a, n, head, d, out):
     for i in range(out.shape[1]):
         for j in range(d):
             out[n, i, head * d + j] = a[i, j]
+
+
+@njit(cache=True, nogil=True)
+def gather_weights(p, n, head, out):
+    """out[:L, :M] = the weights of one head.  An assignment of slices would take seconds to compile."""
+    for i in range(p.shape[2]):
+        for j in range(p.shape[3]):
+            out[i, j] = p[n, head, i, j]
+
+
+@njit(cache=True, nogil=True)
+def scatter_weights(scores, n, head, p):
+    """Write scores[:L, :M] to the weights of one head."""
+    for i in range(p.shape[2]):
+        for j in range(p.shape[3]):
+            p[n, head, i, j] = scores[i, j]
