@@ -37,6 +37,14 @@ def forward_few(x, w, bias, residual, y, buffer):
     return y
 
 
+@njit(cache=True, nogil=True)
+def clear(products, i, first, last):
+    """products[i, first:last] = 0; an assignment of a slice would take a second to compile."""
+    for t in range(first, last):
+        for k in range(products.shape[2]):
+            products[i, t, k] = 0
+
+
 @njit(parallel=True, cache=True)
 def forward_few_all(x, panels, bias, residual, y, size, block, products):
     """Write y (N, H, W, C_out). panels: (C_in, KH KW C_out rounded), from `pack_filter`. size: KH, KW."""
@@ -62,7 +70,7 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
     from_bias, from_residual, into = pointer(bias), pointer(residual), pointer(y)
     for i in range(last - first + KH - 1):
         h, line = top + i - KH // 2, i * width * K
-        products[i, : KW // 2] = 0
+        clear(products, i, 0, KW // 2)
         if 0 <= h < H:
             full = W // ROWS * ROWS
             for t in range(0, full, ROWS):
@@ -79,9 +87,9 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
                         weights = load(w, j // WIDE * WIDE * C_in + c * panel + j % WIDE)
                         total = total + x[n, h, t, c] * weights
                     store(out, line + (KW // 2 + t) * K + j, total)
-            products[i, W + KW // 2 :] = 0
+            clear(products, i, W + KW // 2, width)
         else:
-            products[i] = 0
+            clear(products, i, 0, width)
     for i in range(last - first):
         for j in range(W):
             to, value = ((n * H + top + i) * W + j) * C_out, splat(np.float32(0))
