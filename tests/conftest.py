@@ -25,16 +25,16 @@ def pytest_xdist_auto_num_workers(config):
     return min(cores, MOST_PROCESSES) if cores > 1 else 0
 
 
-# With two processes, each begins with one half of the tests: one where kernels are compiled, one where they are not.
-COMPILES = ("kernels", "nn", "interop", "benchmarks", "evaluation", "golden", "pipeline", "training")
-
-
 gc.disable()  # thousands of tests are collected, and none of them is garbage
 
 
 def pytest_collection_finish():
     gc.enable()
     gc.freeze()  # nor need they be looked through while tests run
+
+
+# With two processes, each begins with one half of the tests: one where kernels are compiled, one where they are not.
+COMPILES = ("kernels", "nn", "interop", "benchmarks", "evaluation", "golden", "pipeline", "training")
 
 
 def pytest_collection_modifyitems(items):

@@ -37,14 +37,6 @@ def forward_few(x, w, bias, residual, y, buffer):
     return y
 
 
-@njit(cache=True, nogil=True)
-def clear(products, i, first, last):
-    """products[i, first:last] = 0; an assignment of a slice would take a second to compile."""
-    for t in range(first, last):
-        for k in range(products.shape[2]):
-            products[i, t, k] = 0
-
-
 @njit(parallel=True, cache=True)
 def forward_few_all(x, panels, bias, residual, y, size, block, products):
     """Write y (N, H, W, C_out). panels: (C_in, KH KW C_out rounded), from `pack_filter`. size: KH, KW."""
@@ -101,3 +93,11 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
             if residual.size:
                 value = value + masked_load(from_residual, to, C_out)
             masked_store(into, to, value, C_out)
+
+
+@njit(cache=True, nogil=True)
+def clear(products, i, first, last):
+    """products[i, first:last] = 0; an assignment of a slice would take a second to compile."""
+    for t in range(first, last):
+        for k in range(products.shape[2]):
+            products[i, t, k] = 0

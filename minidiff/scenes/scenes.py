@@ -124,7 +124,7 @@ class Scenes:
     def digest(self) -> str:
         """A hash of what the settings of a training run do not determine: how scenes are rendered."""
         text = f"{self.name} {VERSION} {self.height}"
-        if (width := line_width(self.height)) > 1:  # so wide since larger images can be learnt
+        if (width := line_width(self.height)) > 1:  # the lines of styles were one pixel wide at every size before
             text += f" {width}"
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,8 +12,8 @@ from minidiff.scenes.factors import STYLES
 from minidiff.scenes.palette import table
 
 _CREAM, _SEPIA_DARK, _SEPIA_LIGHT = table((255, 246, 250), (70, 48, 36), (255, 226, 176))
-LINE_WIDTH = 1 / 32  # of an image's
 _VIOLET, _GLOW, _PAPER, _INK = table((18, 12, 44), (90, 24, 110), (250, 244, 230), (44, 40, 70))
+_LINE_WIDTH = 1 / 32  # of the image's width
 
 
 def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def finish(rgb: np.ndarray, edge: np.ndarray, style: np.ndarray, hue: np.ndarray
 
 def line_width(size: int) -> int:
     """Return how many pixels wide the lines of a style are in an image of size × size."""
-    return max(1, round(size * LINE_WIDTH))
+    return max(1, round(size * _LINE_WIDTH))
 
 
 def _lines(edge: np.ndarray) -> np.ndarray:

@@ -115,7 +115,8 @@ class PunctualProtocol(H11Protocol):
             body = json.dumps({"error": f"the headers took more than {self.seconds:g} s to arrive"}).encode()
             names = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
             self._answer(h11.Response(status_code=408, headers=list(names.items()), reason=b"Request Timeout"), body)
-        self.transport.close()
+        else:
+            self.transport.close()
 
     def _answer(self, response: h11.Response, body: bytes) -> None:
         """Send a response in one piece, and close the connection."""

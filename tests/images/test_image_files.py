@@ -81,7 +81,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(max_size=9), json_values, max_size=4))
 def test_any_settings_come_back(tmp_path, values):
     save_png(tmp_path / "a.png", IMAGE, values)
