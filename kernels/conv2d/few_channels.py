@@ -62,7 +62,6 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
     from_bias, from_residual, into = pointer(bias), pointer(residual), pointer(y)
     for i in range(last - first + KH - 1):
         h, line = top + i - KH // 2, i * width * K
-        clear(products, i, 0, KW // 2)
         if 0 <= h < H:
             full = W // ROWS * ROWS
             for t in range(0, full, ROWS):
@@ -79,9 +78,9 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
                         weights = load(w, j // WIDE * WIDE * C_in + c * panel + j % WIDE)
                         total = total + x[n, h, t, c] * weights
                     store(out, line + (KW // 2 + t) * K + j, total)
-            clear(products, i, W + KW // 2, width)
+            clear_borders(products, i, KW // 2, KW // 2 + W)
         else:
-            clear(products, i, 0, width)
+            clear_borders(products, i, width, width)
     for i in range(last - first):
         for j in range(W):
             to, value = ((n * H + top + i) * W + j) * C_out, splat(np.float32(0))
@@ -96,8 +95,9 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
 
 
 @njit(cache=True, nogil=True)
-def clear(products, i, first, last):
-    """products[i, first:last] = 0; an assignment of a slice would take a second to compile."""
-    for t in range(first, last):
-        for k in range(products.shape[2]):
-            products[i, t, k] = 0
+def clear_borders(products, i, left, right):
+    """products[i, :left] = products[i, right:] = 0; assignments of slices would take a second to compile."""
+    for t in range(products.shape[1]):
+        if not left <= t < right:
+            for k in range(products.shape[2]):
+                products[i, t, k] = 0

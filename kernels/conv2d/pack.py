@@ -143,7 +143,8 @@ def pack_lines(x, window, lines_per_image, per_line, start, stop, seen, pixels):
                 copy(into, i * length, from_x, ZERO, ZERO, length)
         have = base + KH
     count = (stop - start) * per_line
-    pixels[count:] = pixels[count - 1]
+    for i in range(count, len(pixels)):
+        pixels[i] = pixels[count - 1]
 
 
 @njit

@@ -200,7 +200,8 @@ def statistics_part(x, scale, shift, eps, statistics, n, part, parts):
     low, high = part * C // parts, (part + 1) * C // parts
     from_x, from_affine, strip, total = pointer(x), pointer(affine), alloca(1), np.zeros(wide)
     for moment in range(2):
-        total[:] = 0
+        for c in range(wide):
+            total[c] = 0
         for start in range(0, pixels, STRIP):
             for c in range(low, high, LANES):
                 sums, center = splat(np.float32(0)), load(from_affine, n * wide + c)

@@ -63,9 +63,10 @@ def _draw(rows, rgb, edge, label):
     """Draw one image: gather each figure's distances in d, then paint it."""
     size = len(edge)
     pixel = np.float32(2) / np.float32(size)
-    rgb[:] = _ZERO
-    edge[:] = _ZERO
-    label[:] = 0
+    for j in range(size):  # loops compile faster than assignments of slices
+        for i in range(size):
+            rgb[j, i, 0] = rgb[j, i, 1] = rgb[j, i, 2] = edge[j, i] = _ZERO
+            label[j, i] = 0
     d = np.empty((size, size), np.float32)
     e = np.empty((size, size), np.float32)
     x = (np.arange(size).astype(np.float32) + _HALF) * pixel - _ONE
