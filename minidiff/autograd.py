@@ -19,6 +19,7 @@ Closure = Callable[..., tuple[Any, ...]]
 
 _serial = itertools.count()
 _recording = True
+_gradient_hook: Callable[["Tensor"], object] | None = None
 
 
 class Tensor:
@@ -63,6 +64,7 @@ class Tensor:
 
         self must have one element.  A tensor always has a larger serial number than its inputs.  So the walk takes the
         tensor with the largest number first: by then, every operation that used the tensor has added its gradient.
+        A leaf needs no place in that order: it receives its gradient as soon as all its uses have added theirs.
         Each record and each gradient is freed as soon as it has been used.
         Raises ValueError if self does not have one element, or if the tape has been walked before.
         """
@@ -71,12 +73,12 @@ class Tensor:
         if not self.requires_grad:
             raise ValueError("backward: nothing was recorded, no input asks for a gradient")
         sums: dict[int, Any] = {self._serial: self.data * 0 + 1}  # by serial number, the sum of the gradients so far
-        reached = {self._serial}
+        uses, reached = self._uses_of_leaves(), {self._serial}
         waiting = [(-self._serial, self)]  # a heap, whose first entry is the smallest
         while waiting:
             _, tensor = heapq.heappop(waiting)
             gy = sums.pop(tensor._serial)
-            if tensor._closure is None:
+            if tensor._closure is None:  # backward was called on a leaf
                 tensor._add_to_grad(gy)
                 continue
             for source, gradient in zip(tensor._inputs, tensor._gradients_of_inputs(gy, sums), strict=True):
@@ -86,10 +88,29 @@ class Tensor:
                 if source._serial in sums:
                     gradient = backend.current().add(sums[source._serial], gradient)
                 sums[source._serial] = gradient
-                if source._serial not in reached:
+                if source._closure is None:
+                    uses[source._serial] -= 1
+                    if uses[source._serial] == 0:
+                        source._add_to_grad(sums.pop(source._serial))
+                elif source._serial not in reached:
                     reached.add(source._serial)
                     heapq.heappush(waiting, (-source._serial, source))
             tensor._inputs, tensor._closure = (), _already_walked
+
+    def _uses_of_leaves(self) -> dict[int, int]:
+        """Return how often the records before this tensor use each leaf that requires gradients, by serial number."""
+        uses: dict[int, int] = {}
+        reached, waiting = {self._serial}, [self]
+        while waiting:
+            for source in waiting.pop()._inputs:
+                if not source.requires_grad:
+                    continue
+                if source._closure is None:
+                    uses[source._serial] = uses.get(source._serial, 0) + 1
+                elif source._serial not in reached:
+                    reached.add(source._serial)
+                    waiting.append(source)
+        return uses
 
     def _gradients_of_inputs(self, gy: Any, sums: dict[int, Any]) -> tuple[Any, ...]:
         """Return the gradients of the inputs, given that of the result.  (fused_sum.py also uses `sums`.)"""
@@ -101,6 +122,8 @@ class Tensor:
             self.grad = gradient.copy()  # an operation may have returned the same array for two inputs
         else:
             self.grad += gradient  # in place, because the array may be a view of the optimiser's flat array
+        if _gradient_hook is not None:
+            _gradient_hook(self)
 
     if TYPE_CHECKING:  # ops.py defines these; they are declared here for type checkers
 
@@ -161,3 +184,14 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _recording = before
+
+
+@contextmanager
+def on_gradient(call: Callable[[Tensor], object]) -> Iterator[None]:
+    """Inside the `with` block, `backward` calls `call` with each leaf that has received its whole gradient."""
+    global _gradient_hook
+    before, _gradient_hook = _gradient_hook, call
+    try:
+        yield
+    finally:
+        _gradient_hook = before

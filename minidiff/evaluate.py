@@ -43,6 +43,9 @@ from minidiff.limits import check_limits
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.pipeline.loading import load, pipeline_of
 from minidiff.pipeline.pipeline import Pipeline
+from minidiff.processes import world
+from minidiff.processes.command import join
+from minidiff.processes.nccl import select_gpu
 from minidiff.training.console import progress_bar
 
 SCENES_JUDGE, LABELS_JUDGE = 32, 64  # the height of the images that classifiers look at, by default at most
@@ -84,9 +87,15 @@ class EvaluateConfig:
 @np.errstate(all="ignore")  # the pipeline reports infinities and NaN once
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the process."""
-    config = command_line.read(EvaluateConfig, "evaluate", sys.argv[1:] if arguments is None else arguments)
+    with join():
+        evaluate(command_line.read(EvaluateConfig, "evaluate", sys.argv[1:] if arguments is None else arguments))
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Evaluate a model with these settings."""
     backend.on_compile(log)
     backend.use(config.backend, config.threads)
+    select_gpu(world.current())
     model = opened(config.checkpoint)
     if isinstance(model, Checkpoint):
         evaluate_autoencoder(config, model)
@@ -125,7 +134,8 @@ def evaluate_labels(config: EvaluateConfig, model: Pipeline) -> None:
     target, sampling = json_path(config), config.sampling
     assert model.config is not None  # as it is for checkpoints
     size = judge_size(config.judge_size, model.shape, LEAST_LABELS_JUDGE, LABELS_JUDGE)
-    train_set, test_set = train_and_test_sets(data_config(config, model.config.data, model.shape, model.classes))
+    data = data_config(config, model.config.data, model.shape, model.classes)
+    train_set, test_set = world.current().one_first(lambda: train_and_test_sets(data))  # which may download them
     check(model, test_set, sampling)
 
     train_set = at_size(train_set, *size)
@@ -135,6 +145,8 @@ def evaluate_labels(config: EvaluateConfig, model: Pipeline) -> None:
     total = sampling.number * model.steps_of(sampling.steps)
     with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
         results = judge(model, classifier, test_set, sampling, bar.update, train_set)
+    if world.current().rank:
+        return
 
     result = summary(model, test_set, classifier, sampling, results)
     show(table(result))
@@ -164,6 +176,8 @@ def evaluate_scenes(config: EvaluateConfig, model: Pipeline) -> None:
     total = sets * sampling.number * model.steps_of(sampling.steps)
     with progress_bar("sampling", total=total, unit="image step", leave=False) as bar:
         result = judge_scenes(model, classifiers, sampling, bar.update)
+    if world.current().rank:
+        return
     show(scenes_report.table(result))
     write(target, result, new=config.json is not None)
 
@@ -176,7 +190,8 @@ def evaluate_autoencoder(config: EvaluateConfig, checkpoint: Checkpoint) -> None
     target = json_path(config)
     shape = network.height, network.width, network.channels
     data = data_config(config, checkpoint.config.data, shape)
-    dataset, index = held_out_images(data, sampling.count or AUTOENCODER_IMAGES, sampling.seed)
+    count = sampling.count or AUTOENCODER_IMAGES
+    dataset, index = world.current().one_first(lambda: held_out_images(data, count, sampling.seed))
     theirs = dataset.height, dataset.width, dataset.channels
     if theirs != shape:
         raise MinidiffError(
@@ -186,6 +201,8 @@ def evaluate_autoencoder(config: EvaluateConfig, checkpoint: Checkpoint) -> None
     model = checkpoints.make_network(checkpoint)
     with progress_bar("encoding and decoding", total=len(index), unit="image", leave=False) as bar:
         results = judge_autoencoder(model, dataset, index, bar.update)
+    if world.current().rank:
+        return
 
     step, seed = checkpoint.step, sampling.seed
     result = autoencoder_report.summary(checkpoint.path, step, network, dataset.name, seed, results)

@@ -21,6 +21,9 @@ from minidiff.pipeline.loading import load, load_diffusers
 from minidiff.pipeline.model import Model
 from minidiff.pipeline.plan import Plan
 from minidiff.pipeline.prepare import prepare
+from minidiff.processes import world
+from minidiff.processes.command import join
+from minidiff.processes.nccl import select_gpu
 from minidiff.sampling import branches, like
 from minidiff.sampling.draw import OutputOptions, draw
 from minidiff.sampling.inputs import files_of, read_inputs
@@ -58,10 +61,16 @@ class SampleConfig:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
-    config, stored = parse(sys.argv[1:] if arguments is None else arguments)
+    with join():
+        run(*parse(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(config: SampleConfig, stored: dict[str, str]) -> None:
+    """Draw; stored: the hashes that the files of --like must have."""
     request = config.request
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(request.backend, config.threads)
+    select_gpu(world.current())
     if request.checkpoint is not None and request.diffusers is not None:
         raise MinidiffError("which model? give --checkpoint or --diffusers, not both")
     model = load(request.checkpoint) if request.diffusers is None else load_diffusers(request.diffusers)

@@ -92,15 +92,16 @@ class InMemory(Trainer):
         return self.given.config
 
     def batches(self) -> list[Batch]:
+        assert self.parts == 1
         return [self.whole]
 
 
 class StepJob:
     """One step of minidiff's own Trainer: t and noise drawn, forward, backward, clipping, AdamW, average of weights."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, accumulate: int = 1) -> None:
         self.network = network
-        run = RunConfig(steps=1_000_000, batch_size=network.batch)
+        run = RunConfig(steps=1_000_000, batch_size=network.batch, accumulate=accumulate)
         config = Config(DataConfig(flip=False), network.model, run=run)
         names = SUBJECTS if network.classes == len(SUBJECTS) else tuple(map(str, range(network.classes)))
         dataset = ImageDataset("in memory", network.images(), network.labels(), names)

@@ -131,11 +131,12 @@ class TorchRun(TrainingRun):
     def steps(self) -> Iterator[Record]:
         """As `training_loop`, around PyTorch's step."""
         trainer = self.trainer
-        while not self.stop_requested() and trainer.step != trainer.steps:
+        while not self.signal() and trainer.step != trainer.steps:
             start = time.perf_counter()
             record = replace(trainer.advance(), seconds=time.perf_counter() - start)  # type: ignore[attr-defined]
             self.log(record)
-            self.plan(record)
+            if trainer.steps is None:
+                self.plan(record)
             self.save_when_due()
             yield record
 

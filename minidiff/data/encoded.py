@@ -3,15 +3,16 @@
 Idea: an autoencoder that is not trained any more gives the same latents of an image every time.  So each image is
 encoded once: those of a finite dataset before the training starts, those of an endless one when they are first asked
 for.  Images are encoded in groups of eight neighbours in the dataset, always the same ones: the rounding of an image's
-latents may depend on the images that are encoded with it, and a resumed training has to give the same bits.
+latents may depend on the images that are encoded with it, and a resumed training has to give the same bits.  Several
+processes encode different groups, and all of them receive all latents.
 
 Rendering and encoding an image of an endless dataset takes longer than learning from its latents.  So each is used
 `USES` times, `LAG` steps apart, with other noise and another timestep each time (`order_of_latents`).
 Leaves out the autoencoder: nn/autoencoder.py.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from minidiff.backend import to_device, to_numpy
 from minidiff.data.dataset import KEYS, Dataset, order
 from minidiff.images.files import to_float
 from minidiff.latent.space import Space
+from minidiff.processes import world
+from minidiff.scenes import Scenes
 
 GROUP = 8  # images that are encoded at once
-KEPT = 1024  # groups of an endless dataset that stay in memory, or more where steps need more
 USES = 4  # how often training uses an image of an endless dataset
 LAG = 32  # steps between two uses
+STEPS_AHEAD = 8  # whose images are encoded together, by each process
 
 
 class EncodedImages:
@@ -32,8 +35,7 @@ class EncodedImages:
 
     def __init__(self, dataset: Dataset, space: Space, flip: bool = False) -> None:
         self.dataset, self.space, self.flip = dataset, space, flip
-        self._groups: OrderedDict[int, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
-        self._kept = KEPT
+        self._groups: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
 
     def groups_before(self, step: int, batch_size: int) -> range:
         """Return the groups that are to be encoded before a step.
@@ -47,9 +49,32 @@ class EncodedImages:
 
     def fill(self, step: int, batch_size: int, after_each: Callable[[], object] = lambda: None) -> None:
         """Encode the groups that are to be encoded before a step, one after the other, as they are rendered fastest."""
-        self._kept = max(KEPT, 2 * len(self.groups_before(LAG * USES, batch_size)))
-        for group in self.groups_before(step, batch_size):
-            self._group(group)
+        self._encode_all(self.groups_before(step, batch_size), after_each)
+
+    def prepare(self, seed: int, step: int, batch_size: int) -> None:
+        """Encode what a step needs and, if that is not done yet, what later steps need: many images render faster.
+
+        Of an endless dataset, what no step needs any more is forgotten.  All processes come to the same groups.
+        """
+        if self.dataset.endless:
+            oldest = self.groups_before(step, batch_size).start
+            for group in [group for group in self._groups if group < oldest]:
+                del self._groups[group]
+        if self._missing(seed, step, batch_size):
+            steps = range(step, step + STEPS_AHEAD * world.current().size)
+            self._encode_all(sorted({group for each in steps for group in self._missing(seed, each, batch_size)}))
+
+    def _missing(self, seed: int, step: int, batch_size: int) -> set[int]:
+        """Return the groups of a step that are not encoded yet."""
+        return set((order_of_latents(self.dataset, seed, step, batch_size) // GROUP).tolist()) - self._groups.keys()
+
+    def _encode_all(self, groups: Iterable[int], after_each: Callable[[], object] = lambda: None) -> None:
+        """Encode groups, each on one of the processes."""
+        groups, here = [group for group in groups if group not in self._groups], world.current()
+        later = lambda k: groups[k + here.size : k + 32 * here.size : here.size]  # of the process that encodes the k-th
+        tasks = (partial(self._encode, group, later(k)) for k, group in enumerate(groups))
+        for group, (latents, *labels) in zip(groups, here.in_turn(tasks)):
+            self._groups[group] = latents, labels[0] if labels else None
             after_each()
 
     def labels(self, index: np.ndarray) -> np.ndarray | None:
@@ -71,19 +96,28 @@ class EncodedImages:
 
     def _group(self, group: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the latents (1 or 2, GROUP, h, w, c) and the labels of a group; the second ones are mirrored."""
-        if group in self._groups:
-            self._groups.move_to_end(group)
-            return self._groups[group]
-        numbers = np.arange(group * GROUP, (group + 1) * GROUP)
-        if not self.dataset.endless:
-            numbers = numbers[numbers < len(self.dataset)]
+        if group not in self._groups:
+            latents, *labels = self._encode(group)
+            self._groups[group] = latents, labels[0] if labels else None
+        return self._groups[group]
+
+    def _numbers(self, group: int) -> np.ndarray:
+        """Return the numbers of the images in a group."""
+        return np.arange(group * GROUP, min((group + 1) * GROUP, len(self.dataset)))
+
+    def _encode(self, group: int, later: Sequence[int] = ()) -> list[np.ndarray]:
+        """Render or read the images of a group, and return their latents and, if they have any, their labels.
+
+        later: groups that this process will encode next.
+        """
+        numbers = self._numbers(group)
+        if isinstance(self.dataset, Scenes):
+            self.dataset.render_ahead(numbers, map(self._numbers, later))
         images, labels = self.dataset.batch(numbers)
         views = [images, images[:, :, ::-1]] if self.flip else [images]
         encode: Callable[[np.ndarray], Any] = lambda view: self.space.encode(to_device(to_float(view)))
-        self._groups[group] = np.stack([to_numpy(encode(view)) for view in views]), labels
-        if self.dataset.endless and len(self._groups) > self._kept:
-            self._groups.popitem(last=False)
-        return self._groups[group]
+        latents = np.stack([to_numpy(encode(view)) for view in views])
+        return [latents] if labels is None else [latents, labels]
 
 
 def encoded_images(dataset: Dataset, space: Space, flip: bool) -> EncodedImages | None:

@@ -6,6 +6,7 @@ of any size, and training needs to know nothing about the data.
 Leaves out noise and label dropout: diffusion/process.py.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +58,20 @@ class TrainingData:
         if self.flip and self.conditioning is not None and isinstance(self.dataset, Scenes):
             raise MinidiffError("--flip mirrors images, but not the maps of scenes beside them: leave it out")
 
-    def batches(self, step: int, size: int, parts: int = 1) -> list[Batch]:
-        """Return the batch of a step (0, 1, …), `size` images, split into `parts` parts of equal size."""
-        index = (order if self.encoded is None else order_of_latents)(self.dataset, self.seed, step, size)
-        return [self.batch(index[sample], step, sample) for sample in np.split(np.arange(size), parts)]
+    def batches(self, step: int, size: int, parts: int = 1, chosen: slice = slice(None)) -> list[Batch]:
+        """Return the batch of a step (0, 1, …), `size` images, split into `parts` parts of equal size.
+
+        chosen: which of the parts are wanted.
+        """
+        if self.encoded is not None:
+            self.encoded.prepare(self.seed, step, size)
+        order_of = order if self.encoded is None else order_of_latents
+        index, samples = order_of(self.dataset, self.seed, step, size), np.split(np.arange(size), parts)[chosen]
+        if isinstance(self.dataset, Scenes) and (self.encoded is None or self.conditioning is not None):
+            places = np.concatenate(samples)
+            later = (order_of(self.dataset, self.seed, each, size)[places] for each in itertools.count(step + 1))
+            self.dataset.render_ahead(index[places], later)
+        return [self.batch(index[sample], step, sample) for sample in samples]
 
     def batch(self, index: np.ndarray, step: int, sample: np.ndarray) -> Batch:
         """Return the images numbered `index`, (N,), augmented as images at the places `sample`, (N,), of a step."""

@@ -2,11 +2,13 @@
 
 Idea: samples of models with labels and of models with prompts are drawn by one function, with the same settings and the
 same default values.
+Several processes draw different batches, and all of them receive all images.
 Leaves out how an image is drawn: pipeline/plan.py.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from minidiff.images.files import to_uint8
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.pipeline.plan import Plan
 from minidiff.pipeline.settings import Inputs, SamplingSettings
+from minidiff.processes import world
 
 SAMPLES = 1000  # by default
 
@@ -60,14 +63,18 @@ def generate_samples(
 ) -> np.ndarray:
     """Draw sampling.number samples with labels in turn, or one sample for each prompt: (N, H, W, C) uint8.
 
-    conditions: as in `plan_samples`.  on_step: called after each sampling step with the number of images in the batch.
+    conditions: as in `plan_samples`.  on_step: called after each sampling step with the number of images in the batch;
+    with several processes, in as many batches.
     """
-    plan = plan_samples(model, sampling, prompts, conditions)
-    batches, total = [], sampling.number if prompts is None else len(prompts)
-    for first in range(0, total, sampling.batch_size):
+    plan, here = plan_samples(model, sampling, prompts, conditions), world.current()
+    total = sampling.number if prompts is None else len(prompts)
+
+    def draw(first: int) -> list[np.ndarray]:
         count = min(sampling.batch_size, total - first)
         for step in plan.steps(first, count, total):
             last = step
-            on_step(count)
-        batches.append(to_uint8(plan.images(last.x_prev)))
-    return np.concatenate(batches)
+            on_step(min(sampling.batch_size * here.size, total - first))  # those that all processes draw now
+        return [to_uint8(plan.images(last.x_prev))]
+
+    tasks = (partial(draw, first) for first in range(0, total, sampling.batch_size))
+    return np.concatenate([images for (images,) in here.in_turn(tasks)])

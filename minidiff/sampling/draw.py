@@ -7,6 +7,7 @@ Leaves out parsing (sample.py) and the contents of the page that explains the ru
 import contextlib
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,9 @@ from minidiff.explain import Caption, Recording, most_frames, write_page
 from minidiff.images.animation import FRAME_MS, LAST_FRAME_MS, animation_zoom, frame
 from minidiff.images.files import make_grid, save_animation, save_png, to_uint8
 from minidiff.pipeline.plan import Plan
+from minidiff.processes import world
 from minidiff.sampling import branches, like
-from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace
+from minidiff.sampling.outputs import new_folder, save_arrays, save_images, trace, traced_steps
 from minidiff.sampling.request import SampleRequest
 from minidiff.sampling.viewer import Viewer
 
@@ -45,14 +47,16 @@ class Drawn:
     """The result of drawing: the images x0 (N, H, W, C) float32, and the steps that outputs need."""
 
     x0: list[np.ndarray] = field(default_factory=list)  # batch by batch
-    traced: list[list[Step]] = field(default_factory=list)  # batch by batch, every step
+    traced: list[list[np.ndarray]] = field(default_factory=list)  # batch by batch, what `outputs.traced_steps` returns
     animated: list[np.ndarray] = field(default_factory=list)  # frames, at most a hundred and one, of the first batch
     recording: Recording | None = None  # of the first batch
+    numbers: tuple[int, int] = (0, 0)  # steps of the sampler, evaluations of the network
 
 
 @np.errstate(all="ignore")  # the plan itself raises an error where numbers overflow
 def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path | None, digests: dict[str, str]) -> None:
-    """Draw the images, show progress, and write the files.
+    """Draw the images, show progress, and write the files.  Several processes draw different batches, and the first one
+    writes all files.
 
     request: goes into grid.png, with digests, the SHA-256 of its files.  out: the folder, None for a new one.
     """
@@ -60,31 +64,38 @@ def draw(plan: Plan, request: SampleRequest, outputs: OutputOptions, out: Path |
     recording = Recording(model.model, model.process, space=model.space) if outputs.explain else None
     seen = (*model.noise_shape[:2], model.shape[2])  # the pixels of a picture that are not repeated
     callback = None if recording is None else recording.on_prediction
-    run = plan.steps(0, min(batch_size, count), count, callback)  # mistakes are found before a folder is made
-    with new_folder(out) as folder:
-        drawn = Drawn(recording=recording)
-        with Viewer(folder, outputs.watch, -(-count // batch_size)) as viewer, recording or contextlib.nullcontext():
-            for first in range(0, count, batch_size):
-                drawn.traced.append([])
-                if first:
-                    run = plan.steps(first, min(batch_size, count - first), count)
-                for step in run:
-                    shown = plan.shown(step)
-                    viewer.show(shown)
-                    if outputs.trace:
-                        drawn.traced[-1].append(step)
-                    if recording is not None and first == 0:
-                        recording.take(step, is_shown(step, most_frames(seen)), shown)
-                    if outputs.animation != "none" and first == 0 and is_shown(step):
-                        drawn.animated.append(frame(shown, zoom=animation_zoom(shown.x_t)))
-                if outputs.animation != "none" and first == 0:
-                    finished = replace(shown, x_t=shown.x_prev)
-                    drawn.animated.append(frame(finished, zoom=animation_zoom(shown.x_t)))
-                drawn.x0.append(backend.to_numpy(shown.x_prev))
-        write(folder, plan, request, outputs, digests, drawn)
-    steps, evaluations = (
-        f"{n} {what}{'s' * (n != 1)}" for n, what in ((step.steps, "step"), (step.evaluations, "evaluation"))
-    )
+    first_run = plan.steps(0, min(batch_size, count), count, callback)  # mistakes are found before a folder is made
+    drawn = Drawn(recording=recording)
+
+    def draw_batch(first: int, viewer: Viewer) -> list[np.ndarray]:
+        """Draw the images from number `first` on; return them and, if it is to be written, the trace of their steps."""
+        steps: list[Step] = []
+        for step in first_run if first == 0 else plan.steps(first, min(batch_size, count - first), count):
+            shown = plan.shown(step)
+            viewer.show(shown)
+            if outputs.trace:
+                steps.append(step)
+            if recording is not None and first == 0:
+                recording.take(step, is_shown(step, most_frames(seen)), shown)
+            if outputs.animation != "none" and first == 0 and is_shown(step):
+                drawn.animated.append(frame(shown, zoom=animation_zoom(shown.x_t)))
+        if outputs.animation != "none" and first == 0:
+            drawn.animated.append(frame(replace(shown, x_t=shown.x_prev), zoom=animation_zoom(shown.x_t)))
+        drawn.numbers = step.steps, step.evaluations
+        return [backend.to_numpy(shown.x_prev), *(traced_steps(steps) if outputs.trace else ())]
+
+    here = world.current()
+    with new_folder(out) if here.rank == 0 else contextlib.nullcontext() as folder:
+        rounds = -(-count // (batch_size * here.size))
+        with Viewer(folder, outputs.watch, rounds) as viewer, recording or contextlib.nullcontext():
+            tasks = (partial(draw_batch, first, viewer) for first in range(0, count, batch_size))
+            for x0, *traced in here.in_turn(tasks):
+                if folder is not None:
+                    drawn.x0.append(x0)
+                    drawn.traced.append(traced)
+        if folder is not None:
+            write(folder, plan, request, outputs, digests, drawn)
+    steps, evaluations = (f"{n} {what}{'s' * (n != 1)}" for n, what in zip(drawn.numbers, ("step", "evaluation")))
     print(f"{plan.settings.sampler}: {steps}, {evaluations} of the network", file=sys.stderr)
 
 

@@ -10,7 +10,6 @@ Leaves out image formats (images/files.py), and grid.png, the animation and expl
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,13 +34,19 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
-def trace(traced: list[list[Step]]) -> dict[str, np.ndarray]:
+def traced_steps(steps: list[Step]) -> list[np.ndarray]:
+    """Return what is traced of a batch: t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32."""
+    arrays = (
+        np.stack([backend.to_numpy(getattr(step, name)) for step in steps]) for name in ("x_t", "x0_hat", "eps_hat")
+    )
+    return [np.array([step.t for step in steps]), *arrays]
+
+
+def trace(batches: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
     """Return t (steps,) int64 and x_t, x0_hat, eps_hat (steps, N, H, W, C) float32, the batches side by side."""
-    arrays: dict[str, Any] = {"t": np.array([step.t for step in traced[0]])}
-    for name in ("x_t", "x0_hat", "eps_hat"):
-        parts = [np.stack([backend.to_numpy(getattr(step, name)) for step in part]) for part in traced]
-        arrays[name] = np.concatenate(parts, axis=1)
-    return arrays
+    t, *arrays = zip(*batches)
+    named = zip(("x_t", "x0_hat", "eps_hat"), arrays)
+    return {"t": t[0], **{name: np.concatenate(parts, axis=1) for name, parts in named}}
 
 
 def new_folder(out: Path | None) -> AbstractContextManager[Path]:

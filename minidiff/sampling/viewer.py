@@ -29,9 +29,10 @@ class Viewer:
     In a terminal each frame overwrites the one before, with the bar's text below; elsewhere they go to watch.png.
     """
 
-    def __init__(self, out: Path, watch: bool, batches: int) -> None:
+    def __init__(self, out: Path | None, watch: bool, batches: int) -> None:
+        """out: the folder of the files, None for a process that writes none and shows nothing."""
         in_terminal = sys.stdout.isatty()
-        self.file = out / "watch.png" if watch and not in_terminal else None
+        self.file = out / "watch.png" if watch and out is not None and not in_terminal else None
         self.in_terminal, self.batches = watch and in_terminal, batches
         # disable=None: no bar where stderr is a file
         self.bar = tqdm(unit="step", disable=True if self.in_terminal else None)

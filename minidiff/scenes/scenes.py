@@ -3,12 +3,14 @@
 Idea: there are no files.  The seed, the split and the number of an image determine it, so a training run never repeats
 an image, needs neither disk nor network, and can be reproduced to the byte.  An image is made in four steps: choose the
 factors, place shapes on a canvas, rasterise it, apply the style.  The rasteriser also gives the edge and segmentation
-maps; a depth map shows the order of the layers.  Consecutive images are rendered ahead, many at once, for speed.
+maps; a depth map shows the order of the layers.  Images that will be asked for next are rendered ahead, many at once,
+for speed.
 Leaves out the steps themselves: factors.py, sky.py, places.py, subjects.py, the backend's `raster`, styles.py.
 """
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +41,10 @@ class Rendering:
     label: np.ndarray  # (N, size, size) uint8: which of factors.LABELS each pixel shows
     depth: np.ndarray | None = None  # (N, size, size) uint8: 0 is the sky, 255 the nearest
 
-    def of(self, images: slice) -> "Rendering":
-        """Return a copy of some of the scenes."""
-        depth = None if self.depth is None else self.depth[images].copy()
-        return Rendering(self.image[images].copy(), self.edge[images].copy(), self.label[images].copy(), depth)
+    def of(self, images: np.ndarray) -> "Rendering":
+        """Return some of the scenes: those at the places `images`, (N,)."""
+        depth = None if self.depth is None else self.depth[images]
+        return Rendering(self.image[images], self.edge[images], self.label[images], depth)
 
     @staticmethod
     def joined(parts: Sequence["Rendering"]) -> "Rendering":
@@ -118,7 +120,8 @@ class Scenes:
         self.split, self.seed = split, seed
         self.classes: tuple[str, ...] = () if captions else SUBJECTS
         self.tokenizer = TOKENIZER if captions else None
-        self._ahead: tuple[int, Rendering, np.ndarray] | None = None  # number of the first scene, scenes, labels
+        self._ahead: tuple[np.ndarray, Rendering, np.ndarray] | None = None  # numbers of scenes, scenes, labels
+        self._next = -1  # the number after the last one that was asked for
 
     @property
     def digest(self) -> str:
@@ -134,10 +137,19 @@ class Scenes:
     def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the images numbered `index`, int64 (N,): uint8 (N, size, size, 3), and labels int64 (N,) or (N, L).
 
-        For consecutive numbers, which training asks for, images are rendered ahead; other numbers on request.
+        Whoever asks for consecutive numbers, again and again, has later ones rendered ahead.
         """
         rendering, labels = self._rendered(index, depth=False)
         return rendering.image, labels
+
+    def render_ahead(self, index: np.ndarray, later: Iterable[np.ndarray]) -> None:
+        """Render the images numbered `index`, (N,), and with them some that will be asked for later, if need be.
+
+        later: the numbers that will be asked for, request by request, each about as many as now.
+        """
+        if not self._holds(index, depth=False):
+            requests = itertools.islice(later, max(_AHEAD // max(len(index), 1), 1) - 1)
+            self._keep(np.concatenate([index, *requests]), depth=False)
 
     def factors(self, index: np.ndarray) -> Factors:
         """Return what the images numbered `index` show."""
@@ -155,27 +167,38 @@ class Scenes:
         return self._rendered(index, depth)[0]
 
     def _rendered(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
-        """Return scenes and labels; those of consecutive numbers are rendered ahead and kept."""
+        """Return scenes and labels, from those that were rendered ahead if they are among them."""
         n = len(index)
-        first = int(index[0]) if n else 0
-        if n > _AHEAD or not np.array_equal(index, np.arange(first, first + n)):
+        if n == 0:
+            rendering, labels = self._render(np.zeros(1, np.int64), depth)
+            return rendering.of(index), labels[:0]
+        first = int(index[0])
+        consecutive, expected = np.array_equal(index, np.arange(first, first + n)), first == self._next
+        self._next = first + n if consecutive else -1
+        if self._ahead is not None and self._holds(index, depth=False):
+            self._keep(self._ahead[0], depth)
+        elif consecutive and expected and n <= _AHEAD:
+            self._keep(np.arange(first, min(first + _AHEAD, len(self))), depth)
+        else:
             parts = [self._render(index[k : k + _AHEAD], depth) for k in range(0, n, _AHEAD)]
             return Rendering.joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        if self._ahead is None or not self._holds(first, n, depth):
-            more = depth or (
-                self._ahead is not None and self._ahead[1].depth is not None
-            )  # a caller of depth maps will want the next ones, too
-            self._ahead = first, *self._render(np.arange(first, min(first + _AHEAD, len(self))), more)
-        start, rendering, labels = self._ahead
-        here = slice(first - start, first - start + n)
-        return rendering.of(here), labels[here].copy()
+        assert self._ahead is not None
+        numbers, rendering, labels = self._ahead
+        here = np.searchsorted(numbers, index)
+        return rendering.of(here), labels[here]
 
-    def _holds(self, first: int, n: int, depth: bool) -> bool:
-        """Return whether scenes first … first + n - 1 are rendered already, with depth maps if these are wanted."""
-        if self._ahead is None:
+    def _holds(self, index: np.ndarray, depth: bool) -> bool:
+        """Return whether the scenes numbered `index` were rendered ahead, with depth maps if these are wanted."""
+        if self._ahead is None or (depth and self._ahead[1].depth is None):
             return False
-        start, rendering, labels = self._ahead
-        return start <= first and first + n <= start + len(labels) and not (depth and rendering.depth is None)
+        return bool(np.isin(index, self._ahead[0]).all())
+
+    def _keep(self, numbers: np.ndarray, depth: bool) -> None:
+        """Render the scenes with these numbers and keep them, if need be; depth maps as well, if ever wanted."""
+        numbers = np.unique(numbers)
+        depth = depth or (self._ahead is not None and self._ahead[1].depth is not None)
+        if not self._holds(numbers, depth):
+            self._ahead = numbers, *self._render(numbers, depth)
 
     def _render(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
         factors = self.factors(index)

@@ -24,6 +24,8 @@ from minidiff.checkpoint.settings import write_toml
 from minidiff.data.encoded import GROUP
 from minidiff.data.open import open_data
 from minidiff.errors import MinidiffError, one_line
+from minidiff.processes import world
+from minidiff.processes.report import Report, share
 from minidiff.training import console, preview
 from minidiff.training import run_dir as folders
 from minidiff.training.autoencoder import AutoencoderTrainer, Reconstructions, make_trainer
@@ -41,9 +43,12 @@ FINISHED = 0
 class Callbacks:
     """What the training loop calls after each step; by default nothing happens."""
 
-    def stop_requested(self) -> bool:
-        """Whether the loop should end before the next step."""
-        return False
+    def signal(self) -> int:
+        """Return the signal that asks for an end before the next step, 0 for none."""
+        return 0
+
+    def stopped(self, signal: int) -> None:
+        """Take note that a signal ends the training, perhaps one to another process."""
 
     def log(self, record: Record) -> None:
         """Write down what the step did."""
@@ -61,32 +66,42 @@ class Callbacks:
 def training_loop(trainer: Trainer, run: Callbacks) -> Iterator[Record]:
     """Train until the last step, or until the run is to stop; yield what each step did.
 
-    A batch in `accumulate` parts has the same images, flips, timesteps, noise and dropped labels as a whole one, since
-    all of them depend on an image's place in the whole batch; gradients are sums over images, so only the order of
-    their float32 summation differs, by a relative error of about 1e-6.
+    A batch in parts has the same images, flips, timesteps, noise and dropped labels as a whole one, since all of them
+    depend on an image's place in the whole batch; gradients are sums over images, so only the order of their float32
+    summation differs, by a relative error of about 1e-6.  With several processes, each computes some of the parts.
     Raises MinidiffError, and leaves the weights as they were, if the loss or a gradient is not finite.
     """
-    parameters, optimizer = trainer.parameters, trainer.config.optimizer
-    while not run.stop_requested() and trainer.step != trainer.steps:
+    parameters, optimizer, gradients = trainer.parameters, trainer.config.optimizer, trainer.gradients
+    alone = world.current().size == 1
+    stop = run.signal() if alone else 0
+    while not stop and trainer.step != trainer.steps:
         start, step = time.perf_counter(), trainer.step + 1
         with np.errstate(all="ignore"):  # an overflow is reported once: here for the loss, in `save` for the weights
-            parameters.g[:] = 0
+            gradients.clear()
             batches, losses = trainer.batches(), []
             for batch in batches:
                 loss = trainer.loss(batch)
-                loss.backward()  # adds to parameters.g
+                with gradients.adding():
+                    loss.backward()  # adds to parameters.g
                 losses.append(loss.data)
-            norm, losses = gradient_norm(parameters, losses)
-            trainer.check_finite(batches, losses, norm)
+            gradients.finish()
+            norm, losses = gradient_norm(parameters, losses, trainer.parts)
+            reports = share(world.current(), Report(losses, run.signal()), parameters.w, trainer.step)
+            trainer.check_finite(batches, reports, norm)
             lr, decay = learning_rate(optimizer, step, trainer.steps), ema_decay(step, optimizer.ema)
-            update(parameters, optimizer, step, lr, norm, decay, len(batches))  # clips, AdamW, moving average
+            update(parameters, optimizer, step, lr, norm, decay, trainer.parts)  # clips, AdamW, moving average
         trainer.step = step
+        losses = [loss for report in reports for loss in report.losses]
         record = Record(step, sum(losses) / len(losses), lr, norm, time.perf_counter() - start)
         run.log(record)
-        run.plan(record)
+        if trainer.steps is None:
+            run.plan(record)
+            trainer.steps = world.current().said_by_first(trainer.steps)
         run.save_when_due()
         run.preview_when_due()
         yield record
+        stop = run.signal() if alone else max(report.signal for report in reports)
+    run.stopped(stop)
 
 
 def train_step(trainer: Trainer) -> Record:
@@ -110,7 +125,9 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
         raise MinidiffError(
             f"--minutes sets the end while the learning rate warms up; this run is at step {resume.step}: give --steps"
         )
-    data = open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
+    data = world.current().one_first(  # which may download it
+        lambda: open_data(config.data, "train", config.run.seed, config.addition.adapter == "reference")
+    )
     trainer = make_trainer(config, data, resume)
     if (encoded := trainer.training_data.encoded) is not None:
         start = trainer.step, config.run.batch_size
@@ -119,6 +136,8 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
             encoded.fill(*start, lambda: bar.update(GROUP))
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
+    if world.current().rank:
+        return Member(trainer).train()
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:
         return TrainingRun(trainer, folder, started).train()
 
@@ -127,8 +146,28 @@ def _with_run(config: Config, **changes: object) -> Config:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))  # type: ignore[arg-type]
 
 
-class TrainingRun(Callbacks):
-    """What one process adds to the steps of a run: its folder, its metrics, its progress bar, and the clock.
+class Member(Callbacks):
+    """What every process adds to the steps of a run: it takes signals."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.stop = trainer, StopRequest()
+
+    def train(self) -> int:
+        """Make all steps that are left; return the exit code, which is that of process 0, when process 0 has ended."""
+        with handle_signals(self.stop):
+            for _ in training_loop(self.trainer, self):
+                pass
+            return world.current().said_by_first(None) or FINISHED
+
+    def signal(self) -> int:
+        return self.stop.signal or 0
+
+    def stopped(self, signal: int) -> None:
+        self.stop.signal = signal or self.stop.signal
+
+
+class TrainingRun(Member):
+    """What process 0 adds to the steps of a run: its folder, its metrics, its progress bar, and the clock.
 
     started: `time.perf_counter()` when the command began.
     """
@@ -137,12 +176,12 @@ class TrainingRun(Callbacks):
     metrics: folders.Metrics
 
     def __init__(self, trainer: Trainer, folder: Path, started: float) -> None:
-        self.trainer, self.folder, self.started = trainer, folder, started
+        super().__init__(trainer)
+        self.folder, self.started = folder, started
         run = trainer.config.run
         self.pictures = (
             Reconstructions(trainer) if isinstance(trainer, AutoencoderTrainer) else preview.Samples(trainer)
         )
-        self.stop = StopRequest()
         self.save_due = Periodic(run.save_every, SAVE_SECONDS, first=SAVE_SECONDS)
         self.preview_due = Periodic(run.preview_every, PREVIEW_SECONDS, first=FIRST_PREVIEW_SECONDS)
         self.budget = Budget(run.minutes, trainer.config.optimizer.warmup) if run.minutes is not None else None
@@ -174,7 +213,7 @@ class TrainingRun(Callbacks):
                     print(f"stopped after step {trainer.step}; go on with: {resume}")
                 else:
                     self.print_next_commands()
-        return self.stop.exit_code if self.stop else FINISHED
+            return world.current().said_by_first(self.stop.exit_code if self.stop else FINISHED) or FINISHED
 
     def make_steps(self) -> None:
         """Run the training loop with a progress bar, and save where it ends."""
@@ -193,9 +232,6 @@ class TrainingRun(Callbacks):
 
     # -- after each step ----------------------------------------------------------------------------------------------
 
-    def stop_requested(self) -> bool:
-        return bool(self.stop)
-
     def log(self, record: Record) -> None:
         images_per_second = self.trainer.config.run.batch_size / record.seconds
         self.metrics.write(
@@ -211,7 +247,7 @@ class TrainingRun(Callbacks):
     def plan(self, record: Record) -> None:
         """With --minutes: record how long the step took and, once the speed is known well enough, fix the last step."""
         trainer = self.trainer
-        if self.budget is None or trainer.steps is not None or not self.budget.ready(record.step, record.seconds):
+        if self.budget is None or not self.budget.ready(record.step, record.seconds):
             return
         if self.pass_seconds is None:
             self.preview()

@@ -54,14 +54,14 @@ def ema_decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-def gradient_norm(parameters: FlatParameters, losses: Sequence[Any]) -> tuple[float, list[float]]:
+def gradient_norm(parameters: FlatParameters, losses: Sequence[Any], parts: int = 1) -> tuple[float, list[float]]:
     """Return the Euclidean norm of all gradients together, and the losses as floats.
 
-    losses: one array with one number for each part of a batch.  The gradients are the sum over the parts; the norm is
-    that of their mean.  A step copies nothing else to the host: here the host waits for the device.
+    losses: arrays of one number each.  parts: over how many parts of a batch the gradients were summed; the norm is
+    that of their mean.  A step of one process copies nothing else to the host: here the host waits for the device.
     """
     square_sum, *numbers = backend.to_floats(backend.current().square_sum(parameters.g), *losses)
-    return math.sqrt(square_sum) / len(losses), numbers
+    return math.sqrt(square_sum) / parts, numbers
 
 
 def update(

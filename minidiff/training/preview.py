@@ -137,7 +137,7 @@ def guidance_scale(trainer: Trainer) -> float:
 
 def part_size(trainer: Trainer) -> int:
     """Return how many images training computes at once."""
-    return trainer.config.run.batch_size // trainer.config.run.accumulate
+    return trainer.config.run.batch_size // trainer.parts
 
 
 def num_steps(trainer: Trainer, grid: SampleGrid) -> int:

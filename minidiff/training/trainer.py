@@ -3,9 +3,10 @@
 Idea: every random number in a step is a function of the seed and the number of the step.  So with the same settings and
 images, a step depends only on its number, the weights and AdamW's moments.  A training that continues from these ends
 with the same weights, to the bit, as one that was not interrupted.
+With several processes, each computes some of the parts of a batch.
 What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen; either may work with the latents of an
-autoencoder, whose weights are frozen too.  A `Trainer` also returns the batch and the loss of the next step, and raises
-an error if the loss or the gradient is not finite.
+autoencoder, whose weights are frozen too.  A `Trainer` also returns the batch and the loss of the next step, and finds
+out where a loss or a gradient that is not finite arose.
 Leaves out the loop over the steps (loop.py), the update of the weights (optimizer.py), and the training of an
 autoencoder (autoencoder.py).
 """
@@ -35,6 +36,10 @@ from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.controlnet import ControlNet
 from minidiff.nn.flat_parameters import FlatParameters
+from minidiff.processes import world
+from minidiff.processes.gradients import GradientSum
+from minidiff.processes.report import Report
+from minidiff.processes.tree import parts_of
 from minidiff.training.nonfinite import first_gradient, first_layer
 from minidiff.training.resume import check_resumable
 
@@ -55,7 +60,7 @@ class Trainer:
 
     step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
     model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
-    space: what the U-Net denoises, pixels or latents.
+    space: what the U-Net denoises, pixels or latents.  parts: of a batch, on all processes.  gradients: their sum.
     base_digest: of the base model, "" without an adapter.  data_digest: of the images.
     Raises MinidiffError if no network can be built from the settings, or if the checkpoint or the base model does not
     fit the settings and the data.
@@ -77,18 +82,24 @@ class Trainer:
         self.unet: Any = None if base is None else frozen_unet(base)
         self.base_digest, self.data_digest = base.identity if base else "", dataset.digest
         self.steps = config.run.steps
+        self.parts = parts_of(config.run.batch_size, config.run.accumulate, world.current().size)
         if checkpoint is not None:
             check_resumable(checkpoint, config, self.network, dataset, base)
             self.step = checkpoint.step
             self.model, self.parameters = checkpoints.restore(checkpoint, self.network)
-            return
-        self.step = 0
-        self.model = make_model(self.network, self.adapter, self.space.autoencoder_config)
-        check_memory(self.model, self.network, config.run.batch_size // config.run.accumulate)
-        self.model.initialize(config.run.seed)
-        if isinstance(self.model, ControlNet) and self.unet is not None:
-            self.model.copy_weights(self.unet)
-        self.parameters = FlatParameters(self.model)
+        else:
+            self.step = 0
+            self.model, self.parameters = self._new_model()
+        self.gradients = GradientSum(self.parameters, world.current(), self.parts)
+
+    def _new_model(self) -> tuple[Any, FlatParameters]:
+        """Return what is to be trained, with its first weights."""
+        model = make_model(self.network, self.adapter, self.space.autoencoder_config)
+        check_memory(model, self.network, self.config.run.batch_size // self.parts)
+        model.initialize(self.config.run.seed)
+        if isinstance(model, ControlNet) and self.unet is not None:
+            model.copy_weights(self.unet)
+        return model, FlatParameters(model)
 
     def _make_space(self, found: Checkpoint | None) -> Space:
         """Return what the U-Net denoises: as in a checkpoint, latents of the autoencoder in the settings, or pixels.
@@ -127,9 +138,8 @@ class Trainer:
         return self.dataset.tokenizer.words if self.dataset.tokenizer else ()
 
     def batches(self) -> list[Batch]:
-        """Return the batch of the next step, in `accumulate` parts."""
-        run = self.config.run
-        return self.training_data.batches(self.step, run.batch_size, run.accumulate)
+        """Return the parts of the next step's batch that this process computes."""
+        return self.training_data.batches(self.step, self.config.run.batch_size, self.parts, self.gradients.own)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of the next step, or of a part of it."""
@@ -148,18 +158,26 @@ class Trainer:
             return AdaptedUNet(self.unet, ControlInput(self.model, conditioning / np.float32(255)))
         return AdaptedUNet(self.unet, None, ReferenceInput(self.model, to_float(conditioning)))
 
-    def check_finite(self, batches: Sequence[Batch], losses: Sequence[float], norm: float) -> None:
+    def check_finite(self, batches: Sequence[Batch], reports: Sequence[Report], norm: float) -> None:
         """Raise MinidiffError, with the layer in which it arose, if a loss or the norm of the gradients is not finite.
 
-        Until the weights are updated, a loss can be computed again to find that layer.
+        batches: of this process.  reports: of all processes.  Until the weights are updated, a loss can be computed
+        again to find that layer.
         """
+        if math.isfinite(norm) and all(math.isfinite(loss) for report in reports for loss in report.losses):
+            return
+        here = world.current()
+        found = here.texts(self._first_not_finite(batches, reports[here.rank].losses))
+        where = f"the gradient is {norm} at step {self.step + 1}; it arose in {first_gradient(self.model)}"
+        raise MinidiffError(next(filter(None, found), where))
+
+    def _first_not_finite(self, batches: Sequence[Batch], losses: Sequence[float]) -> str:
+        """Return where the first loss of this process that is not finite arose, "" if all are finite."""
         for batch, loss in zip(batches, losses):
             if not math.isfinite(loss):
                 where = first_layer(self.model, partial(self.loss, batch), self.unet)
-                raise MinidiffError(f"the loss is {loss} at step {self.step + 1}; it arose in {where}")
-        if not math.isfinite(norm):
-            where = first_gradient(self.model)
-            raise MinidiffError(f"the gradient is {norm} at step {self.step + 1}; it arose in {where}")
+                return f"the loss is {loss} at step {self.step + 1}; it arose in {where}"
+        return ""
 
 
 def frozen_unet(checkpoint: Checkpoint) -> Any:

@@ -32,6 +32,10 @@ class DeviceArray:
         DeviceArray.leaves += 1
         return self.inside.copy()
 
+    @property
+    def __cuda_array_interface__(self):
+        return self.inside.__array_interface__
+
     def item(self):
         return self.get().item()
 

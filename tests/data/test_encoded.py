@@ -1,5 +1,6 @@
 """Latents of a dataset: each image is encoded once, with the same neighbours; an endless one's are used again."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from minidiff.images.files import to_float
 from minidiff.nn.tokenizer import build_tokenizer
 from minidiff.scenes import Scenes
 from minidiff.scenes import scenes as scenes_module
+from tests.processes.threads_as_processes import in_threads
 
 COUNT = 21  # two whole groups, and one of five
 
@@ -127,21 +129,43 @@ def test_images_without_labels_have_none(images, space):
 # -- endless datasets --------------------------------------------------------------------------------------------------
 
 
-def test_an_endless_dataset_keeps_the_groups_that_were_used_last(monkeypatch, space):
-    monkeypatch.setattr(encoded, "KEPT", 2)
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_endless_dataset_keeps_what_later_steps_need_and_each_group_is_encoded_once(monkeypatch, size):
+    """By one of the processes, however many there are; none takes another turn than the others."""
     monkeypatch.setattr(scenes_module, "_AHEAD", 16)
-    scenes = Scenes(16, captions=True)
-    latents = EncodedImages(scenes, space)
-    of = lambda number: latents.latents(np.array([number]), plain(1))
-    first = of(0)
-    of(8), of(1), of(17)  # the third group takes the place of the second
-    assert [len(call) for call in space.calls] == [GROUP] * 3 and len(latents._groups) == 2
-    of(7)
-    assert len(space.calls) == 3
-    of(9), of(23), of(0)
-    assert len(space.calls) == 6
-    np.testing.assert_array_equal(of(0), first)
-    np.testing.assert_array_equal(latents.labels(np.array([3])), scenes.batch(np.array([3]))[1])
+    monkeypatch.setattr(encoded, "LAG", 8)
+    monkeypatch.setattr(encoded, "STEPS_AHEAD", 4)
+    batch_size, steps, encoded_by, local = 8, 60, [[] for _ in range(size)], threading.local()
+    monkeypatch.setattr(encoded.world, "current", lambda: local.here)
+
+    class Drawn:  # cheap images, each of another colour
+        endless = True
+
+        def __len__(self):
+            return KEYS
+
+        def batch(self, index):
+            return np.broadcast_to((index % 251).astype(np.uint8)[:, None, None, None], (len(index), 8, 8, 3)), None
+
+    def run(here):
+        local.here = here
+        latents = EncodedImages(Drawn(), Counting())
+        encode = latents._encode
+        latents._encode = lambda group, later=(): encoded_by[here.rank].append(group) or encode(group, later)
+        latents.fill(0, batch_size)
+        found = []
+        for step in range(steps):
+            latents.prepare(0, step, batch_size)
+            index = order_of_latents(latents.dataset, 0, step, batch_size)
+            found.append(latents.latents(index, plain(batch_size)))
+        assert len(latents._groups) <= 8 * batch_size // USES + 3 * size + 2
+        return np.stack(found)
+
+    found = in_threads(size, run)
+    groups = sorted(group for each in encoded_by for group in each)
+    assert groups == sorted(set(groups)) and all(encoded_by)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 8, 33])

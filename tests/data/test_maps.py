@@ -1,5 +1,7 @@
 """Maps of images by number: exact for scenes, the same with every backend, and rendered once with the images."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -113,13 +115,17 @@ def test_a_training_run_draws_images_and_maps_together(kind, monkeypatch):
     render = scenes.render
     monkeypatch.setattr(scenes, "render", lambda *given: calls.append(len(given[0])) or render(*given))
     data = Scenes(16)
+    numbers = lambda step: np.arange(step * 64 + 32, step * 64 + 64)  # those of the second of two processes
     for step in range(8, 16):
-        index = np.arange(step * 32, step * 32 + 32)
-        data.batch(index)
-        maps(data, index, kind)
+        data.render_ahead(numbers(step), map(numbers, itertools.count(step + 1)))
+        data.batch(numbers(step))
+        maps(data, numbers(step), kind)
     assert calls == [256, 256] if kind == "depth" else [256]
-    data.batch(np.arange(512, 544))
-    maps(data, np.arange(512, 544), kind)
+    data.batch(np.arange(8))  # somebody else's images
+    assert calls.pop() == 8
+    data.render_ahead(numbers(16), map(numbers, itertools.count(17)))
+    data.batch(numbers(16))
+    maps(data, numbers(16), kind)
     assert len(calls) == (3 if kind == "depth" else 2)
 
 

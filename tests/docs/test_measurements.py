@@ -59,6 +59,8 @@ CHOSEN = (  # numbers with a unit that somebody chose or counted: nothing measur
     "less than 50 ms",
     "a pause of 30 ms",
     "97% of what is left is planned",
+    "After 15 seconds without",
+    "draws a preview for ten seconds",
 )
 
 

@@ -69,7 +69,7 @@ def test_adamw_and_average_against_float64(every_backend, model):
     for step in range(1, 31):
         g = (random.standard_normal(w.size) * random.uniform(0.1, 3)).astype(np.float32)
         parameters.g[:] = backend.to_device(g * 2)  # as if two parts had been added up
-        norm, losses = gradient_norm(parameters, [backend.to_device(np.float32(loss)) for loss in (1.5, 2.5)])
+        norm, losses = gradient_norm(parameters, [backend.to_device(np.float32(loss)) for loss in (1.5, 2.5)], parts=2)
         assert losses == [1.5, 2.5]
         assert norm == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
         lr = learning_rate(optimizer, step, 30)

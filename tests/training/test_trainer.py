@@ -149,10 +149,10 @@ def test_a_gradient_that_overflows_is_traced_to_the_parameter_nearest_the_loss(m
     """Gradients flow from the end of the network to its beginning, so the last one that is not finite was the first."""
     it = trainer()
 
-    def overflow(parameters, losses):
+    def overflow(parameters, losses, parts):
         for name in ("conv_in.w", "middle.1.block.conv1.b", "down.0.block.norm1.gain"):
             parameters.split(parameters.g)[name].flat[0] = np.inf
-        return gradient_norm(parameters, losses)
+        return gradient_norm(parameters, losses, parts)
 
     monkeypatch.setattr(loop, "gradient_norm", overflow)
     before = it.parameters.w.copy()

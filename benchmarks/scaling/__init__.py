@@ -1,0 +1,1 @@
+"""How training gets faster with several processes: see __main__.py."""
