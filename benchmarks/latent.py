@@ -11,8 +11,8 @@ The models are the default networks for captions, with random weights: their spe
 learnt.  First, with fewer pictures and steps, NumPy's backend must come to the same images, latents, losses and
 gradients.
 Latents are trained as in the middle of a long training, where only every fourth image is new (data/encoded.py): the
-latents that the steps before would have left are encoded before anything is timed.  Scenes are rendered 256 at a time,
-which serve 32 steps in latents and 8 in pixels: a round has 32 steps of each, so that it holds all of that work.
+latents that the steps before would have left are encoded before anything is timed.  Scenes are rendered, and in
+latents encoded, for eight steps at a time: a round has 32 steps of each, so that it holds all of that work.
 """
 
 import json
@@ -46,6 +46,7 @@ from minidiff.pipeline import Pipeline, load
 from minidiff.pipeline.settings import DEFAULTS, Inputs, SamplingSettings
 from minidiff.scenes import Scenes
 from minidiff.scenes.captions import TOKENIZER
+from minidiff.scenes.scenes import Rendering
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
 
@@ -90,9 +91,9 @@ class TimedScenes(Scenes):
         super().__init__(size, captions=True)
         self.watch = Stopwatch()
 
-    def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _render(self, index: np.ndarray, depth: bool) -> tuple[Rendering, np.ndarray]:
         with self.watch.running():
-            return super().batch(index)
+            return super()._render(index, depth)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import latent
 from minidiff import backend
 from minidiff.checkpoint.config import ModelConfig
-from minidiff.data.encoded import LAG, USES
+from minidiff.data.encoded import LAG, STEPS_AHEAD, USES
 from minidiff.errors import MinidiffError
 from minidiff.latent.space import LatentStatistics
 from minidiff.nn.autoencoder import AutoencoderConfig
@@ -62,22 +62,27 @@ def test_drawing_is_guided_and_ends_with_the_decoder(models, monkeypatch):
 @pytest.fixture
 def blank(monkeypatch):
     """Scenes that nothing is drawn for."""
-    shape = lambda self, index: (len(index), self.height, self.width, 3)
-    words = lambda index: np.zeros((len(index), TOKENIZER.max_tokens), np.int64)
-    monkeypatch.setattr(latent.Scenes, "batch", lambda *at: (np.zeros(shape(*at), np.uint8), words(at[1])))
+
+    def render(self, index, depth):
+        nothing = np.zeros((len(index), self.height, self.width, 3), np.uint8)
+        rendering = latent.Rendering(nothing, nothing[..., 0].astype(np.float32), nothing[..., 0])
+        return rendering, np.zeros((len(index), TOKENIZER.max_tokens), np.int64)
+
+    monkeypatch.setattr(latent.Scenes, "_render", render)
 
 
 def test_in_the_steady_state_a_step_encodes_a_quarter_of_its_images(blank, models):
-    """Of 32 images eight are new: one group."""
+    """Of 32 images eight are new: one group, which is encoded with those of the next steps."""
     trainer = latent.make_trainer(models[0], 32)
     watch, scenes = trainer.space.watch, trainer.dataset.watch
     latent.reach_steady_state(trainer)
     assert trainer.step == LAG * (USES - 1)
     for _ in range(3):
         before, rendered = watch.times, scenes.times
-        trainer.batches()
-        assert (watch.times - before, scenes.times - rendered) == (1, 1)
-        trainer.step += 1
+        for _ in range(STEPS_AHEAD):
+            trainer.batches()
+            trainer.step += 1
+        assert (watch.times - before, scenes.times - rendered) == (STEPS_AHEAD, 1)
 
 
 def test_rendering_and_encoding_are_parts_of_a_step(blank, models):
