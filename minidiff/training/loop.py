@@ -30,37 +30,15 @@ from minidiff.training import console, preview
 from minidiff.training import run_dir as folders
 from minidiff.training.autoencoder import AutoencoderTrainer, Reconstructions, make_trainer
 from minidiff.training.budget import Budget, Periodic, too_late
+from minidiff.training.callbacks import Callbacks, Member
 from minidiff.training.console import Progress
 from minidiff.training.optimizer import ema_decay, gradient_norm, learning_rate, update
-from minidiff.training.signals import StopRequest, handle_signals
+from minidiff.training.signals import handle_signals
 from minidiff.training.trainer import Record, Trainer
 
 SAVE_SECONDS = 120.0
 FIRST_PREVIEW_SECONDS, PREVIEW_SECONDS = 10.0, 60.0
 FINISHED = 0
-
-
-class Callbacks:
-    """What the training loop calls after each step; by default nothing happens."""
-
-    def signal(self) -> int:
-        """Return the signal that asks for an end before the next step, 0 for none."""
-        return 0
-
-    def stopped(self, signal: int) -> None:
-        """Take note that a signal ends the training, perhaps one to another process."""
-
-    def log(self, record: Record) -> None:
-        """Write down what the step did."""
-
-    def plan(self, record: Record) -> None:
-        """Fix the number of steps, if the end is given in minutes."""
-
-    def save_when_due(self) -> None:
-        """Write a checkpoint, if it is time for one."""
-
-    def preview_when_due(self) -> None:
-        """Draw samples, if it is time for some."""
 
 
 def training_loop(trainer: Trainer, run: Callbacks) -> Iterator[Record]:
@@ -137,7 +115,7 @@ def train(config: Config, out: Path | None = None, resume: Checkpoint | None = N
     if trainer.steps is not None and trainer.step > trainer.steps:
         raise MinidiffError(f"--steps {trainer.steps}: the run is at step {trainer.step} already")
     if world.current().rank:
-        return Member(trainer).train()
+        return train_beside(trainer)
     with folders.created(out) if resume is None else folders.reopened(resume) as folder:
         return TrainingRun(trainer, folder, started).train()
 
@@ -146,24 +124,13 @@ def _with_run(config: Config, **changes: object) -> Config:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))  # type: ignore[arg-type]
 
 
-class Member(Callbacks):
-    """What every process adds to the steps of a run: it takes signals."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.stop = trainer, StopRequest()
-
-    def train(self) -> int:
-        """Make all steps that are left; return the exit code, which is that of process 0, when process 0 has ended."""
-        with handle_signals(self.stop):
-            for _ in training_loop(self.trainer, self):
-                pass
-            return world.current().said_by_first(None) or FINISHED
-
-    def signal(self) -> int:
-        return self.stop.signal or 0
-
-    def stopped(self, signal: int) -> None:
-        self.stop.signal = signal or self.stop.signal
+def train_beside(trainer: Trainer) -> int:
+    """Make all steps that are left beside process 0; return its exit code, when it has ended."""
+    member = Member()
+    with handle_signals(member.stop):
+        for _ in training_loop(trainer, member):
+            pass
+        return world.current().said_by_first(None) or FINISHED
 
 
 class TrainingRun(Member):
@@ -176,8 +143,8 @@ class TrainingRun(Member):
     metrics: folders.Metrics
 
     def __init__(self, trainer: Trainer, folder: Path, started: float) -> None:
-        super().__init__(trainer)
-        self.folder, self.started = folder, started
+        super().__init__()
+        self.trainer, self.folder, self.started = trainer, folder, started
         run = trainer.config.run
         self.pictures = (
             Reconstructions(trainer) if isinstance(trainer, AutoencoderTrainer) else preview.Samples(trainer)
