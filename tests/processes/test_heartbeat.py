@@ -62,8 +62,8 @@ def until(holds, seconds=10):
 
 
 def test_nothing_happens_while_all_live(start):
-    beats, _, gone = start(4)
-    time.sleep(0.6)
+    beats, _, gone = start(4, silence=1.5)
+    time.sleep(2)
     for beat in beats:
         beat.check()
     assert not gone
@@ -92,16 +92,15 @@ def test_all_notice_if_process_0_is_silent(start):
 
 @pytest.mark.parametrize("rank, said", [(2, "process 2 on c: no space left"), (0, "no space left")])
 def test_all_hear_why_a_process_ends(start, rank, said):
-    beats, _, _ = start(3)
+    beats, _, _ = start(3, silence=60)
     beats[rank].tell("no space left")
     others = [beat for beat in beats if beat is not beats[rank]]
     until(lambda: all(beat.problem for beat in others))
     assert {beat.problem for beat in others} == {said}
-    beats[rank].check()
 
 
 def test_a_long_reason_is_cut(start):
-    beats, _, _ = start(2)
+    beats, _, _ = start(2, silence=60)
     beats[1].tell("é€" * 1000)
     until(lambda: beats[0].problem)
     assert beats[0].problem.startswith("process 1 on b: é€é€") and len(beats[0].problem) < heartbeat.LENGTH
