@@ -5,9 +5,11 @@ them fails, all end, and process 0 prints why; if process 0 itself is gone, anot
 Leaves out what the processes compute.
 """
 
+import atexit
 import contextlib
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from minidiff.processes.heartbeat import INTERVAL, SILENCE, Heartbeat
 from minidiff.processes.mpi import MpiWorld, launched
 from minidiff.processes.world import World, current, using
 
-LEAVING = 4.0  # seconds that a process which fails leaves to process 0 to print why, and to the launcher to end all
+LEAVING = 4.0  # seconds that processes which fail wait for each other: to hear why, and then to leave MPI together
 
 
 @contextlib.contextmanager
@@ -65,7 +67,11 @@ def _silence() -> None:
 
 
 def _leave(rank: int, world: MpiWorld | None, error: BaseException) -> None:
-    """Tell the others why this process ends.  Process 0 then returns, and prints it; any other one ends here."""
+    """Tell the others why this process ends.  Process 0 then returns, and prints it; any other one ends here.
+
+    A launcher kills all processes as soon as one ends that has not left MPI, and may report that it has killed them
+    instead of how they ended.  So all leave MPI before they end, unless one is missing.
+    """
     heartbeat = None if world is None else world.heartbeat
     known = heartbeat is not None and heartbeat.problem is not None
     is_mistake = isinstance(error, MinidiffError | OSError | MemoryError | KeyboardInterrupt | SystemExit)
@@ -78,14 +84,32 @@ def _leave(rank: int, world: MpiWorld | None, error: BaseException) -> None:
         if heartbeat is not None:
             time.sleep(3 * INTERVAL)  # until the others have heard it
             heartbeat.stop()
+            if world is not None and heartbeat.silent is None:
+                atexit.register(_leave_mpi, world)  # after it has printed why
         return
-    time.sleep(LEAVING)
-    if world is not None and heartbeat is not None and heartbeat.problem is not None:
-        _give_up(world, heartbeat.problem)
+    deadline = time.monotonic() + LEAVING
+    while time.monotonic() < deadline and (heartbeat is None or heartbeat.problem is None):
+        time.sleep(INTERVAL / 5)
+    if world is not None and heartbeat is not None:
+        heartbeat.stop()
+        if heartbeat.silent is None:
+            _leave_mpi(world)
+        if heartbeat.problem is not None:
+            _give_up(world, heartbeat.problem)
     if isinstance(error, SystemExit):
         os._exit(error.code if isinstance(error.code, int) else EXIT_MISTAKE)
     os.write(2, f"error: process {rank}: {why}\n".encode())  # process 0 has not heard it
     os._exit(EXIT_MISTAKE)
+
+
+def _leave_mpi(world: MpiWorld) -> None:
+    """Leave MPI when all processes do; end this one if they do not in time."""
+    sys.stdout.flush()
+    late = threading.Timer(LEAVING, os._exit, (EXIT_MISTAKE,))
+    late.daemon = True
+    late.start()
+    world.leave()
+    late.cancel()
 
 
 def _give_up(world: MpiWorld, problem: str) -> None:

@@ -69,8 +69,12 @@ class MpiWorld(World):
         return self._line
 
     def finalize(self) -> None:
-        """Leave MPI, when all processes do so; no signs are sent any more."""
+        """Leave MPI, when all processes have come here; no signs are sent any more."""
         self.texts("")
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave MPI, which waits for all processes; no signs are sent any more."""
         self._line.receive()  # MPI may not be left while messages are on the way
         self._mpi.Finalize()
 
