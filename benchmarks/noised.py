@@ -10,7 +10,7 @@ from minidiff.training.trainer import Trainer
 def noised(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the next step's x_t and target (N, H, W, C) float32, t (N,) int64, labels (N,) int64 or None, on the host.
 
-    They are drawn as `Process.training_loss` draws them, by the same keys.
+    They are drawn as `Process.training_examples` draws them, by the same keys.
     """
     run, process = trainer.config.run, trainer.process
     sample = np.arange(run.batch_size)

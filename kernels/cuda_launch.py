@@ -8,8 +8,11 @@ not complain about float64 numbers, it would read them as float32.
 import functools
 import math
 import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,13 +40,22 @@ class Kernel:
 
 
 class Device(Protocol):
-    """What runs kernels: an array library, uninitialised arrays, and a launch with checked arguments."""
+    """What runs kernels: an array library, uninitialised arrays, a launch with checked arguments, memory for graphs."""
 
     xp: Any
+
+    def pool(self) -> AbstractContextManager["Pool"]: ...
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
 
     def launch(self, kernel: Kernel, grid: tuple[int, int, int], arguments: list[Any]) -> None: ...
+
+
+class Pool(Protocol):
+    """Memory of a graph's own; inside `pool()`, all arrays come from it."""
+
+    def capture(self, function: Callable[[], object]) -> Any:
+        """Return a graph of what the function launches, with a method `launch`; None if it does more than that."""
 
 
 _device: list[Device] = []  # empty or one
@@ -205,6 +217,15 @@ class Gpu:
         self.empty = cupy.empty
         self._loaded: dict[tuple[Path, int], Any] = {}  # a module belongs to the GPU where it was loaded
 
+    @contextmanager
+    def pool(self) -> Iterator["GpuPool"]:
+        """Inside, arrays come from memory that nobody else gets, and kernels run in a stream that can be captured."""
+        self.xp.cuda.get_current_stream().synchronize()
+        pool = GpuPool(self.xp.cuda)
+        with self.xp.cuda.using_allocator(pool.memory.malloc), pool.stream:
+            yield pool
+        pool.stream.synchronize()
+
     def launch(self, kernel: Kernel, grid: tuple[int, int, int], arguments: list[Any]) -> None:
         """Run the kernel on the current GPU, in its current stream."""
         current = self.xp.cuda.Device()
@@ -214,3 +235,22 @@ class Gpu:
             module.load(cuda_compile.cubin(kernel.path, f"sm_{current.compute_capability}"))
             self._loaded[key] = module
         self._loaded[key].get_function(kernel.name)(grid, (kernel.threads, 1, 1), tuple(arguments))
+
+
+class GpuPool:
+    """Memory of a graph, and the stream that it is captured in."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.runtime, self.memory, self.stream = cuda.runtime, cuda.MemoryPool(), cuda.Stream(non_blocking=True)
+
+    def capture(self, function: Callable[[], object]) -> Any:
+        """See `Pool`; the graph keeps the memory."""
+        graph, refused = None, self.runtime.CUDARuntimeError
+        self.stream.begin_capture(self.runtime.streamCaptureModeRelaxed)
+        try:
+            with suppress(refused):  # it spoils the capture, whose end is then refused as well
+                function()
+        finally:
+            with suppress(refused):
+                graph = self.stream.end_capture()
+        return None if graph is None else SimpleNamespace(launch=graph.launch, memory=self.memory)

@@ -21,7 +21,9 @@ from typing import Any
 
 import numba
 from numba.core.caching import IndexDataCacheFile
+from numba.core.registry import CPUDispatcher
 
+from minidiff.kernels import graph
 from minidiff.kernels.kept import opened, say_once, sealed
 
 
@@ -67,11 +69,25 @@ class CheckedFiles(IndexDataCacheFile):
             file.write(sealed(kept))
 
 
+class Kernel(CPUDispatcher):
+    """A compiled function; a call of it from Python is written down by the capture that it falls into (graph.py)."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        if (captured := graph.active()) is None:
+            return super().__call__(*arguments)
+        arguments_of_numpy = graph.plain(arguments)
+        result = super().__call__(*arguments_of_numpy)
+        signature = tuple(map(self.typeof_pyval, arguments_of_numpy))
+        captured.add(self.overloads[signature].entry_point, arguments)
+        return result
+
+
 def njit(function: Callable | None = None, **options: Any) -> Any:
     """`numba.njit`, but its files are checked; takes `cache=True` as Numba's does."""
     if function is None:
         return functools.partial(njit, **options)
     kernel = numba.njit(function, **options)
+    kernel.__class__ = Kernel
     if options.get("cache"):
         files = kernel._cache._cache_file
         kernel._cache._cache_file = CheckedFiles.__new__(CheckedFiles)

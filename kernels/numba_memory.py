@@ -3,12 +3,14 @@
 Fresh memory costs a page fault for every 4 KiB when it is touched for the first time: 1.4 ms for 8 MiB, as long as the
 convolution that fills it. So `empty` keeps memory by size, and gives it out again when no array in it is referenced.
 `scratch` returns buffers that a kernel needs only while it runs; the kernels of a thread use them in turn.
+While a graph is captured (graph.py), both come from the capture instead.
 """
 
 import itertools
 import math
 import sys
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -30,6 +32,8 @@ def scratch(purpose: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     All kernels of a Python thread take turns in the same memory for what they need while they run. purpose: "filter",
     for a filter that was packed or transformed, or "kernel", for everything else.
     """
+    if (make := getattr(_of_thread, "make", None)) is not None:
+        return [make(shape) for shape in shapes]
     memory, arrays = getattr(_of_thread, purpose, _nothing)
     if shapes in arrays:
         return arrays[shapes]
@@ -53,6 +57,8 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
     Before a new block is made, blocks that were free for long are freed: a program that samples one image, then two,
     then three at a time does not need the memory of all.
     """
+    if (make := getattr(_of_thread, "make", None)) is not None:
+        return make(shape)
     size = 4 * math.prod(shape)
     if size < SMALLEST:
         return np.empty(shape, np.float32)
@@ -70,6 +76,24 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
             starts.append(-blocks[i].ctypes.data % LINE)
             wanted.append(call)
         return np.ndarray(shape, np.float32, blocks[i], starts[i])
+
+
+def zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a float32 array of zeros, as `empty` does."""
+    array = empty(shape)
+    array[...] = 0
+    return array
+
+
+def made_by(make: Callable[[tuple[int, ...]], np.ndarray] | None) -> None:
+    """Let make(shape) provide all memory of this thread from now on; None: as usual."""
+    _of_thread.make = make
+
+
+def forget_all() -> None:
+    """Free the blocks that no array uses."""
+    with _lock:
+        forget(next(_calls) + 1)
 
 
 def forget(call: int) -> None:

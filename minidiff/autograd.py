@@ -123,7 +123,7 @@ class Tensor:
         else:
             self.grad += gradient  # in place, because the array may be a view of the optimiser's flat array
         if _gradient_hook is not None:
-            _gradient_hook(self)
+            backend.current().perform(_gradient_hook, self)
 
     if TYPE_CHECKING:  # ops.py defines these; they are declared here for type checkers
 
@@ -159,6 +159,11 @@ def record(data: Any, inputs: tuple[Tensor, ...], closure: Closure, kind: type[T
 
 def _already_walked(*_: Any) -> tuple[Any, ...]:
     raise ValueError("backward: this tape was walked before, and freed; compute the result anew")
+
+
+def has_gradient_hook() -> bool:
+    """Whether a hook is set, see `on_gradient`."""
+    return _gradient_hook is not None
 
 
 def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:

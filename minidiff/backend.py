@@ -55,6 +55,11 @@ class Backend:
     square_sum: Callable
     adamw_ema: Callable
     raster: Callable
+    capture: Any  # capture(function, arrays) calls it and writes its calls down, see graphed.py
+    Graph: Any  # Graph(what was captured) can be replayed
+    traced: Callable  # traced(array) is an array whose computations a capture writes down, plain(array) one of them not
+    plain: Callable
+    perform: Callable  # perform(function, *arguments) calls a function, and so does every replay
 
 
 def names() -> tuple[str, ...]:
@@ -137,7 +142,8 @@ def _on_cpu() -> Backend:
 
 def to_device(array: Any) -> Any:
     """Return the array on the device of the current backend; an array that is there already is returned as it is."""
-    return current().xp.asarray(array)
+    xp = current().xp
+    return array if isinstance(array, xp.ndarray) else xp.asarray(array)
 
 
 def to_numpy(array: Any) -> np.ndarray:
@@ -164,7 +170,7 @@ def on_compile(say: Callable[[str], object]) -> None:
 
 @cache
 def _numpy() -> Backend:
-    from minidiff.kernels import numpy_threads
+    from minidiff.kernels import no_graph, numpy_threads
     from minidiff.kernels.attention import reference as attention
     from minidiff.kernels.conv2d import reference as conv2d
     from minidiff.kernels.elementwise import reference as elementwise
@@ -175,7 +181,8 @@ def _numpy() -> Backend:
     from minidiff.kernels.raster import reference as raster
 
     convolutions = (conv2d, norm_silu_conv2d)
-    return _gather("numpy", np, numpy_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
+    modules = (numpy_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster, no_graph)
+    return _gather("numpy", np, *modules)
 
 
 @cache
@@ -184,7 +191,7 @@ def _numba(gemm: bool = False) -> Backend:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise ImportError("NUMBA_DISABLE_JIT is set, and the kernels cannot run uncompiled")
     cache_folders.set_numba_folder()  # before Numba is imported
-    from minidiff.kernels import numba_threads
+    from minidiff.kernels import graph, numba_threads
     from minidiff.kernels.attention import numba_cpu as attention
     from minidiff.kernels.conv2d import numba_cpu as conv2d
     from minidiff.kernels.conv2d import numba_gemm as conv2d_gemm
@@ -199,11 +206,13 @@ def _numba(gemm: bool = False) -> Backend:
     _announce_compiling()
     convolutions = (conv2d_gemm, norm_silu_conv2d_gemm) if gemm else (conv2d, norm_silu_conv2d)
     name = "numba-gemm" if gemm else "numba"
-    return _gather(name, np, numba_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster)
+    modules = (numba_threads, attention, *convolutions, elementwise, noise, norm, optimizer, raster, graph)
+    return _gather(name, np, *modules)
 
 
 @cache
 def _cupy() -> Backend:
+    from minidiff.kernels import cuda_graph
     from minidiff.kernels.attention import cupy_cuda as attention
     from minidiff.kernels.conv2d import cupy_cuda as conv2d
     from minidiff.kernels.noise import cupy_cuda as noise
@@ -211,11 +220,12 @@ def _cupy() -> Backend:
     from minidiff.kernels.norm_silu_conv2d import cupy_cuda as norm_silu_conv2d
     from minidiff.kernels.optimizer import cupy_cuda as optimizer
 
-    return _on_gpu("cupy", attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
+    return _on_gpu("cupy", cuda_graph, attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
 
 
 @cache
 def _numba_cuda() -> Backend:
+    from minidiff.kernels import no_graph
     from minidiff.kernels.attention import numba_cuda as attention
     from minidiff.kernels.conv2d import numba_cuda as conv2d
     from minidiff.kernels.noise import numba_cuda as noise
@@ -223,7 +233,7 @@ def _numba_cuda() -> Backend:
     from minidiff.kernels.norm_silu_conv2d import numba_cuda as norm_silu_conv2d
     from minidiff.kernels.optimizer import numba_cuda as optimizer
 
-    return _on_gpu("numba-cuda", attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
+    return _on_gpu("numba-cuda", no_graph, attention, conv2d, norm_silu_conv2d, noise, norm, optimizer)
 
 
 def _on_gpu(name: str, *modules: ModuleType) -> Backend:

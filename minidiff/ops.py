@@ -137,7 +137,8 @@ def index(x: Tensor, key: Any) -> Tensor:
         gx[key] = gy
         return (gx,)
 
-    return record(_xp().ascontiguousarray(x.data[key]), (x,), backward)
+    part = x.data[key]
+    return record(part if part.flags.c_contiguous else part.copy(), (x,), backward)
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
@@ -239,11 +240,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, on_weights: Callable[
 
 
 def embedding(table: Tensor, index: Any) -> Tensor:
-    """Rows of a table by index.  table: (n, D), index: (N,) integers in [0, n), on the host.  Returns (N, D).
+    """Rows of a table by index.  table: (n, D), index: (N,) integers in [0, n).  Returns (N, D).
 
-    A row that is used twice receives the sum of both gradients.  Raises ValueError for an index outside [0, n).
+    A row that is used twice receives the sum of both gradients.  Raises ValueError for an index outside [0, n), if they
+    are on the host: a device would have to be waited for.
     """
-    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < table.shape[0]):
+    if type(index) is np.ndarray and len(index) and not (index.min() >= 0 and index.max() < table.shape[0]):
         raise ValueError(f"embedding: index must be in [0, {table.shape[0]}), got {index.min()} to {index.max()}")
     index = backend.to_device(index)
 
@@ -251,7 +253,7 @@ def embedding(table: Tensor, index: Any) -> Tensor:
         chosen = (index[:, None] == _xp().arange(table.shape[0])).astype(gy.dtype)  # (N, n), one-hot
         return (chosen.T @ gy,)
 
-    return record(table.data[index], (table,), closure)
+    return record(_xp().take(table.data, index, axis=0), (table,), closure)
 
 
 def cross_entropy(logits: Tensor, labels: Any) -> Tensor:

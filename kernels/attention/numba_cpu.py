@@ -18,6 +18,7 @@ from numba import prange
 from minidiff.kernels.attention import reference
 from minidiff.kernels.attention.checks import check_attention
 from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_memory import empty
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, alloca, exp, fma, load, maximum, offset, pointer, splat, store
@@ -28,7 +29,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
     """`reference.attention` for float32; the same bits for any number of threads."""
     check_attention("attention", q.shape, k.shape, v.shape, heads)
     q, k, v = float32("attention", q=q, k=k, v=v)
-    y, p = np.empty_like(q), np.empty((len(q), heads, q.shape[1], k.shape[1]), np.float32)
+    y, p = empty(q.shape), empty((len(q), heads, q.shape[1], k.shape[1]))
     attend(q, k, v, y, p, _workers(q, k, heads))
     return y, p
 
@@ -40,7 +41,7 @@ def attention_grad(
     """`reference.attention_grad` for float32; the same bits for any number of threads."""
     check_attention("attention_grad", q.shape, k.shape, v.shape, heads, gy.shape, p.shape)
     gy, q, k, v, p = float32("attention_grad", gy=gy, q=q, k=k, v=v, p=p)
-    gq, gk, gv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
+    gq, gk, gv = empty(q.shape), empty(k.shape), empty(v.shape)
     attend_grad(gy, q, k, v, p, gq, gk, gv, _workers(q, k, heads))
     return gq, gk, gv
 

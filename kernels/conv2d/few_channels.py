@@ -28,7 +28,7 @@ def forward_few(x, w, bias, residual, y, buffer):
     N, H, W, _ = x.shape
     if not y.size:
         return y
-    panels = pack_filter(np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(1, 1, C_in, -1))
+    panels = pack_filter(w.transpose(2, 0, 1, 3).copy().reshape(1, 1, C_in, -1))
     workers = min(N * H, workers_for(x.size * panels.shape[1]))
     block = min(-(-N * H // workers), max(2 * KH, buffer // (W * panels.shape[1])))
     shape = (workers, block + KH, round_up(W, ROWS) + KW, panels.shape[1])  # one line more than is read

@@ -32,7 +32,7 @@ from numba import prange
 from minidiff.kernels.conv2d.few_channels import forward_few
 from minidiff.kernels.conv2d.pack import Window, copy, pack_filter, pack_lines, position_offsets
 from minidiff.kernels.numba_compile import njit
-from minidiff.kernels.numba_memory import empty, scratch
+from minidiff.kernels.numba_memory import empty, scratch, zeros
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, round_up
 from minidiff.kernels.numba_threads import workers_for
 from minidiff.kernels.numba_vector import LANES, load, masked_load, masked_store, offset, pointer
@@ -117,16 +117,16 @@ def backward_filter(gy: np.ndarray, x: np.ndarray, w_shape: tuple[int, ...], str
         return (x.reshape(-1, C_in).T @ gy.reshape(-1, C_out)).reshape(w_shape)
     if C_out < min(FEW, C_in) and stride == 1:
         exchanged = backward_filter(x, gy, (KH, KW, C_out, C_in))
-        return np.ascontiguousarray(exchanged[::-1, ::-1].swapaxes(2, 3))
+        return exchanged[::-1, ::-1].swapaxes(2, 3).copy()
     if not gy.size:
-        return np.zeros(w_shape, np.float32)
+        return zeros(w_shape)
     N, H, W, _ = gy.shape
     depth, window = KH * KW * C_in, Window(KH, KW, -(KH // 2), -(KW // 2), stride)
     block, shapes = _blocks(x.shape, window, N * H, W, C_out)
     totals_shape = (shapes[0][0], round_up(depth, ROWS), round_up(C_out, LANES))
     seen, gradients, totals = scratch("kernel", *shapes, totals_shape)
     backward_filter_all(gy, x, tuple(window), block, seen, gradients, totals)
-    return np.ascontiguousarray(totals.sum(0)[:depth, :C_out]).reshape(w_shape)  # in the order of the workers
+    return totals.sum(0)[:depth, :C_out].copy().reshape(w_shape)  # in the order of the workers
 
 
 def is_small_product(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:

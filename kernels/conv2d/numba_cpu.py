@@ -10,6 +10,7 @@ import functools
 import numpy as np
 from numba import prange
 
+from minidiff.kernels import graph
 from minidiff.kernels.conv2d import (
     implicit_gemm,
     reference,
@@ -19,6 +20,7 @@ from minidiff.kernels.conv2d import (
 )
 from minidiff.kernels.conv2d.checks import check_conv2d, check_conv2d_grad, check_like_x, output_shape
 from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_memory import empty, zeros
 from minidiff.kernels.numba_product import round_up
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, masked_load, masked_store, pointer, splat
@@ -118,7 +120,7 @@ def conv2d_grad_w(
 def conv2d_grad_b(gy: np.ndarray) -> np.ndarray:
     """`reference.conv2d_grad_b` for float32; the same bits for any number of threads."""
     (gy,) = float32("conv2d_grad_b", gy=gy)
-    gb = np.empty((len(gy), gy.shape[3]), np.float32)
+    gb = empty((len(gy), gy.shape[3]))
     sum_pixels(gy, gb, min(len(gy), workers_for(gy.size)))
     return gb
 
@@ -179,14 +181,17 @@ def transformed(w: np.ndarray, rotated: bool = False) -> np.ndarray:
     key = w.ctypes.data, w.shape, rotated
     if key not in _kept:
         # w is kept as well: were it freed, another filter could get its address
-        _kept[key] = winograd_transforms.transform_filter(w, rotated, keep=True), w
+        with graph.outside():
+            _kept[key] = winograd_transforms.transform_filter(graph.plain(w), rotated, keep=True), w
     return _kept[key][0]
 
 
 def pad_bias(b: np.ndarray) -> np.ndarray:
     """Return a bias (C_out,) or (N, C_out) as (1 or N, C_out rounded up to 16), with zeros behind it."""
-    b = np.atleast_2d(b)
-    bias = np.zeros((len(b), round_up(b.shape[1], LANES)), np.float32)
+    b = b.reshape(-1, b.shape[-1])
+    if b.shape[1] % LANES == 0:
+        return b
+    bias = zeros((len(b), round_up(b.shape[1], LANES)))
     bias[:, : b.shape[1]] = b
     return bias
 

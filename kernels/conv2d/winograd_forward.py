@@ -20,6 +20,7 @@ What comes before and after a convolution is done on the way, where it costs no 
 Reading order: after `winograd_transforms.py`.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -133,10 +134,16 @@ def forward(
     N, H, W, C_out = y_shape
     plan = Plan(N, *((2 * H, 2 * W) if sum_pool else (H, W)), x.shape[3], C_out)
     y = empty(y_shape)
-    bias = bias if bias.size else np.zeros((1, plan.K), np.float32)
+    bias = bias if bias.size else zero_bias(plan.K)
     residual, affine = residual.reshape(-1), affine.reshape(-1)  # empty or not, of one type: one kernel to compile
     forward_all(x, U, bias, residual, affine, y, upsample, sum_pool, tuple(plan.tiling), plan.buffers())
     return y
+
+
+@functools.cache
+def zero_bias(K: int) -> np.ndarray:
+    """Return (1, K) zeros, which nobody changes."""
+    return np.zeros((1, K), np.float32)
 
 
 @njit(parallel=True, cache=True)

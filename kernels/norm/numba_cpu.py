@@ -20,7 +20,7 @@ from numba import prange
 from minidiff.kernels.norm import reference
 from minidiff.kernels.norm.checks import check_group_norm
 from minidiff.kernels.numba_compile import njit
-from minidiff.kernels.numba_memory import empty
+from minidiff.kernels.numba_memory import empty, zeros
 from minidiff.kernels.numba_product import round_up
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
 from minidiff.kernels.numba_vector import (
@@ -94,7 +94,7 @@ def compute_statistics(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, grou
 def affine_of(scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, rstd: np.ndarray) -> np.ndarray:
     """Return `Statistics.affine` for statistics that are known."""
     N, C = len(mean), scale.shape[-1]
-    affine = np.zeros((3, N, round_up(C, LANES)), np.float32)
+    affine = three_numbers(N, C)
     width = C // mean.shape[1]
     affine[0, :, :C] = mean.repeat(width, axis=1)
     affine[1, :, :C] = scale * rstd.repeat(width, axis=1)
@@ -143,14 +143,19 @@ def per_image(a: np.ndarray, N: int) -> np.ndarray:
 
 def new_statistics(x: np.ndarray, groups: int) -> Statistics:
     """Return arrays to be filled for x (N, H, W, C)."""
-    mean, rstd = np.empty((2, len(x), groups), np.float32)
-    return Statistics(mean, rstd, np.zeros((3, len(x), round_up(x.shape[3], LANES)), np.float32))
+    mean, rstd = empty((2, len(x), groups))
+    return Statistics(mean, rstd, three_numbers(len(x), x.shape[3]))
 
 
 def new_gradients(x: np.ndarray) -> Gradients:
     """Return arrays to be filled for x (N, H, W, C)."""
-    gscale, gshift = np.empty((2, len(x), x.shape[3]), np.float32)
-    return Gradients(gscale, gshift, np.zeros((3, len(x), round_up(x.shape[3], LANES)), np.float32))
+    gscale, gshift = empty((2, len(x), x.shape[3]))
+    return Gradients(gscale, gshift, three_numbers(len(x), x.shape[3]))
+
+
+def three_numbers(N: int, C: int) -> np.ndarray:
+    """Return an array for three numbers of each channel, (3, N, C rounded up to 16), with zeros behind the channels."""
+    return (zeros if C % LANES else empty)((3, N, round_up(C, LANES)))
 
 
 def _pixels(x):

@@ -124,8 +124,8 @@ def norm_silu_conv2d_grad(
     (gx_so_far,) = (convolution.NOTHING,) if gx_so_far is None else float32(name, gx_so_far=gx_so_far)
     plan_w = Plan(N, H, W, C_in, w.shape[3], winograd_backward_filter.BLOCK)
     U = convolution.transformed(w, rotated=True)
-    gradients, no_bias = norm.new_gradients(x), np.zeros((1, affine.shape[2]), np.float32)
-    gx, gb = empty(x.shape), np.empty((N, w.shape[3]), np.float32)
+    gradients, no_bias = norm.new_gradients(x), winograd_forward.zero_bias(affine.shape[2])
+    gx, gb = empty(x.shape), empty((N, w.shape[3]))
     forward = norm.per_image(scale, N), rstd, affine
     *buffers, totals = scratch("kernel", *plan.shapes, *plan_w.shapes, (plan.workers, POINTS, plan.C * plan.K + LANES))
     backward_all(

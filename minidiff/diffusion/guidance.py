@@ -23,6 +23,7 @@ import numpy as np
 from minidiff import backend
 from minidiff.autograd import no_grad
 from minidiff.errors import MinidiffError
+from minidiff.graphed import Graphed
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 
@@ -82,11 +83,17 @@ def denoiser(
         none = np.full_like(labels, model.config.null_cond) if negative is None else negative
         return model.condition(2 * n, np.concatenate([labels, none]), np.arange(2 * n) < n)
 
+    @functools.cache
+    def network(n: int, doubled: bool) -> Graphed:
+        cond = condition(n, doubled)
+        return Graphed(lambda x, t: (model(x, t, cond).data,))
+
     def predict(x_t: np.ndarray, t: float, doubled: bool = False) -> np.ndarray:
         with no_grad(), constant:
-            cond = condition(len(x_t), doubled)
-            x = backend.current().xp.concatenate([x_t, x_t]) if doubled else x_t
-            return model(x, np.full(len(x), t, dtype=np.float32), cond).data
+            xp = backend.current().xp
+            x = xp.concatenate([x_t, x_t]) if doubled else x_t
+            (output,) = network(len(x_t), doubled)(x, xp.full(len(x), t, np.float32))
+            return output
 
     def conditional(x_t: np.ndarray, t: float) -> np.ndarray:
         output = predict(x_t, t)

@@ -15,7 +15,7 @@ Leaves out learned variances: the network predicts no uncertainty of its own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -185,15 +185,19 @@ class Process:
         Returns the loss, a Tensor to call `backward` on, and its N summands (N,) before the mean.
         Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
         """
+        examples = self.examples(x0, None, level, key)
+        return examples.loss(model(examples.x, examples.t, cond))
+
+    def examples(self, x0: np.ndarray, labels: np.ndarray | None, level: Level, key: Key) -> "Examples":
+        """Return what the network gets and what it is to answer, at given timesteps; arguments: see `loss`."""
         a, s = level.a.astype(x0.dtype), level.s.astype(x0.dtype)
         x_t, eps = backend.current().add_noise(x0, backend.to_device(a), backend.to_device(s), key[:3], key.sample)
-        output = self.predict(lambda x, t: model(x, t.astype(np.float32), cond), x_t, level)
-        error = ops.square(output - Tensor(self.target_of(x0, eps, level)))
-        weight = Tensor(backend.to_device(self.loss_weight(level).astype(x0.dtype)))
-        each = ops.mul(weight, ops.mean(error, axis=tuple(range(1, x0.ndim))))  # (N,)
-        return ops.mean(each), each.data
+        x, t = self.predict(lambda x, t: (x, backend.to_device(t.astype(np.float32))), x_t, level)
+        weight = backend.to_device(self.loss_weight(level).astype(x0.dtype))
+        labels = None if labels is None else backend.to_device(labels)
+        return Examples(x, t, labels, self.target_of(x0, eps, level), weight)
 
-    def training_loss(
+    def training_examples(
         self,
         model: Any,
         x0: np.ndarray,
@@ -202,8 +206,8 @@ class Process:
         step: int,
         sample: np.ndarray,
         batch_size: int,
-    ) -> tuple[Tensor, np.ndarray]:
-        """Return the loss of one training step, as `loss` does, with t, noise and dropped labels drawn by key.
+    ) -> "Examples":
+        """Draw t, noise and dropped labels of a training step by key; return what the network learns from.
 
         sample: (N,) int64, each image's place in the step's whole batch of `batch_size` images.  All that is drawn for
         an image depends on (seed, step, sample) alone, so a batch may be cut into parts and their losses averaged.
@@ -211,8 +215,7 @@ class Process:
         """
         level = self.draw_level(seed, step, sample, batch_size)
         labels = self.drop_labels(labels, model, seed, step, sample)
-        cond = model.condition(len(x0), labels)
-        return self.loss(model, x0, cond, level, Key(seed, Stream.NOISE, step, sample))
+        return self.examples(x0, labels, level, Key(seed, Stream.NOISE, step, sample))
 
     def draw_level(self, seed: int, step: int, sample: np.ndarray, batch_size: int) -> Level:
         """Draw the timesteps of images `sample` of a batch in training: a level of N of them.
@@ -248,6 +251,31 @@ class Process:
             return None
         hidden = random.uniform(Key(seed, Stream.LABEL_DROP, step, sample), ()) < self.cond_dropout
         return np.where(hidden.reshape(-1, *[1] * (labels.ndim - 1)), model.config.null_cond, labels)
+
+
+class Examples(NamedTuple):
+    """What a network learns from, on the device: its inputs x, t and labels, the target, the weight of each error.
+
+    x, target: (N, H, W, C).  t, weight: (N,).  labels: (N,) int64, or captions (N, L), or None.
+    """
+
+    x: Any
+    t: Any
+    labels: Any
+    target: Any
+    weight: Any
+
+    def loss(self, output: Tensor) -> tuple[Tensor, Any]:
+        """Return the weighted mean squared error of the network's output, and its N summands (N,) before the mean."""
+        error = ops.square(output - Tensor(self.target))
+        each = ops.mul(Tensor(self.weight), ops.mean(error, axis=tuple(range(1, len(error.shape)))))
+        return ops.mean(each), each.data
+
+
+def loss_of(model: Any, examples: Examples) -> tuple[Tensor, Any]:
+    """Return the loss of a network on examples, and its summands."""
+    cond = model.condition(len(examples.x), examples.labels)
+    return examples.loss(model(examples.x, examples.t, cond))
 
 
 def spread(level: Level) -> Any:

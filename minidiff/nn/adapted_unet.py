@@ -69,9 +69,9 @@ class AdaptedUNet:
         """
         cond = text_only = self.unet.condition(n, labels)
         if self.reference is not None:
-            scale = np.full(n, self.reference.scale, np.float32)
-            scale = scale if with_cond is None else scale * with_cond
-            weights = ops.reshape(Tensor(backend.to_device(scale.astype(np.float32))), (-1, 1, 1))
+            scale = backend.current().xp.full(n, self.reference.scale, np.float32)
+            scale = scale if with_cond is None else scale * backend.to_device(with_cond)
+            weights = ops.reshape(Tensor(scale.astype(np.float32)), (-1, 1, 1))
             cond = self.reference.net(self.unet, cond, _rows(self.reference.image, n), weights)
         if self.control is not None:
             net, weight = self.control.net, self.control.scale
@@ -83,4 +83,4 @@ class AdaptedUNet:
 
 def _rows(array: np.ndarray, n: int) -> Tensor:
     """Return n rows on the device: those of the array, repeated in order."""
-    return Tensor(backend.to_device(array[np.arange(n) % len(array)]))
+    return Tensor(backend.to_device(array if len(array) == n else array[np.arange(n) % len(array)]))

@@ -14,7 +14,7 @@ from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.nn.conditioning import Conditioning
 from minidiff.nn.layers import GroupNorm, Linear
-from minidiff.nn.module import Module
+from minidiff.nn.module import Module, watching
 
 # Receives attention weights (N, heads, H, W, M): for each of the H × W positions, a distribution over the M tokens.
 AttentionHook = Callable[[Any], object]
@@ -59,7 +59,8 @@ def on_attention(network: Module, hook: AttentionHook) -> Iterator[None]:
     for layer in layers:
         layer.hook = hook
     try:
-        yield
+        with watching():
+            yield
     finally:
         for layer, own in zip(layers, before):
             layer.hook = own

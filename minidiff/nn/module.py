@@ -17,6 +17,7 @@ from minidiff.autograd import Tensor
 from minidiff.random import Key, Stream
 
 _forward_hook: Callable[["Module", Any], None] | None = None
+_watchers = 0
 
 
 class Parameter(Tensor):
@@ -97,6 +98,22 @@ def has_forward_hook() -> bool:
 
 
 @contextmanager
+def watching() -> Iterator[None]:
+    """Inside the `with` block, somebody watches what layers compute: every layer must run in Python, see graphed.py."""
+    global _watchers
+    _watchers += 1
+    try:
+        yield
+    finally:
+        _watchers -= 1
+
+
+def watched() -> bool:
+    """Whether somebody watches what layers compute."""
+    return _watchers > 0
+
+
+@contextmanager
 def on_forward(hook: Callable[[Module, Any], None]) -> Iterator[None]:
     """Call `hook(module, output)` after the forward pass of every module inside the `with` block.
 
@@ -105,6 +122,7 @@ def on_forward(hook: Callable[[Module, Any], None]) -> Iterator[None]:
     global _forward_hook
     before, _forward_hook = _forward_hook, hook
     try:
-        yield
+        with watching():
+            yield
     finally:
         _forward_hook = before

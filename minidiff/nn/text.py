@@ -9,8 +9,6 @@ Source: Vaswani et al. 2017, arXiv:1706.03762; normalisation before each part as
 
 from typing import Any
 
-import numpy as np
-
 from minidiff import backend, ops
 from minidiff.autograd import Tensor
 from minidiff.nn.layers import Embedding, GroupNorm, Linear
@@ -73,6 +71,6 @@ class TextEncoder(Module):
             h = layer(h)
         tokens = self.norm(h)
         is_word = (ids != PADDING)[..., None]
-        share = is_word / np.maximum(is_word.sum(axis=1, keepdims=True), 1)  # (N, L, 1)
+        share = is_word / is_word.sum(axis=1, keepdims=True).clip(1)  # (N, L, 1)
         weight = Tensor(backend.to_device(share.astype(tokens.dtype)))
         return tokens, (tokens * weight).sum(axis=1)

@@ -9,6 +9,7 @@ Leaves out the loss itself: latent/reconstruction.py.
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,11 +46,14 @@ class AutoencoderTrainer(Trainer):
         data, config = self.dataset, self.config
         return autoencoder_config(config.autoencoder, config.model, data.height, data.width, data.channels)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch of the next step, or of a part of it."""
-        run, weights = self.config.run, self.config.autoencoder
-        eps = random.normal(Key(run.seed, Stream.NOISE, self.step, batch.sample), self.network.latent_shape)
-        x0 = backend.to_device(batch.x0)
+    def examples(self, batch: Batch) -> tuple[Any, ...]:
+        """Return images, and the noise that is added to their latents."""
+        key = Key(self.config.run.seed, Stream.NOISE, self.step, batch.sample)
+        return backend.to_device(batch.x0), random.normal(key, self.network.latent_shape)
+
+    def loss_of(self, x0: Any, eps: Any) -> Tensor:
+        """Return the mean loss of images."""
+        weights = self.config.autoencoder
         return reconstruction_loss(self.model, x0, eps, weights.edge_weight, weights.scale_weight, weights.kl_weight)
 
 

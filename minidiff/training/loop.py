@@ -58,10 +58,8 @@ def training_loop(trainer: Trainer, run: Callbacks) -> Iterator[Record]:
             gradients.clear()
             batches, losses = trainer.batches(), []
             for batch in batches:
-                loss = trainer.loss(batch)
                 with gradients.adding():
-                    loss.backward()  # adds to parameters.g
-                losses.append(loss.data)
+                    losses.append(trainer.add_gradients(batch))  # forward and backward pass
             gradients.finish()
             norm, losses = gradient_norm(parameters, losses, trainer.parts)
             reports = share(world.current(), Report(losses, run.signal()), parameters.w, trainer.step)

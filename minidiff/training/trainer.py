@@ -28,7 +28,9 @@ from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import KEYS, Dataset
 from minidiff.data.encoded import GROUP, encoded_images
 from minidiff.data.training_data import Batch, TrainingData
+from minidiff.diffusion.process import Examples, loss_of
 from minidiff.errors import MinidiffError
+from minidiff.graphed import Graphed
 from minidiff.images.files import to_float
 from minidiff.latent.space import PIXELS, Latents, Space, fit
 from minidiff.nn import UNetConfig
@@ -91,6 +93,8 @@ class Trainer:
             self.step = 0
             self.model, self.parameters = self._new_model()
         self.gradients = GradientSum(self.parameters, world.current(), self.parts)
+        frozen = [] if self.unet is None else self.unet.named_parameters().values()
+        self._backward = Graphed(self._loss_and_gradients, [*self.parameters.parameters.values(), *frozen])
 
     def _new_model(self) -> tuple[Any, FlatParameters]:
         """Return what is to be trained, with its first weights."""
@@ -141,11 +145,33 @@ class Trainer:
         """Return the parts of the next step's batch that this process computes."""
         return self.training_data.batches(self.step, self.config.run.batch_size, self.parts, self.gradients.own)
 
+    def add_gradients(self, batch: Batch) -> Any:
+        """Add the gradients of the next step's batch, or of a part, to `parameters.g`; return the mean loss."""
+        (loss,) = self._backward(*self.examples(batch))
+        return loss
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of the next step, or of a part of it."""
-        run, model = self.config.run, self.denoiser(batch.conditioning)
-        x0 = backend.to_device(batch.x0)
-        return self.process.training_loss(model, x0, batch.labels, run.seed, self.step, batch.sample, run.batch_size)[0]
+        return self.loss_of(*self.examples(batch))
+
+    def examples(self, batch: Batch) -> tuple[Any, ...]:
+        """Return what `loss_of` gets for a batch of the next step: arrays or None, with all that is drawn at random."""
+        run, x0 = self.config.run, backend.to_device(batch.x0)
+        examples = self.process.training_examples(
+            self.model if self.unet is None else self.unet,
+            x0, batch.labels, run.seed, self.step, batch.sample, run.batch_size,
+        )  # fmt: skip
+        conditioning = None if batch.conditioning is None else backend.to_device(batch.conditioning)
+        return conditioning, *examples
+
+    def loss_of(self, conditioning: Any, *examples: Any) -> Tensor:
+        """Return the mean loss of examples."""
+        return loss_of(self.denoiser(conditioning), Examples(*examples))[0]
+
+    def _loss_and_gradients(self, *examples: Any) -> tuple[Any]:
+        loss = self.loss_of(*examples)
+        loss.backward()
+        return (loss.data,)
 
     def denoiser(self, conditioning: np.ndarray | None) -> Any:
         """Return the denoiser: the network that is trained or, with an adapter, the U-Net with the adapter's inputs.

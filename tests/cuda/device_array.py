@@ -2,6 +2,7 @@
 
 On a GPU's backend, whatever minidiff hands from the host to the device or back must be said (`to_device`, `to_numpy`).
 CuPy raises TypeError where it is not; these arrays do the same on a machine without a GPU.
+While something is captured, nothing is computed: results hold NaN, and what would compute them joins a list.
 """
 
 import operator
@@ -23,12 +24,18 @@ class DeviceArray:
 
     __array_ufunc__ = None  # NumPy's arrays ask this one, and are refused
     leaves = 0
+    captured: list | None = None  # functions to be called by a replay
 
     def __init__(self, inside):
         self.inside = inside
 
+    def set_inside(self, numbers):
+        """Write all numbers."""
+        self.inside[...] = numbers
+
     def get(self):
         """The numbers, on the host."""
+        not_captured("a number leaves the device")
         DeviceArray.leaves += 1
         return self.inside.copy()
 
@@ -58,22 +65,22 @@ class DeviceArray:
         return (on_device(row) for row in self.inside)
 
     def __getitem__(self, key):
-        return on_device(self.inside[on_host(key)])
+        return compute(operator.getitem, self, key)
 
     def __setitem__(self, key, value):
-        self.inside[on_host(key)] = on_host(value)
+        change(operator.setitem, self, key, value)
 
     def __getattr__(self, name):
         if name == "inside":  # a copy that is being made
             raise AttributeError(name)
         found = getattr(self.inside, name)
-        return called(found) if callable(found) else on_device(found)
+        return called(getattr(np.ndarray, name), self) if callable(found) else on_device(found)
 
     def __neg__(self):
-        return on_device(-self.inside)
+        return compute(operator.neg, self)
 
     def __abs__(self):
-        return on_device(abs(self.inside))
+        return compute(abs, self)
 
     def __repr__(self):
         return f"DeviceArray({self.inside!r})"
@@ -81,9 +88,11 @@ class DeviceArray:
 
 def _operator(name, turned=False):
     function = getattr(operator, f"{name}_" if name in ("and", "or") else name)
+    if name in IN_PLACE:
+        return lambda a, b: change(function, a, b)
     if turned:
-        return lambda a, b: on_device(function(on_host(b), on_host(a)))
-    return lambda a, b: on_device(function(on_host(a), on_host(b)))
+        return lambda a, b: compute(function, b, a)
+    return lambda a, b: compute(function, a, b)
 
 
 for _name in ARITHMETIC:
@@ -113,11 +122,53 @@ def on_host(value):
     return value
 
 
-def called(function):
-    def call(*args, **kwargs):
-        return on_device(function(*on_host(args), **{name: on_host(value) for name, value in kwargs.items()}))
+def called(function, *first):
+    return lambda *args, **kwargs: compute(function, *first, *args, **kwargs)
 
-    return call
+
+def compute(function, *args, **kwargs):
+    """function(*args, **kwargs), of arrays of the device."""
+
+    def numbers():
+        return function(*on_host(args), **{name: on_host(value) for name, value in kwargs.items()})
+
+    result = on_device(numbers())
+    if DeviceArray.captured is not None:
+        several = isinstance(result, tuple | list)
+        for number, each in enumerate(result if several else [result]):
+            view = any(np.may_share_memory(each.inside, a.inside) for a in args if isinstance(a, DeviceArray))
+            if isinstance(each, DeviceArray) and not view:
+                fill(each)
+                DeviceArray.captured.append(
+                    lambda into=each, number=number: into.set_inside(numbers()[number] if several else numbers())
+                )
+    return result
+
+
+def change(function, changed, *args):
+    """function(changed, *args), which changes its first argument; returns that."""
+    call = lambda: function(changed.inside, *on_host(args))
+    if DeviceArray.captured is None:
+        call()
+    else:
+        on_host(args)  # refuses the host's
+        DeviceArray.captured.append(call)
+    return changed
+
+
+def fill(array):
+    """The numbers of an array that nothing has computed."""
+    if array.inside.dtype.kind == "f" and array.inside.flags.writeable:
+        array.inside[...] = np.nan
+
+
+class NotInGraph(RuntimeError):
+    """What CUDA refuses while something is captured."""
+
+
+def not_captured(what):
+    if DeviceArray.captured is not None:
+        raise NotInGraph(f"while a graph is captured, {what}")
 
 
 class Library:
@@ -128,6 +179,8 @@ class Library:
     @staticmethod
     def asarray(array, dtype=None):
         """From the host to the device, or as it is."""
+        if not isinstance(array, DeviceArray):
+            not_captured("an array comes from the host")
         inside = array.inside if isinstance(array, DeviceArray) else np.array(array, dtype)
         return DeviceArray(np.asarray(inside, dtype))
 

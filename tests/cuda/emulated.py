@@ -15,12 +15,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from minidiff.kernels.cuda_launch import Kernel, declared
-from tests.cuda.device_array import DeviceArray, xp
+from tests.cuda.device_array import DeviceArray, NotInGraph, xp
 from tests.needs import lacking
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
@@ -49,8 +51,16 @@ class Emulated:
         dtype = np.dtype(dtype)
         return DeviceArray(np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max, dtype))
 
+    @contextmanager
+    def pool(self):
+        """What stands for a pool of memory, which can capture: see `cuda_launch.Pool`."""
+        yield SimpleNamespace(capture=captured)
+
     def launch(self, kernel: Kernel, grid: tuple[int, int, int], arguments: list) -> None:
         """Run the kernel, at first in both orders; AssertionError if something is wrong with it."""
+        if DeviceArray.captured is not None:
+            DeviceArray.captured.append(lambda: self.launch(kernel, grid, arguments))
+            return
         self.launched.add((kernel.path.name, kernel.name))
         shapes = tuple(
             getattr(argument, "shape", argument if isinstance(argument, int) else None) for argument in arguments
@@ -88,6 +98,18 @@ class Emulated:
         if path not in self.compiled:
             self.compiled[path] = ctypes.CDLL(str(compile_for_cpu(path, self.folder)))
         return self.compiled[path]
+
+
+def captured(function):
+    """A graph of what the function computes on the device; None if it waits for a number, or brings one."""
+    DeviceArray.captured = calls = []
+    try:
+        function()
+    except NotInGraph:
+        return None
+    finally:
+        DeviceArray.captured = None
+    return SimpleNamespace(launch=lambda: [call() for call in calls])
 
 
 class Said(ctypes.Structure):

@@ -14,6 +14,7 @@ from minidiff.data.dataset import ImageDataset
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.samplers import ddim
+from minidiff.graphed import Graphed
 from minidiff.images.files import to_uint8
 from minidiff.training.loop import train_step
 from minidiff.training.trainer import Trainer
@@ -76,7 +77,8 @@ def test_a_step_brings_one_copy_to_the_host(gpu_backend, monkeypatch):
     if gpu_backend.xp.ndarray is not DeviceArray:
         pytest.skip("a GPU's arrays do not count how often they leave")
     trainer = Trainer(config(accumulate=2), images())
-    train_step(trainer)
+    for _ in range(2):  # the third call of the network is compared with a replay, on the host
+        train_step(trainer)
     before = DeviceArray.leaves
     train_step(trainer)
     assert DeviceArray.leaves == before + 1
@@ -120,3 +122,29 @@ def test_what_is_not_finite_is_named(gpu_backend):
     trainer.model.middle[0].block.conv1.w.data[...] = np.inf
     with pytest.raises(Exception, match=r"at step 2; it arose in middle\.0"):
         train_step(trainer)
+
+
+def test_steps_and_drawings_are_graphed(network_on_gpu):
+    """Forward and backward pass are launched as one graph, from the fourth time on, and give the same bits."""
+    graphed, in_python = (Trainer(config(steps=5), images()) for _ in range(2))
+    in_python._backward.refused = True
+    for trainer in (graphed, in_python):
+        for _ in range(5):
+            train_step(trainer)
+    if network_on_gpu.capture is not None:
+        (state,) = graphed._backward.states.values()
+        assert state.graph is not None
+    one, other = (backend.to_numpy(trainer.parameters.w) for trainer in (graphed, in_python))
+    assert one.tobytes() == other.tobytes()
+
+
+def test_what_waits_for_a_number_is_not_graphed(gpu_backend, capsys):
+    if gpu_backend.capture is None:
+        pytest.skip("this backend captures nothing")
+    xp = gpu_backend.xp
+    halved, counted = Graphed(lambda x: (x / float(x.sum()),)), Graphed(lambda x: (x + xp.asarray(np.ones(3)),))
+    x = backend.to_device(np.arange(3, dtype=np.float32))
+    for graphed, exact in ((halved, [0, 1 / 3, 2 / 3]), (counted, [1, 2, 3])):
+        for _ in range(4):
+            assert backend.to_numpy(graphed(x)[0]).tolist() == pytest.approx(exact)
+    assert capsys.readouterr().err.count("nothing is replayed") == 2

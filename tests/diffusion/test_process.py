@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minidiff import backend
 from minidiff.autograd import Tensor, no_grad
-from minidiff.diffusion.process import DRAWS, TARGETS, Process, eps_from_x0
+from minidiff.diffusion.process import DRAWS, TARGETS, Process, eps_from_x0, loss_of
 from minidiff.diffusion.schedule import KINDS
 from minidiff.errors import MinidiffError
 from minidiff.random import Key, Stream
@@ -152,11 +152,15 @@ def test_a_perfect_network_has_no_loss(every_backend, target):
     assert loss.item() < 1e-12
 
 
+def training_loss(process, model, *batch):
+    return loss_of(model, process.training_examples(model, *batch))
+
+
 def test_every_target_can_be_told_a_time_between_the_times(every_backend):
     """As "lognormal" draws them: t reaches the network unrounded."""
     process = Process(SCHEDULES["linear"], "v", timestep_sampling="lognormal")
     model = Scaled()
-    process.training_loss(model, backend.to_device(images(16)), None, 0, 0, np.arange(16), 16)
+    training_loss(process, model, backend.to_device(images(16)), None, 0, 0, np.arange(16), 16)
     assert np.any(model.t != np.round(model.t))
 
 
@@ -170,12 +174,12 @@ def test_a_batch_in_parts_is_the_same_batch(every_backend, timestep_sampling):
     x0, labels = images(8), np.arange(8)
     whole, parts = Scaled(), Scaled()
     with no_grad():
-        _, each = process.training_loss(whole, backend.to_device(x0), labels, 3, 7, np.arange(8), 8)
+        _, each = training_loss(process, whole, backend.to_device(x0), labels, 3, 7, np.arange(8), 8)
         seen = []
         for part in (slice(0, 3), slice(3, 8)):
-            some = process.training_loss(parts, backend.to_device(x0[part]), labels[part], 3, 7, np.arange(8)[part], 8)[
-                1
-            ]
+            some = training_loss(
+                process, parts, backend.to_device(x0[part]), labels[part], 3, 7, np.arange(8)[part], 8
+            )[1]
             seen.append((parts.x, parts.t, parts.labels, backend.to_numpy(some)))
     for one, many in zip((whole.x, whole.t, whole.labels, backend.to_numpy(each)), zip(*seen)):
         assert np.array_equal(one, np.concatenate(many))
@@ -185,7 +189,7 @@ def test_steps_and_seeds_draw_anew(every_backend):
     process, x0, model = Process(SCHEDULES["cosine"]), backend.to_device(images(8)), Scaled()
     drawn = []
     for seed, step in ((0, 0), (0, 1), (1, 0)):
-        process.training_loss(model, x0, None, seed, step, np.arange(8), 8)
+        training_loss(process, model, x0, None, seed, step, np.arange(8), 8)
         drawn.append((model.t, model.x))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert not np.array_equal(drawn[i][0], drawn[j][0])

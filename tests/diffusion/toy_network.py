@@ -20,7 +20,8 @@ class Scaled:
         return labels
 
     def __call__(self, x, t, labels):
-        self.x, self.t, self.labels = backend.to_numpy(x), t, labels
+        self.x, self.t = backend.to_numpy(x), backend.to_numpy(t)
+        self.labels = None if labels is None else backend.to_numpy(labels)
         return self.w * Tensor(x)
 
 

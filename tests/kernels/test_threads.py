@@ -114,7 +114,8 @@ def bits(call, threads, number):
 
 
 def test_each_kernel_promises_something():
-    kernels = {field.name for field in dataclasses.fields(backend.Backend)} - {"name", "xp", "threads"}
+    graphs = {"capture", "Graph", "traced", "plain", "perform"}  # compute nothing themselves
+    kernels = {field.name for field in dataclasses.fields(backend.Backend)} - {"name", "xp", "threads"} - graphs
     assert SAME_FOR_ANY_NUMBER.keys() | SAME_FOR_THE_SAME_NUMBER.keys() == kernels
 
 

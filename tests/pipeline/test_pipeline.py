@@ -14,6 +14,7 @@ from minidiff.diffusion.edit import Edit
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.diffusion.timesteps import trailing
 from minidiff.errors import MinidiffError
+from minidiff.nn.module import watching
 from minidiff.pipeline import loading as models
 from minidiff.pipeline.prepare import network_interval
 from minidiff.pipeline.settings import SAMPLER_SETTINGS, Inputs, SamplingSettings
@@ -238,7 +239,8 @@ def test_the_network_is_asked_once_where_it_is_not_guided(reader, monkeypatch):
         type(reader.model), "forward", lambda self, x, *more: asked.append(len(x)) or forward(self, x, *more)
     )
     low, high = network_interval(reader.process, (0.2, 2))
-    times = [step.t for step in reader.generate(1, prompt="a dog", guidance_interval=(0.2, 2), steps=10)]
+    with watching():  # or later steps would not ask in Python
+        times = [step.t for step in reader.generate(1, prompt="a dog", guidance_interval=(0.2, 2), steps=10)]
     assert asked == [2 if low <= t <= high else 1 for t in times]
     assert set(asked) == {1, 2}
 

@@ -108,9 +108,9 @@ def test_flips_mirror_half_of_the_images(trainer):
 
 def test_images_reach_the_loss_as_floats_in_minus_one_to_one(trainer, monkeypatch):
     it, seen = trainer(), []
-    monkeypatch.setattr(type(it.process), "training_loss", lambda self, model, x0, *rest: [seen.append(x0)])
+    monkeypatch.setattr(type(it.process), "training_examples", lambda self, model, x0, *rest: seen.append(x0) or ())
     index = np.arange(len(it.dataset))
-    it.loss(it.training_data.batch(index, 0, index))
+    it.examples(it.training_data.batch(index, 0, index))
     (x0,) = seen
     assert x0.dtype == np.float32
     assert (x0.min(), x0.max()) == (-1, 1)
