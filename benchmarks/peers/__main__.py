@@ -13,11 +13,12 @@ from benchmarks.peers.settings import Settings
 from benchmarks.peers.workers import cores, require_torch
 from minidiff.errors import MinidiffError, exit_with_one_line
 
-Section = Literal["all", "conv", "step", "sample", "latent", "growth", "start", "ddpm"]
+Section = Literal["all", "conv", "step", "sample", "latency", "latent", "growth", "start", "ddpm"]
 SECTIONS = {
     "conv": conv.measure,
     "step": network.measure_steps,
     "sample": network.measure_sampling,
+    "latency": network.measure_latency,
     "latent": latent.measure_latents,
     "growth": growth.measure,
     "start": start.measure,
@@ -26,8 +27,8 @@ SECTIONS = {
 assert set(SECTIONS) == set(get_args(Section)) - {"all"}
 
 DESCRIPTION = """\
-Measure minidiff beside PyTorch: convolutions, training steps, sampling, latent diffusion, how cost grows, how long a \
-start takes, a known network beside diffusers.
+Measure minidiff beside PyTorch: convolutions, training steps, sampling, one evaluation (beside ONNX Runtime and \
+OpenVINO too), latent diffusion, how cost grows, how long a start takes, a known network beside diffusers.
 
 Results are first compared, and a disagreement ends the run. Then every engine, in a process of its own, has its turn \
 round after round; medians, quartiles and the medians of the ratios by round are printed. Ratios above 1 mean that \

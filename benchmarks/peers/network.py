@@ -3,10 +3,10 @@
 import sys
 from dataclasses import replace
 
-from benchmarks.peers.problems import DEFAULT, PLAIN, Decoding, Network, Sampling, made_small
+from benchmarks.peers.problems import DEFAULT, PLAIN, Decoding, Evaluation, Network, Sampling, made_small
 from benchmarks.peers.records import Log, agree, bound_of, compare, show
 from benchmarks.peers.settings import Settings
-from benchmarks.peers.workers import OURS, Worker, Workers, peers
+from benchmarks.peers.workers import OURS, Worker, Workers, peers, runtimes
 
 NETWORKS = {"plain": PLAIN, "default": DEFAULT}
 MEMORY_PEERS = ("torch eager", "torch channels_last")
@@ -27,9 +27,23 @@ def measure_sampling(settings: Settings, log: Log) -> None:
     measure("sample/plain", Sampling(PLAIN), (settings.rounds + 1) // 2, settings, log)
 
 
-def measure(what: str, problem: Network | Sampling | Decoding, rounds: int, settings: Settings, log: Log) -> None:
-    """Measure one problem: every engine makes it, they agree, they take turns."""
-    with Workers((OURS, *peers(compiled=not settings.quick)), settings.threads) as workers:
+def measure_latency(settings: Settings, log: Log) -> None:
+    """Measure one evaluation of two images: a step of a drawing of one image with guidance."""
+    for name, network in NETWORKS.items():
+        problem = Evaluation(replace(network, batch=2))
+        measure(f"latency/{name}", problem, 3 * settings.rounds, settings, log, runtimes())
+
+
+def measure(
+    what: str,
+    problem: Network | Sampling | Evaluation | Decoding,
+    rounds: int,
+    settings: Settings,
+    log: Log,
+    more: tuple[str, ...] = (),
+) -> None:
+    """Measure one problem: every engine makes it, and those in `more`; they agree, they take turns."""
+    with Workers((OURS, *peers(compiled=not settings.quick), *more), settings.threads) as workers:
         print(f"\n{what}: checking, and compiling what is to be compiled")
         workers.make(made_small(problem) if settings.quick else problem)
         found = agree(what, workers.check())

@@ -12,6 +12,7 @@ from benchmarks.peers.problems import (
     CHECKED_STEPS,
     Convolution,
     Decoding,
+    Evaluation,
     Forward,
     Network,
     Problem,
@@ -29,6 +30,7 @@ from minidiff.data.training_data import Batch
 from minidiff.diffusion.guidance import denoiser
 from minidiff.diffusion.run import Noise, Run
 from minidiff.diffusion.samplers import ddim
+from minidiff.graphed import Graphed
 from minidiff.nn import UNet, UNetConfig
 from minidiff.scenes.factors import SUBJECTS
 from minidiff.training.loop import train_step
@@ -58,6 +60,7 @@ def make(problem: Problem) -> Any:
         Network: StepJob,
         Sampling: SamplingJob,
         Decoding: DecodingJob,
+        Evaluation: EvaluationJob,
         Forward: ForwardJob,
     }
     return kinds[type(problem)](problem)
@@ -148,6 +151,28 @@ class SamplingJob:
     def draw(self, steps: int) -> Any:
         *_, last = ddim(Run(denoiser(self.model), self.process, steps, Noise(0, self.samples), self.clip), self.x_T)
         return last.x_prev
+
+
+class EvaluationJob:
+    """A network as `denoiser` asks it: the condition encoded once, replayed, what is made of a filter kept."""
+
+    def __init__(self, problem: Evaluation) -> None:
+        x, t, labels = problem.inputs()
+        self.inputs, model = (backend.to_device(x), backend.to_device(t)), UNet(problem.network.config)
+        made = weights(problem.network.config)
+        for name, parameter in model.named_parameters().items():
+            parameter.data = backend.to_device(made[name])
+        self.constant = backend.current().constant_filters()
+        with no_grad():
+            cond = model.condition(len(x), labels)
+        self.network = Graphed(lambda x, t: (model(x, t, cond).data,))
+
+    def run(self) -> Any:
+        with no_grad(), self.constant:
+            return self.network(*self.inputs)[0]
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"output": backend.to_numpy(self.run())}
 
 
 class DecodingJob:

@@ -157,6 +157,18 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a network without gradients.  With a batch of 2 it is a step of one image with guidance."""
+
+    network: Network
+
+    def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """x_t (N, H, W, C) float32, t (N,) float32, labels."""
+        x_t, _, t, labels = self.network.noised()
+        return x_t, t.astype(np.float32), labels
+
+
+@dataclass(frozen=True)
 class Decoding:
     """From latents to `batch` images at once, without gradients, by the decoder of an autoencoder."""
 
@@ -211,7 +223,7 @@ class Forward:
 
 CHECKED_STEPS = 5  # of sampling, when results are compared: each step adds to the differences of the one before
 
-Problem = Convolution | Network | Sampling | Decoding | Forward
+Problem = Convolution | Network | Sampling | Evaluation | Decoding | Forward
 
 PLAIN = Network(
     ModelConfig(patch=1, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=1, attention_at=(), time="add")
@@ -224,6 +236,8 @@ def made_small(problem: Any) -> Any:
     """The problem with at most two images, and two steps: to try the benchmark, not to measure."""
     if isinstance(problem, Sampling):
         return Sampling(made_small(problem.network), steps=2)
+    if isinstance(problem, Evaluation):
+        return problem
     return replace(problem, batch=min(2, problem.batch))
 
 

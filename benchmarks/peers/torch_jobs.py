@@ -20,6 +20,7 @@ from benchmarks.peers.problems import (
     CHECKED_STEPS,
     Convolution,
     Decoding,
+    Evaluation,
     Forward,
     Network,
     Problem,
@@ -87,6 +88,7 @@ def make(problem: Problem, variant: Variant) -> Any:
         Network: StepJob,
         Sampling: SamplingJob,
         Decoding: DecodingJob,
+        Evaluation: EvaluationJob,
         Forward: ForwardJob,
     }
     return kinds[type(problem)](problem, variant)
@@ -223,6 +225,26 @@ class SamplingJob:
             on_x_t = (1 - alpha_bar_prev) ** 0.5 / s
             x_t = on_x_t * x_t + (alpha_bar_prev**0.5 - a * on_x_t) * x0_hat
         return x_t
+
+
+class EvaluationJob:
+    """A network, laid out once for all calls."""
+
+    def __init__(self, problem: Evaluation, variant: Variant) -> None:
+        x, t, labels = problem.inputs()
+        self.x, self.t = variant.tensor(x).to(variant.dtype), variant.plain(t)
+        self.labels = None if labels is None else variant.plain(labels)
+        net = TorchUNet(problem.network.config)
+        load(net, weights(problem.network.config))
+        net.requires_grad_(False).to(device=variant.device, memory_format=variant.layout).to(variant.dtype)
+        self.net = variant.compile(net, options={"freezing": True})
+
+    @torch.inference_mode()
+    def run(self) -> Tensor:
+        return self.net(self.x, self.t, self.labels)
+
+    def check(self) -> dict[str, np.ndarray]:
+        return {"output": self.run().float().cpu().permute(0, 2, 3, 1).numpy()}
 
 
 class DecodingJob:

@@ -37,6 +37,7 @@ PEERS = {
 }
 EAGER = ("torch eager", "torch channels_last", "torch bfloat16")  # without compiling, which takes a minute a network
 JAX = "jax"  # where it is installed
+RUNTIMES = ("onnxruntime", "openvino", "openvino bfloat16")  # run networks and nothing else, where they are installed
 
 PAUSE, LONG = 0.03, 2.0  # seconds
 
@@ -52,6 +53,11 @@ def require_torch() -> None:
 def peers(compiled: bool) -> tuple[str, ...]:
     """The peers to measure beside: PyTorch in every way, or without what it compiles, and JAX where it is installed."""
     return (*(PEERS if compiled else EAGER), *((JAX,) if importlib.util.find_spec("jax") else ()))
+
+
+def runtimes() -> tuple[str, ...]:
+    """The runtimes that are installed."""
+    return tuple(name for name in RUNTIMES if importlib.util.find_spec(name.split()[0]))
 
 
 def cores() -> int:
@@ -77,6 +83,11 @@ class Engine:
 
             jax_jobs.start(threads)
             self._make, self.about = jax_jobs.make, jax_jobs.about
+        elif name in RUNTIMES:
+            from benchmarks.peers import runtime_jobs
+
+            runtime_jobs.start(threads)
+            self._make, self.about = lambda problem: runtime_jobs.make(problem, name), runtime_jobs.about
         else:
             from benchmarks.peers import torch_jobs
 

@@ -263,7 +263,7 @@ def test_help_lists_the_sections(capsys):
     with pytest.raises(SystemExit) as left:
         command.main(["--help"])
     assert left.value.code == 0
-    assert "{all,conv,step,sample,latent,growth,start,ddpm}" in capsys.readouterr().out
+    assert "{all,conv,step,sample,latency,latent,growth,start,ddpm}" in capsys.readouterr().out
 
 
 def test_every_record_is_on_the_disk_as_soon_as_it_is_there(tmp_path):
