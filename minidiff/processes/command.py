@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from minidiff.errors import EXIT_MISTAKE, MinidiffError, one_line
+from minidiff.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_MISTAKE, MinidiffError, one_line
 from minidiff.processes import cores
 from minidiff.processes.heartbeat import INTERVAL, SILENCE, Heartbeat
 from minidiff.processes.mpi import MpiWorld, launched
@@ -69,8 +69,8 @@ def _silence() -> None:
 def _leave(rank: int, world: MpiWorld | None, error: BaseException) -> None:
     """Tell the others why this process ends.  Process 0 then returns, and prints it; any other one ends here.
 
-    A launcher kills all processes as soon as one ends that has not left MPI, and may report that it has killed them
-    instead of how they ended.  So all leave MPI before they end, unless one is missing.
+    A launcher kills the others when one process ends with an error, and may report that it has killed them instead of
+    how they ended.  So all leave MPI together and then end at once, unless one is missing.
     """
     heartbeat = None if world is None else world.heartbeat
     known = heartbeat is not None and heartbeat.problem is not None
@@ -85,7 +85,7 @@ def _leave(rank: int, world: MpiWorld | None, error: BaseException) -> None:
             time.sleep(3 * INTERVAL)  # until the others have heard it
             heartbeat.stop()
             if world is not None and heartbeat.silent is None:
-                atexit.register(_leave_mpi, world)  # after it has printed why
+                atexit.register(_end_together, world, _exit_code(error))  # after it has printed why
         return
     deadline = time.monotonic() + LEAVING
     while time.monotonic() < deadline and (heartbeat is None or heartbeat.problem is None):
@@ -93,23 +93,30 @@ def _leave(rank: int, world: MpiWorld | None, error: BaseException) -> None:
     if world is not None and heartbeat is not None:
         heartbeat.stop()
         if heartbeat.silent is None:
-            _leave_mpi(world)
+            _end_together(world, _exit_code(error))
         if heartbeat.problem is not None:
             _give_up(world, heartbeat.problem)
     if isinstance(error, SystemExit):
-        os._exit(error.code if isinstance(error.code, int) else EXIT_MISTAKE)
+        os._exit(_exit_code(error))
     os.write(2, f"error: process {rank}: {why}\n".encode())  # process 0 has not heard it
     os._exit(EXIT_MISTAKE)
 
 
-def _leave_mpi(world: MpiWorld) -> None:
-    """Leave MPI when all processes do; end this one if they do not in time."""
-    sys.stdout.flush()
-    late = threading.Timer(LEAVING, os._exit, (EXIT_MISTAKE,))
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return {KeyboardInterrupt: EXIT_INTERRUPTED, BrokenPipeError: EXIT_BROKEN_PIPE}.get(type(error), EXIT_MISTAKE)
+
+
+def _end_together(world: MpiWorld, code: int) -> None:
+    """Leave MPI when all processes do, and end this one; end it as well if they do not in time."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    late = threading.Timer(LEAVING, os._exit, (code,))
     late.daemon = True
     late.start()
     world.leave()
-    late.cancel()
+    os._exit(code)
 
 
 def _give_up(world: MpiWorld, problem: str) -> None:
