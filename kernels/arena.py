@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LINE = 64  # bytes: an array begins at a cache line, so that no vector lies in two
+from minidiff.kernels.numba_memory import LINE
 
 
 class Allocation:

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidiff.kernels import numba_memory
-from minidiff.kernels.arena import LINE, Allocation, place
+from minidiff.kernels.arena import Allocation, place
+from minidiff.kernels.numba_memory import LINE
 
 _of_thread = threading.local()
 
