@@ -25,7 +25,7 @@ class Weight:
     """An array that is learnt, with its gradient, Adam's running means of that and of its square, and its own mean."""
 
     def __init__(self, weights, shape, std):
-        self.value = np.random.default_rng(len(weights)).normal(0, std, shape).astype(np.float32)  # its place is its seed
+        self.value = np.random.default_rng(len(weights)).normal(0, std, shape).astype(np.float32)  # seed: its place
         self.gradient, self.mean, self.square = (np.zeros_like(self.value) for _ in range(3))
         self.ema = self.value.copy()
         weights.append(self)
