@@ -25,7 +25,8 @@ class Weight:
     """An array that is learnt, with its gradient, Adam's running means of that and of its square, and its own mean."""
 
     def __init__(self, weights, shape, std):
-        self.value = np.random.default_rng(len(weights)).normal(0, std, shape).astype(np.float32)  # seed: its place
+        rng = np.random.default_rng(len(weights))  # its place in the list is its seed
+        self.value = rng.normal(0, std, shape).astype(np.float32)
         self.gradient, self.mean, self.square = (np.zeros_like(self.value) for _ in range(3))
         self.ema = self.value.copy()
         weights.append(self)
@@ -58,12 +59,9 @@ class Linear:
 
 def neighbours(x):
     """The nine pixels around each pixel side by side, zeros beyond the border: (N, H, W, C) to (N, H, W, 9 C)."""
-    n, height, width, channels = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    nine = np.empty((n, height, width, 9, channels), x.dtype)
-    for i in range(9):
-        nine[:, :, :, i] = padded[:, i // 3 : i // 3 + height, i % 3 : i % 3 + width]
-    return nine.reshape(n, height, width, 9 * channels)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # (N, H, W, C, 3, 3), a view
+    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(*x.shape[:3], -1)
 
 
 class Conv(Linear):
@@ -182,7 +180,8 @@ class UNet:
         h = shrink(skip) / 4
         for block in self.middle:
             h = block.forward(h, cond)
-        return self.out.forward(self.decoder.forward(np.concatenate([enlarge(h), skip], axis=-1), cond))
+        h = np.concatenate([enlarge(h), skip], axis=-1)
+        return self.out.forward(self.decoder.forward(h, cond))
 
     def backward(self, gy):
         gh, g_cond = self.decoder.backward(self.out.backward(gy))
@@ -213,7 +212,8 @@ def read_idx(folder, name):
     """An array of bytes from a file in MNIST's format, unpacked or as .gz (LeCun et al. 1998)."""
     path = Path(folder) / name
     with path.open("rb") if path.is_file() else gzip.open(f"{path}.gz") as file:
-        shape = np.frombuffer(file.read(4 * file.read(4)[3]), ">u4")  # the fourth byte says how many dimensions
+        dimensions = file.read(4)[3]
+        shape = np.frombuffer(file.read(4 * dimensions), ">u4")
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
@@ -293,7 +293,7 @@ def main(arguments=None):
     load(network, asked.weights)
     rows = [sample(network, np.full(10, int(label)), seed=row) for row, label in enumerate(asked.labels)]
     picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0])).save(asked.out)
+    Image.fromarray(picture.repeat(2, axis=0).repeat(2, axis=1)).save(asked.out)
 
 
 if __name__ == "__main__":
