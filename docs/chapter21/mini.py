@@ -243,7 +243,7 @@ def adam(weights, step, lr):
         weight.ema += (1 - decay) * (weight.value - weight.ema)
 
 
-def train(network, images, labels, minutes=10.0, steps=None, batch_size=32, lr=2e-3, seed=0):
+def train(network, images, labels, minutes=10.0, steps=None, batch_size=32, lr=4e-3, seed=0):
     """Add noise to images, let the network estimate v, improve it a little, repeat, for so many steps or minutes."""
     rng, start, losses = np.random.default_rng(seed), time.perf_counter(), []
     while (done := len(losses) / steps if steps else (time.perf_counter() - start) / (60 * minutes)) < 1:
