@@ -258,7 +258,7 @@ def train(network, images, labels, minutes=10.0, steps=None, batch_size=32, lr=4
         adam(network.weights, len(losses), lr * min(len(losses) / 100, 1 - done))
         if len(losses) % 20 == 0:
             left = (time.perf_counter() - start) * (1 / done - 1)
-            print(f"\rstep {len(losses)}, loss {np.mean(losses[-100:]):.4f}, {left:.0f} s left  ", end="", flush=True)
+            print(f"step {len(losses)}, loss {np.mean(losses[-100:]):.4f}, {left:.0f} s left  ", end="\r", flush=True)
     for weight in network.weights:
         weight.value[...] = weight.ema
     return losses
