@@ -62,7 +62,7 @@ def check() -> None:
     for drawing_scale, prompt_scale, estimates in (
         *((0, 0, 1), (1, 0, 1), (1, 1, 1)),
         *((3, 0, 2), (1, 3, 2), (2.5, 2.5, 2)),
-        *((0, 2, 2), (2, 4, 3)),
+        *((0, 2, 3), (2, 4, 3)),
     ):
         asked.clear()
         scales = f"with scales {drawing_scale:g} and {prompt_scale:g}"

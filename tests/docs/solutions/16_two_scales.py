@@ -17,7 +17,6 @@ def guided(network, x, drawing, prompt, drawing_scale, prompt_scale):
 
 
 def wrong_guided(network, x, drawing, prompt, drawing_scale, prompt_scale):
-    none, drawn, both = (
-        network(x, np.full(len(x), d), np.full(len(x), p)) for d, p in ((NONE, NONE), (drawing, NONE), (drawing, prompt))
-    )
+    given = ((NONE, NONE), (drawing, NONE), (drawing, prompt))
+    none, drawn, both = (network(x, np.full(len(x), d), np.full(len(x), p)) for d, p in given)
     return none + drawing_scale * (drawn - none) + prompt_scale * (both - none)
