@@ -91,7 +91,7 @@ def test_an_error_in_a_solution_is_reported_and_not_raised(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if int(name[:2]) > 10])
 def test_a_chapter_ends_with_three_questions_and_four_rungs(name):
-    """Answers and solutions are folded in a way that Sphinx and code hosts know: HTML, and blank lines around the text."""
+    """Answers and solutions are folded as Sphinx and code hosts know it: in HTML, with blank lines around the text."""
     text = (EXERCISES.parent / f"chapter{int(name[:2])}.md").read_text(encoding="utf-8")
     questions, ladder = text.split("\n## Questions\n")[1].split("\n## Exercise: ")
     assert questions.count("?</summary>") == questions.count("<details>") == 3
