@@ -70,7 +70,7 @@ def check() -> None:
     """Raise an error that says what is missing, unless `coefficients` has the three properties."""
     eps, x0, slope = np.random.default_rng(0).normal(size=(3, 5))
     for times in ((700, 600, 450), (700, 650, 640), (400, 200, 100)):
-        before, level, prev = levels = [SCHEDULE.level(t) for t in times]
+        _, level, prev = levels = [SCHEDULE.level(t) for t in times]
         off = np.abs(step(level.s * eps, 0 * x0, 0 * x0, *levels) - prev.s * eps).max()
         expect(off < ROUNDING, f"property 1: noise alone is off by up to {off:.2g}")
         off = np.abs(step(level.a * x0, x0, x0, *levels) - prev.a * x0).max()

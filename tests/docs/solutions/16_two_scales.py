@@ -1,22 +1,23 @@
-"""Solution of exercise 16, and one that counts the drawing twice: with the prompt, and by itself."""
+"""Solution of exercise 16, and one that counts the drawing twice: by itself, and together with the prompt."""
 
 import numpy as np
 
 NONE = 0
 
 
-def guided(network, x, drawing, prompt, drawing_scale, prompt_scale):
-    estimates = (
-        (1 - drawing_scale, NONE, NONE),
-        (drawing_scale - prompt_scale, drawing, NONE),
-        (prompt_scale, drawing, prompt),
-    )
+def weighted(network, x, estimates):
     w, drawings, prompts = zip(*(each for each in estimates if each[0]))
     eps = network(np.tile(x, len(w)), np.repeat(drawings, len(x)), np.repeat(prompts, len(x)))
     return np.array(w) @ eps.reshape(len(w), -1)
 
 
+def guided(network, x, drawing, prompt, drawing_scale, prompt_scale):
+    none = 1 - drawing_scale, NONE, NONE
+    drawn = drawing_scale - prompt_scale, drawing, NONE
+    return weighted(network, x, (none, drawn, (prompt_scale, drawing, prompt)))
+
+
 def wrong_guided(network, x, drawing, prompt, drawing_scale, prompt_scale):
-    given = ((NONE, NONE), (drawing, NONE), (drawing, prompt))
-    none, drawn, both = (network(x, np.full(len(x), d), np.full(len(x), p)) for d, p in given)
-    return none + drawing_scale * (drawn - none) + prompt_scale * (both - none)
+    none = 1 - drawing_scale - prompt_scale, NONE, NONE
+    drawn = drawing_scale, drawing, NONE
+    return weighted(network, x, (none, drawn, (prompt_scale, drawing, prompt)))
