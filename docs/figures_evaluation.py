@@ -12,19 +12,20 @@ HALF = 1.9  # how far a panel shows to each side
 
 def five_models() -> np.ndarray:
     """Points of "real" and of each model, over the real ones in grey."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     angle = 2 * np.pi * np.arange(8) / 8
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (8, 2)
     around = lambda kinds, spread: centres[kinds] + spread * rng.standard_normal((len(kinds), 2))
-    asked = np.arange(1000) % 8
-    training, real, _ = (around(asked, 0.1) for _ in range(3))
+    asked = rng.integers(8, size=500)
+    training = around(asked, 0.1)
+    real, _ = (around(rng.integers(8, size=500), 0.1) for _ in range(2))
     panels = {
         "real": real,
         "good": around(asked, 0.1),
-        "copies": training + 0.001 * rng.standard_normal((1000, 2)),
+        "copies": training + 0.001 * rng.standard_normal((500, 2)),
         "typical": around(asked, 0.02),
-        "one kind": around(np.zeros(1000, int), 0.1),
-        "blur": np.sqrt(0.51) * rng.standard_normal((1000, 2)),
+        "one kind": around(np.zeros(500, int), 0.1),
+        "blur": np.sqrt(0.51) * rng.standard_normal((500, 2)),
     }
     image = Image.new("RGB", (3 * SIZE, 2 * (SIZE + TITLE)), "white")
     for i, (name, points) in enumerate(panels.items()):
