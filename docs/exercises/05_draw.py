@@ -40,10 +40,10 @@ def check() -> None:
         t = int(far.argmax())
         expect(  # a share that is exactly k / 16 may miss k by one through rounding
             far[t] <= 1 + 1e-9,
-            f"weights {weight}: of 16 draws {16 * share[t]:.1f} should be of t = {t}, and a batch is {far[t]:.1f} away from that",
+            f"weights {weight}: t = {t} should be {16 * share[t]:.1f} of 16 draws, and is {far[t]:.1f} away in a batch",
         )
         for t, (found, expected) in enumerate(zip(counts.mean(axis=0) / 16, share)):
-            # of evenly spaced numbers, an interval may hold one more or one less than its length says: one in U
+            # of evenly spaced numbers, an interval may hold one more or less than its length says
             expect(
                 abs(found - expected) <= 1 / len(U) + 1e-9,
                 f"weights {weight}: the share of t = {t} in all draws should be {expected:.3f}, got {found:.3f}",
