@@ -38,7 +38,7 @@ def test_an_exercise_has_four_rungs_and_its_solution_one_click_away(page):
     predict, code, break_, extend = rungs[1::2]
     assert [name for name, _ in FOLDED.findall(predict)] == ["Answer"]
     assert [name for name, _ in FOLDED.findall(code)] == ["A solution"]
-    assert [name for name, _ in FOLDED.findall(break_)] == ["What happens"]
+    assert [name for name, _ in FOLDED.findall(break_)] == ["What happens, and why?"]
     assert exercise.count("<details>") == exercise.count("</details>") == 3 and "<details>" not in extend
     (solution,) = re.findall(r"python docs/exercises/(.+\.py)\n", code)
     ((_, listing),) = FOLDED.findall(code)
