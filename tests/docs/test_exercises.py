@@ -1,7 +1,6 @@
 """Every exercise: unsolved it says not yet, a solution solves it, a plausible mistake does not."""
 
 import importlib.util
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,17 +86,3 @@ def test_an_error_in_a_solution_is_reported_and_not_raised(monkeypatch, capsys):
 
     assert checking.report(check) == 1
     assert capsys.readouterr().out == "not yet: index 5 is out of bounds (IndexError)\n"
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if int(name[:2]) > 10])
-def test_a_chapter_ends_with_three_questions_and_four_rungs(name):
-    """Answers and solutions are folded as Sphinx and code hosts know it: in HTML, with blank lines around the text."""
-    text = (EXERCISES.parent / f"chapter{int(name[:2])}.md").read_text(encoding="utf-8")
-    questions, ladder = text.split("\n## Questions\n")[1].split("\n## Exercise: ")
-    assert questions.count("?</summary>") == questions.count("<details>") == 3
-    assert re.findall(r"^\*\*(\w+)\.\*\*", ladder, re.MULTILINE) == ["Predict", "Code", "Break", "Extend"]
-    assert f"<summary>A solution</summary>\n\n```{{literalinclude}} ../tests/docs/solutions/{name}.py\n" in ladder
-    for part in (questions, ladder):
-        opened = part.count("<details>\n<summary>")
-        assert opened == part.count("</summary>\n\n") == part.count("\n\n</details>\n") == part.count("details>") / 2
-        assert not re.search(r"<summary>[^<]*[`$]", part), "code hosts show Markdown in a summary as it stands"
