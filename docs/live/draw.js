@@ -281,8 +281,8 @@ const ready = start().then(() => { drawFromFields(); }, (error) => {
 });
 ready.catch(() => {}); // it is shown
 
-// For tests: ready; load(model); draw(settings); ask(what, given), see draw-worker.js.
+// For tests: what they ask is in draw-worker.js; view is the drawing that is shown.
 window.minidiff = {
-  ready, load, draw, adapt, settings, lines,
+  ready, load, draw, adapt, settings, lines, view: () => run,
   ask: (what, given) => worker.ask({ do: "ask", what, given }, "answer"),
 };
