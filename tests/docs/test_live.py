@@ -90,6 +90,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_numpy():
+    with backend.using("numpy"):  # the definitions
+        yield
+
+
 @pytest.fixture(scope="module")
 def site(make_live, tmp_path_factory):
     """The address of the pages, and where they lie; beside the shipped weights are those of a tiny latent model."""
@@ -145,8 +151,7 @@ def moons_page(page, site):
 
 @pytest.fixture(scope="module")
 def model():
-    with backend.using("numpy"):
-        yield minidiff.load()
+    yield minidiff.load()
 
 
 release = pytest.mark.release  # a minute, and few machines have the browser
@@ -184,8 +189,7 @@ def test_random_numbers_are_pythons(draw_page):
         assert draw_page.js(ask % ("bits", text, "")) == random.bits(key, 1001).tolist()
         assert draw_page.js(ask % ("uniform", text, "")) == random.uniform(key, 1001).tolist()
         assert draw_page.js(ask % ("integers", text, ", 1000")) == random.integers(key, 1001, 1000).tolist()
-        with backend.using("numpy"):
-            expected = random.normal(key, 1001)
+        expected = random.normal(key, 1001)
         found = np.array(draw_page.js(ask % ("normal", text, "")), np.float32)
         # logarithms and cosines may differ in the last bit of float64, which moves a rounded float32 by one unit
         np.testing.assert_array_max_ulp(found, expected, maxulp=1)
@@ -237,7 +241,7 @@ def test_prompts_are_read_and_refused_as_in_python(model, draw_page):
 @release
 def test_the_text_encoder_and_the_network_compute_what_python_computes(model, draw_page):
     x = random.normal(Key(1, Stream.START, 0, np.arange(1)), (32, 32, 3))
-    with backend.using("numpy"), no_grad():
+    with no_grad():
         cond = model.model.condition(1, model.prompts(PROMPT))
         expected = model.model(x, np.array([T], np.float32), cond).data
     text = draw_page.js(f"minidiff.ask('text', {{ prompt: '{PROMPT}' }})")
@@ -257,7 +261,7 @@ def test_the_controlnet_computes_what_python_computes(model, edges, draw_page):
     draw_page.wait("minidiff.adapt()")
     x = random.normal(Key(2, Stream.START, 0, np.arange(1)), (32, 32, 3))
     for scale in (1.0, 0.4):
-        with backend.using("numpy"), no_grad():
+        with no_grad():
             network = model.adapted(Inputs(control=edges, control_scale=scale), 0, 1)
             expected = network(x, np.array([T], np.float32), network.condition(1, model.prompts(PROMPT))).data
         about = {"prompt": PROMPT, "x": x.ravel().tolist(), "t": T, "lines": edges.ravel().tolist(), "controlScale": scale}
@@ -269,7 +273,7 @@ def test_the_controlnet_computes_what_python_computes(model, edges, draw_page):
 def test_the_decoder_of_the_shipped_autoencoder_computes_what_python_computes(site, draw_page):
     trained = checkpoints.load(WEIGHTS.parent / "autoencoder.safetensors")
     z = random.normal(Key(3, Stream.START, 0, np.arange(1)), trained.trained.latent_shape)
-    with backend.using("numpy"), no_grad():
+    with no_grad():
         expected = checkpoints.make_network(trained).decoder(z).data
     config = json.dumps({"groups": trained.trained.groups, "autoencoder_patch": trained.trained.autoencoder_patch})
     h, w, c = trained.trained.latent_shape
@@ -288,8 +292,7 @@ def test_the_decoder_of_the_shipped_autoencoder_computes_what_python_computes(si
 
 @release
 def test_the_page_draws_pythons_image(model, draw_page):
-    with backend.using("numpy"):
-        expected = in_python(model, prompt=PROMPT, seed=7, steps=16)
+    expected = in_python(model, prompt=PROMPT, seed=7, steps=16)
     x0, image, seconds = draw(draw_page, prompt=PROMPT, seed=7, steps=16)
     print(f"sixteen guided steps in the browser: {seconds:.1f} s")
     assert np.abs(x0 - expected.ravel()).max() < HALF_A_LEVEL
@@ -304,10 +307,9 @@ def test_the_page_draws_pythons_image(model, draw_page):
     ("sampler", "eta"), [("ddim", 0), ("ddim", 0.5), ("dpm-solver", 0), ("dpm-solver-sde", 0), ("euler-ancestral", 0)]
 )
 def test_each_sampler_draws_pythons_image(sampler, eta, model, draw_page):
-    with backend.using("numpy"):
-        expected = in_python(
-            model, prompt="a red car", seed=2**64 - 1, steps=6, sampler=sampler, guidance_scale=1.0, eta=float(eta)
-        )
+    expected = in_python(
+        model, prompt="a red car", seed=2**64 - 1, steps=6, sampler=sampler, guidance_scale=1.0, eta=float(eta)
+    )
     given = {"prompt": "a red car", "steps": 6, "sampler": sampler, "guidance": 1, "eta": eta}
     run = draw_page.js(f"minidiff.draw({{ ...{json.dumps(given)}, seed: 2n ** 64n - 1n, drawing: null }}).then((done) => [...done.x0])")
     assert np.abs(np.array(run) - expected.ravel()).max() < HALF_A_LEVEL
@@ -315,9 +317,8 @@ def test_each_sampler_draws_pythons_image(sampler, eta, model, draw_page):
 
 @release
 def test_the_page_follows_a_drawing_as_python_does(model, edges, draw_page):
-    with backend.using("numpy"):
-        expected = in_python(model, prompt="a dog", steps=6, control=edges)
-        plain = in_python(model, prompt="a dog", steps=6)
+    expected = in_python(model, prompt="a dog", steps=6, control=edges)
+    plain = in_python(model, prompt="a dog", steps=6)
     x0, _, _ = draw(draw_page, prompt="a dog", steps=6, drawing=edges)
     assert np.abs(x0 - expected.ravel()).max() < HALF_A_LEVEL
     assert np.abs(x0 - plain.ravel()).max() > 0.1  # the drawing makes a difference
@@ -326,10 +327,9 @@ def test_the_page_follows_a_drawing_as_python_does(model, edges, draw_page):
 @release
 def test_a_latent_model_draws_pythons_image(site, draw_page):
     draw_page.js("minidiff.load({ name: 'tiny', file: 'tiny.safetensors', edges: null })")
-    with backend.using("numpy"):
-        tiny = minidiff.load(site[1] / "tiny.safetensors")
-        *_, last = tiny.generate(1, prompt="a big cat", steps=5, sampler="dpm-solver", guidance_scale=3.0)
-        expected, preview = tiny.space.decode(last.x_prev)[0], tiny.space.preview(last.x_t)[0]
+    tiny = minidiff.load(site[1] / "tiny.safetensors")
+    *_, last = tiny.generate(1, prompt="a big cat", steps=5, sampler="dpm-solver", guidance_scale=3.0)
+    expected, preview = tiny.space.decode(last.x_prev)[0], tiny.space.preview(last.x_t)[0]
     x0, image, _ = draw(draw_page, prompt="a big cat", steps=5)
     assert off(x0, last.x_prev) < ROUNDING and off(image, expected) < ROUNDING
     shown = np.array(draw_page.js("[...minidiff.view().steps.at(-1).xT]")).reshape(16, 24, 4)[..., :3]
@@ -343,7 +343,7 @@ def test_a_latent_model_draws_pythons_image(site, draw_page):
 @release
 def test_a_person_draws_pauses_and_saves(draw_page, tmp_path):
     page = draw_page
-    page.js("for (const [id, value] of [['steps', 5], ['guidance', 1]]) document.getElementById(id).value = value")
+    page.js("for (const [id, value] of [['steps', 40], ['guidance', 1]]) document.getElementById(id).value = value")
     page.click("#prompt")
     page.js("document.getElementById('prompt').value = 'a owl'")
     page.press("Enter")
@@ -354,20 +354,20 @@ def test_a_person_draws_pauses_and_saves(draw_page, tmp_path):
     page.click("#pause")
     count = page.js("new Promise((done) => setTimeout(() => done(minidiff.view().steps.length), 1500))")
     assert page.js("new Promise((done) => setTimeout(() => done(minidiff.view().steps.length), 1500))") == count
-    if count < 5:
+    if count < 40:
         page.click("#once")
         page.wait(f"minidiff.view().steps.length === {count + 1}")
-    if count < 4:
+    if count < 39:
         page.click("#pause")
     page.wait("minidiff.view().done && !document.getElementById('save').disabled")
     assert page.js("document.getElementById('error').hidden")
     command = page.js("document.getElementById('command').innerText")
     assert command == (
-        'python -m minidiff.sample "a cat" --seed 0 --sampler dpm-solver --steps 5 --guidance-scale 1'
+        'python -m minidiff.sample "a cat" --seed 0 --sampler dpm-solver --steps 40 --guidance-scale 1'
     )
     page.js("document.getElementById('scrub').focus()")
     page.press("Home")
-    page.wait("document.getElementById('now').innerText.startsWith('step 1 of 5')")
+    page.wait("document.getElementById('now').innerText.startsWith('step 1 of 40')")
     page.ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.click("#save")
     for _ in range(100):
