@@ -1,8 +1,8 @@
 """Make the pages that compute in the browser: `python docs/make_live.py FOLDER` writes them into FOLDER/live.
 
-The pages themselves are docs/live/, which are copied as they are.  Beside them stand the weights that they draw with: those
-of minidiff/weights/, under today's names, without what a page does not need.  conf.py makes them with the book; any web
-server can serve the folder, such as `python -m http.server`.
+The pages themselves are docs/live/, which are copied as they are.  Beside them stand the weights that they draw with:
+those of minidiff/weights/, under today's names, without what a page does not need.  conf.py makes them with the book;
+any web server can serve the folder, such as `python -m http.server`.
 """
 
 import json
@@ -52,8 +52,8 @@ def reads_prompts(checkpoint: Checkpoint) -> bool:
 def for_the_page(checkpoint: Checkpoint) -> bytes:
     """Return a checkpoint as a file for docs/live/model.js.
 
-    It is a safetensors file of float16 weights, "ema/<parameter>" and, of a latent model, "autoencoder/decoder.<parameter>";
-    its metadata "live" is JSON of the settings that a page needs.
+    It is a safetensors file of float16 weights, "ema/<parameter>" and, of a latent model,
+    "autoencoder/decoder.<parameter>"; its metadata "live" is JSON of the settings that a page needs.
     """
     tensors = {
         f"{group}/{name}": array.astype(np.float16)

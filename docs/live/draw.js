@@ -161,9 +161,9 @@ function paint(canvas, bytes, width, height) {
   canvas.getContext("2d").putImageData(new ImageData(bytes, width, height), 0, 0);
 }
 
-// All estimates in a row, at most 20 of them, to click on.
+// The estimates in a row, to click on: as many as there is room for.
 function showFilm() {
-  const cells = Math.min(20, run.of), box = $("film"), [height, width] = about.shape;
+  const cells = Math.min(Math.floor($("transport").clientWidth / 36), 20, run.of), box = $("film"), [height, width] = about.shape;
   box.hidden = run.of < 2;
   box.style.setProperty("--cells", cells);
   if (box.run !== run) {
@@ -190,7 +190,7 @@ function showFilm() {
 function showState() {
   const going = Boolean(run && !run.done && !run.stopped), some = Boolean(run?.steps.length);
   $("pause").disabled = !run || (!going && run.steps.length < 2);
-  $("pause").textContent = going ? (run.paused ? "Go on" : "Pause") : film ? "Stop the film" : some ? "Play again" : "Pause";
+  $("pause").textContent = going ? (run.paused ? "Go on" : "Pause") : film ? "Stop the film" : some ? "Replay" : "Pause";
   $("once").disabled = !going;
   $("stop").disabled = !going;
   $("scrub").disabled = !some;

@@ -71,7 +71,7 @@ export function multiply(x, filter, height, width, stride = 1) {
   return y;
 }
 
-function put(to, at, count, y0, y1, y2, y3) {
+export function put(to, at, count, y0, y1, y2, y3) {
   to[at] = y0;
   if (count > 1) to[at + 1] = y1;
   if (count > 2) to[at + 2] = y2;

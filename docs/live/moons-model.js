@@ -2,6 +2,7 @@
 //
 // Arrays are flat Float64Arrays: row i of n points is at 2 i and 2 i + 1.  A label is 0, 1, or 2, which says "none".
 
+import { put } from "./layers.js";
 import { integers, normal, STREAM, uniform } from "./random.js";
 import { CLEAN, linspace, sample } from "./sampling.js";
 
@@ -53,17 +54,20 @@ export function makeData(shape, points = []) {
 // The product c = a b of matrices (m, depth) and (depth, n).
 //
 // Element (i, j) of a is at i aRow + j aColumn, that of b likewise: to transpose a matrix, exchange the two.
-// Two rows and four columns are computed at once, so that each number that is read is used more than once.
+// Two rows of a and four columns of b are multiplied at once, so that each number that is read is used more than once.
+// The four columns are copied first, so that what is read lies side by side.
 export function product(m, n, depth, a, aRow, aColumn, b, bRow, bColumn) {
-  const c = new Float64Array(m * n);
+  const c = new Float64Array(m * n), columns = new Float64Array(4 * depth);
   for (let j = 0; j < n; j += 4) {
-    const j1 = Math.min(j + 1, n - 1), j2 = Math.min(j + 2, n - 1), j3 = Math.min(j + 3, n - 1); // beyond: the last again
+    const count = Math.min(4, n - j);
+    for (let k = 0; k < depth; k++) {
+      for (let column = 0; column < count; column++) columns[4 * k + column] = b[k * bRow + (j + column) * bColumn];
+    }
     for (let i = 0; i < m; i += 2) {
-      const i1 = Math.min(i + 1, m - 1);
+      const other = Math.min(i + 1, m - 1); // of an odd number, the last row is computed twice
       let p0 = 0, p1 = 0, p2 = 0, p3 = 0, q0 = 0, q1 = 0, q2 = 0, q3 = 0;
-      for (let k = 0, p = i * aRow, q = i1 * aRow, row = 0; k < depth; k++, p += aColumn, q += aColumn, row += bRow) {
-        const left = a[p], right = a[q];
-        const w0 = b[row + j * bColumn], w1 = b[row + j1 * bColumn], w2 = b[row + j2 * bColumn], w3 = b[row + j3 * bColumn];
+      for (let k = 0, p = i * aRow, q = other * aRow; k < 4 * depth; k += 4, p += aColumn, q += aColumn) {
+        const left = a[p], right = a[q], w0 = columns[k], w1 = columns[k + 1], w2 = columns[k + 2], w3 = columns[k + 3];
         p0 += left * w0;
         p1 += left * w1;
         p2 += left * w2;
@@ -73,8 +77,8 @@ export function product(m, n, depth, a, aRow, aColumn, b, bRow, bColumn) {
         q2 += right * w2;
         q3 += right * w3;
       }
-      c[i * n + j3] = p3, c[i * n + j2] = p2, c[i * n + j1] = p1, c[i * n + j] = p0;
-      c[i1 * n + j3] = q3, c[i1 * n + j2] = q2, c[i1 * n + j1] = q1, c[i1 * n + j] = q0;
+      put(c, i * n + j, count, p0, p1, p2, p3);
+      put(c, other * n + j, count, q0, q1, q2, q3);
     }
   }
   return c;
@@ -109,10 +113,13 @@ export function forward(network, h, n) {
   const saved = [];
   network.forEach(({ inputs, outputs, w, b }, layer) => {
     const u = product(n, outputs, inputs, h, inputs, 1, w, outputs, 1), last = layer === network.length - 1;
-    const gate = new Float64Array(u.length).fill(1), y = last ? u : new Float64Array(u.length);
-    for (let i = 0; i < u.length; i++) {
-      u[i] += b[i % outputs];
-      if (!last) y[i] = u[i] * (gate[i] = 1 / (1 + Math.exp(-u[i]))); // SiLU; the last layer is left as it is
+    const gate = new Float64Array(u.length), y = new Float64Array(u.length);
+    for (let at = 0; at < u.length; ) {
+      for (let j = 0; j < outputs; j++, at++) {
+        u[at] += b[j];
+        gate[at] = last ? 1 : 1 / (1 + Math.exp(-u[at]));
+        y[at] = u[at] * gate[at]; // SiLU, u sigmoid(u); the last layer is left as it is
+      }
     }
     saved.push({ h, u, gate });
     h = y;
@@ -124,10 +131,15 @@ export function forward(network, h, n) {
 export function backward(network, saved, gy, n) {
   const gradients = [];
   for (let layer = network.length - 1; layer >= 0; layer--) {
-    const { inputs, outputs, w } = network[layer], { h, u, gate } = saved[layer], b = new Float64Array(outputs);
-    const gu = gy.map((g, i) => g * gate[i] * (1 + u[i] * (1 - gate[i]))); // the derivative of u sigmoid(u), or 1
-    gu.forEach((g, i) => { b[i % outputs] += g; });
-    gradients.unshift({ w: product(inputs, outputs, n, h, 1, inputs, gu, outputs, 1), b });
+    const { inputs, outputs, w } = network[layer], { h, u, gate } = saved[layer];
+    const gu = new Float64Array(u.length), gb = new Float64Array(outputs);
+    for (let at = 0; at < u.length; ) {
+      for (let j = 0; j < outputs; j++, at++) {
+        gu[at] = gy[at] * gate[at] * (1 + u[at] * (1 - gate[at])); // the derivative of u sigmoid(u), or 1 where gate is 1
+        gb[j] += gu[at];
+      }
+    }
+    gradients.unshift({ w: product(inputs, outputs, n, h, 1, inputs, gu, outputs, 1), b: gb });
     if (layer) gy = product(n, inputs, outputs, gu, outputs, 1, w, 1, outputs);
   }
   return gradients;

@@ -4,7 +4,7 @@ import { $, Assistant, oncePerFrame, showValues, slideTo } from "./dom.js";
 import { NONE } from "./moons-model.js";
 import { attachPen } from "./pen.js";
 
-const STEPS = 1500, BATCH = 128; // of the training
+const STEPS = 1200, BATCH = 64; // of the training; chapter 1 has more of both
 const POINTS = 400, ARROWS = 19; // points that flow; arrows along each side
 const HALF = 4; // the plane shows coordinates from -4 to 4, y downwards, as the figure of chapter 1 does
 const DURATION = 3500, REST = 900; // milliseconds of a run, and between two of them
@@ -239,7 +239,8 @@ const paintLoss = oncePerFrame(() => {
   context.globalAlpha = 1;
   context.fillStyle = style.getPropertyValue("--faint");
   context.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-  context.fillText("loss 1", 6 * devicePixelRatio, y(1) - 4 * devicePixelRatio);
+  context.textAlign = "right";
+  context.fillText("loss 1", width - 6 * devicePixelRatio, y(1) + 14 * devicePixelRatio);
   context.fillRect(0, y(1), width, devicePixelRatio / 2);
 });
 
