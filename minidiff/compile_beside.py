@@ -19,6 +19,7 @@ from minidiff import backend
 from minidiff.processes import cores, world
 
 DRAWING, TRAINING = "drawing", "training"
+_started: list[subprocess.Popen] = []  # kept, as Python warns of a process that runs longer than the object for it
 
 
 def start(what: str) -> None:
@@ -35,7 +36,7 @@ def start(what: str) -> None:
     with contextlib.suppress(OSError):  # it exists, or cannot be written: this process compiles what it needs
         (folder / f"compiled-for-{what}").touch(exist_ok=False)
         command = [sys.executable, "-c", f"from minidiff.compile_beside import main; main({what!r})"]
-        subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        _started.append(subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere))
 
 
 def calls(k: backend.Backend, what: str) -> list[Callable[[], object]]:

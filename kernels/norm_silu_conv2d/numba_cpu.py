@@ -164,6 +164,7 @@ def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, 
     N, workers = len(x), len(buffers.V)
     shares, down = -(-N // images), tiling.rows_per_image
     flat, affine = x.reshape(N, x.shape[1] * x.shape[2], x.shape[3]), statistics.affine.reshape(-1)
+    columns = np.int64(0), bias.shape[1]  # all of them
     for worker in prange(workers):
         own = of_worker(buffers, np.int64(worker))
         for share in range(worker * shares // workers, (worker + 1) * shares // workers):
@@ -172,7 +173,7 @@ def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, 
                 statistics_part(flat, scale, shift, eps, statistics, n, PART, PARTS)
             for row in range(first * down, last * down, tiling.block):
                 stop = min(row + tiling.block, last * down)
-                forward_block(x, U, bias, residual, affine, y, NO, NO, tiling, (row, stop), (0, bias.shape[1]), own)
+                forward_block(x, U, bias, residual, affine, y, NO, NO, tiling, (row, stop), columns, own)
 
 
 @kernel
@@ -189,7 +190,7 @@ def backward_all(gy, U, bias, x, forward, outputs, gradients, schedule, tiling, 
     shape = N, x.shape[1] * x.shape[2], x.shape[3]
     flat, flat_gx, affine = x.reshape(shape), gx.reshape(shape), forward.affine.reshape(-1)
     nothing = bias.reshape(-1)[:0]
-    columns = 0, bias.shape[1]  # all of them
+    columns = np.int64(0), bias.shape[1]  # all of them
     for worker in prange(workers):
         own, own_w = of_worker(buffers, np.int64(worker)), of_worker(buffers_w, np.int64(worker))
         begin, end = worker * shares // workers, (worker + 1) * shares // workers
