@@ -1,11 +1,11 @@
 """A whole diffusion model that draws digits, in one file of NumPy: a U-Net, its training and its sampling.
 
     python docs/chapter21/mini.py data/mnist --minutes 10    # trains; writes mini.npz and digits.png
-    python docs/chapter21/mini.py --labels 2048              # draws again: a row of ten for each label
+    python docs/chapter21/mini.py --labels 2048              # draws with mini.npz: a row of ten for each digit
 
 Images are arrays (N, H, W, C). A layer has two methods. `forward` computes its output, and keeps what `backward` will
 need. `backward` takes gy, the gradient of the loss with respect to that output, keeps the gradients of the layer's
-weights, and returns that of its input. Nothing here sets the number of threads: BLAS takes all cores.
+weights, and returns the gradient with respect to its input. NumPy's matrix products use all cores.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-GROUPS = 8  # of channels, each of which is normalised by itself
-NONE = 10  # the label that means: any digit
+GROUPS = 8  # groups of channels; each group is normalised by itself
+NONE = 10  # the label that says: any digit
 
 
 class Weight:
-    """An array that is learnt, with its gradient, Adam's running means of that and of its square, and its own mean."""
+    """An array that training changes: its value, its gradient, Adam's two running means, and the averaged weights."""
 
     def __init__(self, weights, shape, std):
         rng = np.random.default_rng(len(weights))  # its place in the list is its seed
@@ -33,12 +33,12 @@ class Weight:
 
 
 def product(x, w):
-    """The channels of every pixel times a matrix, as one large product: (..., inputs) to (..., outputs)."""
+    """The channels of every pixel times the matrix w, as one large product: (..., inputs) to (..., outputs)."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[1])
 
 
 class Linear:
-    """y = x w + b: (..., inputs) to (..., outputs). zero: start with weights of zero."""
+    """y = x w + b: (..., inputs) to (..., outputs). zero: w starts at zero."""
 
     def __init__(self, weights, inputs, outputs, zero=False):
         self.w = Weight(weights, (inputs, outputs), 0 if zero else inputs**-0.5)
@@ -124,24 +124,24 @@ class Chain(list):
 
 
 class Block:
-    """A residual block: two convolutions, between them a scale and a shift that depend on cond, and the input."""
+    """A residual block: its input, plus what two convolutions make of it. cond scales and shifts the channels."""
 
     def __init__(self, weights, inputs, outputs, cond_width):
         self.first = Chain([GroupNorm(), SiLU(), Conv(weights, inputs, outputs), GroupNorm()])
         self.scale_and_shift = Linear(weights, cond_width, 2 * outputs)
         self.second = Chain([SiLU(), Conv(weights, outputs, outputs, zero=True)])
-        self.skip = Chain() if inputs == outputs else Linear(weights, inputs, outputs)
+        self.shortcut = Chain() if inputs == outputs else Linear(weights, inputs, outputs)
 
     def forward(self, x, cond):
         self.h = self.first.forward(x)
         scale, shift = np.split(self.scale_and_shift.forward(cond)[:, None, None], 2, axis=-1)
         self.factor = 1 + scale
-        return self.skip.forward(x) + self.second.forward(self.h * self.factor + shift)
+        return self.shortcut.forward(x) + self.second.forward(self.h * self.factor + shift)
 
     def backward(self, gy):
         gh = self.second.backward(gy)
         g_scale, g_shift = (gh * self.h).sum(axis=(1, 2)), gh.sum(axis=(1, 2))
-        gx = self.skip.backward(gy) + self.first.backward(gh * self.factor)
+        gx = self.shortcut.backward(gy) + self.first.backward(gh * self.factor)
         return gx, self.scale_and_shift.backward(np.concatenate([g_scale, g_shift], axis=1))
 
 
@@ -155,8 +155,8 @@ def shrink(x):
     return x[:, ::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, ::2] + x[:, 1::2, 1::2]
 
 
-def network_input(t, label):
-    """What the network is given beside the image: its noise level, and the label of what it should show. (N, 23)"""
+def waves_and_label(t, label):
+    """The network's input beside the image: the noise level as twelve waves, and the label. (N, 23)"""
     phase = np.pi * t[:, None] * [0.5, 1, 2, 4, 8, 16]
     return np.concatenate([np.cos(phase), np.sin(phase), np.eye(NONE + 1)[label]], axis=1)
 
@@ -175,7 +175,7 @@ class UNet:
         self.out = Chain([GroupNorm(), SiLU(), Conv(weights, channels, 4, zero=True)])
 
     def forward(self, x_t, t, label):
-        cond = self.embed.forward(network_input(t, label).astype(x_t.dtype))
+        cond = self.embed.forward(waves_and_label(t, label).astype(x_t.dtype))
         skip = self.encoder.forward(self.conv_in.forward(x_t), cond)
         h = shrink(skip) / 4
         for block in self.middle:
@@ -202,7 +202,7 @@ def save(network, file):
 
 
 def load(network, file):
-    """Read them. Raises ValueError if the file holds other arrays, or Python objects: reading those could run code."""
+    """Read them. Raises ValueError if there are other arrays, or Python objects, which could run code when read."""
     with np.load(file, allow_pickle=False) as stored:
         for weight, value in zip(network.weights, stored.values(), strict=True):
             weight.value[...] = value
@@ -228,12 +228,12 @@ def to_images(x):
 
 
 def noise_level(t):
-    """How much of the image and of the noise is in x_t: a and s, from t = 0, the image, to t = 1, noise alone."""
+    """a and s, how much of the image and of the noise is in x_t: from t = 0, the image, to t = 1, noise alone."""
     return np.cos(np.pi / 2 * t).astype(np.float32), np.sin(np.pi / 2 * t).astype(np.float32)
 
 
 def adam(weights, step, lr):
-    """One step of Adam (Kingma and Ba 2015, arXiv:1412.6980), and the mean of the weights over the last steps."""
+    """One step of Adam (Kingma and Ba 2015, arXiv:1412.6980), and of the running average of the weights."""
     lr *= (1 - 0.99**step) ** 0.5 / (1 - 0.9**step)
     decay = min(0.998, (1 + step) / (10 + step))
     for weight in weights:
@@ -244,21 +244,21 @@ def adam(weights, step, lr):
 
 
 def train(network, images, labels, minutes=10.0, steps=None, batch_size=32, lr=4e-3, seed=0):
-    """Add noise to images, let the network estimate v, improve it a little, repeat, for so many steps or minutes."""
+    """Add noise, let the network estimate v, change the weights a little, repeat: for so many steps or minutes."""
     rng, start, losses = np.random.default_rng(seed), time.perf_counter(), []
     while (done := len(losses) / steps if steps else (time.perf_counter() - start) / (60 * minutes)) < 1:
         chosen = rng.integers(len(images), size=batch_size)
         x0, eps = to_patches(images[chosen]), rng.standard_normal((batch_size, 14, 14, 4), np.float32)
         label = np.where(rng.random(batch_size) < 0.1, NONE, labels[chosen])  # one in ten is hidden
-        t = (np.arange(batch_size) + rng.random()) / batch_size  # spread evenly
+        t = (np.arange(batch_size) + rng.random()) / batch_size  # spread evenly from 0 to 1
         a, s = noise_level(t[:, None, None, None])
-        error = network.forward(a * x0 + s * eps, t, label) - (a * eps - s * x0)
+        x_t, v = a * x0 + s * eps, a * eps - s * x0
+        error = network.forward(x_t, t, label) - v
         network.backward(2 * error / error.size)
         losses.append(float((error**2).mean()))
         adam(network.weights, len(losses), lr * min(len(losses) / 100, 1 - done))
         if len(losses) % 20 == 0:
-            left = (time.perf_counter() - start) * (1 / done - 1)
-            print(f"step {len(losses)}, loss {np.mean(losses[-100:]):.4f}, {left:.0f} s left  ", end="\r", flush=True)
+            print(f"step {len(losses)}, loss {np.mean(losses[-100:]):.4f}, {done:.0%} done", end="\r", flush=True)
     for weight in network.weights:
         weight.value[...] = weight.ema
     return losses
@@ -267,14 +267,14 @@ def train(network, images, labels, minutes=10.0, steps=None, batch_size=32, lr=4
 def sample(network, label, steps=30, guidance_scale=2.0, seed=0):
     """Start with noise and remove a little of it, again and again (DDIM). label: (N,). Returns (N, 28, 28) uint8."""
     x_t = np.random.default_rng(seed).standard_normal((len(label), 14, 14, 4), np.float32)
-    label = np.concatenate([label, np.full(len(label), NONE)])
+    both = np.concatenate([label, np.full(len(label), NONE)])
     for t, t_prev in pairwise(np.linspace(1, 0, steps + 1)):
         (a, s), (a_prev, s_prev) = noise_level(t), noise_level(t_prev)
-        cond, uncond = np.split(network.forward(np.concatenate([x_t, x_t]), np.full(len(label), t), label), 2)
-        v_hat = uncond + guidance_scale * (cond - uncond)
+        v_label, v_none = np.split(network.forward(np.concatenate([x_t, x_t]), np.full(len(both), t), both), 2)
+        v_hat = v_none + guidance_scale * (v_label - v_none)
         x0_hat = np.clip(a * x_t - s * v_hat, -1, 1)
         eps_hat = (x_t - a * x0_hat) / s
-        x_t = a_prev * x0_hat + s_prev * eps_hat
+        x_t = a_prev * x0_hat + s_prev * eps_hat  # a little less noise
     return to_images(x_t)
 
 
@@ -288,12 +288,12 @@ def main(arguments=None):
     asked, network = parser.parse_args(arguments), UNet()
     if asked.folder:
         images, labels = (read_idx(asked.folder, f"train-{part}-ubyte") for part in ("images-idx3", "labels-idx1"))
-        train(network, images, labels, asked.minutes)
+        losses = train(network, images, labels, asked.minutes)
+        print(f"\n{len(losses)} steps, loss {np.mean(losses[-100:]):.4f}")
         save(network, asked.weights)
     load(network, asked.weights)
-    rows = [sample(network, np.full(10, int(label)), seed=row) for row, label in enumerate(asked.labels)]
-    picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    Image.fromarray(picture.repeat(2, axis=0).repeat(2, axis=1)).save(asked.out)
+    rows = [list(sample(network, np.full(10, int(label)), seed=row)) for row, label in enumerate(asked.labels)]
+    Image.fromarray(np.block(rows).repeat(2, axis=0).repeat(2, axis=1)).save(asked.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws a thousand digits with mini.npz and has the package's classifier read them.
+"""Draws a thousand digits with mini.npz, and has the package's classifier read them.
 
 python docs/chapter21/read_digits.py data/mnist
 """
@@ -16,7 +16,7 @@ from minidiff.evaluation.report import percent, share
 
 
 def read(network, classifier, each=100, guidance_scale=2.0):
-    """Draw so many digits of each label, fifty at a time; return for how many of all the classifier reads the label."""
+    """Draw so many digits of each label, fifty at a time. Return how many the classifier reads as their label."""
     label = np.repeat(np.arange(10), each)
     parts = np.split(label, range(50, len(label), 50))
     digits = [mini.sample(network, part, guidance_scale=guidance_scale, seed=seed) for seed, part in enumerate(parts)]
@@ -29,10 +29,10 @@ def main(folder, weights="mini.npz"):
     classifier = classifier_for(training, train_config_for(training)).model
     network = mini.UNet()
     mini.load(network, weights)
-    print("test images read right ", percent(share(count_correct(classifier, test), len(test))))
+    print("test images, read correctly:               ", percent(share(count_correct(classifier, test), len(test))))
     for scale in (1.0, 2.0):
         right = read(network, classifier, guidance_scale=scale)
-        print(f"digits at guidance scale {scale:g}", percent(share(right, 1000)))
+        print(f"digits read as their label, guidance scale {scale:g}:", percent(share(right, 1000)))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def fenced(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if fenced(page, "pycon")], ids=lambda page: page.stem)
 def test_examples_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(DOCS / page.stem)  # where the files of a chapter are, as chapter21/mini.py
     monkeypatch.setattr(scenes, "_AHEAD", 32)  # few are shown, and images do not depend on how many are rendered
     text = "\n".join(fenced(page, "pycon"))
     examples = doctest.DocTestParser().get_doctest(text, {}, page.stem, str(page), 0)

@@ -1,6 +1,7 @@
 """A measured number stands in one file, and every text says what that file says."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,12 @@ def test_the_networks_have_as_many_weights_as_the_file_says(measured):
     def default(model: ModelConfig) -> str:
         return weights(network_config(model, 32, 32, 3, tokenizer=TOKENIZER))
 
+    one_file = runpy.run_path(str(DOCS / "chapter21" / "mini.py"))["UNet"]()
     numbers = {name: number for name, number in measured.tables()["networks"].items() if name not in measured.ABOUT}
     assert numbers == {
         "labels": weights(DEFAULT.config),
         "captions": default(ModelConfig()),
         "text_layers": default(ModelConfig(text_layers=2)),
         "plain": weights(PLAIN.config),
+        "mini": f"{sum(weight.value.size for weight in one_file.weights) / 1e6:.2f} million",
     }
