@@ -2,7 +2,8 @@
 
 Formulas become MathML, which browsers draw themselves.  Listings and measured numbers come from make_pages.py and
 measured.py, as on the pages for code hosts.  The only script of a page puts a button beside each listing that copies
-it: twenty lines of our own (_static/copy.js), which is less than a package to keep up with.
+it: twenty lines of our own (_static/copy.js), which is less than a package to keep up with.  The pages that compute are
+not made by Sphinx: make_live.py writes them beside the others.
 """
 
 import sys
@@ -15,6 +16,7 @@ from latex2mathml.converter import convert
 from sphinx.util.docutils import SphinxDirective
 
 sys.path.insert(0, str(Path(__file__).parent))
+import make_live
 import make_pages
 import measured
 
@@ -93,6 +95,12 @@ def renew(app, env, added, changed, removed):
     return env.found_docs if before not in (None, time) else []
 
 
+def live_pages(app, error):
+    """Write the pages that compute in the browser, and the weights that they draw with."""
+    if error is None and app.builder.format == "html":
+        make_live.make(Path(app.outdir))
+
+
 def _inline(self, node):
     self.body.append(convert(node.astext()))
     raise nodes.SkipNode
@@ -111,3 +119,4 @@ def setup(app):
     app.connect("source-read", fill)
     app.connect("env-get-outdated", renew)
     app.connect("html-collect-pages", source_pages)
+    app.connect("build-finished", live_pages)

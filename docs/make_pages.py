@@ -104,11 +104,11 @@ def _directive(at: re.Match[str]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Formulas as code hosts write them, and images from one folder further down."""
+    """Formulas as code hosts write them; images, and pages that compute, from one folder further down."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda at: f"```math\n{at[1].strip()}\n```", text, flags=re.DOTALL)
     text = re.sub(r"(?<!\$)\$([^$`]+?)\$(?!\$)", lambda at: f"$`{' '.join(at[1].split())}`$", text)
-    text = re.sub(r"(\]\(figures/[\w.]+\))\{\.\w+\}", r"\1", text)
-    return text.replace("](figures/", "](../figures/")
+    text = re.sub(r"(\]\((?:figures|live)/[\w.]+\))\{\.\w+\}", r"\1", text)
+    return text.replace("](figures/", "](../figures/").replace("](live/", "](../live/")
 
 
 def _order(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`njit` for all kernels: machine code is kept on disk, and checked before it runs.
+"""`kernel` and `njit` for all compiled functions: machine code is kept on disk, and checked before it runs.
 
 Numba keeps what it compiled as pickles of machine code, and does not check them: half a file, after a power cut, would
 break every later command.  Here each file begins with the SHA-256 of the rest (kept.py).  A file that does not match
@@ -8,9 +8,16 @@ nothing else happens.
 The hash does not prove who wrote a file, and a pickle runs any code that it contains.  So only the user may be able to
 write into the folder; the code that chooses the folder has to ensure that (in minidiff: cache_folders.py).
 
-Used like `numba.njit`:
+A kernel is called from Python and divides its work among threads; a function inside it is called by compiled functions
+alone, and has no machine code of its own (numba_nested.py):
 
-    @njit(cache=True)
+    @njit
+    def part(x, worker): ...
+
+    @kernel
+    def whole(x):
+        for worker in prange(2):
+            part(x, worker)
 """
 
 import functools
@@ -25,6 +32,7 @@ from numba.core.registry import CPUDispatcher
 
 from minidiff.kernels import graph
 from minidiff.kernels.kept import opened, say_once, sealed
+from minidiff.kernels.numba_nested import nested
 
 
 class CheckedFiles(IndexDataCacheFile):
@@ -69,8 +77,23 @@ class CheckedFiles(IndexDataCacheFile):
             file.write(sealed(kept))
 
 
+class Inner(CPUDispatcher):
+    """A function inside kernels."""
+
+    def compile(self, signature: Any) -> Any:
+        with nested():
+            return super().compile(signature)
+
+    def __call__(self, *_: Any) -> Any:
+        raise TypeError(f"{self.py_func.__qualname__} is called by compiled functions only; mark it as a kernel")
+
+
 class Kernel(CPUDispatcher):
-    """A compiled function; a call of it from Python is written down by the capture that it falls into (graph.py)."""
+    """A function that Python calls; a call is written down by the capture that it falls into (graph.py)."""
+
+    def compile(self, signature: Any) -> Any:
+        with nested(self.py_func.__qualname__):
+            return super().compile(signature)
 
     def __call__(self, *arguments: Any) -> Any:
         if (captured := graph.active()) is None:
@@ -83,13 +106,21 @@ class Kernel(CPUDispatcher):
 
 
 def njit(function: Callable | None = None, **options: Any) -> Any:
-    """`numba.njit`, but its files are checked; takes `cache=True` as Numba's does."""
+    """Mark a function that only compiled functions call.  options: those of `numba.njit`."""
     if function is None:
         return functools.partial(njit, **options)
-    kernel = numba.njit(function, **options)
-    kernel.__class__ = Kernel
-    if options.get("cache"):
-        files = kernel._cache._cache_file
-        kernel._cache._cache_file = CheckedFiles.__new__(CheckedFiles)
-        kernel._cache._cache_file.__dict__.update(files.__dict__)  # the same names, in the same folder
-    return kernel
+    inner = numba.njit(function, **options)
+    inner.__class__ = Inner
+    return inner
+
+
+def kernel(function: Callable | None = None, **options: Any) -> Any:
+    """Mark a function that Python calls, and whose machine code is kept.  options: those of `numba.njit`."""
+    if function is None:
+        return functools.partial(kernel, **options)
+    called = numba.njit(function, parallel=True, cache=True, **options)
+    called.__class__ = Kernel
+    files = called._cache._cache_file
+    called._cache._cache_file = CheckedFiles.__new__(CheckedFiles)
+    called._cache._cache_file.__dict__.update(files.__dict__)  # the same names, in the same folder
+    return called

@@ -32,7 +32,7 @@ def fma(typing, a, b, c):
     return types.float32(types.float32, types.float32, types.float32), generate
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def exp(x: np.float32) -> np.float32:
     """e^x for float32, within 2 ULP for x in [-87, 87] and constant beyond; NaN stays NaN.
 

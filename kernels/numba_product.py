@@ -23,7 +23,7 @@ Source: the outer-product micro-kernel of Goto & van de Geijn 2008, doi:10.1145/
 
 from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from minidiff.kernels.numba_compile import njit
@@ -31,8 +31,10 @@ from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, broadcast,
 
 ROWS = 8
 WIDE = 2 * LANES  # columns
+# What kernels are compiled for: this machine's instructions, unless NUMBA_CPU_FEATURES names others.
+FEATURES = get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
 # How many rows, and how many vectors of columns, have their sums in the registers at the same time.
-BLOCK_ROWS, BLOCK_VECTORS = (ROWS, 2) if get_host_cpu_features().get("avx512f") else (4, 1)
+BLOCK_ROWS, BLOCK_VECTORS = (ROWS, 2) if "+avx512f" in FEATURES.split(",") else (4, 1)
 
 
 def register_blocks(vectors):

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from minidiff import backend, command_line
+from minidiff import backend, command_line, compile_beside
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.pipeline.branch import branch
 from minidiff.pipeline.loading import load, load_diffusers
@@ -70,6 +70,7 @@ def run(config: SampleConfig, stored: dict[str, str]) -> None:
     request = config.request
     backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
     backend.use(request.backend, config.threads)
+    compile_beside.start(compile_beside.DRAWING)
     select_gpu(world.current())
     if request.checkpoint is not None and request.diffusers is not None:
         raise MinidiffError("which model? give --checkpoint or --diffusers, not both")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from minidiff import backend
+from minidiff import backend, compile_beside
 from minidiff.errors import exit_with_one_line
 from minidiff.processes import world
 from minidiff.processes.command import join
@@ -24,6 +24,7 @@ def main(words: Sequence[str] | None = None) -> None:
         request = parse(sys.argv[1:] if words is None else words)
         backend.on_compile(lambda line: tqdm.write(line, file=sys.stderr))
         backend.use(request.config.run.backend, request.config.run.threads)
+        compile_beside.start(compile_beside.TRAINING)
         select_gpu(processes)
         with world.using(on_gpus(processes)):
             code = train(request.config, request.out, request.resume)

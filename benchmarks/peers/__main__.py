@@ -1,5 +1,6 @@
 """The command: `python -m benchmarks.peers --help`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,15 @@ minidiff is faster. Leave the machine alone meanwhile.
   python -m benchmarks.peers --json peers.json
   python -m benchmarks.peers conv --rounds 5"""
 
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "",  # beyond those that the name implies
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -50,6 +60,8 @@ class Arguments:
     """Timings of each engine; more help on a machine that is not quiet."""
     threads: int | None = None
     """Threads of each engine; None: as many as there are cores."""
+    instructions: Literal["all", "avx2"] = "all"
+    """avx2: no engine may use AVX-512, to learn on an x86 machine that has it how one without it compares."""
     quick: bool = False
     """Tiny problems, once: tries the benchmark in a minute or two and measures nothing."""
 
@@ -64,6 +76,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if not 1 <= threads <= cores():
         raise MinidiffError(f"--threads must be from 1 to {cores()}, the cores, got {threads}")
     require_torch()
+    if arguments.instructions == "avx2":
+        os.environ.update(AVX2)  # which the engines' processes inherit
     settings = Settings(1 if arguments.quick else arguments.rounds, threads, arguments.quick)
     log = Log(arguments.json)
     machine.show_machine(log.add(machine.describe(settings)))

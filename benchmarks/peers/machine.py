@@ -24,6 +24,7 @@ PREFIXES = (
     "ATEN_",
     "ONEDNN_",
     "DNNL_",
+    "XLA_",
     "MALLOC_",
 )
 NAMES = ("LD_PRELOAD", "GLIBC_TUNABLES")

@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from minidiff.kernels.conv2d.pack import pack_filter
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -37,7 +37,7 @@ def forward_few(x, w, bias, residual, y, buffer):
     return y
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def forward_few_all(x, panels, bias, residual, y, size, block, products):
     """Write y (N, H, W, C_out). panels: (C_in, KH KW C_out rounded), from `pack_filter`. size: KH, KW."""
     workers, lines = len(products), y.shape[0] * y.shape[1]
@@ -51,7 +51,7 @@ def forward_few_all(x, panels, bias, residual, y, size, block, products):
             first = last
 
 
-@njit(cache=True, nogil=True)
+@njit
 def forward_few_lines(x, panels, bias, residual, y, size, first, last, products):
     """The outputs of lines first to last - 1, counted through all images; these lines belong to one image."""
     KH, KW = size
@@ -94,7 +94,7 @@ def forward_few_lines(x, panels, bias, residual, y, size, first, last, products)
             masked_store(into, to, value, C_out)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def clear_borders(products, i, left, right):
     """products[i, :left] = products[i, right:] = 0; assignments of slices would take a second to compile."""
     for t in range(products.shape[1]):

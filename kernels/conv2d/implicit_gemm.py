@@ -31,7 +31,7 @@ from numba import prange
 
 from minidiff.kernels.conv2d.few_channels import forward_few
 from minidiff.kernels.conv2d.pack import Window, copy, pack_filter, pack_lines, position_offsets
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import empty, scratch, zeros
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -126,7 +126,8 @@ def backward_filter(gy: np.ndarray, x: np.ndarray, w_shape: tuple[int, ...], str
     totals_shape = (shapes[0][0], round_up(depth, ROWS), round_up(C_out, LANES))
     seen, gradients, totals = scratch("kernel", *shapes, totals_shape)
     backward_filter_all(gy, x, tuple(window), block, seen, gradients, totals)
-    return totals.sum(0)[:depth, :C_out].copy().reshape(w_shape)  # in the order of the workers
+    total = totals.sum(0)  # in the order of the workers
+    return (total if total.shape == (depth, C_out) else total[:depth, :C_out].copy()).reshape(w_shape)
 
 
 def is_small_product(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
@@ -166,7 +167,7 @@ def _blocks(x_shape, window, lines, per_line, C_out):
     return block, ((workers, block * max(stride, KH) * length), (workers, round_up(block * per_line, ROWS), K))
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def forward_all(x, panels, bias, residual, y, window, grid, seen, outputs):
     """Write the pixels of y that `grid` names.
 
@@ -189,7 +190,7 @@ def forward_all(x, panels, bias, residual, y, window, grid, seen, outputs):
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit
 def forward_block(x, panels, bias, residual, y, window, grid, lines, positions, pixels, seen, outputs):
     """The output lines from lines[0] to lines[1] - 1."""
     start, stop = lines
@@ -231,7 +232,7 @@ def forward_block(x, panels, bias, residual, y, window, grid, lines, positions, 
                 masked_store(into, to + c, value, C_out - c)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def backward_filter_all(gy, x, window, block, seen, gradients, totals):
     """Fill totals[worker], (KH KW C_in rounded, C_out rounded), with each worker's share of the filter's gradient."""
     window = Window(*window)
@@ -248,7 +249,7 @@ def backward_filter_all(gy, x, window, block, seen, gradients, totals):
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit
 def backward_filter_block(gy, x, window, start, stop, positions, pixels, seen, gradients, total):
     """The contribution of output lines start to stop - 1 to the filter's gradient, added to `total`."""
     _, Hy, Wy, C_out = gy.shape

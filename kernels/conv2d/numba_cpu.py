@@ -19,7 +19,7 @@ from minidiff.kernels.conv2d import (
     winograd_transforms,
 )
 from minidiff.kernels.conv2d.checks import check_conv2d, check_conv2d_grad, check_like_x, output_shape
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import empty, zeros
 from minidiff.kernels.numba_product import round_up
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
@@ -125,7 +125,7 @@ def conv2d_grad_b(gy: np.ndarray) -> np.ndarray:
     return gb
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def sum_pixels(gy, gb, workers):
     """Fill gb (N, C), each worker with its share of the images."""
     N = len(gy)
@@ -133,7 +133,7 @@ def sum_pixels(gy, gb, workers):
         sum_pixels_of(gy, gb, worker * N // workers, (worker + 1) * N // workers)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def sum_pixels_of(gy, gb, first, last):
     """Fill gb[first:last]: sums over strips of pixels are added up, so that the error grows less with the image."""
     _, H, W, C = gy.shape

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -62,7 +62,7 @@ def pack_filter(
     return panels
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def pack_filter_all(w, positions, transposed, panels, workers):
     """`pack_filter`, each worker with its share of the depth. positions: the numbers of `Positions`."""
     positions = Positions(*positions)
@@ -73,7 +73,7 @@ def pack_filter_all(w, positions, transposed, panels, workers):
             pack_filter_rows(w, positions, transposed, panels, first, min(LANES, last - first))
 
 
-@njit(cache=True, nogil=True)
+@njit
 def pack_filter_rows(w, positions, transposed, panels, first, count):
     """At each position, rows first to first + count - 1 of the depth; count is at most 16."""
     depth, columns = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
@@ -113,7 +113,7 @@ def position_offsets(window, C, per_line):
     return positions
 
 
-@njit(cache=True, nogil=True)
+@njit
 def pack_lines(x, window, lines_per_image, per_line, start, stop, seen, pixels):
     """Fill `seen` with the lines of x that output lines start to stop - 1 see, with the zeros around the image.
 

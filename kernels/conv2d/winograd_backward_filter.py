@@ -32,7 +32,7 @@ from minidiff.kernels.conv2d.winograd_transforms import (
     filter_gradient,
     output_transform_transposed,
 )
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply
 from minidiff.kernels.numba_vector import (
@@ -62,7 +62,7 @@ def backward_filter(gy: np.ndarray, x: np.ndarray, affine: np.ndarray = NOTHING,
     return filter_gradient(totals, (3, 3, x.shape[3], C_out))
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def backward_filter_all(gy, x, affine, upsample, tiling, buffers, totals):
     """Add up the filter's gradient in the Winograd domain, in totals (parts, 36, C K and a vector more).
 
@@ -84,7 +84,7 @@ def backward_filter_all(gy, x, affine, upsample, tiling, buffers, totals):
             )
 
 
-@njit(cache=True, nogil=True)
+@njit
 def backward_filter_block(gy, x, affine, upsample, tiling, first, last, points, buffers, total, accumulate):
     """The contribution of rows first to last - 1 of tiles to the points from points[0] to points[1] - 1 of `total`.
 
@@ -113,7 +113,7 @@ def backward_filter_block(gy, x, affine, upsample, tiling, first, last, points, 
                 multiply(min(WIDE, K - j), offset(a, i), 1, C, offset(b, j), K, to, K, tiles, accumulate)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def transform_gradients(gy, tiling, first, last, K, gM):
     """Fill gM[point, tile, channel] with A gy A' of rows first to last - 1 of tiles."""
     _, H, W, C_out = gy.shape

@@ -9,6 +9,8 @@ which stays in its core's cache, through all three steps before it takes the nex
         M[point] = V[point] @ U[point]           # (tiles, C) by (C, K), by the micro-kernel
     y[block] = output_transform(M) + bias + residual
 
+With few tiles, most of the time goes into reading U. Then a thread takes all tiles, and a part of the columns of U.
+
 What comes before and after a convolution is done on the way, where it costs no trip to memory:
 
 - pixels may be normalised and sent through SiLU while they are packed;
@@ -35,7 +37,7 @@ from minidiff.kernels.conv2d.winograd_transforms import (
     input_transform,
     output_transform,
 )
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -59,16 +61,21 @@ from minidiff.kernels.numba_vector import (
 )
 
 BLOCK = 1 << 17  # numbers of a block in the Winograd domain, V and M together: half a core's cache of 1 MiB
+FEW_TILES = 32  # for each thread: with no more, threads share out the columns of the filter as well
 NOTHING, NO_BIAS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
 class Tiling(NamedTuple):
-    """How the tiles of 4x4 outputs are counted and cut: rows of tiles in all images, of one image, and of a block."""
+    """How the tiles of 4x4 outputs are counted and cut: rows of tiles in all images, of one image, and of a block.
+
+    parts: in how many parts the columns of the filter are shared out; each part is that of several workers, or of one.
+    """
 
     rows: int
     rows_per_image: int
     tiles_per_row: int
     block: int
+    parts: int
 
 
 class Buffers(NamedTuple):
@@ -89,18 +96,25 @@ class Plan:
     """How N images of H x W outputs are cut into blocks of rows of tiles.
 
     C, K: channels in and out, rounded up to full vectors. shapes: of `Buffers`, for all workers.
+    cut_columns: whether the columns of the filter may be cut as well.
     """
 
-    def __init__(self, N: int, H: int, W: int, C_in: int, C_out: int, block_size: int = BLOCK) -> None:
+    def __init__(
+        self, N: int, H: int, W: int, C_in: int, C_out: int, block_size: int = BLOCK, cut_columns: bool = False
+    ) -> None:
         self.C, self.K = round_up(C_in, LANES), round_up(C_out, LANES)
         rows_per_image, per_row = -(-H // OUTPUT_TILE), -(-W // OUTPUT_TILE)
         rows = N * rows_per_image
-        self.workers = min(rows, workers_for(rows * per_row * POINTS * C_in * C_out))
+        most_workers = workers_for(rows * per_row * POINTS * C_in * C_out)
+        few = cut_columns and rows * per_row <= FEW_TILES * most_workers
+        parts = min(-(-C_out // WIDE), most_workers) if few else 1
+        takers = min(rows, most_workers // parts)  # of the rows, in each part of the columns
+        self.workers = takers * parts
         full = ROWS // math.gcd(ROWS, per_row)  # so many rows of tiles fill all rows of every product
-        share = -(-rows // (self.workers * full))
+        share = -(-rows // (takers * full))
         most = max(1, block_size // (POINTS * (self.C + self.K) * per_row * full))
         block = full * -(-share // -(-share // most))  # as few blocks as possible, of equal size
-        self.tiling = Tiling(rows, rows_per_image, per_row, block)
+        self.tiling = Tiling(rows, rows_per_image, per_row, block, parts)
         tiles = round_up(block * per_row, ROWS)
         self.shapes = (
             (self.workers, block * INPUT_TILE, per_row * OUTPUT_TILE + INPUT_TILE - OUTPUT_TILE, self.C),
@@ -132,7 +146,7 @@ def forward(
     upsample: each pixel of x stands for 2x2 pixels. sum_pool: the result is the sum of each 2x2 outputs.
     """
     N, H, W, C_out = y_shape
-    plan = Plan(N, *((2 * H, 2 * W) if sum_pool else (H, W)), x.shape[3], C_out)
+    plan = Plan(N, *((2 * H, 2 * W) if sum_pool else (H, W)), x.shape[3], C_out, cut_columns=True)
     y = empty(y_shape)
     bias = bias if bias.size else zero_bias(plan.K)
     residual, affine = residual.reshape(-1), affine.reshape(-1)  # empty or not, of one type: one kernel to compile
@@ -146,20 +160,23 @@ def zero_bias(K: int) -> np.ndarray:
     return np.zeros((1, K), np.float32)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def forward_all(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, buffers):
-    """`forward`, each worker with its share of the rows of tiles.
+    """`forward`, each worker with its share of the rows of tiles, and of the columns of the filter.
 
     tiling, buffers: as plain tuples, which Numba takes faster from Python than named ones.
     """
     tiling, buffers = Tiling(*tiling), Buffers(*buffers)
-    workers = len(buffers.V)
+    workers, parts, panels = len(buffers.V), tiling.parts, -(-bias.shape[1] // WIDE)
+    takers = workers // parts
     for worker in prange(workers):
+        taker, part = np.int64(worker) // parts, np.int64(worker) % parts
+        columns = part * panels // parts * WIDE, min((part + 1) * panels // parts * WIDE, bias.shape[1])
         own = of_worker(buffers, np.int64(worker))
-        end = (worker + 1) * tiling.rows // workers
-        for first in range(worker * tiling.rows // workers, end, tiling.block):
+        end = (taker + 1) * tiling.rows // takers
+        for first in range(taker * tiling.rows // takers, end, tiling.block):
             last = min(first + tiling.block, end)
-            forward_block(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, first, last, own)
+            forward_block(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, (first, last), columns, own)
 
 
 @njit
@@ -168,9 +185,10 @@ def of_worker(buffers, worker):
     return Buffers(buffers.pixels[worker], buffers.V[worker], buffers.M[worker])
 
 
-@njit(cache=True, nogil=True)
-def forward_block(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, first, last, buffers):
-    """The outputs of rows first to last - 1 of tiles."""
+@njit
+def forward_block(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, rows, columns, buffers):
+    """The outputs of rows[0] to rows[1] - 1 of tiles, in the channels from columns[0] to columns[1] - 1."""
+    first, last = rows
     transform_input(x, affine, upsample, tiling, first, last, buffers)
     C_in, C, K = x.shape[3], buffers.pixels.shape[2], bias.shape[1]
     V, filters, M = pointer(buffers.V), pointer(U), pointer(buffers.M)
@@ -184,14 +202,14 @@ def forward_block(x, U, bias, residual, affine, y, upsample, sum_pool, tiling, f
             offset(V, point * buffers.V.shape[1]), offset(filters, point * U.shape[1]),
             offset(M, point * buffers.M.shape[1]),
         )  # fmt: skip
-        for j in range(0, K, WIDE):  # a panel of the filter stays in the nearest cache for all tiles
+        for j in range(columns[0], columns[1], WIDE):  # a panel of the filter stays in the nearest cache for all tiles
             width, panel = min(WIDE, K - j), offset(b, j * C_in)
             for t in range(0, (last - first) * tiling.tiles_per_row, ROWS):
                 multiply(width, offset(a, t * C), C, 1, panel, width, offset(c, t * K + j), K, C_in, False)
     if sum_pool:
-        transform_output_and_pool(buffers.M, K, y, tiling, first, last)
+        transform_output_and_pool(buffers.M, K, y, tiling, first, last, columns)
     else:
-        transform_output(buffers.M, bias, residual, y, tiling, first, last)
+        transform_output(buffers.M, bias, residual, y, tiling, first, last, columns)
 
 
 @njit
@@ -217,7 +235,7 @@ def share_of(size, first, last, rows, point):
     return start + length * point // POINTS, start + length * (point + 1) // POINTS
 
 
-@njit(cache=True, nogil=True)
+@njit
 def transform_input(x, affine, upsample, tiling, first, last, buffers):
     """Pack what rows first to last - 1 of tiles see, and fill V[point, tile, channel]."""
     pixels, V = buffers.pixels, buffers.V
@@ -242,7 +260,7 @@ def transform_input(x, affine, upsample, tiling, first, last, buffers):
                     store_six(into, INPUT_TILE * i * apart + to + c, apart, v)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def pack_line(x, affine, upsample, n, h, pixels, line):
     """Write row h of image n as line `line` of `pixels`, with a zero before it and zeros behind it."""
     N, H, W, C_in = x.shape
@@ -280,9 +298,9 @@ def pack_line(x, affine, upsample, n, h, pixels, line):
                 store(into, target + j * C + c, masked_load(from_x, source + j * C_in + c, C_in - c))
 
 
-@njit(cache=True, nogil=True)
-def transform_output(M, bias, residual, y, tiling, first, last):
-    """Fill the outputs of rows first to last - 1 of tiles from M[point, tile, channel]."""
+@njit
+def transform_output(M, bias, residual, y, tiling, first, last, columns):
+    """Fill the outputs of rows first to last - 1 of tiles from M[point, tile, channel], in some of the channels."""
     _, H, W, C_out = y.shape
     K, apart, adds = bias.shape[1], M.shape[1], residual.size > 0
     from_M, from_bias, from_residual, into = pointer(M), pointer(bias), pointer(residual), pointer(y)
@@ -291,7 +309,7 @@ def transform_output(M, bias, residual, y, tiling, first, last):
         n, row = q // tiling.rows_per_image, q % tiling.rows_per_image * OUTPUT_TILE
         for tile in range(tiling.tiles_per_row):
             column, at = tile * OUTPUT_TILE, ((q - first) * tiling.tiles_per_row + tile) * K
-            for c in range(0, K, LANES):
+            for c in range(columns[0], columns[1], LANES):
                 b, count = load(from_bias, n % len(bias) * K + c), C_out - c
                 for j in range(INPUT_TILE):
                     v = output_transform(load_six(from_M, j * apart + at + c, INPUT_TILE * apart))
@@ -314,8 +332,8 @@ def write(y, to, value, residual, adds, count):
     masked_store(y, to, value + masked_load(residual, to, count) if adds else value, count)
 
 
-@njit(cache=True, nogil=True)
-def transform_output_and_pool(M, K, y, tiling, first, last):
+@njit
+def transform_output_and_pool(M, K, y, tiling, first, last, columns):
     """`transform_output`, but y gets the sum of each 2x2 outputs."""
     _, H, W, C_out = y.shape
     apart = M.shape[1]
@@ -324,7 +342,7 @@ def transform_output_and_pool(M, K, y, tiling, first, last):
         n, row = q // tiling.rows_per_image, q % tiling.rows_per_image * 2
         for tile in range(tiling.tiles_per_row):
             column, at = tile * 2, ((q - first) * tiling.tiles_per_row + tile) * K
-            for c in range(0, K, LANES):
+            for c in range(columns[0], columns[1], LANES):
                 for j in range(INPUT_TILE):
                     v = output_transform(load_six(from_M, j * apart + at + c, INPUT_TILE * apart))
                     store_four(half, j * LANES, INPUT_TILE * LANES, v)

@@ -17,7 +17,7 @@ Reading order: after `winograd.py`.
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import WIDE, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -136,26 +136,27 @@ def filter_gradient(totals: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
     return gw
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def transform_filter_all(w, U, rotated, workers):
-    """`transform_filter`, each worker with its share of the rows."""
-    rows = w.shape[3] if rotated else w.shape[2]
+    """`transform_filter`, each worker with its share of the columns, as they are shared out where U is read."""
+    vectors = -(-(w.shape[2] if rotated else w.shape[3]) // LANES)
     for worker in prange(workers):
-        transform_filter_rows(w, U, rotated, worker * rows // workers, (worker + 1) * rows // workers)
+        first, last = np.int64(worker) * vectors // workers, (np.int64(worker) + 1) * vectors // workers
+        transform_filter_columns(w, U, rotated, LANES * first, LANES * last)
 
 
-@njit(cache=True, nogil=True)
-def transform_filter_rows(w, U, rotated, first, last):
-    """Rows first to last - 1 of U at every point: input channels, or output channels if `rotated`."""
+@njit
+def transform_filter_columns(w, U, rotated, first, last):
+    """Columns first to last - 1 of U at every point: output channels, or input channels if `rotated`."""
     _, _, C_in, C_out = w.shape
     rows, columns = (C_out, C_in) if rotated else (C_in, C_out)
     K, apart = -(-columns // LANES) * LANES, U.shape[1]
     from_w, into, weights, half = pointer(w), pointer(U), alloca(144), alloca(18)  # weights: nine of each of 16 rows
-    for j in range(0, columns, LANES):
+    for j in range(first, last, LANES):
         width = min(WIDE, K - j // WIDE * WIDE)  # of this panel
         start = j // WIDE * WIDE * rows + j % WIDE
-        for i in range(first, last, LANES):
-            count, whole = min(LANES, last - i), i + LANES <= rows and j + LANES <= columns
+        for i in range(0, rows, LANES):
+            count, whole = min(LANES, rows - i), i + LANES <= rows and j + LANES <= columns
             for k in range(9):
                 if rotated and whole:
                     transpose(from_w, ((8 - k) * C_in + j) * C_out + i, C_out, weights, k * LANES, 9 * LANES)
@@ -180,7 +181,7 @@ def transform_filter_rows(w, U, rotated, first, last):
                     store_six(into, 6 * p * apart + start + (i + row) * width, apart, filter_transform(line))
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def filter_gradient_all(totals, gw, workers):
     """`filter_gradient`, each worker with its share of the input channels."""
     rows = gw.shape[2]
@@ -188,7 +189,7 @@ def filter_gradient_all(totals, gw, workers):
         filter_gradient_rows(totals, gw, worker * rows // workers, (worker + 1) * rows // workers)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def filter_gradient_rows(totals, gw, first, last):
     """Input channels first to last - 1 of gw."""
     parts, _, apart = totals.shape

@@ -5,7 +5,7 @@ from numba import prange
 
 from minidiff.kernels.elementwise import reference
 from minidiff.kernels.elementwise.checks import check_same
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel
 from minidiff.kernels.numba_memory import SMALLEST, empty
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
 from minidiff.kernels.numba_vector import LANES, masked_load, masked_store, pointer
@@ -47,7 +47,7 @@ def split(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def add_all(a, b, y, workers):
     """y = a + b, all (n,)."""
     for worker in prange(workers):
@@ -57,7 +57,7 @@ def add_all(a, b, y, workers):
             masked_store(into, i, masked_load(from_a, i, last - i) + masked_load(from_b, i, last - i), last - i)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def copy_channels(x, y, from_channel, to_channel, channels, workers):
     """Copy `channels` channels of each row of x (rows, .) into the rows of y (rows, .)."""
     for worker in prange(workers):

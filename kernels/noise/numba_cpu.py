@@ -19,7 +19,7 @@ from minidiff.kernels.noise.reference import (
     MULTIPLIER_1,
     Key,
 )
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_threads import float32, workers_for
 
 # 64-bit constants: Numba would turn a product of a uint64 with a Python int into a float.
@@ -92,7 +92,7 @@ def _words(key):
     return np.uint64(seed & MASK), np.uint64(seed >> 32), np.uint64(stream), np.uint64(step)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def fill_bits(k0, k1, stream, step, sample, bits, workers):
     """Fill bits (N, n) uint32."""
     n = bits.shape[1]
@@ -106,7 +106,7 @@ def fill_bits(k0, k1, stream, step, sample, bits, workers):
                 bits[i, 4 * block + j] = words[j]
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def fill_normals(k0, k1, stream, step, sample, z, workers):
     """Fill z (N, n) float32."""
     n = z.shape[1]
@@ -120,7 +120,7 @@ def fill_normals(k0, k1, stream, step, sample, z, workers):
                 z[i, 4 * block + j] = four[j]
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
     """Fill x_t and eps (N, n) for x0 (N, n), a and s (N,)."""
     n = x0.shape[1]
@@ -136,7 +136,7 @@ def fill_noised(k0, k1, stream, step, sample, x0, a, s, x_t, eps, workers):
                 x_t[i, at] = a[i] * x0[i, at] + s[i] * four[j]
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_last, c, y, workers):
     """Fill y (N, n) for x, x0_hat and x0_hat_last (N, n); an array with coefficient 0 is not read."""
     chunks = -(-x.shape[1] // CHUNK)
@@ -150,7 +150,7 @@ def fill_updated(k0, k1, stream, step, sample, x, x0_hat, x0_hat_last, c, y, wor
                 add_normals(k0, k1, stream, step, sample[i], start // 4, c[3], y[i, part])
 
 
-@njit(cache=True, nogil=True)
+@njit
 def combine(x, x0_hat, x0_hat_last, c, y):
     """y = c0 x + c1 x0_hat + c2 x0_hat_last, over a chunk of one sample: a loop that becomes SIMD."""
     for j in range(len(y)):
@@ -160,7 +160,7 @@ def combine(x, x0_hat, x0_hat_last, c, y):
             y[j] += c[2] * x0_hat_last[j]
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_normals(k0, k1, stream, step, sample, first_block, factor, y):
     """Add factor times the sample's normal numbers, from block first_block on, to a chunk of y."""
     for block in range(-(-len(y) // 4)):
@@ -169,7 +169,7 @@ def add_normals(k0, k1, stream, step, sample, first_block, factor, y):
             y[4 * block + j] += factor * four[j]
 
 
-@njit(cache=True, nogil=True)
+@njit
 def normals(block, sample, step, stream, k0, k1):
     """One block's four words as four normal numbers (Box-Muller in float64, rounded once to float32)."""
     w0, w1, w2, w3 = philox(block, sample, step, stream, k0, k1)
@@ -183,13 +183,13 @@ def normals(block, sample, step, stream, k0, k1):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit
 def polar(w0, w1):
     """Radius and angle of a point of the plane's normal distribution, from two words."""
     return math.sqrt(-2 * math.log((w0 + 0.5) * 2.0**-32)), w1 * (2 * math.pi * 2.0**-32)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of `reference.philox4x32` for one counter, in 64-bit numbers that hold 32-bit words."""
     for _ in range(10):

@@ -19,7 +19,7 @@ from numba import prange
 
 from minidiff.kernels.norm import reference
 from minidiff.kernels.norm.checks import check_group_norm
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_memory import empty, zeros
 from minidiff.kernels.numba_product import round_up
 from minidiff.kernels.numba_threads import float32, reference_if_empty, workers_for
@@ -170,7 +170,7 @@ def _parts(x, groups):
     return parts
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def normalize(x, scale, shift, eps, silu, y, statistics, parts):
     """Fill y (N, pixels, C) and the statistics, for x (N, pixels, C).
 
@@ -183,7 +183,7 @@ def normalize(x, scale, shift, eps, silu, y, statistics, parts):
         normalize_part(x, statistics.affine, silu, y, n, part, parts)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def fill_statistics(x, scale, shift, eps, statistics, parts):
     """Fill the statistics, for x (N, pixels, C)."""
     statistics = Statistics(*statistics)
@@ -191,7 +191,7 @@ def fill_statistics(x, scale, shift, eps, statistics, parts):
         statistics_part(x, scale, shift, eps, statistics, unit // parts, unit % parts, parts)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def statistics_part(x, scale, shift, eps, statistics, n, part, parts):
     """Mean and deviation of one part of the channels of image n.
 
@@ -232,14 +232,14 @@ def statistics_part(x, scale, shift, eps, statistics, n, part, parts):
                     affine[1, n, c], affine[2, n, c] = scale[n, c] * rstd[n, g], shift[n, c]
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def normalize_known(x, affine, silu, y, parts):
     """Fill y (N, pixels, C) with x normalised by statistics that are known."""
     for unit in prange(len(x) * parts):
         normalize_part(x, affine, silu, y, unit // parts, unit % parts, parts)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def normalize_part(x, affine, silu, y, n, part, parts):
     """One part of the channels of image n, normalised."""
     N, pixels, C = x.shape
@@ -252,7 +252,7 @@ def normalize_part(x, affine, silu, y, n, part, parts):
             masked_store(into, at, z * sigmoid(z) if silu else z, C - c)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def normalize_grad(gy, x, forward, silu, gx, gx_so_far, gradients, parts):
     """Fill gx (N, pixels, C) and the other gradients."""
     forward, gradients = Forward(*forward), Gradients(*gradients)
@@ -260,7 +260,7 @@ def normalize_grad(gy, x, forward, silu, gx, gx_so_far, gradients, parts):
         normalize_grad_part(gy, x, forward, silu, gx, gx_so_far, gradients, unit // parts, unit % parts, parts)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def normalize_grad_part(gy, x, forward, silu, gx, gx_so_far, gradients, n, part, parts):
     """The gradients of one part of the channels of image n."""
     scale, rstd, affine = forward

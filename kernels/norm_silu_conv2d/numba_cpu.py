@@ -34,7 +34,7 @@ from minidiff.kernels.norm import numba_cpu as norm
 from minidiff.kernels.norm.numba_cpu import Forward, Gradients, Statistics, normalize_grad_part, statistics_part
 from minidiff.kernels.norm_silu_conv2d import reference
 from minidiff.kernels.norm_silu_conv2d.checks import check_norm_silu_conv2d, check_norm_silu_conv2d_grad
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_threads import float32, reference_if_empty
 from minidiff.kernels.numba_vector import LANES
@@ -77,7 +77,7 @@ def norm_silu_conv2d(
         a, mean, rstd = norm.group_norm(x, scale, shift, groups, eps, silu=True)
         return implicit_gemm.forward(a, w, shape, 1, bias, residual), mean, rstd
     N, H, W, C_in = x.shape
-    U, plan = convolution.transformed(w), Plan(N, H, W, C_in, shape[3])
+    U, plan = convolution.transformed(w), Plan(N, H, W, C_in, shape[3], cut_columns=True)
     images = _images_at_a_time(plan, len(x))
     if not images:
         statistics = norm.compute_statistics(x, scale, shift, groups, eps)
@@ -111,7 +111,7 @@ def norm_silu_conv2d_grad(
     mean, rstd, w = float32(name, mean=mean, rstd=rstd, w=w)
     affine = norm.affine_of(scale, shift, mean, rstd)
     N, H, W, C_in = x.shape
-    plan, suits = Plan(N, H, W, w.shape[3], C_in), convolution.suits_winograd(gy.shape, w.shape, 1)
+    plan, suits = Plan(N, H, W, w.shape[3], C_in, cut_columns=True), convolution.suits_winograd(gy.shape, w.shape, 1)
     images = _images_at_a_time(plan, N) if suits else 0
     if not images:
         if suits:
@@ -137,9 +137,12 @@ def norm_silu_conv2d_grad(
 
 
 def _images_at_a_time(plan, N):
-    """How many images a thread takes at a time: enough to fill a product; 0 if a thread would be left without."""
+    """How many images a thread takes at a time: enough to fill a product.
+
+    0 if a thread would be left without, or if threads share out the columns of the filter.
+    """
     images = -(-16 // (plan.tiling.rows_per_image * plan.tiling.tiles_per_row))
-    return images if images * plan.workers <= N else 0
+    return images if images * plan.workers <= N and plan.tiling.parts == 1 else 0
 
 
 def _interleaved(plan, N):
@@ -151,7 +154,7 @@ def _interleaved(plan, N):
     return pixels * (plan.C + 2 * plan.K) >= POINTS * plan.C * plan.K
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, images, buffers):
     """Fill y (N, H, W, C_out) and the statistics of x. images: how many are taken at a time.
 
@@ -161,6 +164,7 @@ def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, 
     N, workers = len(x), len(buffers.V)
     shares, down = -(-N // images), tiling.rows_per_image
     flat, affine = x.reshape(N, x.shape[1] * x.shape[2], x.shape[3]), statistics.affine.reshape(-1)
+    columns = np.int64(0), bias.shape[1]  # all of them
     for worker in prange(workers):
         own = of_worker(buffers, np.int64(worker))
         for share in range(worker * shares // workers, (worker + 1) * shares // workers):
@@ -169,10 +173,10 @@ def forward_all(x, scale, shift, eps, U, bias, residual, y, statistics, tiling, 
                 statistics_part(flat, scale, shift, eps, statistics, n, PART, PARTS)
             for row in range(first * down, last * down, tiling.block):
                 stop = min(row + tiling.block, last * down)
-                forward_block(x, U, bias, residual, affine, y, NO, NO, tiling, row, stop, own)
+                forward_block(x, U, bias, residual, affine, y, NO, NO, tiling, (row, stop), columns, own)
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def backward_all(gy, U, bias, x, forward, outputs, gradients, schedule, tiling, buffers, buffers_w, totals):
     """Fill outputs, gradients, and totals: gw in the Winograd domain. bias: zeros. Tuples are plain, as above.
 
@@ -186,6 +190,7 @@ def backward_all(gy, U, bias, x, forward, outputs, gradients, schedule, tiling, 
     shape = N, x.shape[1] * x.shape[2], x.shape[3]
     flat, flat_gx, affine = x.reshape(shape), gx.reshape(shape), forward.affine.reshape(-1)
     nothing = bias.reshape(-1)[:0]
+    columns = np.int64(0), bias.shape[1]  # all of them
     for worker in prange(workers):
         own, own_w = of_worker(buffers, np.int64(worker)), of_worker(buffers_w, np.int64(worker))
         begin, end = worker * shares // workers, (worker + 1) * shares // workers
@@ -201,6 +206,6 @@ def backward_all(gy, U, bias, x, forward, outputs, gradients, schedule, tiling, 
             sum_pixels_of(gy, gb, first, last)
             for row in range(first * down, last * down, tiling.block):
                 stop = min(row + tiling.block, last * down)
-                forward_block(gy, U, bias, nothing, nothing, gx, NO, NO, tiling, row, stop, own)
+                forward_block(gy, U, bias, nothing, nothing, gx, NO, NO, tiling, (row, stop), columns, own)
             for n in range(first, last):
                 normalize_grad_part(flat_gx, flat, forward, YES, flat_gx, gx_so_far, gradients, n, PART, PARTS)

@@ -8,7 +8,7 @@ threads does not change the result.
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.numba_math import fma
 from minidiff.kernels.numba_threads import float32, workers_for
 from minidiff.kernels.optimizer.checks import check_adamw_ema, check_flat
@@ -44,7 +44,7 @@ def adamw_ema(
     step(*arrays, n_decay, np.asarray(hyper, np.float64), workers_for(16 * len(w)))
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def add_squares(x, sums, workers):
     """sums[i] = the sum of squares of chunk i, the same on any thread."""
     for worker in prange(workers):
@@ -52,7 +52,7 @@ def add_squares(x, sums, workers):
             sums[i] = squares_of(x[i * CHUNK : (i + 1) * CHUNK])
 
 
-@njit(cache=True, nogil=True)
+@njit
 def squares_of(x):
     """The sum of squares: SUMS numbers are added up side by side, and these then by halves."""
     sums, whole = np.zeros(SUMS), len(x) // SUMS * SUMS
@@ -71,7 +71,7 @@ def squares_of(x):
     return sums[0]
 
 
-@njit(parallel=True, cache=True)
+@kernel
 def step(w, g, m, v, ema, n_decay, hyper, workers):
     """`adamw_ema`, each worker with its share of the chunks."""
     chunks = -(-len(w) // CHUNK)
@@ -83,7 +83,7 @@ def step(w, g, m, v, ema, n_decay, hyper, workers):
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def step_chunk(w, g, m, v, ema, n_decay, hyper):
     """One chunk of `adamw_ema`; its first n_decay weights decay (none if negative)."""
     lr, beta1, beta2, eps = np.float32(hyper[0]), np.float32(hyper[1]), np.float32(hyper[2]), np.float32(hyper[3])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from minidiff.kernels.numba_compile import njit
+from minidiff.kernels.numba_compile import kernel, njit
 from minidiff.kernels.raster.checks import check
 from minidiff.kernels.raster.reference import (
     BEGIN,
@@ -36,7 +36,7 @@ _G = 1  # the first column of the geometry
 _C = 11  # and of the colour
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)  # Python's floats would make everything float64
 _FAR, _TINY = np.float32(FAR), np.float32(TINY)
-_options: dict[str, Any] = {"cache": True, "error_model": "numpy"}  # no check for division by zero inside the loops
+_options: dict[str, Any] = {"error_model": "numpy"}  # no check for division by zero inside the loops
 
 
 def raster(shapes: np.ndarray, count: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def raster(shapes: np.ndarray, count: np.ndarray, size: int) -> tuple[np.ndarray
     return rgb, edge, label
 
 
-@njit(parallel=True, **_options)
+@kernel(**_options)
 def _raster(shapes, count, rgb, edge, label):
     for i in prange(len(shapes)):
         _draw(shapes[i, : count[i]], rgb[i], edge[i], label[i])

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from types import FrameType
 
-from minidiff import backend, command_line
+from minidiff import backend, command_line, compile_beside
 from minidiff.errors import MinidiffError, exit_with_one_line
 from minidiff.interop import files_of
 from minidiff.studio.config import StudioConfig
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default the process's."""
     config = command_line.read(StudioConfig, "studio", sys.argv[1:] if arguments is None else arguments)
     backend.use(config.backend, config.threads)
+    compile_beside.start(compile_beside.DRAWING)
     lacking = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
     if lacking:
         raise MinidiffError(f"the studio needs {' and '.join(lacking)}: pip install 'minidiff[studio]'")

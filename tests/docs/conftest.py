@@ -16,6 +16,11 @@ def make_pages():
     return _module("make_pages")
 
 
+@pytest.fixture(scope="session")
+def make_live():
+    return _module("make_live")
+
+
 def _module(name: str):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2] / "docs")

@@ -20,7 +20,7 @@ SAID = {
         {{ weights.scenes.mb }} MB, trained from scratch in {{ weights.scenes.minutes }} minutes
         Sixteen images take about {{ drawing.warm }}.
         compiles the kernels and takes {{ drawing.compiling }} more
-        takes {{ drawing_slow.warm }}, and {{ drawing_slow.compiling }} more
+        take {{ drawing_slow.warm }}
         they find {{ short shipped.facts.seen }} of it
         for some other prompt contains {{ shipped.facts.seen_floor }} of it by chance
         they find {{ short shipped.facts.unseen }}, by chance {{ shipped.facts.unseen_floor }}

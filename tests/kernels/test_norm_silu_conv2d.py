@@ -186,7 +186,8 @@ def test_each_way_is_taken_where_it_should(ways, threads):
     [
         ((1, 16, 16, 64, 64, 8, 3), "winograd"),  # one picture for two threads
         ((5, 8, 8, 64, 64, 8, 3), "winograd"),  # five, where a thread takes four at a time
-        ((10, 8, 12, 48, 33, 6, 3), "fused"),  # a share of one picture is left over
+        ((10, 8, 12, 48, 33, 6, 3), "winograd"),  # few tiles: the threads share out the columns of the filter
+        ((22, 8, 12, 48, 33, 6, 3), "fused"),  # a share of one picture is left over
         ((5, 20, 28, 33, 48, 11, 3), "fused"),  # pictures of several blocks
         ((3, 24, 32, 32, 20, 8, 3), "fused"),  # pictures larger than the filter's gradient: one after the other
     ],

@@ -9,17 +9,28 @@ import sys
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
+from numba import prange
 
 from minidiff import backend
 from minidiff.kernels import numba_compile
+from minidiff.kernels.numba_nested import Nested
 
 SOURCE = """
-from minidiff.kernels.numba_compile import njit
+from numba import prange
+from minidiff.kernels.numba_compile import kernel, njit
 
-@njit(cache=True)
+@njit
+def same(x):
+    return x
+
+@kernel
 def double(x):
-    return 2 * x
+    total = 0
+    for _ in prange(2):
+        total += same(x)
+    return total
 """
 numbers = itertools.count()
 
@@ -82,6 +93,60 @@ def test_a_full_disk_is_said_once_and_costs_nothing_else(kernel, monkeypatch, ca
     assert compiled(find())
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and all(f"cannot be kept in {kept}" in line and "No space left" in line for line in said)
+
+
+@numba_compile.njit
+def inner(x):
+    return np.full(2, x).sum()
+
+
+@numba_compile.kernel
+def outer(x):
+    total = 0.0
+    for i in prange(3):
+        total += inner(x + i)
+    return total
+
+
+def test_only_kernels_have_machine_code(kernel):
+    find, _ = kernel
+    found = find()
+    assert compiled(found)
+    (part,) = found.py_func.__globals__["same"].overloads.values()
+    assert isinstance(part.library, Nested)
+    assert part.library.get_pointer_to_function(part.fndesc.llvm_cpython_wrapper_name) == 0
+
+
+def test_python_cannot_call_what_has_no_machine_code():
+    with pytest.raises(TypeError, match="inner is called by compiled functions only"):
+        inner(1.0)
+
+
+def test_a_kernel_is_no_part_of_another():
+    @numba_compile.kernel
+    def around(x):
+        total = 0.0
+        for _ in prange(2):
+            total += outer(x)
+        return total
+
+    with pytest.raises(TypeError, match="outer is a kernel, which only Python calls"):
+        around(2.5)
+
+
+def test_others_compile_with_numba_as_before():
+    """What was linked into our kernels, as here numpy's functions, is complete for those who compile something else."""
+    assert outer(2.5) == 21
+
+    @numba.njit
+    def filled(x):
+        return np.full(2, x).sum()
+
+    @numba.njit
+    def with_ours(x):
+        return inner(x) + filled(x)
+
+    assert filled(2.5) == 5 and with_ours(3.5) == 14
 
 
 def test_no_kernel_lets_the_compiler_choose_how_to_round():

@@ -1,5 +1,10 @@
 """The product that fits into registers, against NumPy in float64: both widths, any strides and tables, any length."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import njit
@@ -99,3 +104,33 @@ def test_the_same_bits_however_it_is_cut_for_the_registers(monkeypatch, columns,
     assert np.isfinite(c).all() and np.array_equal(*c)
     product_cut(A, B, c[1], 65, True)
     assert np.array_equal(c[1], 2 * c[0])
+
+
+@pytest.mark.release
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="its instructions are an x86 processor's")
+def test_code_for_avx2_gives_the_same_bits(tmp_path):
+    """With the sizes of its own blocks: with others its sums would not fit into the registers, and it would be slow."""
+    script = tmp_path / "convolve.py"
+    script.write_text(CONVOLVE)
+    machines = {"this": {}, "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}}
+    for name, variables in machines.items():
+        environment = os.environ | variables | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, script, tmp_path / f"{name}.npz"], env=environment, check=True)
+    this, avx2 = (np.load(tmp_path / f"{name}.npz") for name in machines)
+    assert tuple(avx2["block"]) == (4, 1)
+    assert np.array_equal(this["y"], avx2["y"]) and np.array_equal(this["gw"], avx2["gw"])
+
+
+CONVOLVE = """
+import sys
+import numpy as np
+from minidiff.kernels import numba_product
+from minidiff.kernels.norm_silu_conv2d import numba_cpu
+
+rng = np.random.default_rng(0)
+draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+x, scale, shift, w, b, gy = draw(4, 12, 12, 20), draw(20), draw(20), draw(3, 3, 20, 36), draw(36), draw(4, 12, 12, 36)
+y, mean, rstd = numba_cpu.norm_silu_conv2d(x, scale, shift, 4, 1e-5, w, b)
+_, _, _, gw, _ = numba_cpu.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, 4, w)
+np.savez(sys.argv[1], y=y, gw=gw, block=(numba_product.BLOCK_ROWS, numba_product.BLOCK_VECTORS))
+"""

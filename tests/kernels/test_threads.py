@@ -38,6 +38,7 @@ q, p = draw(3, 67, 48), np.full((3, 3, 67, 67), 1 / 67, np.float32)
 flat = draw(300_003)
 hyper = np.full(9, 0.5)
 one, five, w32 = draw(1, 32, 32, 32), draw(5, 12, 20, 32), draw(3, 3, 32, 33)  # fewer pictures than threads, and more
+few_tiles, wide = draw(1, 10, 12, 32), draw(3, 3, 32, 100)  # whose columns are shared out, as the tiles are few
 
 
 def moved(table):
@@ -68,11 +69,14 @@ SAME_FOR_ANY_NUMBER = {
     "conv2d": lambda t: (
         t.conv2d(x, w, w[0, 0, 0]), t.conv2d(x, w, None, 2), t.conv2d(x, narrow), t.conv2d(x, w, None, 1, True),
         t.conv2d(x, w5), t.conv2d(x, w_few),
+        t.conv2d(few_tiles, wide, wide[0, 0, 0]), t.conv2d(few_tiles, wide, None, 1, True),
     ),
     "conv2d_grad_x": lambda t: (
         t.conv2d_grad_x(gy, w, x.shape), t.conv2d_grad_x(gy_half, w, x.shape, 2),
         t.conv2d_grad_x(gy_double, w, x.shape, 1, True), t.conv2d_grad_x(gy, w5, x.shape),
         t.conv2d_grad_x(gy_few, w_few, x.shape),
+        t.conv2d_grad_x(few_tiles, wide.swapaxes(2, 3), (1, 10, 12, 100)),
+        t.conv2d_grad_x(few_tiles, wide.swapaxes(2, 3), (1, 5, 6, 100), 1, True),
     ),
     "conv2d_grad_b": lambda t: (t.conv2d_grad_b(gy), t.conv2d_grad_b(gy.reshape(1, 1, -1, 20))),
     "constant_filters": constant,

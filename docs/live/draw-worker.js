@@ -1,0 +1,113 @@
+// The worker of draw.html: all computing happens here, so that the page answers at once.
+//
+// It takes messages {do, id, …} and answers with {id, …}:
+//   load   fetches a model; tells {progress} and then {model}, what the page needs to know of it
+//   adapt  fetches its ControlNet; tells {progress} and then {adapted}
+//   draw   draws an image; tells {step} after every step and {finished} at the end, null if it was stopped; pause,
+//          resume, once (a single step) and stop act on it
+//   ask    computes one part of the model by itself, for tests; tells {answer}
+// Whatever goes wrong is told as {error}.
+
+import { Features } from "./layers.js";
+import { Model, toBytes } from "./model.js";
+import { download, read } from "./safetensors.js";
+
+let model = null;
+let drawing = null; // the number of the drawing that is under way
+let paused = false, single = false, wake = () => {};
+
+const TASKS = {
+  async load({ id, url }) {
+    TASKS.stop();
+    model = new Model(await fetched(id, url));
+    const { shape, noiseShape, tokenizer: { words, maxTokens }, schedule } = model;
+    postMessage({ id, model: { shape, noiseShape, words, maxTokens, T: schedule.length } });
+  },
+
+  async adapt({ id, url }) {
+    model.addControl(await fetched(id, url));
+    postMessage({ id, adapted: true });
+  },
+
+  async draw({ id, settings }) {
+    TASKS.stop();
+    drawing = id;
+    let seconds = 0, start = performance.now();
+    for (const { index, steps, level, xT, x0Hat, xPrev } of model.draw(settings)) {
+      const last = index + 1 === steps, image = last ? model.picture(xPrev, true) : model.picture(x0Hat);
+      seconds += (performance.now() - start) / 1000;
+      postMessage({ id, step: { index, steps, level, seconds, xT: toBytes(model.picture(xT)), x0Hat: toBytes(image) } });
+      if (last) {
+        postMessage({ id, finished: { x0: xPrev, image: image.data, seconds } });
+        break;
+      }
+      if (single) TASKS.pause();
+      do await message(); while (paused && drawing === id);
+      if (drawing !== id) {
+        postMessage({ id, finished: null });
+        return;
+      }
+      start = performance.now();
+    }
+    if (drawing === id) drawing = null;
+  },
+
+  pause() {
+    paused = true;
+    single = false;
+  },
+
+  resume() {
+    paused = single = false;
+  },
+
+  once() {
+    paused = false;
+    single = true;
+  },
+
+  stop() {
+    drawing = null;
+    TASKS.resume();
+  },
+
+  ask({ id, what, given }) {
+    postMessage({ id, answer: QUESTIONS[what](given) });
+  },
+};
+
+const QUESTIONS = {
+  tokens: ({ prompt }) => model.tokenizer.encode(prompt),
+  text({ prompt }) {
+    const { tokens, embedding } = model.unet.condition(model.tokenizer.encode(prompt));
+    return { tokens: [...tokens.data], embedding: [...embedding.data] };
+  },
+  // One evaluation of the network, without guidance.
+  predict({ prompt, x, t, lines = null, controlScale = 1 }) {
+    const hint = model.hint(lines && Uint8Array.from(lines));
+    return [...model.denoiser(model.tokenizer.encode(prompt), 1, hint, controlScale)(Float32Array.from(x), t)];
+  },
+  // The image of latents.
+  decode: ({ x }) => [...model.space.decode(new Features(...model.noiseShape, Float32Array.from(x))).data],
+};
+
+async function fetched(id, url) {
+  return read(await download(url, (done, all) => postMessage({ id, progress: { done, all } })));
+}
+
+// Wait for a message while paused; else only let those be heard that have arrived.
+function message() {
+  return new Promise((resolve) => {
+    wake = resolve;
+    if (!paused) setTimeout(resolve);
+  });
+}
+
+addEventListener("message", async ({ data }) => {
+  wake();
+  try {
+    await TASKS[data.do](data);
+  } catch (error) {
+    postMessage({ id: data.id, error: error.message });
+  }
+});
