@@ -1,9 +1,10 @@
 """Make every figure of the book with the code of this repository: `python docs/make_figures.py [name ...]`.
 
-Each function below, and in figures_sampling.py (chapter 12), figures_graphed.py (chapter 20) and figures_evaluation.py
-(chapter 23), makes one file in docs/figures; together they take a few minutes.  Those of figures_editing.py (chapter
-13), figures_latent.py (chapter 14) and figures_conditioning.py (chapters 15 to 17) are made with the weights that
-minidiff comes with; of figures_studio.py (chapter 18), `branches` likewise, while `studio` needs a Chromium.
+Each function below, and in figures_sampling.py (chapter 12), figures_graphed.py (chapter 20), figures_flow.py (chapter
+22) and figures_evaluation.py (chapter 23), makes one file in docs/figures; together they take a few minutes.  Those of
+figures_editing.py (chapter 13), figures_latent.py (chapter 14) and figures_conditioning.py (chapters 15 to 17) are made
+with the weights that minidiff comes with; of figures_studio.py (chapter 18), `branches` likewise, while `studio` needs
+a Chromium.
 Six are not from here, as a training or a benchmark draws them (scenes_grid.png, mnist_grid.png, emoji.png,
 noise_to_image.gif, growth.png, scaling.png): see docs/results.md.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 import figures_conditioning
 import figures_editing
 import figures_evaluation
+import figures_flow
 import figures_graphed
 import figures_latent
 import figures_sampling
@@ -377,7 +379,7 @@ FIGURES = [
     two_moons, difference_error, unet, time_embedding, schedules, noise_levels, loss_weight, draws_of_t,
     learning_rates, by_heart_sampling, convergence, normals, scenes, scene_maps, own_images, winograd_points,
     registers, *figures_sampling.FIGURES, *figures_studio.FIGURES, *figures_graphed.FIGURES,
-    *figures_evaluation.FIGURES,
+    *figures_flow.FIGURES, *figures_evaluation.FIGURES,
 ]  # fmt: skip
 OF_A_MODEL = [
     *figures_editing.FIGURES,

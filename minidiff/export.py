@@ -15,7 +15,7 @@ from minidiff import __version__, backend, command_line, interop
 from minidiff import checkpoint as checkpoints
 from minidiff.errors import MAX_PRINTED, MinidiffError, exit_with_one_line, printable
 from minidiff.files import new_folder, sha256
-from minidiff.nn import UNet
+from minidiff.nn import DiT, UNet
 from minidiff.pipeline.loading import load
 from minidiff.training import run_dir as folders
 
@@ -67,6 +67,8 @@ def write_weights(checkpoint: Path, file: Path) -> None:
 def write_diffusers(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint's averaged weights as a folder of the diffusers library."""
     model = load(checkpoint)
+    if isinstance(model.model, DiT):
+        raise MinidiffError(f"{model.path} is a transformer, and what diffusers gets is a U-Net; give --weights")
     assert isinstance(model.model, UNet) and model.config is not None  # as they are for checkpoints
     if model.space.autoencoder_config is not None:
         raise MinidiffError(f"{model.path} denoises latents, and diffusers has no decoder like theirs; give --weights")

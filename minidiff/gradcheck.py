@@ -1,4 +1,4 @@
-"""Checks of every gradient: of each operation, each layer, a whole small autoencoder and a U-Net.
+"""Checks of every gradient: of each operation, each layer, and whole small networks.
 
     python -m minidiff.gradcheck [--backend numba]
 
@@ -21,6 +21,8 @@ from minidiff.errors import MinidiffError, exit_with_one_line, one_line
 from minidiff.latent.reconstruction import reconstruction_loss
 from minidiff.nn import (
     Conv2d,
+    DiT,
+    DiTConfig,
     Embedding,
     GroupNorm,
     Linear,
@@ -157,6 +159,17 @@ def cases() -> Iterator[Case]:
     yield _layer(
         "U-Net with words", text, rng, draw(2, 16, 8, 3), call=lambda x: text(x, t, text.condition(2, captions))
     )
+    patches = DiTConfig(8, 12, 3, patch=4, hidden_size=16, num_layers=2, heads=2, classes=3)
+    dit = DiT(patches)
+    yield _layer("Transformer", dit, rng, draw(2, 8, 12, 3), call=lambda x: dit(x, t, dit.condition(2, labels)))
+    reader = DiT(replace(patches, num_layers=1, classes=0, vocab_size=5, max_tokens=3, text_width=8, text_layers=1))
+    yield _layer(
+        "Transformer with words",
+        reader,
+        rng,
+        draw(2, 8, 12, 3),
+        call=lambda x: reader(x, t, reader.condition(2, captions)),
+    )
 
 
 def _operation(name: str, function: Callable[..., Tensor], **arrays: np.ndarray) -> Case:
@@ -247,7 +260,7 @@ def run(name: str) -> bool:
 
 @dataclass(frozen=True)
 class GradcheckConfig:
-    """Check every gradient of minidiff: each operation, each layer, a whole small autoencoder and a U-Net."""
+    """Check every gradient of minidiff: each operation, each layer, and whole small networks."""
 
     backend: str = "all"
     """Which backend: numpy, numba, numba-gemm, cupy, numba-cuda, or all that run here."""

@@ -64,6 +64,8 @@ LIMITS: Mapping[str, Range] = {
     "attention_at": Range(1, 4096),
     "heads": Range(1, 1024),
     "groups": Range(1, 1 << 14),
+    "hidden_size": Range(1, 1 << 14),
+    "num_layers": Range(1, 256),
     "vocab_size": Range(0, 1 << 16),
     "max_tokens": Range(0, 1024),
     "text_width": Range(1, 1 << 14),

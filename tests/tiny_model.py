@@ -9,7 +9,7 @@ from minidiff import checkpoint as checkpoints
 from minidiff.checkpoint.config import Config, DiffusionConfig, ModelConfig
 from minidiff.diffusion.process import Target
 from minidiff.latent.space import Latents, LatentStatistics
-from minidiff.nn import UNet, UNetConfig
+from minidiff.nn import DiT, DiTConfig, UNet, UNetConfig
 from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
@@ -64,6 +64,20 @@ def write(
         parameters,
         words,
     )
+    return path
+
+
+def write_transformer(run: Path, step: int = 10, times: int = 1000) -> Path:
+    """Write a checkpoint of a transformer with labels, and return its path."""
+    network = DiTConfig(8, 8, 3, patch=4, hidden_size=16, num_layers=1, heads=2, classes=len(CLASSES))
+    with backend.using("numpy"):
+        model = DiT(network).initialize(step)
+        parameters = FlatParameters(model)
+    parameters.ema[:] += 0.05 * np.random.default_rng(step).standard_normal(parameters.w.shape).astype(np.float32)
+    path = checkpoints.path_of(run, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = Config(model=ModelConfig("dit"), diffusion=DiffusionConfig(num_timesteps=times))
+    checkpoints.save(path, step, config, network, CLASSES, parameters)
     return path
 
 

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,22 +25,25 @@ DESCRIPTION = """\
 Is faster training as good a training? Train in two ways from the same seeds, and judge both by minidiff.evaluate.
 
 same-minutes: minidiff.train, and the same network from the same weights, images and noise in PyTorch, for the same \
-minutes. winograd: with Winograd's way of convolving and without, for the same steps.
+minutes. winograd: with Winograd's way of convolving and without, for the same steps. networks: a transformer and a \
+U-Net of about as many weights, for the same minutes, or for the same steps.
 
 What is finished is not repeated: after Ctrl-C the same command goes on. What comes after -- goes to every training. \
 Leave the machine alone meanwhile.
 
   python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --json quality.json
   python -m benchmarks.quality winograd --data mnist --data-dir data/mnist --json quality.json
+  python -m benchmarks.quality networks --data mnist --data-dir data/mnist --minutes 5 --json quality.json
   python -m benchmarks.quality same-minutes --data mnist --data-dir data/mnist --minutes 2 -- --batch-size 64"""
 
 BACKENDS = ("numba", "numba-gemm")
+NETWORKS = ("dit", "unet")
 PROBE_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """What both comparisons ask."""
+    """What all comparisons ask."""
 
     data: DataName = "mnist"
     """The images; they must have labels."""
@@ -93,6 +96,21 @@ class Winograd(Options):
         return f"winograd/{self.data}/{self.steps}"
 
 
+@dataclass(frozen=True)
+class Networks(Options):
+    """Train a transformer and a U-Net, for the same minutes or the same steps; scenes are learnt with labels."""
+
+    minutes: float = 8.5
+    """Minutes of each training."""
+    steps: int | None = None
+    """Steps of each training, in the place of minutes; a transformer's take longer."""
+
+    @property
+    def name(self) -> str:
+        length = f"{self.minutes:g}" if self.steps is None else f"{self.steps}-steps"
+        return f"networks/{self.data}/{length}"
+
+
 # ---- the commands of the trainings ----------------------------------------------------------------------------------
 
 
@@ -104,7 +122,7 @@ def data_words(options: Options) -> list[str]:
     return words + ([] if options.threads is None else ["--threads", str(options.threads)])
 
 
-def folder(options: SameMinutes | Winograd) -> Path:
+def folder(options: SameMinutes | Winograd | Networks) -> Path:
     """Return the folder of a comparison's runs."""
     return options.out / options.name.replace("/", "-")
 
@@ -129,6 +147,19 @@ def winograd_run(options: Winograd, backend: str, seed: int, extra: Sequence[str
     return Run(folder(options) / f"seed{seed}-{backend}", backend, seed, runs.OURS, tuple(words))
 
 
+def networks_run(options: Networks, network: str, seed: int, extra: Sequence[str]) -> Run:
+    """Return the run of one network from one seed."""
+    length = ["--minutes", f"{options.minutes:g}"] if options.steps is None else ["--steps", str(options.steps)]
+    words = network_words(options, network, extra, [*length, "--seed", str(seed)])
+    return Run(folder(options) / f"seed{seed}-{network}", network, seed, runs.OURS, words)
+
+
+def network_words(options: Networks, network: str, extra: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of the training of a network, up to its length and seed, which are in `more`."""
+    labels = ["--captions", "none"] if options.data == "scenes" else []
+    return (*data_words(options), *labels, *extra, "--network", network, *more)
+
+
 def _program(engine: str) -> tuple[str, ...]:
     return runs.OURS if engine == OURS else (*runs.TORCH, engine)
 
@@ -137,7 +168,7 @@ def _dashed(engine: str) -> str:
     return engine.replace(" ", "-")
 
 
-# ---- the two comparisons --------------------------------------------------------------------------------------------
+# ---- the comparisons ------------------------------------------------------------------------------------------------
 
 
 def same_minutes(options: SameMinutes, extra: Sequence[str]) -> None:
@@ -180,6 +211,19 @@ def winograd(options: Winograd, extra: Sequence[str]) -> None:
     compare(options, BACKENDS, chosen, {})
 
 
+def networks(options: Networks, extra: Sequence[str]) -> None:
+    """Compare a transformer with a U-Net."""
+    chosen = [networks_run(options, network, seed, extra) for seed in options.seeds for network in NETWORKS]
+    check(options, chosen[0])
+    planned: dict[str, float] = {}
+    if options.steps is None:
+        planned = {f"train {network}": 60 * options.minutes for network in NETWORKS}
+        for network in NETWORKS:  # compiled code is cached before the first minute
+            words = network_words(options, network, extra, ["--steps", str(runs.FIRST_STEPS)])
+            finish_training(Run(folder(options) / f"first-{runs.kernels()}-{network}", network, 0, runs.OURS, words))
+    compare(options, NETWORKS, chosen, planned)
+
+
 def check(options: Options, first: Run) -> None:
     """Raise MinidiffError, or leave with the training's own message, for what would end the runs, before they begin."""
     if not options.seeds or len(set(options.seeds)) < len(options.seeds):
@@ -192,7 +236,10 @@ def check(options: Options, first: Run) -> None:
 
 
 def compare(
-    options: SameMinutes | Winograd, engines: tuple[str, str], chosen: Sequence[Run], planned: dict[str, float]
+    options: SameMinutes | Winograd | Networks,
+    engines: tuple[str, str],
+    chosen: Sequence[Run],
+    planned: dict[str, float],
 ) -> None:
     """Make all runs that are not finished, write each one's record, and print the table and the differences."""
     judging = Judging(options.count, options.guidance_scale, options.threads)
@@ -263,8 +310,11 @@ def add(log: Log, record: Record) -> Record:
 
 
 Command = (
-    Annotated[SameMinutes, tyro.conf.subcommand("same-minutes")] | Annotated[Winograd, tyro.conf.subcommand("winograd")]
+    Annotated[SameMinutes, tyro.conf.subcommand("same-minutes")]
+    | Annotated[Winograd, tyro.conf.subcommand("winograd")]
+    | Annotated[Networks, tyro.conf.subcommand("networks")]
 )
+COMPARISONS: dict[type, Callable[..., None]] = {SameMinutes: same_minutes, Winograd: winograd, Networks: networks}
 
 
 @exit_with_one_line
@@ -281,7 +331,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        (same_minutes if isinstance(options, SameMinutes) else winograd)(options, given[cut + 1 :])
+        COMPARISONS[type(options)](options, given[cut + 1 :])
     except (KeyboardInterrupt, SystemExit):
         print("stopped: finished runs stay, and the same command goes on", file=sys.stderr)
         raise

@@ -52,6 +52,8 @@ class TorchTrainer(Trainer):
     def __init__(self, config: Config, dataset: Dataset, variant: Variant) -> None:
         if config.run.accumulate != 1:
             raise MinidiffError(f"--accumulate must be 1 for PyTorch here, got {config.run.accumulate}")
+        if config.model.network != "unet":
+            raise MinidiffError(f"--network must be unet for PyTorch here, got {config.model.network}")
         super().__init__(config, dataset)
         self.variant, settings = variant, config.optimizer
         self.net = TorchUNet(self.network)

@@ -22,17 +22,19 @@ Adapter = Literal["none", "edges", "segmentation", "depth", "reference"]
 
 DEFAULT_MINUTES = 8.5  # the rest of ten minutes is for machines that slow down after their speed was measured
 LEAST_WARMUP = 10  # steps in which `--minutes` can measure; see training/budget.py
+NO_ADAPTER = "a ControlNet or an IP-Adapter is added to a U-Net; a transformer (--network dit) takes none"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a U-Net, which denoises, or an autoencoder, in whose latents a U-Net can then be trained."""
+    """The network: a denoiser, or an autoencoder, in whose latents a denoiser can then be trained."""
 
-    network: Literal["unet", "autoencoder"] = "unet"
-    """What is trained: a U-Net, or an autoencoder for images that are too large for a U-Net to denoise at full size."""
+    network: Literal["unet", "dit", "autoencoder"] = "unet"
+    """What is trained: a denoiser, which is a U-Net or a transformer (dit), or an autoencoder for images that are too
+    large to be denoised at full size."""
     patch: int | None = None
     """Pixels along each side of a patch, which is stacked into channels; 2 makes the network four times cheaper than 1.
-    None given: as many, among 1, 2, 4, …, as leave 16 places along the shorter side."""
+    None given: as many, among 1, 2, 4, …, as leave 16 places along the shorter side, or at most 8 for a transformer."""
     model_channels: int = 32
     """Channels at full resolution, or of patches."""
     channel_mult: tuple[int, ...] = (1, 2, 4)
@@ -54,15 +56,19 @@ class ModelConfig:
     captions are learnt sooner."""
     cross_attention_at: tuple[int, ...] | None = None
     """Levels at which pixels attend to the words, by their height in patches, such as 8 4; None: the two smallest."""
+    hidden_size: int = 160
+    """Length of the vector that stands for a patch in a transformer (--network dit)."""
+    num_layers: int = 6
+    """Transformer blocks (--network dit)."""
 
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
-    """Latent diffusion: the autoencoder that a U-Net works with, and the training of one (--network autoencoder)."""
+    """Latent diffusion: the autoencoder that a denoiser works with, and the training of one (--network autoencoder)."""
 
     autoencoder: Path | None = None
-    """A trained autoencoder, or a model that has one: the U-Net denoises its latents instead of pixels, and the decoder
-    makes images of them."""
+    """A trained autoencoder, or a model that has one: the network denoises its latents instead of pixels, and the
+    decoder makes images of them."""
     latent_channels: int = 8
     """Numbers that each place of the latents has."""
     autoencoder_patch: int = 2
@@ -210,6 +216,8 @@ def check(config: Config) -> None:
         raise MinidiffError("--adapter and --onto go together: what is added, and the trained model it is added to")
     if config.addition.onto is not None and config.autoencoder.autoencoder is not None:
         raise MinidiffError(f"--autoencoder: an adapter works in the latents of {config.addition.onto}; leave it out")
+    if config.model.network == "dit" and config.addition.adapter != "none":
+        raise MinidiffError(f"--adapter {config.addition.adapter}: {NO_ADAPTER}")
     if config.model.network == "autoencoder":
         for name, given in (("--autoencoder", config.autoencoder.autoencoder), ("--onto", config.addition.onto)):
             if given is not None:

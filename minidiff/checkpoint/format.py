@@ -4,8 +4,8 @@ Idea: one safetensors file holds everything that the next step depends on,
 
     model/<parameter>, ema/<parameter>, adam_m/<parameter>, adam_v/<parameter>     float32
     autoencoder/<parameter>                                                        float32, of a latent model
-    metadata "minidiff": JSON of version, step, config, network, classes, words, base, data, drawing, made, digest, and
-    of a latent model autoencoder and latents
+    metadata "minidiff": JSON of version, step, config, network (a U-Net) or dit (a transformer), classes, words, base,
+    data, drawing, made, digest, and of a latent model autoencoder and latents
 
 so a training that goes on from it computes the same bits as one that never stopped.  `Checkpoint` and `Metadata` below
 explain the fields.  A file for sampling only (`drawing`) holds only ema/<parameter> and autoencoder/<parameter>, in
@@ -27,13 +27,14 @@ import numpy as np
 from minidiff.checkpoint.config import Adapter, Config
 from minidiff.errors import MinidiffError, printable
 from minidiff.latent.space import LatentStatistics
-from minidiff.nn import UNetConfig
+from minidiff.nn import DenoiserConfig, DiTConfig, UNetConfig
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.tokenizer import Tokenizer
 
 KEY = "minidiff"  # of the metadata; a file without this key is not minidiff's
 # Version 1 had no captions, 2 no digest of the data; up to 3, settings and parameters had other names, and some files
-# of version 4 have a setting `batch` (renamed.py); up to 4, `size` was one number, and there were no autoencoders.
+# of version 4 have a setting `batch` (renamed.py); up to 4, `size` was one number, and there were no autoencoders
+# and no transformers.
 # read.py reads all of them: it translates the names, and a field that a version lacks takes its default.
 # The version goes up when an older release of minidiff could not read the file, or would read it wrongly.
 VERSION = 5
@@ -49,12 +50,12 @@ class Checkpoint:
     """The content of a checkpoint file, checked.
 
     step: updates made so far.  classes: the names of the labels, words: the vocabulary of the captions, () for none.
-    trained: the configuration of the U-Net, or of the autoencoder, that was trained.
+    trained: the configuration of the denoiser, or of the autoencoder, that was trained.
     base: of an adapter, the digest of the model below it, whose configuration is `trained`; of a whole network in a
     file for sampling, the digest of the checkpoint that the file was made from; else "".
     data: the digest of the training images, "" if that is not known.
     tensors: group (model, ema, adam_m, adam_v; or only ema; autoencoder) to parameter's name to float32 array.
-    model: the U-Net, the adapter or the autoencoder that the tensors are for, without weights; see `make_network`.
+    model: the denoiser, the adapter or the autoencoder that the tensors are for, without weights; see `make_network`.
     autoencoder: of a latent model and its adapters, the configuration of the autoencoder; else None.
     latents: of a latent model, what is known of its latents; else None.
     """
@@ -62,7 +63,7 @@ class Checkpoint:
     path: Path
     step: int
     config: Config
-    trained: UNetConfig | AutoencoderConfig
+    trained: DenoiserConfig | AutoencoderConfig
     classes: tuple[str, ...]
     words: tuple[str, ...]
     base: str
@@ -74,8 +75,8 @@ class Checkpoint:
     latents: LatentStatistics | None = None
 
     @property
-    def network(self) -> UNetConfig:
-        """The configuration of the U-Net.  Raises MinidiffError if the checkpoint is of an autoencoder."""
+    def network(self) -> DenoiserConfig:
+        """The configuration of the denoiser.  Raises MinidiffError if the checkpoint is of an autoencoder."""
         if isinstance(self.trained, AutoencoderConfig):
             raise MinidiffError(
                 f"{self.path} is an autoencoder, which draws nothing by itself; train a model that works in its "
@@ -95,7 +96,7 @@ class Checkpoint:
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the U-Net's captions, None for one without captions.  Raises MinidiffError as `network`."""
+        """The tokenizer of the captions, None for a network without captions.  Raises MinidiffError as `network`."""
         length = self.network.max_tokens
         return Tokenizer(self.words, length) if self.words else None
 
@@ -104,8 +105,8 @@ class Checkpoint:
 class Metadata:
     """Everything in a checkpoint file but the tensors, under the names that the file uses.
 
-    network: None in the file of an autoencoder.  drawing: whether the file serves sampling only.  made: for people,
-    how the weights were made.
+    network, dit: the configuration of a U-Net, or that of a transformer; both are None in the file of an autoencoder.
+    drawing: whether the file serves sampling only.  made: for people, how the weights were made.
     """
 
     version: int
@@ -118,9 +119,15 @@ class Metadata:
     data: str = ""
     autoencoder: AutoencoderConfig | None = None
     latents: LatentStatistics | None = None
+    dit: DiTConfig | None = None
     drawing: bool = False
     made: str = ""
     digest: str = ""
+
+    @property
+    def denoiser(self) -> DenoiserConfig | None:
+        """The configuration of the denoiser, None in the file of an autoencoder."""
+        return self.network or self.dit
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -32,7 +32,7 @@ from minidiff.checkpoint.settings import from_dict
 from minidiff.errors import MinidiffError, one_line, printable
 from minidiff.files import check_regular, parse_json
 from minidiff.latent.space import PIXELS, Latents, Space
-from minidiff.nn import Module, UNetConfig
+from minidiff.nn import DenoiserConfig, DiTConfig, Module
 from minidiff.nn.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
@@ -55,7 +55,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
-    """Return the U-Net or the adapter of a checkpoint, by default with its averaged weights, which draw best.
+    """Return the denoiser or the adapter of a checkpoint, by default with its averaged weights, which draw best.
 
     weights: the group of weights.  A checkpoint has only one network object: each call overwrites its weights.
     """
@@ -64,7 +64,7 @@ def make_network(checkpoint: Checkpoint, weights: str = "ema") -> Any:
 
 
 def make_space(checkpoint: Checkpoint) -> Space:
-    """Return what the U-Net of a checkpoint denoises: latents, with their autoencoder, or pixels."""
+    """Return what the denoiser of a checkpoint denoises: latents, with their autoencoder, or pixels."""
     if checkpoint.autoencoder is None or checkpoint.latents is None:
         return PIXELS
     autoencoder = Autoencoder(checkpoint.autoencoder)
@@ -72,7 +72,7 @@ def make_space(checkpoint: Checkpoint) -> Space:
     return Latents(autoencoder, checkpoint.latents)
 
 
-def restore(checkpoint: Checkpoint, network: UNetConfig | AutoencoderConfig) -> tuple[Any, FlatParameters]:
+def restore(checkpoint: Checkpoint, network: DenoiserConfig | AutoencoderConfig) -> tuple[Any, FlatParameters]:
     """Return the network of a checkpoint as training left it, with the state of the optimizer.
 
     network: the shape that it must have.
@@ -90,7 +90,7 @@ def restore(checkpoint: Checkpoint, network: UNetConfig | AutoencoderConfig) -> 
     return checkpoint.model, parameters
 
 
-def _refuse(checkpoint: Checkpoint, network: UNetConfig | AutoencoderConfig) -> NoReturn:
+def _refuse(checkpoint: Checkpoint, network: DenoiserConfig | AutoencoderConfig) -> NoReturn:
     """Raise MinidiffError for the first tensor or, where all shapes agree, the first setting that differs."""
     expected = make_model(network, checkpoint.adapter, checkpoint.autoencoder).named_parameters()
     found = checkpoint.tensors["model"]
@@ -135,15 +135,8 @@ def _read(path: Path, file: Any) -> Checkpoint:
         metadata = from_dict(Metadata, values, "metadata")
     except MinidiffError as error:
         raise MinidiffError(f"{path} is damaged: {error}") from error
-    trained, classes, adapter = (
-        metadata.network or metadata.autoencoder,
-        metadata.classes,
-        metadata.config.addition.adapter,
-    )
-    if trained is None:
-        raise MinidiffError(f"{path} is damaged: it describes neither a U-Net nor an autoencoder")
-    if isinstance(trained, UNetConfig):
-        _check_labels(path, metadata, trained)
+    classes, adapter = metadata.classes, metadata.config.addition.adapter
+    trained = _trained(path, metadata)
     latent = _has_latents(path, metadata)
     check_names(classes + metadata.words, f"{path} is damaged: ")
 
@@ -189,12 +182,24 @@ def _read(path: Path, file: Any) -> Checkpoint:
         metadata.digest,
         tensors,
         model,
-        None if metadata.network is None else metadata.autoencoder,
+        None if metadata.denoiser is None else metadata.autoencoder,
         metadata.latents,
     )
 
 
-def _check_labels(path: Path, metadata: Metadata, network: UNetConfig) -> None:
+def _trained(path: Path, metadata: Metadata) -> DenoiserConfig | AutoencoderConfig:
+    """Return the configuration of what was trained.  Raises MinidiffError unless there is one, with fitting labels."""
+    if metadata.network is not None and metadata.dit is not None:
+        raise MinidiffError(f"{path} is damaged: it describes a U-Net and a transformer")
+    if metadata.denoiser is not None:
+        _check_labels(path, metadata, metadata.denoiser)
+        return metadata.denoiser
+    if metadata.autoencoder is None:
+        raise MinidiffError(f"{path} is damaged: it describes neither a denoiser nor an autoencoder")
+    return metadata.autoencoder
+
+
+def _check_labels(path: Path, metadata: Metadata, network: DenoiserConfig) -> None:
     """Raise MinidiffError unless there are as many names of classes and words as the network has."""
     classes, words = len(metadata.classes), len(metadata.words)
     if classes != network.classes:
@@ -204,15 +209,15 @@ def _check_labels(path: Path, metadata: Metadata, network: UNetConfig) -> None:
 
 
 def _has_latents(path: Path, metadata: Metadata) -> bool:
-    """Return whether the file has an autoencoder beside a U-Net.  Raises MinidiffError if the two do not fit."""
-    network, autoencoder, latents = metadata.network, metadata.autoencoder, metadata.latents
+    """Return whether the file has an autoencoder beside a denoiser.  Raises MinidiffError if the two do not fit."""
+    network, autoencoder, latents = metadata.denoiser, metadata.autoencoder, metadata.latents
     if network is None or autoencoder is None:
         if latents is not None:
-            raise MinidiffError(f"{path} is damaged: it describes latents without a U-Net and an autoencoder")
+            raise MinidiffError(f"{path} is damaged: it describes latents without a denoiser and an autoencoder")
         return False
     shape = network.height, network.width, network.channels
     if shape != autoencoder.latent_shape:
-        raise MinidiffError(f"{path} is damaged: a U-Net for {shape}, and latents of {autoencoder.latent_shape}")
+        raise MinidiffError(f"{path} is damaged: a denoiser for {shape}, and latents of {autoencoder.latent_shape}")
     if (latents is None) != (metadata.config.addition.adapter != "none"):
         raise MinidiffError(
             f"{path} is damaged: the mean and the variance of latents belong to a model, and to no adapter"
@@ -231,9 +236,11 @@ def _has_latents(path: Path, metadata: Metadata) -> bool:
 
 
 def _blocks(metadata: Metadata, adapter: str, latent: bool) -> int:
-    """Return a number of residual blocks that the networks in a file would have at least."""
-    network, autoencoder, blocks = metadata.network, metadata.autoencoder, 0
-    if network is not None:
+    """Return a number of blocks that the networks in a file would have at least."""
+    network, autoencoder, blocks = metadata.denoiser, metadata.autoencoder, 0
+    if isinstance(network, DiTConfig):
+        blocks = network.num_layers
+    elif network is not None:
         levels = 1 if adapter == "reference" else len(network.channel_mult)  # its adapter has no blocks itself
         blocks = network.num_res_blocks * levels
     if autoencoder is not None and (network is None or latent):

@@ -8,6 +8,7 @@ writes one (training/loop.py).
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save as to_safetensors
@@ -19,7 +20,7 @@ from minidiff.checkpoint.settings import to_dict
 from minidiff.errors import MinidiffError
 from minidiff.files import write_atomically
 from minidiff.latent.space import PIXELS, Latents, Space
-from minidiff.nn import UNetConfig
+from minidiff.nn import DenoiserConfig, DiTConfig
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.flat_parameters import FlatParameters
 
@@ -28,7 +29,7 @@ def save(
     path: Path,
     step: int,
     config: Config,
-    trained: UNetConfig | AutoencoderConfig,
+    trained: DenoiserConfig | AutoencoderConfig,
     classes: tuple[str, ...],
     parameters: FlatParameters,
     words: tuple[str, ...] = (),
@@ -38,18 +39,19 @@ def save(
 ) -> None:
     """Write a checkpoint.
 
-    space: what the U-Net denoises.  See `Checkpoint` for the other parameters.
+    space: what the denoiser denoises.  See `Checkpoint` for the other parameters.
     Raises OSError if the file cannot be written; `path` is then what it was before.
     """
     flats = zip(GROUPS, map(backend.to_numpy, (parameters.w, parameters.ema, parameters.m, parameters.v)))
     tensors = {f"{group}/{name}": array for group, flat in flats for name, array in parameters.split(flat).items()}
-    network, autoencoder = _configs(trained, space.autoencoder_config)
     statistics = None
     if isinstance(space, Latents) and not base:  # the file of an adapter leaves this to the model below it
         statistics = space.statistics
         for name, parameter in space.autoencoder.named_parameters().items():
             tensors[f"{AUTOENCODER}/{name}"] = backend.to_numpy(parameter.data)
-    values = to_dict(Metadata(VERSION, step, config, classes, network, words, base, data, autoencoder, statistics))
+    configs = _configs(trained, space.autoencoder_config)
+    about = Metadata(VERSION, step, config, classes, words=words, base=base, data=data, latents=statistics, **configs)
+    values = to_dict(about)
     values["digest"] = content_digest(values, tensors.items())
     # One entry: safetensors writes several in any order, and the same state would not make the same file.
     write_atomically(path, to_safetensors(tensors, {KEY: json.dumps(values)}))
@@ -81,17 +83,17 @@ def save_for_sampling(path: Path, checkpoint: Checkpoint, made: str) -> None:
         addition=replace(c.config.addition, onto=last(c.config.addition.onto)),
         autoencoder=replace(c.config.autoencoder, autoencoder=last(c.config.autoencoder.autoencoder)),
     )
-    network, autoencoder = _configs(c.trained, c.autoencoder)
-    metadata = Metadata(
-        VERSION, c.step, config, c.classes, network, c.words, base, "", autoencoder, c.latents, drawing=True, made=made
-    )
-    values = to_dict(metadata)
+    about = Metadata(
+        VERSION, c.step, config, c.classes, words=c.words, base=base, latents=c.latents, drawing=True, made=made,
+        **_configs(c.trained, c.autoencoder),
+    )  # fmt: skip
+    values = to_dict(about)
     values["digest"] = content_digest(values, halves.items())
     write_atomically(path, to_safetensors(halves, {KEY: json.dumps(values)}), new=True)
 
 
-def _configs(
-    trained: UNetConfig | AutoencoderConfig, autoencoder: AutoencoderConfig | None
-) -> tuple[UNetConfig | None, AutoencoderConfig | None]:
-    """Return the configurations of the U-Net and of the autoencoder that a file describes."""
-    return (None, trained) if isinstance(trained, AutoencoderConfig) else (trained, autoencoder)
+def _configs(trained: DenoiserConfig | AutoencoderConfig, autoencoder: AutoencoderConfig | None) -> dict[str, Any]:
+    """Return the configurations of the networks that a file describes, as fields of `Metadata`."""
+    if isinstance(trained, AutoencoderConfig):
+        return {"autoencoder": trained}
+    return {"dit" if isinstance(trained, DiTConfig) else "network": trained, "autoencoder": autoencoder}

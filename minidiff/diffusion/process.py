@@ -181,7 +181,7 @@ class Process:
 
             L = mean over n of  weight(t_n) mean (model(x_t, t, cond)_n - target_n)^2
 
-        x0: (N, H, W, C) float in [-1, 1].  cond: see `UNet.condition`.  level: of N timesteps.  key.sample: (N,).
+        x0: (N, H, W, C) float in [-1, 1].  cond: see `Denoiser.condition`.  level: of N timesteps.  key.sample: (N,).
         Returns the loss, a Tensor to call `backward` on, and its N summands (N,) before the mean.
         Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
         """

@@ -63,7 +63,7 @@ class AdaptedUNet:
         return self.unet(x, t, cond)
 
     def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
-        """As `UNet.condition`, with the inputs of the adapters; image i receives input i mod M.
+        """As `Denoiser.condition`, with the inputs of the adapters; image i receives input i mod M.
 
         with_cond: (n,) bool, which images receive the reference image; None for all.  All receive the drawing.
         """

@@ -3,7 +3,7 @@
 Idea: the network cannot easily use a single number t.  It gets sines and cosines of t at many frequencies: the high
 ones tell close timesteps apart, the low ones distant timesteps.  Two linear layers turn them into the embedding of the
 timestep.  A class has a learnt vector, which is added to that embedding.
-Leaves out where the embedding enters the denoiser: unet.py.
+Leaves out where the embedding enters the denoiser: unet.py, dit.py.
 """
 
 import math

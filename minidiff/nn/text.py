@@ -17,7 +17,7 @@ from minidiff.nn.tokenizer import PADDING
 
 
 class LayerNorm(Module):
-    """Normalise each vector by itself: (N, L, D) to the same shape.
+    """Normalise each vector by itself: (…, D) to the same shape.
 
     It is group normalisation with one group, of images of one pixel.
     """
@@ -26,8 +26,7 @@ class LayerNorm(Module):
         self.norm = GroupNorm(1, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, length, width = x.shape
-        return ops.reshape(self.norm(ops.reshape(x, (n * length, 1, 1, width))), x.shape)
+        return ops.reshape(self.norm(ops.reshape(x, (-1, 1, 1, x.shape[-1]))), x.shape)
 
 
 class TransformerBlock(Module):

@@ -5,27 +5,23 @@ describes a larger part of the image.  A decoder goes back to full size.  Each s
 output of the encoder of the same size (a skip connection), so that no detail is lost on the way.
 
 From top to bottom: the residual block, the stage made of it, the network, and the two functions `encode` and `decode`
-that run it.  `UNet.condition` encodes the class or the caption that the image is to show.  Everything about captions,
-including cross_attention.py and text.py, can be skipped until docs/chapter15.md.  `space_to_depth` makes the network
-cheaper: it turns pixels into channels.
-Leaves out how noise is added and which timesteps are used: diffusion/.
+that run it.  `space_to_depth` makes the network cheaper: it turns pixels into channels.
+Leaves out how a class or a caption is encoded (denoiser.py), how noise is added, and which timesteps are used
+(diffusion/).
 Source: Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion).
 """
 
 from typing import Any
-
-import numpy as np
 
 from minidiff import ops
 from minidiff.autograd import Tensor
 from minidiff.nn.attention import SelfAttention
 from minidiff.nn.conditioning import Conditioning
 from minidiff.nn.cross_attention import CrossAttention
+from minidiff.nn.denoiser import Denoiser
 from minidiff.nn.embedding import TimeEmbedding
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 from minidiff.nn.module import Module
-from minidiff.nn.text import TextEncoder
-from minidiff.nn.tokenizer import PADDING
 from minidiff.nn.unet_config import UNetConfig
 
 
@@ -82,12 +78,14 @@ class Stage(Module):
         return x if self.cross_attention is None else self.cross_attention(x, cond)
 
 
-class UNet(Module):
+class UNet(Denoiser):
     """From noisy images x_t, timesteps t and a condition to the prediction that the network is trained for.
 
     forward(x, t, cond): x (N, H, W, C), array or Tensor; t (N,) float32; cond from `condition`, None for an
     unconditional prediction.  Returns (N, H, W, C).
     """
+
+    config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         self.config = config
@@ -152,29 +150,6 @@ class UNet(Module):
             features = [h + residual for h, residual in zip(features, cond.control(x, emb))]
         h = decode(self.up, features, emb, cond)
         return depth_to_space(self.norm.then(self.conv_out, h), self.config.patch)
-
-    # ---- what the images are to show: classes, or captions (chapter 15) ----
-
-    def condition(self, n: int, labels: Any | None = None, with_cond: Any | None = None) -> Conditioning:
-        """Encode the condition of n images; `forward` takes the result at every timestep.
-
-        labels: (n,) integers, classes; or (n, L) integers, captions.  `config.null_cond` in them stands for no
-        condition, and None means this for all images.
-        with_cond: (n,) bool, which images receive the reference image, if there is one: see adapted_unet.py.
-        """
-        if self.config.classes:
-            labels = np.full(n, self.config.classes) if labels is None else labels
-            return Conditioning(self.embedding.class_embedding(labels))
-        if self.config.vocab_size:
-            labels = np.full((n, self.config.max_tokens), PADDING) if labels is None else labels
-            tokens, caption = self.text(labels)
-            return Conditioning(self.text_projection(caption), tokens)
-        return Conditioning()
-
-    def _add_text_encoder(self) -> None:
-        c = self.config
-        self.text = TextEncoder(c.vocab_size, c.max_tokens, c.text_width, c.text_layers, c.heads)
-        self.text_projection = Linear(c.text_width, self.embedding.width)
 
 
 def encode(down: list[Module], middle: list[Module], h: Tensor, emb: Tensor, cond: Conditioning) -> list[Tensor]:

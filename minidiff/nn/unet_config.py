@@ -7,7 +7,7 @@ Leaves out how the settings of a training (`--size`, `--data`, …) become these
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from minidiff.errors import MinidiffError
 from minidiff.limits import check_limits
@@ -80,14 +80,11 @@ class UNetConfig:
     def __post_init__(self) -> None:
         of_levels = ("attention_at", "cross_attention_at")  # compared with the levels of this network, below
         check_limits({name: value for name, value in vars(self).items() if name not in of_levels}, "U-Net: {}")
-        if self.vocab_size and not self.max_tokens:
-            raise MinidiffError("U-Net: captions must be 1 word long or more, got max_tokens 0")
+        check_conditioning(self, "U-Net")
         if self.model_channels < 4 or self.model_channels % 2:
             raise MinidiffError(f"U-Net: model_channels must be even and at least 4, got {self.model_channels}")
         if not 1 <= len(self.channel_mult) <= MAX_LEVELS:
             raise MinidiffError(f"U-Net: channel_mult needs 1 to {MAX_LEVELS} entries, got {len(self.channel_mult)}")
-        if self.vocab_size and self.classes:
-            raise MinidiffError(f"U-Net: vocab_size or classes must be 0, got {self.vocab_size} and {self.classes}")
         if self.time not in ("scale_shift", "add"):
             raise MinidiffError(f"U-Net: time must be scale_shift or add, got {self.time!r}")
         divisor = self.size_divisor
@@ -105,5 +102,16 @@ class UNetConfig:
         for height, channels in zip(heights, self.level_channels):
             if height in self.attention_at + self.cross_attention_at and channels % self.heads:
                 raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {channels} channels")
-        if self.vocab_size and self.text_width % self.heads:
-            raise MinidiffError(f"U-Net: {self.heads} heads do not divide the {self.text_width} channels of the text")
+
+
+def check_conditioning(config: Any, name: str) -> None:
+    """Raise MinidiffError unless a denoiser has classes, or captions of a word or more, or neither.
+
+    name: what the message calls the denoiser.
+    """
+    if config.vocab_size and not config.max_tokens:
+        raise MinidiffError(f"{name}: captions must be 1 word long or more, got max_tokens 0")
+    if config.vocab_size and config.classes:
+        raise MinidiffError(f"{name}: vocab_size or classes must be 0, got {config.vocab_size} and {config.classes}")
+    if config.vocab_size and config.text_width % config.heads:
+        raise MinidiffError(f"{name}: {config.heads} heads do not divide the {config.text_width} channels of the text")

@@ -16,14 +16,14 @@ import numpy as np
 
 from minidiff import checkpoint as checkpoints
 from minidiff import interop
-from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.config import NO_ADAPTER, Config
 from minidiff.diffusion.process import Process
 from minidiff.diffusion.run import Noise
 from minidiff.errors import MinidiffError, did_you_mean, listed
 from minidiff.images.files import to_float
 from minidiff.latent.space import PIXELS, Space
 from minidiff.limits import check_limits
-from minidiff.nn import UNet
+from minidiff.nn import DiT, UNet
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.tokenizer import Tokenizer
 from minidiff.pipeline.settings import DEFAULTS, Defaults, Inputs, Label
@@ -54,7 +54,7 @@ class Model:
     Raises MinidiffError for a network whose images have neither 1 nor 3 channels.
     """
 
-    model: UNet | interop.UNet2D
+    model: UNet | DiT | interop.UNet2D
     process: Process
     classes: tuple[str, ...]
     config: Config | None
@@ -91,6 +91,7 @@ class Model:
 
         Raises MinidiffError if it is none, or one for another model.
         """
+        self._check_takes_adapters()
         found = checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr))
         if found.adapter == "none":
             raise MinidiffError(f"{found.path} is no adapter but a model of its own")
@@ -179,6 +180,7 @@ class Model:
         """
         if inputs.control is None and inputs.reference is None:
             return self.model
+        self._check_takes_adapters()
         assert isinstance(self.model, UNet)  # diffusers models have no adapters
         control = reference = None
         if inputs.control is not None:
@@ -190,6 +192,11 @@ class Model:
             image = to_float(self._maps("reference", inputs.reference, self.shape[2], first, count))
             reference = ReferenceInput(net, image, inputs.reference_scale)
         return AdaptedUNet(self.model, control, reference)
+
+    def _check_takes_adapters(self) -> None:
+        """Raise MinidiffError for a transformer."""
+        if isinstance(self.model, DiT):
+            raise MinidiffError(f"{self.path}: {NO_ADAPTER}")
 
     def _adapter(self, kind: str) -> Any:
         if kind in self.adapters:

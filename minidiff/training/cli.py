@@ -36,6 +36,7 @@ weights, to the bit.
   python -m minidiff.train --data mnist --data-dir mnist --download --minutes 5
   python -m minidiff.train --data folder --data-dir photos --size 64 --out runs/photos
   python -m minidiff.train --data folder --data-dir photos --size 48 80 --out runs/wide
+  python -m minidiff.train --network dit --schedule flow --target flow
   python -m minidiff.train --resume runs/photos"""
 
 

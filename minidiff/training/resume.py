@@ -13,7 +13,7 @@ from minidiff.checkpoint import Checkpoint
 from minidiff.checkpoint.config import Config
 from minidiff.data.dataset import Dataset
 from minidiff.errors import MinidiffError, printable
-from minidiff.nn import UNetConfig
+from minidiff.nn import DenoiserConfig
 from minidiff.nn.autoencoder import AutoencoderConfig
 
 # The settings that may differ when a run is resumed.  steps and minutes change the learning rate of later steps,
@@ -27,7 +27,7 @@ CHANGEABLE = {
 def check_resumable(
     checkpoint: Checkpoint,
     config: Config,
-    network: UNetConfig | AutoencoderConfig,
+    network: DenoiserConfig | AutoencoderConfig,
     dataset: Dataset,
     base: Checkpoint | None,
 ) -> None:
@@ -37,7 +37,7 @@ def check_resumable(
     """
     check_settings(checkpoint, config)
     _check_labels(checkpoint, dataset)
-    if isinstance(network, UNetConfig):
+    if not isinstance(network, AutoencoderConfig):
         _check_captions(checkpoint, network, dataset)
     start = f"{checkpoint.path} was trained on"
     there, here = ((each.height, each.width, each.channels) for each in (checkpoint.trained, network))
@@ -77,7 +77,7 @@ def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> None:
         raise MinidiffError(f"{checkpoint.path} was trained on the labels {theirs}; the data has {ours}")
 
 
-def _check_captions(checkpoint: Checkpoint, network: UNetConfig, dataset: Dataset) -> None:
+def _check_captions(checkpoint: Checkpoint, network: DenoiserConfig, dataset: Dataset) -> None:
     """Raise MinidiffError unless the checkpoint has the vocabulary and the length of the captions of the data."""
     theirs, start = checkpoint.words, f"{checkpoint.path} was trained"
     ours = dataset.tokenizer.words if dataset.tokenizer else ()

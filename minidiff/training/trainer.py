@@ -4,7 +4,7 @@ Idea: every random number in a step is a function of the seed and the number of 
 images, a step depends only on its number, the weights and AdamW's moments.  A training that continues from these ends
 with the same weights, to the bit, as one that was not interrupted.
 With several processes, each computes some of the parts of a batch.
-What is trained is a U-Net, or an adapter of a U-Net whose weights are frozen; either may work with the latents of an
+What is trained is a denoiser, or an adapter of a U-Net whose weights are frozen; either may work with the latents of an
 autoencoder, whose weights are frozen too.  A `Trainer` also returns the batch and the loss of the next step, and finds
 out where a loss or a gradient that is not finite arose.
 Leaves out the loop over the steps (loop.py), the update of the weights (optimizer.py), and the training of an
@@ -23,8 +23,8 @@ from minidiff import backend
 from minidiff import checkpoint as checkpoints
 from minidiff.autograd import Tensor
 from minidiff.checkpoint import Checkpoint
-from minidiff.checkpoint.build import check_memory, make_model, make_process, network_config, patch_of
-from minidiff.checkpoint.config import Config
+from minidiff.checkpoint.build import check_memory, denoiser_config, make_model, make_process, patch_of, size_divisor
+from minidiff.checkpoint.config import NO_ADAPTER, Config
 from minidiff.data.dataset import KEYS, Dataset
 from minidiff.data.encoded import GROUP, encoded_images
 from minidiff.data.training_data import Batch, TrainingData
@@ -33,7 +33,7 @@ from minidiff.errors import MinidiffError
 from minidiff.graphed import Graphed
 from minidiff.images.files import to_float
 from minidiff.latent.space import PIXELS, Latents, Space, fit
-from minidiff.nn import UNetConfig
+from minidiff.nn import DenoiserConfig, DiTConfig
 from minidiff.nn.adapted_unet import AdaptedUNet, ControlInput, ReferenceInput
 from minidiff.nn.autoencoder import AutoencoderConfig
 from minidiff.nn.controlnet import ControlNet
@@ -61,8 +61,8 @@ class Trainer:
     """A network that is being trained, and everything that its next step depends on.
 
     step: updates made so far.  steps: the last step, None while it is not known (see budget.py).
-    model: what is trained, a U-Net or an adapter.  unet: the frozen U-Net below an adapter, else None.
-    space: what the U-Net denoises, pixels or latents.  parts: of a batch, on all processes.  gradients: their sum.
+    model: what is trained, a denoiser or an adapter.  unet: the frozen U-Net below an adapter, else None.
+    space: what the denoiser denoises, pixels or latents.  parts: of a batch, on all processes.  gradients: their sum.
     base_digest: of the base model, "" without an adapter.  data_digest: of the images.
     Raises MinidiffError if no network can be built from the settings, or if the checkpoint or the base model does not
     fit the settings and the data.
@@ -75,7 +75,7 @@ class Trainer:
         self.adapter = config.addition.adapter
         base = None if config.addition.onto is None else checkpoints.find(config.addition.onto)
         self.space = self._make_space(base or checkpoint)
-        self.network: UNetConfig | AutoencoderConfig = self._make_config()
+        self.network: DenoiserConfig | AutoencoderConfig = self._make_config()
         if base is not None:
             self._check_base(base)
         conditioning = None if self.adapter == "none" else self.adapter
@@ -106,7 +106,7 @@ class Trainer:
         return model, FlatParameters(model)
 
     def _make_space(self, found: Checkpoint | None) -> Space:
-        """Return what the U-Net denoises: as in a checkpoint, latents of the autoencoder in the settings, or pixels.
+        """Return what the denoiser denoises: as in a checkpoint, latents of the autoencoder in the settings, or pixels.
 
         found: the checkpoint of the base model or of the run to go on with.
         """
@@ -115,24 +115,29 @@ class Trainer:
         path = self.config.autoencoder.autoencoder
         return PIXELS if path is None else new_latents(checkpoints.find(path), self.dataset)
 
-    def _make_config(self) -> UNetConfig | AutoencoderConfig:
+    def _make_config(self) -> DenoiserConfig | AutoencoderConfig:
         """Return the configuration of what is trained, or of the U-Net below the adapter that is trained."""
         data, model = self.dataset, self.config.model
         height, width, channels = self.space.array_shape((data.height, data.width, data.channels))
-        factor, levels = data.height // height, len(model.channel_mult)
-        divisor = factor * patch_of(model, height, width) << max(levels - 1, 0)
+        factor = data.height // height
+        divisor = factor * size_divisor(model, height, width)
         if factor > 1 and (data.height % divisor or data.width % divisor):
+            patch, levels = patch_of(model, height, width), len(model.channel_mult)
+            cut = f"halved for {levels} levels of a U-Net"
+            if model.network == "dit":
+                cut = f"cut into patches of {patch}×{patch}"
             raise MinidiffError(
-                f"latents of {height}×{width} cannot be halved for {levels} levels of a U-Net: height and width of the "
-                f"images must be numbers that {divisor} divides ({divisor}, {2 * divisor}, {3 * divisor}, …), got "
-                f"{data.height}×{data.width}"
+                f"latents of {height}×{width} cannot be {cut}: height and width of the images must be numbers that "
+                f"{divisor} divides ({divisor}, {2 * divisor}, {3 * divisor}, …), got {data.height}×{data.width}"
             )
-        return network_config(model, height, width, channels, len(data.classes), data.tokenizer)
+        return denoiser_config(model, height, width, channels, len(data.classes), data.tokenizer)
 
     def _check_base(self, base: Checkpoint) -> None:
         """Raise MinidiffError if the adapter that is trained does not fit the model below it."""
         if base.adapter != "none":
             raise MinidiffError(f"--onto {base.path} is an adapter itself; expected the model that it was added to")
+        if isinstance(base.network, DiTConfig):
+            raise MinidiffError(f"--onto {base.path}: {NO_ADAPTER}")
         if base.network != self.network or (base.classes, base.words) != (self.dataset.classes, self.words):
             raise MinidiffError(f"--onto {base.path} was trained with other settings of the network or on other labels")
 

@@ -48,6 +48,19 @@ def test_the_backends_are_trained_for_the_same_steps(tmp_path):
     assert {(c.run.steps, c.run.seed, c.run.batch_size, c.model.model_channels) for c in configs} == {(7, 2, 16, 16)}
 
 
+@pytest.mark.parametrize("steps", [None, 7])
+def test_the_networks_are_trained_with_their_defaults(tmp_path, steps):
+    options = command.Networks(data="scenes", out=tmp_path / "out", minutes=3, steps=steps)
+    several = [command.networks_run(options, network, 1, ["--batch-size", "4"]) for network in command.NETWORKS]
+    configs = [parse(run.command[2:]).config for run in several]
+    assert [config.model for config in configs] == [ModelConfig(network="dit"), ModelConfig()]
+    length = (None, 3.0) if steps is None else (7, None)
+    assert {(c.run.steps, c.run.minutes, c.run.seed, c.run.batch_size) for c in configs} == {(*length, 1, 4)}
+    assert {(c.data.data, c.data.captions) for c in configs} == {("scenes", "none")}
+    last = "3" if steps is None else "7-steps"
+    assert several[0].folder == tmp_path / "out" / f"networks-scenes-{last}" / "seed1-dit"
+
+
 def test_the_judging_is_minidiff_evaluates(tmp_path):
     words = runs.Judging(50, 1.0, threads=2).words(tmp_path)
     expected = ["--checkpoint", str(tmp_path), "--count", "50", "--guidance-scale", "1", "--threads", "2"]
@@ -277,7 +290,7 @@ def test_a_file_of_something_else_is_not_replaced(tmp_path, content):
 def test_help_lists_the_comparisons(capsys):
     with pytest.raises(SystemExit) as left:
         command.main(["--help"])
-    assert left.value.code == 0 and "{same-minutes,winograd}" in capsys.readouterr().out
+    assert left.value.code == 0 and "{same-minutes,winograd,networks}" in capsys.readouterr().out
 
 
 # ---- beside PyTorch, where it is ------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ TRAIN = (
         "--patch",
         "1",
     ),
-    *("--groups", "4", "--num-timesteps", "20", "--warmup", "10"),
+    *("--groups", "4", "--num-timesteps", "20", "--warmup", "10", "--hidden-size", "16", "--num-layers", "1"),
 )
 SAMPLE = ("--backend", "numpy", "--count", "1", "--steps", "1")
 CAPTIONS = ("a dog", "two small cats, at night", "an owl", "a dog", "snow", "A Cat!")
@@ -56,6 +56,7 @@ class Samples:
         self.labels = folder / "labels" / "checkpoints" / "step_00000010.safetensors"
         self.words = folder / "words" / "checkpoints" / "step_00000010.safetensors"
         self.plain = folder / "plain" / "checkpoints" / "step_00000010.safetensors"
+        self.dit = folder / "dit" / "checkpoints" / "step_00000010.safetensors"
         self.edges, self.reference = folder / "edges.safetensors", folder / "reference.safetensors"  # onto words
         self.images = folder / "images"  # one of each format
         self.captioned = folder / "captioned"
@@ -101,6 +102,7 @@ def _write_models(samples: Samples) -> None:
     tiny_model.write(samples.folder / "labels", times=20)
     tiny_model.write(samples.folder / "words", words=tiny_model.WORDS, times=20)
     tiny_model.write(samples.folder / "plain", classes=(), times=20)
+    tiny_model.write_transformer(samples.folder / "dit", times=20)
     base = checkpoints.load(samples.words)
     _write_adapter(samples.edges, base.network, "edges", base.identity, samples.words)
     _write_adapter(samples.reference, base.network, "reference", base.identity, samples.words)

@@ -19,6 +19,7 @@ repository were made like this once and then never changed: a test that fails is
     5-autoencoder  57f746f    5     an autoencoder of the labelled images
     5-labels       57f746f    5     labels, in the latents of 5-autoencoder
     5-captions     57f746f    5     captions, images that are wider than high
+    5-dit          ca940c2    5     captions, a transformer, flow matching
     shipped        fb484d6    2     the weights in minidiff/weights: prompts alone
     shipped-all    fb484d6    2     the same, with a drawing and a reference
 
@@ -127,6 +128,12 @@ MODELS = {
         f"{TEXT.replace('--size 8', '--size 8 16')} --channel-mult 1 --attention-at 8 --cross-attention-at 8 {TINY_4} "
         f"{SHORT_5}",
         f"--sampler unipc --count 2 --steps 4 --seed 8 {DRAW}",
+    ),
+    "5-dit": (
+        "ca940c2",
+        f"--network dit {TEXT} --patch 2 --hidden-size 16 --num-layers 1 --heads 2 --schedule flow --target flow "
+        f"--num-timesteps 8 {SHORT_5}",
+        f"--negative dog --guidance-scale 2 --sampler euler --count 4 --steps 5 --seed 9 {DRAW}",
     ),
     "shipped": ("fb484d6", "", f"--steps 8 --count 2 {DRAW}"),
     "shipped-all": (

@@ -115,6 +115,12 @@ GOLDEN = {
         "--sampler unipc --count 2 --steps 4 --seed 8",
         _PROMPTS,
     ),
+    "5-dit": Golden(
+        f"--network dit {_TEXT} --patch 2 --hidden-size 16 --num-layers 1 --heads 2 --schedule flow --target flow "
+        "--num-timesteps 8 --batch-size 4 --lr 0.03 --warmup 1 --ema 0.5 --seed 7",
+        "--negative dog --guidance-scale 2 --sampler euler --count 4 --steps 5 --seed 9",
+        _PROMPTS,
+    ),
     "shipped": Golden(sample="--steps 8 --count 2", prompts=("a dog",)),
     "shipped-all": Golden(
         sample="--negative night --control drawing.png --reference image.png --reference-scale 0.8 --sampler ddpm "
@@ -126,8 +132,8 @@ TRAINED = [name for name, golden in GOLDEN.items() if golden.train]
 DRAWN = [name for name, golden in GOLDEN.items() if golden.sample]
 BOTH = [name for name in TRAINED if name in DRAWN]
 
-# One of each format goes on training in every run of the tests, the others before a release.
-EACH_FORMAT = {"1-labels", "2-edges", "3-captions", "4-labels", "5-labels"}
+# One of each format, and a transformer, go on training in every run of the tests, the others before a release.
+EACH_FORMAT = {"1-labels", "2-edges", "3-captions", "4-labels", "5-labels", "5-dit"}
 
 
 def mostly_before_a_release(names):
@@ -253,7 +259,7 @@ def test_an_old_config_file_asks_for_the_same_training_as_options(name):
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if name.startswith("3")])
+@pytest.mark.parametrize("name", [name for name in TRAINED if name.startswith("3") or name == "5-dit"])
 def test_a_training_has_the_losses_that_it_had(name):
     """Since format 3; before it, other images were held out.  Between machines sums are rounded otherwise."""
     train.main(["--config", f"{name}/config.toml", "--out", "again"])

@@ -247,6 +247,22 @@ NETWORKS = (
         ("tests/nn/test_text.py",),
     ),
     Fault(
+        "gates-of-a-transformer-are-one",
+        "index",
+        "minidiff/nn/dit.py",
+        "return x + gate2 * ",
+        "return x + gate1 * ",
+        ("tests/nn/test_dit.py",),
+    ),
+    Fault(
+        "patches-know-no-column",
+        "index",
+        "minidiff/nn/dit.py",
+        "xp.broadcast_to(columns[None], shape)",
+        "xp.broadcast_to(rows[:, None], shape)",
+        ("tests/nn/test_dit.py",),
+    ),
+    Fault(
         "adapter-inputs-not-in-turn",
         "index",
         "minidiff/nn/adapted_unet.py",

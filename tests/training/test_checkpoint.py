@@ -179,7 +179,7 @@ def test_missing_metadata_is_one_line(run, it, key):
 def test_a_file_of_no_network_is_one_line(run, it):
     path = save(it, run)
     rewrite(path, lambda tensors, about: about.pop("network"))
-    assert fails(checkpoints.load, path) == f"{path} is damaged: it describes neither a U-Net nor an autoencoder"
+    assert fails(checkpoints.load, path) == f"{path} is damaged: it describes neither a denoiser nor an autoencoder"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,8 @@ def test_a_file_of_no_network_is_one_line(run, it):
             "extra",
             1,
             "metadata: unknown setting 'extra'; known are "
-            "version, step, config, classes, network, words, base, data, autoencoder, latents, drawing, made, digest",
+            "version, step, config, classes, network, words, base, data, autoencoder, latents, dit, drawing, made, "
+            "digest",
         ),
     ],
 )

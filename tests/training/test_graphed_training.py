@@ -15,6 +15,7 @@ AUTOENCODER = dict(
     network="autoencoder", latent_channels=4, encoder_channels=(8, 8), decoder_channels=(8, 8), encoder_blocks=(0, 1),
     decoder_blocks=(1, 0),
 )  # fmt: skip
+TRANSFORMER = dict(network="dit", patch=4, hidden_size=16, num_layers=2)
 TRAININGS = {
     "labels, flips": dict(flip=True),
     "EDM": dict(target="edm", weighting="edm", timestep_sampling="lognormal"),
@@ -22,6 +23,8 @@ TRAININGS = {
     "accumulated": dict(SCENES, accumulate=2),
     "an autoencoder": dict(SCENES, **AUTOENCODER),
     "latents": dict(SCENES, patch=1, autoencoder="an autoencoder"),
+    "a transformer": dict(TRANSFORMER, schedule="flow", target="flow"),
+    "a transformer with captions": {**SCENES, **TRANSFORMER},
     "edges": dict(SCENES, adapter="edges", onto="captions"),
     "reference": dict(SCENES, adapter="reference", onto="captions"),
 }

@@ -52,7 +52,7 @@ MEAN, BELONG = (
     "the mean and the variance of its latents make no sense",
     "the mean and the variance of latents belong to",
 )
-ALONE = "it describes latents without a U-Net and an autoencoder"
+ALONE = "it describes latents without a denoiser and an autoencoder"
 
 
 def latents(**change):
@@ -85,8 +85,8 @@ def autoencoder(**change):
         (latents(median=1), "metadata: [latents]: unknown setting 'median'; did you mean 'mean'?"),
         (lambda tensors, about: about.update(latents=3), "metadata: [latents]: expected a table of settings, got 3"),
         (lambda tensors, about: about.update(autoencoder=[]), "metadata: [autoencoder]: expected a table of settings"),
-        (autoencoder(latent_channels=3), "a U-Net for (4, 6, 4), and latents of (4, 6, 3)"),
-        (autoencoder(height=32), "a U-Net for (4, 6, 4), and latents of (8, 6, 4)"),
+        (autoencoder(latent_channels=3), "a denoiser for (4, 6, 4), and latents of (4, 6, 3)"),
+        (autoencoder(height=32), "a denoiser for (4, 6, 4), and latents of (8, 6, 4)"),
         (autoencoder(width=26), "an autoencoder whose latents are 4 times smaller needs a height and a width that 4"),
         (autoencoder(decoder_blocks=[1]), "autoencoder: decoder_blocks and encoder_channels need one entry a level"),
         (autoencoder(encoder_channels=[8] * 9999), "autoencoder: encoder_channels needs 1 to 13 entries, got 9999"),

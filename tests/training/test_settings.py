@@ -22,7 +22,7 @@ from minidiff.errors import MinidiffError
 
 NOTHING_DEFAULT = Config(
     data=DataConfig("folder", None, (96, 160), True, "#102030", True, "names", False, True),
-    model=ModelConfig("autoencoder", 2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,)),
+    model=ModelConfig("autoencoder", 2, 16, (1, 3), 2, (8, 4), 2, 4, "add", 64, 1, (8,), 96, 3),
     autoencoder=AutoencoderSettings(Path("ae"), 4, 1, (8, 16), (16, 8), (1, 0), (0, 1), 0.5, 1e-3),
     diffusion=DiffusionConfig("sigmoid", 100, "x0", "min_snr", 3.5, 0.25),
     optimizer=OptimizerConfig(1e-4, 7, 0.5, 0.75, 0.1, math.inf, 0.9),

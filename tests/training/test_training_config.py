@@ -13,7 +13,7 @@ from minidiff.errors import MinidiffError
 from minidiff.evaluate import EvaluateConfig
 from minidiff.export import ExportConfig
 from minidiff.limits import LIMITS
-from minidiff.nn import UNetConfig
+from minidiff.nn import DiTConfig, UNetConfig
 from minidiff.sample import SampleConfig
 
 
@@ -41,7 +41,7 @@ def numbers(kind):
             yield name
 
 
-@pytest.mark.parametrize("kind", [Config, UNetConfig, SampleConfig, EvaluateConfig, ExportConfig])
+@pytest.mark.parametrize("kind", [Config, UNetConfig, DiTConfig, SampleConfig, EvaluateConfig, ExportConfig])
 def test_every_number_has_its_limits(kind):
     assert set(numbers(kind)) <= LIMITS.keys()
     assert {"size", "attention_at", "lr", "steps"} <= set(numbers(Config)), "optional ones, lists and nested ones count"

@@ -22,7 +22,7 @@ _NUMBERS = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, 65504.0, 65520.0, 0.0, 
 @kind("checkpoint", weight=3)
 def checkpoint(random: Random, folder: Path, samples: Samples) -> Case:
     """A checkpoint to draw with, to give away, to go on from, to add something to."""
-    source = random.choice([samples.labels, samples.words, samples.plain, Path(samples.first)])
+    source = random.choice([samples.labels, samples.words, samples.plain, samples.dit, Path(samples.first)])
     path = folder / "run" / "checkpoints" / "step_00000001.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(spoil_checkpoint(random, source.read_bytes()))
@@ -55,7 +55,7 @@ def spoil_checkpoint(random: Random, data: bytes) -> bytes:
     about, tensors = json.loads(header["__metadata__"]["minidiff"]), from_safetensors(data)
     text = json.dumps(about)
     if choice <= 5:
-        part = random.choice([about, about["config"], about["network"], about["config"]["diffusion"]])
+        part = random.choice([about, about["config"], about["network"] or about["dit"], about["config"]["diffusion"]])
         spoilt = spoil_json(random, part)
         text = spoilt if part is about else text.replace(json.dumps(part), spoilt)
         text = text.encode("utf-8", "replace").decode()  # which safetensors cannot write otherwise

@@ -26,6 +26,8 @@ WORK = {
         "size",
         "model_channels",
         "num_res_blocks",
+        "hidden_size",
+        "num_layers",
         "text_layers",
         "text_width",
         "channel_mult",
@@ -120,7 +122,7 @@ def train_options(random: Random, folder: Path, samples: Samples) -> Case:
 
 @kind("sample options", weight=3)
 def sample_options(random: Random, folder: Path, samples: Samples) -> Case:
-    model = random.choice([samples.labels, samples.words, samples.plain])
+    model = random.choice([samples.labels, samples.words, samples.plain, samples.dit])
     words = ["--checkpoint", str(model), *SAMPLE, "--out", "out"]
     if random.random() < 0.3:
         words += ["--init", str(samples.images / "colour.png")]
