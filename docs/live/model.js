@@ -5,7 +5,7 @@
 
 import { Features } from "./layers.js";
 import { normal, STREAM } from "./random.js";
-import { levels, makeSchedule, networkInput, sample, toX0 } from "./sampling.js";
+import { levels, makeSchedule, networkInput, Sampler, toX0 } from "./sampling.js";
 import { Tokenizer } from "./tokenizer.js";
 import { ControlNet, Decoder, UNet, Weights } from "./unet.js";
 
@@ -37,36 +37,31 @@ export class Model {
     this.control = new ControlNet(new Weights(tensors), this.config);
   }
 
-  // Draw an image as a generator of steps, {index, steps, level, xT, x0Hat, xPrev}; the last xPrev is the image or its latents.
+  // Draw an image as an asynchronous generator of steps, see `Sampler`; the last xPrev is the image or its latents.
   //
   // guidance: the guidance scale; with 1 the network is evaluated once a step, else twice.  seed: a number or a BigInt.
   // drawing: null, or a map of edges, Uint8Array (height, width, 1), white on black; controlScale: its weight.
-  *draw({ prompt, seed = 0, steps = 16, guidance = 3, sampler = "dpm-solver", eta = 0, drawing = null, controlScale = 1 }) {
-    const network = this.denoiser(this.tokenizer.encode(prompt), guidance, this.hint(drawing), controlScale);
+  // elsewhere: null, or a function of x and t that evaluates the network without the prompt for this drawing and returns a
+  // promise, so that both evaluations of a step run at the same time.
+  async *draw({ prompt, seed = 0, steps = 16, guidance = 3, sampler = "dpm-solver", eta = 0, drawing = null, controlScale = 1 }, elsewhere = null) {
+    const hint = this.hint(drawing), network = this.evaluator(this.tokenizer.encode(prompt), hint, controlScale);
+    const without = elsewhere ?? this.evaluator(this.tokenizer.empty(), hint, controlScale);
+    const guided = guidance === 1 ? network : withGuidance(network, without, guidance);
     const { target } = this.diffusion, count = this.noiseShape.reduce((a, b) => a * b);
-    yield* sample(sampler, {
-      levels: levels(this.schedule, steps),
-      x: normal({ seed, stream: STREAM.START, step: 0, sample: 0 }, count),
-      predict: (xT, level) => this.space.clip(toX0(target, network(...networkInput(target, xT, level)), xT, level)),
-      noise: (index) => normal({ seed, stream: STREAM.SAMPLER, step: index, sample: 0 }, count),
-      eta,
-    });
+    const x = normal({ seed, stream: STREAM.START, step: 0, sample: 0 }, count);
+    const noise = (index) => normal({ seed, stream: STREAM.SAMPLER, step: index, sample: 0 }, count);
+    const run = new Sampler(sampler, { levels: levels(this.schedule, steps), x, noise, eta });
+    while (!run.finished) {
+      const output = await guided(...networkInput(target, run.xT, run.level));
+      yield run.step(this.space.clip(toX0(target, output, run.xT, run.level)));
+    }
   }
 
-  // The network with guidance, as a function of x (a flat array) and t:
-  //
-  //     output = uncond + guidance (cond - uncond)
-  //
-  // ids: the tokens of the prompt.  hint: null, or what `hint` returns.
-  // Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6.
-  denoiser(ids, guidance, hint = null, controlScale = 1) {
-    const cond = this.unet.condition(ids), uncond = guidance === 1 ? null : this.unet.condition(this.tokenizer.empty());
+  // The network as a function of x (a flat array) and t.  ids: the tokens of the prompt.  hint: null, or what `hint` returns.
+  evaluator(ids, hint = null, controlScale = 1) {
+    const cond = this.unet.condition(ids);
     const control = hint && ((x, emb, cond) => this.control.residuals(x, hint, emb, cond, controlScale));
-    return (x, t) => {
-      const image = new Features(...this.noiseShape, x), output = this.unet.predict(image, t, cond, control).data;
-      if (!uncond) return output;
-      return this.unet.predict(image, t, uncond, control).data.map((without, i) => without + guidance * (output[i] - without));
-    };
+    return (x, t) => this.unet.predict(new Features(...this.noiseShape, x), t, cond, control).data;
   }
 
   // The features of a drawing, null for none.
@@ -81,6 +76,19 @@ export class Model {
     const image = new Features(...this.noiseShape, x);
     return finished ? this.space.decode(image) : this.space.preview(image);
   }
+}
+
+// The network with guidance, as an asynchronous function of x and t:
+//
+//     output = uncond + guidance (cond - uncond)
+//
+// cond, uncond: the network with the prompt and without, as functions of x and t; uncond may return a promise.
+// Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6.
+function withGuidance(cond, uncond, guidance) {
+  return async (x, t) => {
+    const begun = uncond(x, t), output = cond(x, t);
+    return (await begun).map((without, i) => without + guidance * (output[i] - without));
+  };
 }
 
 // What the network denoises is the image itself.

@@ -4,7 +4,7 @@
 
 import { put } from "./layers.js";
 import { integers, normal, STREAM, uniform } from "./random.js";
-import { CLEAN, linspace, sample } from "./sampling.js";
+import { CLEAN, linspace, Sampler } from "./sampling.js";
 
 export const T = 1000; // noise levels: t = 0 is almost clean, t = T - 1 is noise alone
 export const NONE = 2;
@@ -204,19 +204,15 @@ export function levels(steps) {
   return [...times.map((t) => SCHEDULE[Math.trunc(t)]), CLEAN];
 }
 
-// Points on their way from noise to data, as a generator of steps; see `sample` in sampling.js.
-export function flow(network, { label, guidance, sampler, steps, eta, seed }) {
+// Points on their way from noise to data, as a generator of steps; see `Sampler` in sampling.js.
+export function* flow(network, { label, guidance, sampler, steps, eta, seed }) {
   const draw = (stream, step) => Float64Array.from(normal({ seed, stream, step, sample: 0 }, 2 * label.length));
-  return sample(sampler, {
-    levels: levels(steps),
-    x: draw(STREAM.START, 0),
-    predict(xT, level) {
-      const epsHat = estimate(network, xT, level, label, guidance);
-      return xT.map((x, i) => (x - level.s * epsHat[i]) / level.a); // the estimate of the clean point
-    },
-    noise: (index) => draw(STREAM.SAMPLER, index),
-    eta,
-  });
+  const noise = (index) => draw(STREAM.SAMPLER, index);
+  const run = new Sampler(sampler, { levels: levels(steps), x: draw(STREAM.START, 0), noise, eta });
+  while (!run.finished) {
+    const { xT, level } = run, epsHat = estimate(network, xT, level, label, guidance);
+    yield run.step(xT.map((x, i) => (x - level.s * epsHat[i]) / level.a)); // the estimate of the clean point
+  }
 }
 
 // The score of the distribution of x_t, the direction in which points become likelier: -epsHat / s.

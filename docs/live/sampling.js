@@ -104,7 +104,7 @@ export function combine(arrays, coefficients) {
 // ---- the samplers -------------------------------------------------------------------------------------------------------
 
 // Each formula returns the coefficients of x_t, x0_hat, x0_hat of the step before, eps_hat and z in x_prev.
-// last: the level of the step before, null at the first.  level, prev: from where the step leads, and to where.
+// last: the level of the step before, undefined at the first.  level, prev: from where the step leads, and to where.
 export const SAMPLERS = {
   // Song et al. 2020, arXiv:2010.02502, eq. 12 and 16.
   ddim(last, level, prev, eta) {
@@ -139,21 +139,31 @@ function extrapolation(last, level, prev) {
   return (logSnr(prev) - logSnr(level)) / (2 * (logSnr(level) - logSnr(last)));
 }
 
-// A sampler as a generator of steps.
-//
-// x: the noise to start from, an array of any float type.  predict(x, level): x0_hat, an array like x.
-// noise(index): fresh noise for a step, an array like x.  eta: of ddim.
-// Yields {index, steps, level, prev, xT, x0Hat, xPrev}.
-export function* sample(name, { levels, x, predict, noise, eta = 0 }) {
-  const steps = levels.length - 1;
-  let last = null, x0HatLast = null, xT = x;
-  for (let index = 0; index < steps; index++) {
-    const level = levels[index], prev = levels[index + 1], x0Hat = predict(xT, level);
-    let [onX, onX0, onLast, onEps, onZ] = SAMPLERS[name](last, level, prev, eta);
+// A sampler's way from noise to an image, one step at a time: whoever uses it computes x0_hat from `xT` and `level`, and
+// gives it to `step`, until it is `finished`.
+export class Sampler {
+  // x: the noise to start from, an array of any float type.  noise(index): fresh noise for a step, an array like x.
+  // eta: of ddim.
+  constructor(name, { levels, x, noise, eta = 0 }) {
+    Object.assign(this, { formula: SAMPLERS[name], levels, noise, eta, index: 0, xT: x, x0HatLast: null });
+  }
+
+  get level() {
+    return this.levels[this.index];
+  }
+
+  get finished() {
+    return this.index === this.levels.length - 1;
+  }
+
+  // Take the step that x0Hat, an array like x, leads to; returns {index, steps, level, prev, xT, x0Hat, xPrev}.
+  step(x0Hat) {
+    const { levels, level, index, xT } = this, prev = levels[index + 1];
+    let [onX, onX0, onLast, onEps, onZ] = this.formula(levels[index - 1], level, prev, this.eta);
     onX += onEps / level.s; // eps_hat = (x_t - a x0_hat) / s
     onX0 -= (level.a * onEps) / level.s;
-    const xPrev = combine([xT, x0Hat, x0HatLast, onZ ? noise(index) : null], [onX, onX0, onLast, onZ]);
-    yield { index, steps, level, prev, xT, x0Hat, xPrev };
-    [last, x0HatLast, xT] = [level, x0Hat, xPrev];
+    const xPrev = combine([xT, x0Hat, this.x0HatLast, onZ ? this.noise(index) : null], [onX, onX0, onLast, onZ]);
+    Object.assign(this, { index: index + 1, xT: xPrev, x0HatLast: x0Hat });
+    return { index, steps: levels.length - 1, level, prev, xT, x0Hat, xPrev };
   }
 }
