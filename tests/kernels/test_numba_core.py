@@ -1,11 +1,15 @@
 """What a core has is read from the system, or from what the kernels are compiled for."""
 
+import functools
+
 import numpy as np
 import pytest
 from numba.core import config
 
 from minidiff.kernels import numba_core
 from minidiff.kernels.conv2d import winograd_forward
+from minidiff.kernels.conv2d.winograd_forward import Plan
+from minidiff.kernels.conv2d.winograd_transforms import transform_filter
 from minidiff.kernels.numba_product import ROWS
 from minidiff.kernels.numba_vector import LANES
 
@@ -53,14 +57,9 @@ def test_every_cache_gives_the_same_bits(monkeypatch):
     """Blocks of tiles are as large as the cache allows: the smallest and the largest make the same image."""
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 20, 28, 32), (3, 3, 32, 48)))
-    U = winograd_forward.transform_filter(w)
+    U = transform_filter(w)
     found = []
     for numbers in (1 << 15, 1 << 18):
-        monkeypatch.setattr(winograd_forward, "Plan", with_blocks(numbers))
+        monkeypatch.setattr(winograd_forward, "Plan", functools.partial(Plan, block_size=numbers))
         found.append(winograd_forward.forward(x, U, (3, 20, 28, 48)).copy())
     assert np.array_equal(*found)
-
-
-def with_blocks(numbers):
-    Plan = winograd_forward.Plan
-    return lambda *shape, **more: Plan(*shape, block_size=numbers, **more)
