@@ -14,34 +14,31 @@ loop over them is unrolled here, in Python, into LLVM's instructions.
 
 Sixteen registers for the sums assume AVX-512, which has thirty-two of sixteen numbers each. AVX2 and NEON have fewer or
 smaller registers: not all sums would fit, and each multiply-add would load a sum from memory and store it again. There
-the block is made in parts of 4 x 16 sums: 44 instead of 20 GFLOP/s on a core with AVX2 (AMD EPYC, Zen 1), where
-OpenBLAS makes 41 with large matrices.
+the block is made in parts of 4 x 16 sums (`numba_core.py` has the table): 44 instead of 20 GFLOP/s on a core with AVX2
+(AMD EPYC, Zen 1), where OpenBLAS makes 41 with large matrices.
 
-Reading order: after `numba_vector.py`. Leaves out the blocking for caches: each kernel that calls this does its own.
+Reading order: after `numba_vector.py` and `numba_core.py`. Leaves out the blocking for caches: each kernel that calls this does its own.
 Source: the outer-product micro-kernel of Goto & van de Geijn 2008, doi:10.1145/1356052.1356053, section 4.
 """
 
-from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from minidiff.kernels import numba_core
 from minidiff.kernels.numba_compile import njit
 from minidiff.kernels.numba_vector import INT64, LANES, VECTOR, ZERO, broadcast, floats, fused, integers
 
 ROWS = 8
 WIDE = 2 * LANES  # columns
-# What kernels are compiled for: this machine's instructions, unless NUMBA_CPU_FEATURES names others.
-FEATURES = get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
-# How many rows, and how many vectors of columns, have their sums in the registers at the same time.
-BLOCK_ROWS, BLOCK_VECTORS = (ROWS, 2) if "+avx512f" in FEATURES.split(",") else (4, 1)
 
 
 def register_blocks(vectors):
     """Cut ROWS rows of so many vectors into blocks whose sums fit into the registers: ranges of rows and of vectors."""
-    for row in range(0, ROWS, BLOCK_ROWS):
-        for first in range(0, vectors, BLOCK_VECTORS):
-            yield range(row, row + BLOCK_ROWS), range(first, min(first + BLOCK_VECTORS, vectors))
+    height, width = numba_core.BLOCK
+    for row in range(0, ROWS, height):
+        for first in range(0, vectors, width):
+            yield range(row, row + height), range(first, min(first + width, vectors))
 
 
 def round_up(n: int, unit: int) -> int:

@@ -38,6 +38,7 @@ from minidiff.kernels.conv2d.winograd_transforms import (
     output_transform,
 )
 from minidiff.kernels.numba_compile import kernel, njit
+from minidiff.kernels.numba_core import TILES
 from minidiff.kernels.numba_memory import empty, scratch
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, round_up
 from minidiff.kernels.numba_threads import workers_for
@@ -60,7 +61,6 @@ from minidiff.kernels.numba_vector import (
     store_six,
 )
 
-BLOCK = 1 << 17  # numbers of a block in the Winograd domain, V and M together: half a core's cache of 1 MiB
 FEW_TILES = 32  # for each thread: with no more, threads share out the columns of the filter as well
 NOTHING, NO_BIAS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
@@ -96,11 +96,12 @@ class Plan:
     """How N images of H x W outputs are cut into blocks of rows of tiles.
 
     C, K: channels in and out, rounded up to full vectors. shapes: of `Buffers`, for all workers.
+    block_size: numbers of a block in the Winograd domain, V and M together.
     cut_columns: whether the columns of the filter may be cut as well.
     """
 
     def __init__(
-        self, N: int, H: int, W: int, C_in: int, C_out: int, block_size: int = BLOCK, cut_columns: bool = False
+        self, N: int, H: int, W: int, C_in: int, C_out: int, block_size: int = TILES, cut_columns: bool = False
     ) -> None:
         self.C, self.K = round_up(C_in, LANES), round_up(C_out, LANES)
         rows_per_image, per_row = -(-H // OUTPUT_TILE), -(-W // OUTPUT_TILE)

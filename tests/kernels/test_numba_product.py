@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from minidiff.kernels import numba_product
+from minidiff.kernels import numba_core, numba_product
 from minidiff.kernels.numba_product import ROWS, WIDE, multiply, multiply_by_table, round_up
 from minidiff.kernels.numba_vector import LANES, offset, pointer
 
@@ -90,8 +90,7 @@ def test_rounded():
 @pytest.mark.parametrize("columns", [WIDE, LANES], ids=["wide", "narrow"])
 def test_the_same_bits_however_it_is_cut_for_the_registers(monkeypatch, columns, cut):
     """What each kind of machine computes is tested on any."""
-    monkeypatch.setattr(numba_product, "BLOCK_ROWS", cut[0])
-    monkeypatch.setattr(numba_product, "BLOCK_VECTORS", cut[1])
+    monkeypatch.setattr(numba_core, "BLOCK", numba_core.Block(*cut))
     multiply_cut = numba_product.micro_kernel(columns, False)
 
     @njit
@@ -124,7 +123,7 @@ def test_code_for_avx2_gives_the_same_bits(tmp_path):
 CONVOLVE = """
 import sys
 import numpy as np
-from minidiff.kernels import numba_product
+from minidiff.kernels.numba_core import BLOCK
 from minidiff.kernels.norm_silu_conv2d import numba_cpu
 
 rng = np.random.default_rng(0)
@@ -132,5 +131,5 @@ draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
 x, scale, shift, w, b, gy = draw(4, 12, 12, 20), draw(20), draw(20), draw(3, 3, 20, 36), draw(36), draw(4, 12, 12, 36)
 y, mean, rstd = numba_cpu.norm_silu_conv2d(x, scale, shift, 4, 1e-5, w, b)
 _, _, _, gw, _ = numba_cpu.norm_silu_conv2d_grad(gy, x, scale, shift, mean, rstd, 4, w)
-np.savez(sys.argv[1], y=y, gw=gw, block=(numba_product.BLOCK_ROWS, numba_product.BLOCK_VECTORS))
+np.savez(sys.argv[1], y=y, gw=gw, block=BLOCK)
 """
