@@ -18,7 +18,7 @@ def stand_alone(tree: nodes.document) -> None:
     """Open all boxes, and leave of links to pages that are not in the file only their text."""
     for link in list(tree.findall(nodes.reference)):
         if link.get("refuri", "").startswith(BESIDE):
-            link.replace_self(link.children)
+            link.parent.replace(link, link.children)
     for box in tree.findall(nodes.raw):
         box[0] = nodes.Text(box.astext().replace("<details>", '<details open="open">'))
 
@@ -43,7 +43,7 @@ def join(tree: nodes.document, env) -> None:
     for number, (place, toctree) in enumerate(zip(places, toctrees, strict=True), 1):
         caption = toctree["caption"]
         part = nodes.section("", nodes.title(caption, caption), *place.children, ids=[f"part-{number}"])
-        place.replace_self(part)
+        place.parent.replace(place, part)
 
 
 def contents(toctrees: list[addnodes.toctree], env) -> nodes.section:
