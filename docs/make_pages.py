@@ -80,11 +80,11 @@ def listings(text: str) -> list[Listing]:
 
 def pages() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each page of docs/read."""
-    order = _order((DOCS / "index.md").read_text(encoding="utf-8"))
+    order = order_of((DOCS / "index.md").read_text(encoding="utf-8"))
     for source in sorted(DOCS.glob("*.md")):
         name = "README.md" if source.stem == "index" else source.name
         made = f"<!-- Made of docs/{source.name} by `python docs/make_pages.py`: change that one, and run this. -->\n\n"
-        yield name, made + written_out(source.read_text(encoding="utf-8")) + _neighbours(source.stem, order)
+        yield name, made + written_out(source.read_text(encoding="utf-8")) + neighbours(source.stem, order)
 
 
 def written_out(text: str) -> str:
@@ -97,7 +97,7 @@ def written_out(text: str) -> str:
 def _directive(at: re.Match[str]) -> str:
     if at[1] == "toctree":
         caption = options_of(at[3])["caption"]
-        return "\n".join([f"**{caption}**\n", *(f"- [{_title(name)}]({name}.md)" for name in _order(at[0]))])
+        return "\n".join([f"**{caption}**\n", *(f"- [{title_of(name)}]({name}.md)" for name in order_of(at[0]))])
     shown = listing(at[2].strip(), options_of(at[3]))
     head = f"[`{shown.path}`](../../{shown.path})" + (f", `{shown.name}`" if shown.name else "")
     return f"{head}\n\n```{shown.language}\n{shown.text}\n```"
@@ -111,23 +111,23 @@ def _prose(text: str) -> str:
     return text.replace("](figures/", "](../figures/").replace("](live/", "](../live/")
 
 
-def _order(text: str) -> list[str]:
+def order_of(text: str) -> list[str]:
     """Return the pages that tables of contents name, in their order."""
     bodies = (at[3] for at in DIRECTIVE.finditer(text) if at[1] == "toctree")
     return [line for body in bodies for line in body.split() if (DOCS / f"{line}.md").is_file()]
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
-def _neighbours(name: str, order: list[str]) -> str:
+def neighbours(name: str, order: list[str]) -> str:
     """Return the last line of a page: what comes before it, what after it, and the table of contents."""
     if name not in order:
         return ""
     i = order.index(name)
-    before = [f"[← {_title(one)}]({one}.md)" for one in order[max(0, i - 1) : i]]
-    after = [f"[{_title(one)} →]({one}.md)" for one in order[i + 1 : i + 2]]
+    before = [f"[← {title_of(one)}]({one}.md)" for one in order[max(0, i - 1) : i]]
+    after = [f"[{title_of(one)} →]({one}.md)" for one in order[i + 1 : i + 2]]
     return "\n---\n\n" + " · ".join([*before, "[Contents](README.md)", *after]) + "\n"
 
 

@@ -21,6 +21,16 @@ def make_live():
     return _module("make_live")
 
 
+@pytest.fixture(scope="session")
+def make_notebooks():
+    return _module("make_notebooks")
+
+
+@pytest.fixture(scope="session")
+def make_pdf():
+    return _module("make_pdf")
+
+
 def _module(name: str):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2] / "docs")
