@@ -24,7 +24,7 @@ from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.pipeline.settings import DEFAULTS, Defaults
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
+WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes128.safetensors"  # beside it scenes128-edges, …-reference
 
 
 def load(path: str | Path | None = None) -> Pipeline:
