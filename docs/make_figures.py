@@ -38,7 +38,7 @@ from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_float, to_uint8
 from minidiff.nn import UNet, on_forward, sinusoidal
 from minidiff.nn.attention import SelfAttention
-from minidiff.pipeline.loading import WEIGHTS
+from minidiff.pipeline.loading import SMALL
 from minidiff.random import Key, Stream, normal
 from minidiff.scenes import Scenes
 from minidiff.training.optimizer import learning_rate
@@ -395,7 +395,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("names", nargs="*")
     asked = parser.parse_args(arguments)
     backend.use("auto")
-    for figures, weights in ((OF_A_MODEL, None), (OF_A_SMALL_MODEL, WEIGHTS.with_name("scenes.safetensors"))):
+    for figures, weights in ((OF_A_MODEL, None), (OF_A_SMALL_MODEL, SMALL)):
         model = minidiff.load(weights)
         make_all([functools.partial(make, model) for make in figures], asked.names)
     backend.use("numpy")  # the reference: what it draws does not depend on a compiler
