@@ -43,7 +43,7 @@ def guidance(model: Pipeline) -> np.ndarray:
     scales, rows = (0, 1, 2, 3, 5, 8, 12), []
     for prompt in ("a red flower in a field", "a small boat on the sea", "a purple house in a winter forest"):
         rows.append([model.sample(1, prompt=prompt, guidance_scale=w, seed=2)[0] for w in scales])
-    return sheet(rows, [str(w) for w in scales])
+    return sheet(rows, [str(w) for w in scales], zoom=1)
 
 
 def looks(model: Pipeline) -> np.ndarray:
@@ -82,10 +82,10 @@ def sketches(model: Pipeline) -> np.ndarray:
         drawing = scribble()
         with tempfile.TemporaryDirectory() as place:
             drawing.save(Path(place) / "drawing.png")
-            control = read_control(Path(place) / "drawing.png", 32, 32, "edges")
-        small = np.asarray(drawing.resize((128, 128), Image.Resampling.LANCZOS).convert("RGB"))
-        drawn = [_grown(model.sample(1, prompt=prompt, control=control, seed=0)[0]) for prompt in several]
-        rows.append([("a drawing", small), ("its lines", _grown(np.repeat(control, 3, axis=2))), *zip(several, drawn)])
+            control = read_control(Path(place) / "drawing.png", *model.shape[:2], "edges")
+        small = np.asarray(drawing.resize(model.shape[1::-1], Image.Resampling.LANCZOS).convert("RGB"))
+        drawn = [model.sample(1, prompt=prompt, control=control, seed=0)[0] for prompt in several]
+        rows.append([("a drawing", small), ("its lines", np.repeat(control, 3, axis=2)), *zip(several, drawn)])
     return _captioned([(head, one[None], 1) for row in rows for head, one in row], 6, 12)
 
 
@@ -96,12 +96,12 @@ def styles(model: Pipeline) -> np.ndarray:
     sample = np.arange(40, 40 + n)
     factors = choose(0, "test", sample)
     tones = np.array([STYLES.index(style) for style in several])
-    shown = render(sensible(replace(factors, style=tones)), 32, 0, "test", sample).image
-    rows = [[np.full((32, 32, 3), 255, np.uint8), *shown]]
+    shown = render(sensible(replace(factors, style=tones)), model.shape[0], 0, "test", sample).image
+    rows = [[np.full_like(shown[0], 255), *shown]]
     for prompt in ("a cat in a field", "a house in the mountains"):
         drawn = model.sample(n, prompt=prompt, reference=shown, reference_scale=1.0, seed=0)
         rows.append([model.sample(1, prompt=prompt, seed=0)[0], *drawn])
-    return sheet(rows, ["words alone", *several])
+    return sheet(rows, ["words alone", *several], zoom=1)
 
 
 def _captioned(parts: list[tuple[str, np.ndarray, int]], across: int, size: int) -> np.ndarray:
@@ -125,11 +125,6 @@ def _broken(words: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, 
         return words
     each = words.split()
     return "\n".join([" ".join(each[: (len(each) + 1) // 2]), " ".join(each[(len(each) + 1) // 2 :])])
-
-
-def _grown(image: np.ndarray) -> np.ndarray:
-    """An image (32, 32, C), four times as large."""
-    return image.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def _large(look: np.ndarray) -> np.ndarray:
@@ -164,4 +159,5 @@ def _boat() -> Image.Image:
     return image
 
 
-FIGURES = [dog_and_forest, prompts, guidance, looks, sketches, styles]
+FIGURES = [dog_and_forest, prompts, guidance, sketches, styles]
+SMALL = [looks]

@@ -3,8 +3,8 @@
 Each function below, and in figures_sampling.py (chapter 12), figures_graphed.py (chapter 20), figures_flow.py (chapter
 22) and figures_evaluation.py (chapter 23), makes one file in docs/figures; together they take a few minutes.  Those of
 figures_editing.py (chapter 13), figures_latent.py (chapter 14) and figures_conditioning.py (chapters 15 to 17) are made
-with the weights that minidiff comes with; of figures_studio.py (chapter 18), `branches` likewise, while `studio` needs
-a Chromium.
+with the weights that minidiff comes with, some with those for small images; of figures_studio.py (chapter 18),
+`branches` likewise, while `studio` needs a Chromium.
 Six are not from here, as a training or a benchmark draws them (scenes_grid.png, mnist_grid.png, emoji.png,
 noise_to_image.gif, growth.png, scaling.png): see docs/results.md.
 """
@@ -39,6 +39,7 @@ from minidiff.images.chart import line_chart
 from minidiff.images.files import make_grid, save_png, to_float, to_uint8
 from minidiff.nn import UNet, on_forward, sinusoidal
 from minidiff.nn.attention import SelfAttention
+from minidiff.pipeline.loading import SMALL
 from minidiff.random import Key, Stream, normal
 from minidiff.scenes import Scenes
 from minidiff.training.optimizer import learning_rate
@@ -381,10 +382,10 @@ FIGURES = [
     registers, *figures_sampling.FIGURES, *figures_studio.FIGURES, *figures_graphed.FIGURES,
     *figures_flow.FIGURES, *figures_evaluation.FIGURES,
 ]  # fmt: skip
-OF_A_MODEL = [
+OF_A_MODEL = [*figures_latent.FIGURES, *figures_conditioning.FIGURES]
+OF_A_SMALL_MODEL = [  # of 32 × 32 pixels, whose latents are the pixels
     *figures_editing.FIGURES,
-    *figures_latent.FIGURES,
-    *figures_conditioning.FIGURES,
+    *figures_conditioning.SMALL,
     *figures_studio.OF_A_MODEL,
 ]
 
@@ -395,8 +396,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("names", nargs="*")
     asked = parser.parse_args(arguments)
     backend.use("auto")
-    model = minidiff.load()
-    make_all([functools.partial(make, model) for make in OF_A_MODEL], asked.names)
+    for figures, weights in ((OF_A_MODEL, None), (OF_A_SMALL_MODEL, SMALL)):
+        model = minidiff.load(weights)
+        make_all([functools.partial(make, model) for make in figures], asked.names)
     backend.use("numpy")  # the reference: what it draws does not depend on a compiler
     make_all(FIGURES, asked.names)
 

@@ -24,18 +24,26 @@ from minidiff.errors import MAX_PRINTED, MinidiffError, printable
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.pipeline.settings import DEFAULTS, Defaults
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes.safetensors"  # beside it scenes-edges, scenes-reference, …
+WEIGHTS = Path(__file__).parents[1] / "weights" / "scenes128.safetensors"  # beside it scenes128-edges, …-reference
+SMALL = WEIGHTS.with_name("scenes.safetensors")  # for 32 × 32 pixels; once the only ones, so old grids ask for them
 
 
 def load(path: str | Path | None = None) -> Pipeline:
     """Load a checkpoint, or the newest one of a training's folder, to draw with its averaged weights.
 
-    path: None for the weights that minidiff comes with, which draw scenes, and their adapters.
+    path: None for the weights that minidiff comes with, which draw scenes.  Those have their adapters with them.
     Raises MinidiffError in one line if there is none, or none that can be read.
     """
-    if path is None:
-        return _shipped()
-    return pipeline_of(checkpoints.find(Path(path), warn=lambda line: print(line, file=sys.stderr)))
+    if path is None and not WEIGHTS.is_file():
+        raise MinidiffError(
+            f"this minidiff comes without weights (there is no {WEIGHTS}); train some with python -m minidiff.train"
+        )
+    found = checkpoints.find(Path(path or WEIGHTS), warn=lambda line: print(line, file=sys.stderr))
+    model = pipeline_of(found)
+    if found.path.parent == WEIGHTS.parent:
+        for adapter in sorted(WEIGHTS.parent.glob(f"{found.path.stem}-*.safetensors")):
+            model = model.with_adapter(adapter)
+    return model
 
 
 def pipeline_of(found: Checkpoint) -> Pipeline:
@@ -59,17 +67,6 @@ def pipeline_of(found: Checkpoint) -> Pipeline:
         identity=found.identity,
         space=space,
     )
-
-
-def _shipped() -> Pipeline:
-    if not WEIGHTS.is_file():
-        raise MinidiffError(
-            f"this minidiff comes without weights (there is no {WEIGHTS}); train some with python -m minidiff.train"
-        )
-    model = load(WEIGHTS)
-    for path in sorted(WEIGHTS.parent.glob(f"{WEIGHTS.stem}-*.safetensors")):
-        model = model.with_adapter(path)
-    return model
 
 
 def load_diffusers(path: str | Path) -> Pipeline:

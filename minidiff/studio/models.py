@@ -22,7 +22,7 @@ from minidiff.diffusion.clipping import Clip
 from minidiff.diffusion.solvers import SAMPLERS
 from minidiff.errors import MinidiffError, printable
 from minidiff.files import check_regular, parse_json, sha256
-from minidiff.pipeline.loading import WEIGHTS, load, load_diffusers
+from minidiff.pipeline.loading import SMALL, WEIGHTS, load, load_diffusers
 from minidiff.pipeline.pipeline import Pipeline
 from minidiff.sampling.request import SampleRequest
 from minidiff.studio.config import StudioConfig
@@ -62,10 +62,12 @@ class Models:
         self._lock = threading.Lock()  # of entries: the web server scans, the engine loads
         self.entries: dict[str, ModelEntry] = {}
         kind = "shipped" if config.checkpoint is None else "run" if config.checkpoint.is_dir() else "file"
-        name = "scenes" if config.checkpoint is None else config.checkpoint.name
+        name = WEIGHTS.stem if config.checkpoint is None else config.checkpoint.name
         self._add(name, kind, config.checkpoint, config.adapter)
         for path in config.diffusers:
             self._add(path.name, "diffusers", path)
+        if config.checkpoint is None and SMALL.is_file():
+            self._add(SMALL.stem, "file", SMALL)
 
     def _add(self, name: str, kind: str, path: Path | None, adapters: tuple[Path, ...] = ()) -> None:
         id = f"m{len(self.entries)}"

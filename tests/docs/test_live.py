@@ -55,7 +55,10 @@ def test_the_weights_beside_the_pages_are_those_that_come_along(make_live, tmp_p
     make_live.make(tmp_path)
     weights = tmp_path / "live" / "weights"
     models = json.loads((weights / "models.json").read_text(encoding="utf-8"))
-    assert models[0] == {"name": "scenes", "file": "scenes.safetensors", "edges": "scenes-edges.safetensors"}
+    assert models == [
+        {"name": name, "file": f"{name}.safetensors", "edges": f"{name}-edges.safetensors"}
+        for name in ("scenes128", "scenes")
+    ]
     named = {model[key] for model in models for key in ("file", "edges")} - {None}
     assert {path.name for path in weights.iterdir()} == named | {"models.json"}
     for name in named:

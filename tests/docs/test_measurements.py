@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 # What is shown as it is, and says measured numbers: the sentences, or parts of sentences, that hold them.
 SAID = {
     "README.md": """
-        {{ weights.scenes.mb }} MB, trained from scratch in {{ weights.scenes.minutes }} minutes
+        {{ weights128.text.mb }} MB, trained from scratch in {{ weights128.minutes.drawing }} minutes
         Sixteen images take about {{ drawing.warm }}.
         compiles the kernels and takes {{ drawing.compiling }} more
         take {{ drawing_slow.warm }}

@@ -21,6 +21,7 @@ from PIL import Image
 import minidiff
 from minidiff import backend, export, sample, train
 from minidiff import checkpoint as checkpoints
+from minidiff.pipeline.loading import SMALL
 from minidiff.training import preview
 
 HERE = Path(__file__).parent
@@ -32,6 +33,7 @@ _TINY = (
 )
 _TEXT = "--data folder --data-dir images --size 8 --captions names --text-width 4 --text-layers 1"
 _PROMPTS = ("red cat", "blue owl")
+_SMALL = f"--checkpoint {SMALL}"  # the default when their grids were drawn
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,13 @@ GOLDEN = {
         "--negative dog --guidance-scale 2 --sampler euler --count 4 --steps 5 --seed 9",
         _PROMPTS,
     ),
-    "shipped": Golden(sample="--steps 8 --count 2", prompts=("a dog",)),
+    "shipped": Golden(sample=f"{_SMALL} --steps 8 --count 2", prompts=("a dog",)),
     "shipped-all": Golden(
-        sample="--negative night --control drawing.png --reference image.png --reference-scale 0.8 --sampler ddpm "
-        "--seed 5 --variance large --steps 5 --count 2",
+        sample=f"{_SMALL} --negative night --control drawing.png --reference image.png --reference-scale 0.8 "
+        "--sampler ddpm --seed 5 --variance large --steps 5 --count 2",
         prompts=("a dog",),
     ),
+    "shipped128": Golden(sample="--steps 4 --count 2", prompts=("a dog",)),
 }
 TRAINED = [name for name, golden in GOLDEN.items() if golden.train]
 DRAWN = [name for name, golden in GOLDEN.items() if golden.sample]
