@@ -3,7 +3,7 @@
 Idea: what makes a convolution fast is a handful of ideas, and each is a rung: the function here differs from the one
 before it in that idea alone. The last rungs are the kernels themselves. Every rung is held against the definition,
 kernels/conv2d/reference.py in float64, on the numbers that are then timed.
-Reading order: with docs/chapter10.md, which tells why each rung is faster. Leaves out gradients and other shapes:
+Reading order: with docs/chapter16.md, which tells why each rung is faster. Leaves out gradients and other shapes:
 `pytest benchmarks/test_conv2d.py` and `python -m benchmarks.peers conv` have those.
 """
 

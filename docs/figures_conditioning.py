@@ -1,4 +1,4 @@
-"""The figures of README and of chapters 15 to 17: one model with prompts, drawings and references.
+"""The figures of README and of chapters 10 to 12: one model with prompts, drawings and references.
 
 make_figures.py calls them, with the weights that minidiff comes with.
 """

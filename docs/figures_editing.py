@@ -1,4 +1,4 @@
-"""The figures of chapter 13: editing existing images with a trained model.
+"""The figures of chapter 8: editing existing images with a trained model.
 
 make_figures.py calls them, with the weights that minidiff comes with.  The images to edit are scenes that no training
 sees.

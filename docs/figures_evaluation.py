@@ -1,4 +1,4 @@
-"""The figure of chapter 23: real points, and those of five models whose faults are known.
+"""The figure of chapter 22: real points, and those of five models whose faults are known.
 
 make_figures.py calls it.  The points are those of the chapter's first example, drawn in the same order.
 """

@@ -1,4 +1,4 @@
-"""The figure of chapter 22: the straight lines of flow matching's training, and the paths that a sampler takes."""
+"""The figure of chapter 23: the straight lines of flow matching's training, and the paths that a sampler takes."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The figure of chapter 20: where the arrays of a training step lie in memory, and when."""
+"""The figure of chapter 18: where the arrays of a training step lie in memory, and when."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont

@@ -1,4 +1,4 @@
-"""The figures of chapter 14: what an autoencoder keeps of images, and what noise does to latents.
+"""The figures of chapter 9: what an autoencoder keeps of images, and what noise does to latents.
 
 make_figures.py calls them, with the weights that minidiff comes with.
 """

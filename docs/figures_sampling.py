@@ -1,4 +1,4 @@
-"""The figures of chapter 12: samplers on two moons, where the best estimate is known exactly and nothing is trained.
+"""The figures of chapter 7: samplers on two moons, where the best estimate is known exactly and nothing is trained.
 
 make_figures.py calls them.  A point is an image of one row and two columns, so minidiff's own samplers draw it.
 """

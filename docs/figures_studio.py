@@ -1,4 +1,4 @@
-"""The figures of chapter 18: branches of one drawing, and the studio's page as Chromium shows it.
+"""The figures of chapter 13: branches of one drawing, and the studio's page as Chromium shows it.
 
 make_figures.py calls them.  `studio` needs the extra `studio` and a Chromium, which MINIDIFF_BROWSER may name; without
 one it leaves the figure as it is.

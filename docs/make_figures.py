@@ -1,9 +1,9 @@
 """Make every figure of the book with the code of this repository: `python docs/make_figures.py [name ...]`.
 
-Each function below, and in figures_sampling.py (chapter 12), figures_graphed.py (chapter 20), figures_flow.py (chapter
-22) and figures_evaluation.py (chapter 23), makes one file in docs/figures; together they take a few minutes.  Those of
-figures_editing.py (chapter 13), figures_latent.py (chapter 14) and figures_conditioning.py (chapters 15 to 17) are made
-with the weights that minidiff comes with, some with those for small images; of figures_studio.py (chapter 18),
+Each function below, and in figures_sampling.py (chapter 7), figures_graphed.py (chapter 18), figures_flow.py (chapter
+23) and figures_evaluation.py (chapter 22), makes one file in docs/figures; together they take a few minutes.  Those of
+figures_editing.py (chapter 8), figures_latent.py (chapter 9) and figures_conditioning.py (chapters 10 to 12) are made
+with the weights that minidiff comes with, some with those for small images; of figures_studio.py (chapter 13),
 `branches` likewise, while `studio` needs a Chromium.
 Six are not from here, as a training or a benchmark draws them (scenes_grid.png, mnist_grid.png, emoji.png,
 noise_to_image.gif, growth.png, scaling.png): see docs/results.md.
@@ -388,6 +388,7 @@ OF_A_SMALL_MODEL = [  # of 32 × 32 pixels, whose latents are the pixels
     *figures_conditioning.SMALL,
     *figures_studio.OF_A_MODEL,
 ]
+ALL = FIGURES, OF_A_MODEL, OF_A_SMALL_MODEL
 
 
 def main(arguments: list[str]) -> None:

@@ -5,8 +5,8 @@
     AVX2           16                      8                 4 rows of 1 vector, two registers each: 8 of 16
     NEON (ARM)     32                      4                 4 rows of 1 vector, four registers each: 16 of 32
 
-A vector is sixteen numbers on every core (`numba_vector.py`). The other registers hold what is multiplied. On x86 without
-AVX2 a vector is four registers as on ARM, but there are sixteen in all: it computes the same numbers, slowly.
+A vector is sixteen numbers on every core (`numba_vector.py`). The other registers hold what is multiplied. On x86
+without AVX2 a vector is four registers as on ARM, but there are sixteen in all: it computes the same numbers, slowly.
 
 Second-level caches have 256 KiB to 2 MiB. A block of tiles may fill half of one; the rest is for the filter that it is
 multiplied with. Blocks change where a number lies, not how it is added up: all cores compute the same bits.

@@ -17,7 +17,8 @@ smaller registers: not all sums would fit, and each multiply-add would load a su
 the block is made in parts of 4 x 16 sums (`numba_core.py` has the table): 44 instead of 20 GFLOP/s on a core with AVX2
 (AMD EPYC, Zen 1), where OpenBLAS makes 41 with large matrices.
 
-Reading order: after `numba_vector.py` and `numba_core.py`. Leaves out the blocking for caches: each kernel that calls this does its own.
+Reading order: after `numba_vector.py` and `numba_core.py`. Leaves out the blocking for caches: each kernel that calls
+this does its own.
 Source: the outer-product micro-kernel of Goto & van de Geijn 2008, doi:10.1145/1356052.1356053, section 4.
 """
 

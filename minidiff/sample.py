@@ -3,7 +3,7 @@
 Idea: one object, `SampleRequest`, contains everything that decides the images.  It is stored in grid.png itself, with
 the hashes of the files that were used, so that `--like grid.png` can draw the same images again, to the bit.
 Leaves out all but parsing the command line and loading the model: sampling/inputs.py reads images, pipeline/prepare.py
-encodes prompts, sampling/draw.py draws.  docs/chapter15.md has the whole way of a prompt, function by function.
+encodes prompts, sampling/draw.py draws.  docs/chapter10.md has the whole way of a prompt, function by function.
 """
 
 import sys

@@ -257,7 +257,7 @@ def test_a_model_that_reads_prompts(tmp_path, capsys, monkeypatch):
     how = ("--count", "12", "--steps", "6", "--sampler", "unipc", "--backend", "numba")
     command.main([*how, "--json", str(tmp_path / "one.json")])
     said, result = capsys.readouterr().out, json.loads((tmp_path / "one.json").read_text())
-    assert result["checkpoint"]["step"] == 30000 and result["judges"]["left_out"] == result["judges"]["missing"] == []
+    assert result["checkpoint"]["step"] == 34000 and result["judges"]["left_out"] == result["judges"]["missing"] == []
     assert result["control"]["score"] > 0.8
     hue = result["reference"]["median_hue_error"]
     assert hue["samples"] < 20 < hue["shuffled"] and 0 < hue["real"] < 20

@@ -2,7 +2,7 @@
 
 Each function differs from the one before it in one idea, and each computes what `reference.conv2d` does for 3x3 filters
 with stride 1. The rungs above are `implicit_gemm.py` and `winograd_forward.py`. `python -m benchmarks.ladder` measures
-all of them, and docs/chapter10.md explains why each is faster than the one before.
+all of them, and docs/chapter16.md explains why each is faster than the one before.
 
 Reading order: after `reference.py`. `im2col` needs SciPy, whose BLAS Numba calls.
 """

@@ -4,7 +4,7 @@ A filter w of 3 weights moved along 6 numbers d makes 4 outputs y with 12 multip
 numbers g: the sum of g_i y_i is the sum of s_l d_l, where the s_l are the six coefficients of the product of two
 polynomials, s(p) = g(p) w(p). This product has degree 5, so it is known once its values at 6 points are (0, 1, -1, 2,
 -2 and infinity): evaluate both factors at the points (A g and G w), multiply point by point, and interpolate (B). The
-factor of g in the result is y = A' [ (G w) * (B' d) ]; docs/chapter10.md derives the matrices. In two dimensions that
+factor of g in the result is y = A' [ (G w) * (B' d) ]; docs/chapter16.md derives the matrices. In two dimensions that
 takes 36 multiplications for 16 outputs instead of 144:
 
     y = A' [ (G w G') * (B' d B) ] A          d: 6x6 pixels, w: 3x3 filter, y: 4x4 outputs, *: number by number

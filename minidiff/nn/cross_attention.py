@@ -46,7 +46,7 @@ class CrossAttention(Module):
         hook = self.hook
         on_weights = None if hook is None else lambda p: hook(p.reshape(n, self.heads, h, w, -1))
         y = ops.attention(q, self.k(cond.tokens), self.v(cond.tokens), self.heads, on_weights)  # (N, H*W, C)
-        if self in cond.image_attention:  # chapter 17
+        if self in cond.image_attention:  # chapter 12
             y = y + cond.image_attention[self](q)
         return x + ops.reshape(self.out(y), x.shape)
 

@@ -3,7 +3,7 @@
 Idea: whatever its layers, a denoiser adds a vector for the class, or for the whole caption, to the embedding of the
 timestep.  The words of a caption are vectors, too, which its cross-attention layers read.  `condition` computes these
 vectors once for a whole sampling run.  Captions, with cross_attention.py and text.py, can be skipped until
-docs/chapter15.md.
+docs/chapter10.md.
 Leaves out the layers themselves: unet.py and dit.py.
 """
 

@@ -146,7 +146,7 @@ class UNet(Denoiser):
         emb = self.embedding(t, cond.embedding)
         h = self.conv_in(space_to_depth(x, self.config.patch))
         features = encode(self.down, self.middle, h, emb, cond)
-        if cond.control is not None:  # chapter 16
+        if cond.control is not None:  # chapter 11
             features = [h + residual for h, residual in zip(features, cond.control(x, emb))]
         h = decode(self.up, features, emb, cond)
         return depth_to_space(self.norm.then(self.conv_out, h), self.config.patch)

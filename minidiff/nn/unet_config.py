@@ -29,7 +29,7 @@ class UNetConfig:
     time: how the time embedding enters a residual block, as scale and shift or by addition.
     classes: number of classes, 0 for a network without class labels.
 
-    For networks that read captions, chapter 15:
+    For networks that read captions, chapter 10:
     vocab_size: number of tokens, 0 for a network without captions.  max_tokens: length of a caption in tokens.
     text_width, text_layers: vector length and number of transformer blocks of the text encoder.
     cross_attention_at: heights of the levels that attend to the tokens.

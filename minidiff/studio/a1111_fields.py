@@ -2,7 +2,7 @@
 
 Idea: one table, FIELDS, says for every field of txt2img and img2img what its default is and what it does here.  A field
 that would change the image there, and cannot here, is refused in one sentence; one that could not change an image of
-these models is ignored, as is a field that nobody knows.  docs/chapter18.md quotes the table.
+these models is ignored, as is a field that nobody knows.  docs/chapter13.md quotes the table.
 Two defaults are not theirs, because theirs are for other models: without cfg_scale it is the model's own, and so is the
 number of steps where the model has fewer than 50.  Width and height do not matter: an image has its model's size, which
 the reply names.

@@ -1,4 +1,4 @@
-"""The studio's own interface: JSON over HTTP.  docs/chapter18.md lists the routes.
+"""The studio's own interface: JSON over HTTP.  docs/chapter13.md lists the routes.
 
 Idea: a route reads a request, has the engine run one function, and answers with what it returned.  An error is one
 sentence, {"error": "…"}, with a status; guard.py makes it of a MinidiffError.

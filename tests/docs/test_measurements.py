@@ -117,7 +117,7 @@ def test_the_networks_have_as_many_weights_as_the_file_says(measured):
     def default(model: ModelConfig) -> str:
         return weights(network_config(model, 32, 32, 3, tokenizer=TOKENIZER))
 
-    one_file = runpy.run_path(str(DOCS / "chapter21" / "mini.py"))["UNet"]()
+    one_file = runpy.run_path(str(DOCS / "chapter2" / "mini.py"))["UNet"]()
     numbers = {name: number for name, number in measured.tables()["networks"].items() if name not in measured.ABOUT}
     assert numbers == {
         "labels": weights(DEFAULT.config),

@@ -1,4 +1,4 @@
-"""Chapter 21's file: every gradient is right, it learns, and its digits follow their labels."""
+"""Chapter 2's file: every gradient is right, it learns, and its digits follow their labels."""
 
 import gzip
 import importlib.util
@@ -20,7 +20,7 @@ from minidiff.kernels.conv2d import reference as conv_reference
 from minidiff.kernels.norm import reference as norm_reference
 from minidiff.kernels.optimizer import reference as adam_reference
 
-CHAPTER = Path(__file__).parents[2] / "docs" / "chapter21"
+CHAPTER = Path(__file__).parents[2] / "docs" / "chapter2"
 STEP = 1e-5
 # Central differences at this step are off by about STEP² from curvature and 1e-16 / STEP from rounding, 1e-9 and less
 # of a gradient's norm for one layer, and up to some 1e-7 through a whole network.
@@ -46,7 +46,7 @@ def rng():
 
 def test_the_chapter_reads_one_file_of_numpy():
     text = (CHAPTER / "mini.py").read_text(encoding="utf-8")
-    lines, page = len(text.splitlines()), (CHAPTER.parent / "chapter21.md").read_text(encoding="utf-8")
+    lines, page = len(text.splitlines()), (CHAPTER.parent / "chapter2.md").read_text(encoding="utf-8")
     assert lines <= 300
     assert f"one file of {lines} lines" in page
     imported = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
@@ -189,7 +189,7 @@ def test_adam_is_that_of_the_package(mini, rng):
 
 
 def test_the_estimates_are_those_of_the_package(mini, rng):
-    """v and what follows from it, by chapter 4's two equations at the same a and s."""
+    """v and what follows from it, by chapter 3's two equations at the same a and s."""
     x_t, v = rng.normal(size=(2, 1, 4, 4, 1))
     for t in (0.0, 0.3, 1.0):
         a, s = (float(each) for each in mini.noise_level(np.float64(t)))

@@ -1,4 +1,4 @@
-"""The tables of chapter 18 are those of the studio: its routes, and what becomes of other programs' fields."""
+"""The tables of chapter 13 are those of the studio: its routes, and what becomes of other programs' fields."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from minidiff.studio.a1111_fields import FIELDS, Field
 from minidiff.studio.api import Api
 from minidiff.studio.openai_api import FIELDS as OPENAI
 
-CHAPTER = (Path(__file__).parents[2] / "docs" / "chapter18.md").read_text(encoding="utf-8")
+CHAPTER = (Path(__file__).parents[2] / "docs" / "chapter13.md").read_text(encoding="utf-8")
 EXAMPLES = {"ID": "d1", "USE": "init", "N": "1", "K": "2", "STEP": "3", "WHAT": "x_t"}  # what stands for what
 
 

@@ -141,8 +141,9 @@ def test_drawings_and_references_that_are_followed_and_that_are_not():
         other = sample + 1000
         return prompts.render_prompts(prompts.Prompts(other, f.choose(0, "test", other), None), 32, 0)
 
-    good, bad = (steering.judge_control(paint, 32, 0, sample) for paint in (perfect, unrelated))
-    assert good.edges.score == pytest.approx(1)
+    good, bad = (steering.judge_control(paint, 32, 16, 0, sample) for paint in (perfect, unrelated))
+    assert good.edges.score == good.whole.score == pytest.approx(1)
+    assert good.edges.real.f1 != good.whole.real.f1  # of images of 16 and of 32 pixels
     assert abs(bad.edges.score) < 0.3
 
     good, bad = (steering.judge_reference(paint, 32, 0, sample) for paint in (perfect, unrelated))

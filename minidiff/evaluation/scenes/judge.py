@@ -71,7 +71,7 @@ def judge_scenes(
     lap("prompts")
     adapters: dict[str, Any] = {}
     if "edges" in model.adapters:
-        control = judge_control(generate, size, seed, sample)
+        control = judge_control(generate, size, judged, seed, sample)
         both = (
             prompt_accuracy(classifiers, facts, control.prompts, images) for images in (control.with_, control.without)
         )

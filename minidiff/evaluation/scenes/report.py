@@ -12,6 +12,7 @@ from minidiff.evaluation.heldout import HeldOutLoss
 from minidiff.evaluation.report import row, share
 from minidiff.evaluation.samples import EvaluationSampling
 from minidiff.evaluation.scenes.attributes import FEATURES
+from minidiff.evaluation.scenes.edges import EdgeControl
 from minidiff.evaluation.scenes.prompts import MIN_ACCURACY, REQUIRED_FACTS, PromptAccuracy, PromptResults
 from minidiff.evaluation.scenes.steering import ControlResults, ReferenceResults
 from minidiff.pipeline.pipeline import Pipeline
@@ -61,14 +62,17 @@ def summary(
 
 def control(results: ControlResults, with_: PromptAccuracy, without: PromptAccuracy) -> dict[str, Any]:
     """Return the results of a ControlNet of edge maps.  with_, without: accuracy of samples with maps and without."""
-    edges = results.edges
-    sides = {"samples": edges.samples, "floor": edges.shuffled, "ceiling": edges.real}
     return {
-        "score": edges.score,
-        "f1": {side: each.f1 for side, each in sides.items()},
+        **_edges(results.edges),
+        "whole": {"size": list(results.with_.shape[1:3]), **_edges(results.whole)},
         "mentioned": {"with": share(*with_.mentioned), "without": share(*without.mentioned)},
         "count": len(results.with_),
     }
+
+
+def _edges(edges: EdgeControl) -> dict[str, Any]:
+    sides = {"samples": edges.samples, "floor": edges.shuffled, "ceiling": edges.real}
+    return {"score": edges.score, "f1": {side: each.f1 for side, each in sides.items()}}
 
 
 def reference(results: ReferenceResults, with_: PromptAccuracy, without: PromptAccuracy) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def table(result: dict[str, Any]) -> str:
     for kind, by_side in result["prompts"].items():
         lines += ["", *_prompt_rows(kind, by_side), *report.frechet_rows(result["frechet"][kind])]
     if "control" in result:
-        lines += ["", *_control_rows(result["control"])]
+        lines += ["", *_control_rows(result["control"], result["judges"]["size"])]
     if "reference" in result:
         lines += ["", *_reference_rows(result["reference"])]
     return "\n".join([*lines, "", report.loss_row(result["held_out_loss"])])
@@ -127,16 +131,20 @@ def _prompt_rows(kind: str, by_side: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _control_rows(found: dict[str, Any]) -> list[str]:
-    f1 = found["f1"]
-    return [
+def _control_rows(found: dict[str, Any], judged: list[int]) -> list[str]:
+    f1, whole = found["f1"], found["whole"]
+    rows = [
         row(
             "control",
             f"{found['score']:.3f} of the way from the floor to the ceiling: F1 of edges {f1['samples']:.3f}, with the "
             f"maps of other images {f1['floor']:.3f}, of real renders {f1['ceiling']:.3f} ({found['count']})",
-        ),
-        row("", f"facts of prompts {_with_and_without(found['mentioned'])}"),
+        )
     ]
+    if whole["size"] != judged:
+        f1, (height, width) = whole["f1"], whole["size"]
+        sides = ", ".join(f"{f1[side]:.3f}" for side in ("samples", "floor", "ceiling"))
+        rows.append(row("", f"not reduced, at {height}×{width}: {whole['score']:.3f}; F1 {sides}"))
+    return [*rows, row("", f"facts of prompts {_with_and_without(found['mentioned'])}")]
 
 
 def _reference_rows(found: dict[str, Any]) -> list[str]:

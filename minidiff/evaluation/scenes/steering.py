@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minidiff.data.maps import maps
+from minidiff.evaluation.reduce import reduced
 from minidiff.evaluation.scenes.edges import EdgeControl, edge_control
 from minidiff.evaluation.scenes.hue import hue, hue_error
 from minidiff.evaluation.scenes.prompts import Generate, Prompts
@@ -26,11 +27,12 @@ REFERENCE_OFFSET = 1 << 24  # from the number of a prompt's scene to that of its
 
 @dataclass(frozen=True, eq=False)
 class ControlResults:
-    """edges: how well samples follow their edge maps.  with_, without: samples drawn with maps and without them,
-    (N, H, W, 3) uint8."""
+    """edges: how well samples follow their edge maps, reduced to the size of the judges.  whole: not reduced.
+    with_, without: samples drawn with maps and without them, (N, H, W, 3) uint8."""
 
     prompts: Prompts
     edges: EdgeControl
+    whole: EdgeControl
     with_: np.ndarray
     without: np.ndarray
 
@@ -51,17 +53,23 @@ class ReferenceResults:
     without: np.ndarray
 
 
-def judge_control(generate: Generate, size: int, seed: int, sample: np.ndarray) -> ControlResults:
+def judge_control(generate: Generate, size: int, judged: int, seed: int, sample: np.ndarray) -> ControlResults:
     """Draw held-out scenes from their captions and edge maps, and from their captions alone.
 
+    size: height and width of the images.  judged: those to which they are reduced to be compared with the exact edges,
+    so that a pixel is the same part of the image for models of all sizes.
     sample: (N,) int64, the scenes' numbers in split "test".
     """
     scenes = Scenes(size, "test", seed, captions=True)
     factors, real = scenes.factors(sample), scenes.batch(sample)[0]
     prompts = Prompts(sample, factors, caption(factors, seed, "test", sample))
-    wanted = maps(scenes, sample, "edges")
-    with_ = generate(prompts.captions.texts, control=wanted)
-    return ControlResults(prompts, edge_control(wanted, with_, real), with_, generate(prompts.captions.texts))
+    with_ = generate(prompts.captions.texts, control=maps(scenes, sample, "edges"))
+
+    def edges(side: int) -> EdgeControl:
+        wanted = maps(Scenes(side, "test", seed, captions=True), sample, "edges")
+        return edge_control(wanted, reduced(with_, side, side), reduced(real, side, side))
+
+    return ControlResults(prompts, edges(judged), edges(size), with_, generate(prompts.captions.texts))
 
 
 def judge_reference(generate: Generate, size: int, seed: int, sample: np.ndarray) -> ReferenceResults:
