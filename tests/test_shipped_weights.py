@@ -7,21 +7,17 @@ import numpy as np
 import pytest
 
 import minidiff
-from minidiff.data.maps import maps
-from minidiff.evaluation.scenes.edges import edge_control
 from minidiff.evaluation.scenes.hue import hue, hue_error
-from minidiff.evaluation.scenes.steering import judge_reference
+from minidiff.evaluation.scenes.steering import judge_control, judge_reference
 from minidiff.pipeline import loading as models
-from minidiff.scenes import Scenes
-from minidiff.scenes.captions import caption
 
 FILES = sorted(models.WEIGHTS.parent.iterdir())
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 
 
-@pytest.fixture(scope="module")
-def model():
-    return minidiff.load()
+@pytest.fixture(scope="module", params=[None, models.SMALL], ids=["128", "32"])
+def model(request):
+    return minidiff.load(request.param)
 
 
 def test_they_are_small_and_the_book_says_how_they_were_made():
@@ -48,15 +44,15 @@ def test_they_hear_words(model):
 
 
 def test_they_follow_a_drawing(model):
-    scenes, sample = Scenes(split="test", captions=True), np.arange(8)
-    texts, wanted = caption(scenes.factors(sample), 0, "test", sample).texts, maps(scenes, sample, "edges")
-    drawn = model.sample(8, prompt=texts, control=wanted, sampler="unipc", steps=8)
-    assert edge_control(wanted, drawn, scenes.batch(sample)[0]).score > 0.8
+    def paint(texts, **shown):
+        return model.sample(8, prompt=texts, sampler="unipc", steps=8, **shown)
+
+    assert judge_control(paint, model.shape[0], 32, 0, np.arange(8)).edges.score > 0.8
 
 
 def test_they_take_over_a_look(model):
     def paint(texts, **shown):
         return model.sample(8, prompt=texts, sampler="unipc", steps=8, **shown)
 
-    found = judge_reference(paint, 32, 0, np.arange(8))
+    found = judge_reference(paint, model.shape[0], 0, np.arange(8))
     assert np.median(found.error) < 20 < np.median(hue_error(hue(found.with_), hue(found.without)))
