@@ -32,11 +32,15 @@ class Space(Protocol):
     """The way from images to arrays that noise is added to, and back.
 
     clip: what is done with x0_hat by default, see `clipping.clip_x0`: pixels have a range, latents have none.
+    guidance_scale: the default with a prompt or label; images show it clearly and still vary.  In latents, where no
+    clipping takes back what guidance exaggerates, it is lower.
     autoencoder_config: None without an autoencoder.
     """
 
     @property
     def clip(self) -> str: ...
+    @property
+    def guidance_scale(self) -> float: ...
     @property
     def autoencoder_config(self) -> AutoencoderConfig | None: ...
 
@@ -77,6 +81,7 @@ class Pixels:
     """The arrays are the images."""
 
     clip: str = "clip"
+    guidance_scale: float = 3.0
     autoencoder_config: None = None
 
     def image_shape(self, shape: Shape) -> Shape:
@@ -125,6 +130,7 @@ class Latents:
     autoencoder: Autoencoder
     statistics: LatentStatistics
     clip: str = "none"
+    guidance_scale: float = 2.0
     _constant: dict[str, Any] = field(default_factory=dict)  # by backend, its context for filters that stay
 
     @property

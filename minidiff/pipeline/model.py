@@ -30,7 +30,6 @@ from minidiff.pipeline.settings import DEFAULTS, Defaults, Inputs, Label
 
 CHANNELS = (1, 3)  # of images; a model of others, such as latents without their decoder, is refused
 STEPS = 50  # by default, where the schedule has as many
-GUIDANCE_SCALE = 3.0  # by default, with a prompt or label: the images show it clearly and still vary
 
 
 def own_noise(seed: int, samples: np.ndarray, total: int) -> Noise:
@@ -164,7 +163,7 @@ class Model:
         """Return the guidance scale: the given one, else the default.  unconditional: without prompt or label."""
         knows = bool(self.classes or self.tokenizer)
         if guidance_scale is None:
-            return GUIDANCE_SCALE if knows and not unconditional else 1.0
+            return self.space.guidance_scale if knows and not unconditional else 1.0
         check_limits({"guidance_scale": guidance_scale})
         if guidance_scale != 1 and (unconditional or not knows):
             why = "without a prompt or label" if knows else "for this model, which was trained without labels"

@@ -54,8 +54,8 @@ class SamplingSettings:
     variance: Literal["small", "large"] | None = None
     """How much fresh noise ddpm adds at every step. Default: small."""
     guidance_scale: float | None = None
-    """How strongly the prompt or label is followed; 1 is as trained, 0 not at all. Default: 3, or 1 without prompt and
-    label."""
+    """How strongly the prompt or label is followed; 1 is as trained, 0 not at all. Default: 3, of latents 2, or 1
+    without prompt and label."""
     guidance_interval: tuple[float, float] | None = None
     """Noise levels between which guidance is used, as two sigma: noise over image, both on the scale of images from -1
     to 1. Guidance only in the middle, such as 0.2 2, keeps samples varied. Default: always."""

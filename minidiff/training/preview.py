@@ -26,7 +26,6 @@ from minidiff.pipeline.prepare import make_plan
 from minidiff.pipeline.settings import DEFAULTS, Inputs, SamplingSettings
 from minidiff.training.trainer import Trainer
 
-GUIDANCE_SCALE = 3.0  # for labelled data
 CAPTIONS = 8  # different captions on a grid
 MAX_COLUMNS = 16  # a grid of more classes than this is square, and shows as many as fit
 
@@ -132,7 +131,7 @@ def draw(trainer: Trainer, grid: SampleGrid) -> Iterator[tuple[slice, Step]]:
 
 def guidance_scale(trainer: Trainer) -> float:
     """Return the guidance scale of grids."""
-    return GUIDANCE_SCALE if num_conditions(trainer) else 1.0
+    return trainer.space.guidance_scale if num_conditions(trainer) else 1.0
 
 
 def part_size(trainer: Trainer) -> int:

@@ -184,10 +184,10 @@ def test_links_and_figures_lead_somewhere(folder, notebooks):
 def run_as_a_cell(code: str, names: dict) -> str:
     """Run code as Jupyter does, and return what is seen: what it prints, and the value of its last expression."""
     body, said = ast.parse(code).body, io.StringIO()
-    last = [body.pop()] if isinstance(body[-1], ast.Expr) else []
+    last = body.pop() if isinstance(body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(said):
         exec(compile(ast.Module(body, []), "cell", "exec"), names)
-        value = eval(compile(ast.Expression(last[0].value), "cell", "eval"), names) if last else None
+        value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if isinstance(last, ast.Expr) else None
     return said.getvalue() + ("" if value is None else repr(value))
 
 

@@ -183,7 +183,7 @@ def test_a_preview_names_its_captions(captioned, tmp_path):
     preview.Samples(it).save_preview(tmp_path / "a.png")
     about = read_metadata(tmp_path / "a.png")
     assert about["columns"] == ["a red square", "a green bar", "blue"]
-    assert about["guidance_scale"] == preview.GUIDANCE_SCALE
+    assert about["guidance_scale"] == it.space.guidance_scale == 3
 
 
 def test_scenes_show_the_captions_of_their_first_images(settings):
