@@ -22,7 +22,7 @@ repository were made like this once and then never changed: a test that fails is
     5-dit          ca940c2    5     captions, a transformer, flow matching
     shipped        fb484d6    2     the weights in minidiff/weights for 32 pixels: prompts alone
     shipped-all    fb484d6    2     the same, with a drawing and a reference
-    shipped128     1d3fb7d    5     the weights in minidiff/weights for 128 pixels
+    shipped128     bf1776e    5     the weights in minidiff/weights for 128 pixels
 
 Every folder holds a run (config.toml, metrics.jsonl, and the checkpoint, compressed by xz) and drawn/, what `sample`
 wrote: grid.png with the settings inside, samples.npz with the images.  A reference adapter has 131,000 parameters
@@ -143,7 +143,7 @@ MODELS = {
         f"--negative night --control drawing.png --reference image.png --reference-scale 0.8 --sampler ddpm --seed 5 "
         f"--variance large --steps 5 --count 2 {DRAW}",
     ),
-    "shipped128": ("1d3fb7d", "", f"--steps 4 --count 2 {DRAW}"),
+    "shipped128": ("bf1776e", "", f"--steps 4 --count 2 {DRAW}"),
 }
 KEPT = ("checkpoints", "config.toml", "metrics.jsonl")  # of what a training writes
 
