@@ -110,7 +110,7 @@ GOLDEN = {
     ),
     "5-labels": Golden(
         f"--autoencoder 5-autoencoder --data npz --data-dir images.npz --flip --channel-mult 1 {_TINY}",
-        "--label dog owl --init image.png --mask drawing.png --count 4 --steps 6 --seed 2",
+        "--label dog owl --init image.png --mask drawing.png --guidance-scale 3 --count 4 --steps 6 --seed 2",
     ),
     "5-captions": Golden(
         f"{_TEXT.replace('--size 8', '--size 8 16')} --channel-mult 1 --attention-at 8 --cross-attention-at 8 {_TINY}",

@@ -19,6 +19,7 @@ from minidiff import sample as command
 from minidiff.checkpoint.config import Config, RunConfig
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.config import DataConfig
+from minidiff.pipeline import loading
 from tests import tiny_model, toy_images
 from tests.browser import NAMES, Browser, find
 from tests.needs import lacking
@@ -47,7 +48,7 @@ def shipped(tmp_path_factory):
     (folder / "runs" / "over" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tiny_model.write(folder / "runs" / "labels", classes=("cat", *MARKUP))
     tiny_model.write_latent(folder / "runs" / "latent", size=(48, 80))
-    with running(folder=folder, backend="numpy") as started:
+    with running("--checkpoint", loading.SMALL, folder=folder, backend="numpy") as started:
         yield started
 
 
@@ -86,7 +87,7 @@ def sampled(tmp_path):
 
     def run(*words, out="command"):
         words = [*map(str, words), "--images", "--backend", "numpy", "--threads", "1", "--out", str(tmp_path / out)]
-        command.main(words)
+        command.main(["--checkpoint", str(loading.SMALL), *words])
         (path,) = (tmp_path / out / "images").iterdir()
         return image_of(path.read_bytes())
 
