@@ -399,7 +399,7 @@ def test_digits_follow_their_labels(mini, rng):
     templates = np.array([digit(label, *place) for label in range(10) for place in places])
     labels = np.repeat(np.arange(10), len(places))
     network = mini.UNet(channels=32)
-    mini.train(network, templates, labels, steps=600)
+    mini.train(network, templates, labels, steps=1300)
 
     asked = np.repeat(np.arange(10), 10)
     drawn = np.concatenate([mini.sample(network, part, seed=i) for i, part in enumerate(np.split(asked, 5))])
