@@ -5,7 +5,8 @@ page shows.  The prompt shows the value of every expression, a cell only that of
 the page shows something.  Listings are not run: they are the source, which `import minidiff` has.
 
 Notebooks are not kept in the repository.  Each is there to be changed by its reader, whose copy would differ from the
-repository's after the first cell that was run.  So a file that is there already is left as it is.
+repository's after the first cell that was run.  So a file that is there already is left as it is, a notebook as well as
+a program of a chapter, which stands beside it.
 """
 
 import ast
@@ -38,7 +39,7 @@ ABOUT = {
 
 
 def make(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Write a notebook for each page, and the figures beside them.
+    """Write a notebook for each page, and the figures and the programs of the chapters beside them.
 
     Returns the files that are written, and those that are there already and stay as they are.
     """
@@ -54,6 +55,9 @@ def make(folder: Path) -> tuple[list[Path], list[Path]]:
         made.append(path)
         for figure in re.findall(r"\]\((figures/[\w.]+)\)", text):
             shutil.copyfile(DOCS / figure, folder / figure)
+        for program in (DOCS / name).glob("*.py"):
+            if not (folder / program.name).exists():
+                shutil.copyfile(program, folder / program.name)
     return made, kept
 
 

@@ -42,7 +42,8 @@ class Browser:
     Further pages of the same browser: `another` opens one, and `at` says which of them is meant.
     """
 
-    def __init__(self, folder, width=1240, height=900):
+    def __init__(self, folder, width=1240, height=900, patience=PATIENCE):
+        self.patience = patience
         self.said, self.requests, self.number = [], [], 0
         (read, self.write), (self.read, write) = os.pipe(), os.pipe()
         options = [
@@ -105,10 +106,10 @@ class Browser:
 
     def next(self):
         """Return the next message."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self.patience
         while b"\0" not in self.rest:
             if not select.select([self.read], [], [], max(0, end - time.monotonic()))[0]:
-                raise TimeoutError(f"the browser said nothing for {PATIENCE} seconds")
+                raise TimeoutError(f"the browser said nothing for {self.patience} seconds")
             if not (data := os.read(self.read, 1 << 20)):
                 raise RuntimeError(f"the browser {find()} ended by itself, with {self.process.wait()}")
             self.rest += data

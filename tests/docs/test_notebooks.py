@@ -87,10 +87,11 @@ def test_they_are_valid(notebooks):
 
 
 def test_a_notebook_that_is_there_stays_as_it_is(make_notebooks, notebooks, tmp_path):
-    mine = tmp_path / f"{WITH_EXAMPLES[0]}.ipynb"
-    mine.write_text("mine", encoding="utf-8")
+    mine, program = tmp_path / f"{WITH_EXAMPLES[0]}.ipynb", tmp_path / "mini.py"
+    for path in (mine, program):
+        path.write_text("mine", encoding="utf-8")
     made, kept = make_notebooks.make(tmp_path)
-    assert kept == [mine] and mine.read_text(encoding="utf-8") == "mine"
+    assert kept == [mine] and mine.read_text(encoding="utf-8") == program.read_text(encoding="utf-8") == "mine"
     again = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in made}
     assert again == {name: notebook for name, notebook in notebooks.items() if name != mine.stem}
 
@@ -201,8 +202,8 @@ def test_the_first_notebook_runs_from_top_to_bottom(make_notebooks, notebooks, t
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    """A function that runs code in a kernel and returns its outputs."""
+def kernel(folder, tmp_path_factory):
+    """A function that runs code in a kernel, which begins in the folder of the notebooks, and returns its outputs."""
     if importlib.util.find_spec("ipykernel") is None:
         lacking("jupyter", "ipykernel runs notebooks, and is not installed: it comes with the extra notebooks")
     home = tmp_path_factory.mktemp("kernel")
@@ -213,7 +214,7 @@ def kernel(tmp_path_factory):
         from jupyter_client.manager import KernelManager
 
         manager = KernelManager()
-        manager.start_kernel(cwd=str(home), env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
+        manager.start_kernel(cwd=str(folder), env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
         client = manager.client()
         client.start_channels()
         try:
