@@ -99,8 +99,8 @@ def styles(model: Pipeline) -> np.ndarray:
     shown = render(sensible(replace(factors, style=tones)), model.shape[0], 0, "test", sample).image
     rows = [[np.full_like(shown[0], 255), *shown]]
     for prompt in ("a cat in a field", "a house in the mountains"):
-        drawn = model.sample(n, prompt=prompt, reference=shown, reference_scale=1.0, seed=0)
-        rows.append([model.sample(1, prompt=prompt, seed=0)[0], *drawn])
+        drawn = model.sample(n, prompt=prompt, reference=shown, seed=1)
+        rows.append([model.sample(1, prompt=prompt, seed=1)[0], *drawn])
     return sheet(rows, ["words alone", *several], zoom=1)
 
 

@@ -201,8 +201,8 @@ def error_along_directions(case: Case, gradients: dict[str, np.ndarray], togethe
     """Return the largest error of the gradients of a case along random directions, by central differences in float64.
 
     together: change all inputs at once, which needs fewer evaluations, instead of one input at a time.
-    The error is relative to the norm of the gradient, which is the standard deviation of g . d over random d.  For
-    gradients that are zero in theory it is relative to a thousandth of the largest norm of the case.
+    The error is relative to the norm of the gradient g: g . d varies by about so much over random d.  For gradients
+    that are zero in theory it is relative to a thousandth of the largest norm of the case.
     """
     rng, errors = np.random.default_rng(2), []
     norms = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}

@@ -119,7 +119,7 @@ def test_grid_holds_the_images_and_how_they_came_about(run, tmp_path, capsys, na
             "control_scale": 1.0,
             "control_kind": "edges",
             "reference": None,
-            "reference_scale": 0.7,
+            "reference_scale": 0.8,
             "branch": [],
             "adapter": [],
             "backend": name,

@@ -166,8 +166,8 @@ class RunConfig:
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
-    """Parts that a batch is computed in, to save memory or by several processes; must divide the batch. With several
-    processes, it is raised until each of them has as many parts."""
+    """Parts that a batch is computed in, to save memory or by several processes; must divide the batch. Several
+    processes raise it to a multiple of their number, so that all have equally many."""
     seed: int = 0
     """Seed of all random numbers: the same seed on the same machine, backend and threads gives the same weights."""
     backend: BackendName = "auto"

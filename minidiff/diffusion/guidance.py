@@ -61,7 +61,8 @@ def denoiser(
     model(x, t, cond); model.config.null_cond is the label that stands for "none".
     labels: (N,) int64, or captions (N, L), or None to draw without.  negative: what to lead away from, in the place of
     no label, shaped like labels.  between: the lowest and the highest t at which guidance is used; at other
-    t, guidance_scale is 1.  on_prediction: is called with every prediction, and must not change it.
+    t, guidance_scale is 1.  (Users give two sigma, which pipeline/prepare.py turns into t.)  on_prediction: is called
+    with every prediction, and must not change it.
     The model's weights must stay as they are for as long as the function is used: the condition is encoded once, and
     convolutions prepare their filters once.
 

@@ -90,7 +90,8 @@ class Step:
     """One step from x_t to x_prev, with everything that a viewer may want.
 
     index: 0, 1, … in the order drawn.  level, prev: how noisy x_t and x_prev are.
-    x_t, x0_hat, eps_hat, x_prev: (N, H, W, C) float32, with x_t = a x0_hat + s eps_hat also where x0_hat is clipped.
+    x_t, x0_hat, eps_hat, x_prev: (N, H, W, C) float32, with x_t = a x0_hat + s eps_hat also where x0_hat is clipped,
+    unless the run has `keep_eps`.
     steps: how many there are in all.  evaluations: how often the network was evaluated so far.
     mix: the coefficients of eps_hat, x0_hat, another x0_hat (of the step before; for heun, of the step's end) and the
     fresh noise z that add up to x_prev; None where x_prev was not made by one formula.

@@ -89,7 +89,7 @@ def churned(run: Run, x_t: np.ndarray, level: Level, index: int, churn: float) -
         gamma = min(churn / steps, sqrt(2) - 1),   sigma_hat = (1 + gamma) sigma
         x_hat / a_hat = x_t / a + sqrt(sigma_hat^2 - sigma^2) z
 
-    churn: 0 for none; EDM takes 40 for CIFAR-10, 80 for ImageNet.  Returns x_hat and its level.
+    churn: 0 for none; EDM takes from 30 to 80, depending on the network.  Returns x_hat and its level.
     The network is evaluated at sigma_hat, which therefore does not exceed the largest sigma of the schedule.
     Source: Karras et al. 2022, arXiv:2206.00364, algorithm 2, lines 4 to 6, with S_noise = 1 and S_tmin = 0, S_tmax =
     infinity.
@@ -158,15 +158,15 @@ def _extrapolated(last: Level | None, level: Level, prev: Level) -> Update:
 
 def unipc(run: Run, x_T: np.ndarray) -> Iterator[Step]:
     """UniPC-2: predict as DPM-Solver++ does; correct the step with the prediction that the next one needs anyway.
-    Order 3.
+    Order 3: that of the first prediction, 2, and 1 for the correction.
 
         B = e^-h - 1,   D1 = (x0_hat_last - x0_hat) / r,   r = (lambda_last - lambda) / h
         predict:  x_prev = s' / s x_t - a' B (x0_hat + D1 / 2)
         correct:  x_prev = s' / s x_t - a' B (x0_hat + rho_1 D1 + rho_2 (x0_hat' - x0_hat))
 
     with x0_hat' the prediction at the predicted x_prev, and rho such that the step is exact where x0_hat is a parabola
-    in lambda (see `_rho`).  As many evaluations as Euler.  First and last step as in `dpm_solver`.  Each step shows the
-    corrected x_t.  x_T: (N, H, W, C) float32.
+    in lambda (see `_rho`).  This r is below 0: it is minus the r of `dpm_solver`.  As many evaluations as Euler.  First
+    and last step as in `dpm_solver`.  Each step shows the corrected x_t.  x_T: (N, H, W, C) float32.
     Source: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2 with B_2, order 2, predicting x0.
     """
 

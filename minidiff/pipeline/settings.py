@@ -101,7 +101,7 @@ class Inputs:
     control_kind: str = "edges"
     control_scale: float = 1.0
     reference: np.ndarray | None = None
-    reference_scale: float = 0.7
+    reference_scale: float = 0.8
 
     def check(self) -> None:
         """Raise MinidiffError for a number beyond its limits."""

@@ -28,7 +28,7 @@ from minidiff.processes.world import Done, World
 
 
 def parts_of(batch_size: int, accumulate: int, processes: int) -> int:
-    """Return into how many parts a batch is divided: `accumulate`, or so many times more that every process has some.
+    """Return into how many parts a batch is divided: the least common multiple of `accumulate` and `processes`.
 
     Raises MinidiffError if the batch cannot be divided into so many.
     """

@@ -60,7 +60,7 @@ class SampleRequest(SamplingSettings):
     """What kind of map the drawing is; segmentation and depth as scenes have them."""
     reference: Path | None = None
     """An image whose style and colours are taken over."""
-    reference_scale: float = 0.7
+    reference_scale: float = 0.8
     """How strongly they are taken over, from 0, not at all."""
     branch: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Change settings on the way: 'step = 20, prompt = "a cat"' goes on after step 20 with another prompt. Prompt,

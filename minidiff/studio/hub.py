@@ -4,8 +4,8 @@ Idea: of a drawing only its newest preview and its newest state matter.  So ther
 watcher has a dictionary of what it has not been sent yet, in which a newer message replaces the older one of the same
 kind.  The last message of every kind therefore always arrives, and a slow browser slows nobody.
 The engine and the web server share the processor and Python's lock.  So previews are sent in rounds, and after a round
-the server rests many times as long as the round took: with one watcher that is not felt, with a thousand each gets
-fewer previews, and the engine keeps its speed.
+the server rests many times as long as the round took, but two seconds at most: with one watcher that is not felt, with
+a thousand each gets fewer previews, and the engine nearly keeps its speed.
 Leaves out the WebSocket: watch.py.
 """
 

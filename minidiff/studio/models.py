@@ -147,6 +147,7 @@ def describe(pipeline: Pipeline) -> dict[str, Any]:
         "max_steps": pipeline.process.schedule.T,
         "steps": pipeline.steps_of(None),
         "guidance_scale": pipeline.guidance(None),
+        "reference_scale": SampleRequest().reference_scale,
         "sampler": SampleRequest().sampler,
         "samplers": list(SAMPLERS),
         "spacing": defaults.spacing,

@@ -49,7 +49,7 @@ CHOSEN = (  # numbers with a unit that somebody chose or counted: nothing measur
     "An array of 8 MiB",
     "about ±1 for",
     "5.76 times fewer multiplications",
-    "more than 97% of real renders",
+    "at least 97% of the real renders",
     "Intervals are 95%",
     "in 8.5 minutes",
     "in 5 minutes",
@@ -62,6 +62,10 @@ CHOSEN = (  # numbers with a unit that somebody chose or counted: nothing measur
     "97% of what is left is planned",
     "After 15 seconds without",
     "draws a preview for ten seconds",
+    "it would be within 90°, as they are up to 180° apart",
+    "more than about 80 ms takes",
+    "4 KiB to 4 MiB",
+    "24 times as many numbers as its latents",
 )
 
 

@@ -524,7 +524,7 @@ DRAWING = (
         "reference-scale-of-one",
         "default",
         "minidiff/pipeline/settings.py",
-        "reference_scale: float = 0.7",
+        "reference_scale: float = 0.8",
         "reference_scale: float = 1.0",
         ("tests/pipeline", "tests/training/test_adapters.py", "tests/test_sample.py"),
     ),

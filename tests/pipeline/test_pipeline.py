@@ -46,7 +46,7 @@ def test_the_command_and_python_have_the_same_defaults():
     """The command's request has options of its own for the inputs of a model; those that are numbers agree."""
     command, python = SampleRequest(), Inputs()
     assert (command.control_scale, command.reference_scale) == (python.control_scale, python.reference_scale)
-    assert (command.control_kind, command.reference_scale) == (python.control_kind, 0.7)
+    assert (command.control_kind, command.reference_scale) == (python.control_kind, 0.8)
 
 
 def test_a_folder_gives_its_newest_checkpoint_and_a_file_itself(run):

@@ -54,7 +54,7 @@ def test_what_is_given_beside_the_prompt():
     assert values(branch=(line := 'step = 2, prompt = "a cat"',))["Branch 0"] == line
     both = values(control=file, control_kind="depth", control_scale=0.5, reference=file)
     assert both["ControlNet 0"] == "Module: depth, Weight: 0.5"
-    assert both["ControlNet 1"] == "Module: reference, Weight: 0.7"
+    assert both["ControlNet 1"] == "Module: reference, Weight: 0.8"
 
 
 @pytest.mark.parametrize(

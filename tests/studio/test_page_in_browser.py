@@ -20,6 +20,7 @@ from minidiff.checkpoint.config import Config, RunConfig
 from minidiff.checkpoint.settings import write_toml
 from minidiff.data.config import DataConfig
 from minidiff.pipeline import loading
+from minidiff.sampling.request import SampleRequest
 from tests import tiny_model, toy_images
 from tests.browser import NAMES, Browser, find
 from tests.needs import lacking
@@ -485,6 +486,8 @@ def test_a_reference_that_is_dropped_is_followed(page, tmp_path):
     assert page.js("new URL(document.querySelector('#reference-picture').src).pathname") == (
         f"/api/pictures/{reference}/as/reference.png"
     )
+    usual = page.draw()["nodes"][0]["settings"]["reference_scale"]
+    assert usual == SampleRequest().reference_scale  # as the command and the library have it
     drawing = page.draw(reference_scale=1.2)
     assert drawing["nodes"][0]["settings"].items() >= {"reference": reference, "reference_scale": 1.2}.items()
     assert not np.array_equal(page.result(drawing), plain)

@@ -42,7 +42,7 @@ export function collect() {
   if (found.init && value("strength") !== null) found.strength = value("strength");
   if (found.mask) found.resample = value("resample") ?? 1;
   if (found.control) Object.assign(found, { control_scale: value("control-scale") ?? 1, control_kind: $("control-kind").value || "edges" });
-  if (found.reference) found.reference_scale = value("reference-scale") ?? 0.6;
+  if (found.reference) found.reference_scale = value("reference-scale") ?? has.reference_scale;
   if (unguided(found)) found.guidance_scale = null;
   return { ...found, ...carried };
 }
@@ -50,7 +50,7 @@ export function collect() {
 // What a setting is when it is not given.
 function defaults() {
   const has = current() ?? {};
-  return { prompt: [], negative: null, label: [], guidance_scale: has.guidance_scale ?? 1, guidance_interval: null, sampler: has.sampler ?? "ddim", eta: 0, churn: 0, variance: "small", clip: has.clip ?? "clip", control: null, control_kind: "edges", control_scale: 1, reference: null, reference_scale: 0.6 };
+  return { prompt: [], negative: null, label: [], guidance_scale: has.guidance_scale ?? 1, guidance_interval: null, sampler: has.sampler ?? "ddim", eta: 0, churn: 0, variance: "small", clip: has.clip ?? "clip", control: null, control_kind: "edges", control_scale: 1, reference: null, reference_scale: has.reference_scale ?? 1 };
 }
 
 // What differs between the controls and a node's settings, of that which may change in a branch.
@@ -74,7 +74,7 @@ export async function fill(settings) {
     sampler: settings.sampler ?? has.sampler, steps: settings.steps ?? has.steps, guidance: (unguided(settings) ? null : settings.guidance_scale) ?? has.guidance_scale,
     "guidance-low": settings.guidance_interval?.[0] ?? "", "guidance-high": finite(settings.guidance_interval?.[1]), spacing: settings.spacing ?? has.spacing,
     clip: settings.clip ?? has.clip, eta: settings.eta ?? 0, churn: settings.churn ?? 0, variance: settings.variance ?? "small", strength: settings.strength ?? "",
-    resample: settings.resample ?? 1, "control-kind": settings.control_kind ?? "edges", "control-scale": settings.control_scale ?? 1, "reference-scale": settings.reference_scale ?? 0.6 };
+    resample: settings.resample ?? 1, "control-kind": settings.control_kind ?? "edges", "control-scale": settings.control_scale ?? 1, "reference-scale": settings.reference_scale ?? has.reference_scale };
   for (const [id, given] of Object.entries(text)) if (given !== undefined) $(id).value = given;
   if (!$("clip").value) $("clip").value = has.clip; // the picture's model is not here, and this one cannot do that
   const labels = (settings.label ?? []).map(String);
@@ -119,7 +119,7 @@ export async function choose(id) {
   const has = current();
   options($("clip"), (has.clips ?? Object.keys(CLIPS)).map((each) => [each, CLIPS[each]]));
   $("clip").disabled = has.clips?.length === 1;
-  for (const [field, name] of [["sampler", "sampler"], ["steps", "steps"], ["guidance", "guidance_scale"], ["spacing", "spacing"], ["clip", "clip"]]) {
+  for (const [field, name] of [["sampler", "sampler"], ["steps", "steps"], ["guidance", "guidance_scale"], ["reference-scale", "reference_scale"], ["spacing", "spacing"], ["clip", "clip"]]) {
     if (has[name] !== undefined && has[name] !== null) $(field).value = has[name];
   }
   fit();
