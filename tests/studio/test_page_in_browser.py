@@ -305,7 +305,7 @@ def test_a_drawing_that_waits_shows_nothing_of_the_one_before(page):
 def test_after_a_restart_of_the_server_nothing_is_left(page):
     page.draw(prompt=DOG, steps=3)
     page.shown()
-    page.js("import('/store.js').then(({ compare }) => compare([]))")
+    page.js("import('/store.js').then(({ loaded, store }) => loaded({ ...store.state, drawings: [] }))")
     page.wait("document.querySelector('#waiting').checkVisibility()")
     page.wait(SETTLED)
     assert np.ptp(page.pixels("#x0_hat")) == 0
@@ -923,6 +923,32 @@ def test_a_page_that_is_loaded_again_shows_the_drawing_again(page):
     assert np.array_equal(page.shown(), page.step(drawing, 0, 0, "x0_hat"))
     page.press(" ")
     page.wait(f"studio.view.step > {at}")
+
+
+HELD = """
+    let asked = 0;
+    const fetched = window.fetch;
+    window.fetch = async (...given) => {
+        const answer = await fetched(...given);
+        const held = String(given[0]).endsWith("/api/state") && ++asked === 2;
+        if (held) await new Promise((go) => { window.release = go; });
+        return answer;
+    };"""
+
+
+def test_a_late_answer_does_not_undo_what_the_server_has_told_since(page):
+    drawing = page.begin(prompt=DOG, **LONG, seed=21)
+    script = page.browser.ask("Page.addScriptToEvaluateOnNewDocument", source=HELD)["identifier"]
+    page.open()  # asks once at once, and once more as soon as the server has begun to tell
+    page.wait(f"window.release && studio.previews['{drawing}'] >= 2")
+    page.press(" ")
+    page.state("paused")
+    page.js("window.before = studio.state; release()")
+    page.wait("studio.state !== before")
+    assert page.js("studio.drawing().state") == "paused"
+    page.browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    page.press("Escape")
+    page.state("cancelled")
 
 
 # -- for everybody ---------------------------------------------------------------------------------------------------

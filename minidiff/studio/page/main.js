@@ -6,7 +6,7 @@ import { $, toast } from "./dom.js";
 import { takePreview } from "./frames.js";
 import * as inputs from "./inputs.js";
 import { looking } from "./inside-live.js";
-import { answered, compare, drawing, emit, keep, node, on, select, store, take, told, view } from "./store.js";
+import { answered, drawing, emit, hear, loaded, node, on, select, store, take, told, view } from "./store.js";
 import { open } from "./tabs.js";
 import { cancel } from "./time.js";
 import "./dropping.js";
@@ -84,10 +84,8 @@ function showCompiling(line) {
 
 // After the first start, and after each time that the connection was lost.
 async function load() {
-  store.state = await get("/api/state");
-  compare(store.state.drawings);
-  for (const made of [...store.state.drawings].reverse()) keep(made);
-  showCompiling(store.state.compiling);
+  await loaded(get("/api/state"));
+  showCompiling(store.compiling);
   if (!begun) {
     begun = true;
     await controls.begin();
@@ -167,8 +165,8 @@ watch({
   preview: (preview) => { takePreview(preview); take(preview); },
   event: (said) => {
     if (said.event === "drawing") told(said.drawing);
-    else if (said.event === "compiling") showCompiling(said.line);
+    else if (said.event === "compiling") { hear("compiling"); showCompiling(said.line); }
     else if (said.event === "gallery") emit("gallery", said.picture);
-    else if (said.event === "models" && store.state) { store.state.models = said.models; emit("models"); }
+    else if (said.event === "models" && store.state) { hear("models"); store.state.models = said.models; emit("models"); }
   },
 });

@@ -51,16 +51,29 @@ export function keep(made) {
 
 // An answer to a request may come later than the events that followed it: those are newer.
 let events = 0;
+const newest = new Map(); // by a drawing's id, or "models" or "compiling": the number of the last event about it
+const since = (before) => (what) => (newest.get(what) ?? 0) > before;
+
+export const hear = (what) => newest.set(what, ++events);
 
 export function told(made) {
-  events++;
+  hear(made.id);
   keep(made);
 }
 
 export async function answered(asked) {
   const before = events, made = await asked, known = store.drawings.get(made.id);
-  if (!known || before === events || known.nodes.length < made.nodes.length) keep(made);
+  if (!known || !since(before)(made.id) || known.nodes.length < made.nodes.length) told(made);
   return store.drawings.get(made.id);
+}
+
+export async function loaded(asked) {
+  const before = events, state = await asked, isNewer = since(before);
+  if (store.state && isNewer("models")) state.models = store.state.models;
+  if (!isNewer("compiling")) store.compiling = state.compiling;
+  store.state = state;
+  compare(state.drawings, isNewer);
+  for (const made of [...state.drawings].reverse()) if (!store.drawings.has(made.id) || !isNewer(made.id)) keep(made);
 }
 
 export function select(changes) {
@@ -86,12 +99,14 @@ export function go(step) {
 }
 
 // After a loss of the connection: drop what the server no longer has, or all, if it is another start of the server.
-export function compare(made) {
-  const now = new Map(made.map((each) => [each.id, each])), old = [...store.drawings.values()];
+// What was told since the server was asked stays.
+function compare(made, isNewer) {
+  const now = new Map(made.map((each) => [each.id, each])), all = [...store.drawings.values()], old = all.filter((each) => !isNewer(each.id));
   const same = (each) => JSON.stringify(now.get(each.id)?.nodes[0].settings) === JSON.stringify(each.nodes[0].settings);
   const there = old.filter((each) => now.has(each.id));
   if (old.length && (!there.length || !there.every((each) => same(each) && now.get(each.id).nodes.length >= each.nodes.length))) {
     for (const map of [store.drawings, store.live, store.levels]) map.clear();
+    for (const each of all.filter((made) => isNewer(made.id))) store.drawings.set(each.id, each);
     store.previews = {};
     store.epoch++;
     emit("restart");
