@@ -43,11 +43,17 @@ def page(folder: Path, *options: str) -> Path:
 
 
 def printed(page: Path) -> bytes:
-    """Return a page as it is printed: a PDF file's bytes, with an outline of the chapters."""
-    with Browser(page.parent / "profile", patience=600) as browser:
-        browser.open(page)
-        answer = browser.ask("Page.printToPDF", preferCSSPageSize=True, generateDocumentOutline=True)
-    return base64.b64decode(answer["data"])
+    """Return a page as it is printed: a PDF file's bytes, with an outline of the chapters.
+
+    Exits with what the browser says if it has not done it.
+    """
+    look = {"preferCSSPageSize": True, "printBackground": True, "generateDocumentOutline": True}
+    try:
+        with Browser(page.parent / "profile", patience=600) as browser:
+            browser.open(page)
+            return base64.b64decode(browser.ask("Page.printToPDF", **look)["data"])
+    except (OSError, RuntimeError) as error:  # of time-outs too
+        sys.exit(f"{find()} has not printed {page}: {error}")
 
 
 def main(arguments: list[str]) -> None:
@@ -58,7 +64,9 @@ def main(arguments: list[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # beside the file, as a browser that is a snap sees another /tmp
     with tempfile.TemporaryDirectory(dir=file.parent, ignore_cleanup_errors=True) as folder:
-        file.write_bytes(printed(page(Path(folder))))
+        made = Path(folder) / "book.pdf"
+        made.write_bytes(printed(page(Path(folder))))
+        made.replace(file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
